@@ -1,0 +1,7 @@
+_base_ = './multitask-rcnn_r50-w16_fpn-ms_regular_1xb8-1k_sample.py'
+
+model = dict(
+    backbone=dict(
+        dcn=dict(type='RefinedConv2d'),
+        stage_with_dcn=(False, True, True, True)),
+    roi_head=dict(keypoint_head=dict(conv_cfg=dict(type='RefinedConv2d'))))

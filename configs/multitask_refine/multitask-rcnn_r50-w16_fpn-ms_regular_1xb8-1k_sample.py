@@ -1,0 +1,40 @@
+# The regular network at a quarter of its width and trained from nothing, for
+# the drawn sample on a CPU.
+_base_ = [
+    '../_base_/models/multitask-rcnn_r50_fpn-ms_regular.py',
+    '../_base_/datasets/sample_multitask.py',
+    '../_base_/schedules/schedule_1k.py', '../_base_/default_runtime.py'
+]
+
+norm_cfg = dict(type='BN')
+model = dict(
+    backbone=dict(
+        stem_channels=16,
+        base_channels=16,
+        frozen_stages=-1,
+        norm_cfg=dict(requires_grad=True),
+        norm_eval=False,
+        zero_init_residual=True,
+        init_cfg=None),
+    neck=dict(in_channels=[128, 256, 512], out_channels=64, norm_cfg=norm_cfg),
+    rpn_head=dict(in_channels=64, feat_channels=64),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=64),
+        instance_roi_extractor=dict(out_channels=64),
+        bbox_head=dict(in_channels=64, fc_out_channels=256),
+        mask_head=dict(
+            num_convs=2,
+            in_channels=64,
+            conv_out_channels=64,
+            norm_cfg=norm_cfg),
+        keypoint_head=dict(
+            num_convs=4,
+            in_channels=64,
+            conv_channels=64,
+            norm_cfg=norm_cfg,
+            codec=dict(heatmap_size=28))),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=64)),
+        rpn_proposal=dict(nms_pre=300, max_per_img=100),
+        rcnn=dict(sampler=dict(num=32))),
+    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)))

@@ -1,0 +1,3 @@
+from .roi_heatmap import RoIHeatmapCodec
+
+__all__ = ['RoIHeatmapCodec']

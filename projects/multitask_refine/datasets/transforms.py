@@ -1,0 +1,63 @@
+"""The two ends of the data pipeline; between them mmdet's own transforms."""
+import numpy as np
+import torch
+from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
+from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import HorizontalBoxes
+
+from ..structures import PoseBoxes
+
+
+@TRANSFORMS.register_module()
+class LoadMultitaskAnnotations(LoadAnnotations):
+    """Load boxes, labels, masks (polygons and RLE) and joints.
+
+    The joints travel inside ``gt_bboxes``, a
+    :class:`~projects.multitask_refine.structures.PoseBoxes`, so every mmdet
+    transform after this one moves them together with boxes and masks.
+
+    Args:
+        with_mask (bool): Load the masks. Defaults to True.
+
+    The other arguments are those of mmdet's ``LoadAnnotations``.
+    """
+
+    def __init__(self, with_mask: bool = True, **kwargs) -> None:
+        super().__init__(with_mask=with_mask, **kwargs)
+
+    def transform(self, results: dict) -> dict:
+        results = super().transform(results)
+        flip_indices = results['flip_indices']
+        joints = [ins['keypoints'] for ins in results['instances']]
+        joints = torch.from_numpy(
+            np.array(joints, dtype=np.float32).reshape(
+                -1, len(flip_indices), 3))
+        results['gt_bboxes'] = PoseBoxes(results['gt_bboxes'].tensor,
+                                         joints[..., :2], joints[..., 2],
+                                         flip_indices)
+        return results
+
+
+@TRANSFORMS.register_module()
+class PackMultitaskInputs(PackDetInputs):
+    """Pack the image and its annotations for the network.
+
+    ``gt_instances`` get ``bboxes`` (N, 4), ``labels`` (N), ``masks``,
+    ``keypoints`` (N, K, 2) in image pixels and ``keypoints_visible`` (N, K);
+    crowds go to ``ignored_instances``.
+    """
+
+    mapping_table = {
+        **PackDetInputs.mapping_table, 'gt_keypoints': 'keypoints',
+        'gt_keypoints_visible': 'keypoints_visible'
+    }
+
+    def transform(self, results: dict) -> dict:
+        boxes = results.get('gt_bboxes')
+        if boxes is not None:
+            results = dict(
+                results,
+                gt_bboxes=HorizontalBoxes(boxes.tensor),
+                gt_keypoints=boxes.keypoints.numpy(),
+                gt_keypoints_visible=boxes.visible.numpy())
+        return super().transform(results)

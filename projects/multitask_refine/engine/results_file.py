@@ -1,0 +1,119 @@
+"""Results files: the numbers of a run and how they were obtained."""
+import hashlib
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict, Optional
+
+import mmcv
+import mmdet
+import mmengine
+import torch
+from mmengine.config import Config
+
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+def describe_run(cfg: Config, checkpoint: str, num_images: int,
+                 seconds: float) -> dict:
+    """Say how a result came about.
+
+    Args:
+        cfg (Config): The config as it ran.
+        checkpoint (str): The weights' file.
+        num_images (int): Images that were evaluated.
+        seconds (float): Wall time.
+
+    Returns:
+        dict: Command, config, checkpoint and its SHA-256, data, seed,
+        commit, machine and versions.
+    """
+    return dict(
+        command=_command(),
+        config=Path(cfg.filename).name,
+        checkpoint=Path(checkpoint).name,
+        checkpoint_sha256=_sha256(checkpoint),
+        annotations=_relative(cfg.test_evaluator.ann_file),
+        num_images=num_images,
+        seed=cfg.get('randomness', {}).get('seed'),
+        commit=_commit(),
+        date=time.strftime('%Y-%m-%d'),
+        seconds=round(seconds, 1),
+        machine=describe_machine())
+
+
+def describe_machine() -> dict:
+    """Device, cores and versions that a number depends on."""
+    device = f'CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads'
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    return dict(
+        device=device,
+        platform=platform.platform(terse=True),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        mmcv=mmcv.__version__,
+        mmengine=mmengine.__version__,
+        mmdet=mmdet.__version__)
+
+
+def write_results(path: str, metrics: Dict[str, float],
+                  run: Optional[dict] = None) -> None:
+    """Write metrics and their origin as JSON, whole or not at all.
+
+    Args:
+        path (str): The file; missing folders are made.
+        metrics (dict[str, float]): Numbers in percent; NaN becomes null.
+        run (dict, optional): From :func:`describe_run`.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        name: None if math.isnan(value) else round(value, 4)
+        for name, value in metrics.items()
+    }
+    if run:
+        content['run'] = run
+    draft = target.with_name(target.name + '.tmp')
+    draft.write_text(json.dumps(content, indent=2) + '\n')
+    draft.replace(target)
+
+
+def _command() -> str:
+    return 'python ' + ' '.join(
+        shlex.quote(_relative(part)) for part in sys.argv)
+
+
+def _relative(path: str) -> str:
+    """Paths inside the project are written from its root."""
+    prefix = f'{_ROOT}{os.sep}'
+    return path[len(prefix):] if path.startswith(prefix) else path
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for chunk in iter(lambda: file.read(1 << 20), b''):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _commit() -> Optional[str]:
+    """The commit, marked when files were changed since; None outside git."""
+    try:
+        git = ['git', '-C', str(_ROOT)]
+        commit = subprocess.check_output(
+            [*git, 'rev-parse', '--short=12', 'HEAD'],
+            text=True,
+            stderr=subprocess.DEVNULL).strip()
+        changed = subprocess.check_output(
+            [*git, 'status', '--porcelain', '--untracked-files=no'], text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ('+changes' if changed.strip() else '')

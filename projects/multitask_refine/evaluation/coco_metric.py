@@ -1,0 +1,185 @@
+"""COCO's average precision for boxes, masks and joints in one metric."""
+import contextlib
+import io
+from typing import Dict, List, Optional, Sequence
+
+import numpy as np
+from mmdet.registry import METRICS
+from mmdet.structures.mask import encode_mask_results
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import get_local_path
+from mmengine.logging import MMLogger
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from .table import format_table
+
+TASKS = ('bbox', 'segm', 'keypoints')
+_BOX_NAMES = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR1', 'AR10',
+              'AR100', 'ARS', 'ARM', 'ARL')
+_JOINT_NAMES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75',
+                'ARM', 'ARL')
+
+
+@METRICS.register_module()
+class MultitaskCocoMetric(BaseMetric):
+    """Evaluate the three tasks with pycocotools.
+
+    The metrics are ``<prefix>/<task>_<name>`` in percent, e.g.
+    ``coco/keypoints_AP50``; a value for which the data has no ground truth
+    is NaN. A table of the three tasks goes to the log.
+
+    Boxes and masks are ranked by the box score. Joints are ranked by
+    ``keypoint_ranking``: ``'bbox'`` takes the box score,
+    ``'bbox_keypoint'`` multiplies it by the mean of the person's joint
+    scores, so that a sure box with unsure joints comes later.
+
+    Args:
+        ann_file (str): The COCO-format annotation file.
+        tasks (Sequence[str]): Any of 'bbox', 'segm' and 'keypoints'.
+            Defaults to all.
+        keypoint_ranking (str): See above. Defaults to 'bbox_keypoint'.
+        collect_device (str): As in MMEngine. Defaults to 'cpu'.
+        prefix (str, optional): Defaults to 'coco'.
+
+    Raises:
+        ValueError: If a task or a ranking is unknown.
+    """
+
+    default_prefix = 'coco'
+
+    def __init__(self,
+                 ann_file: str,
+                 tasks: Sequence[str] = TASKS,
+                 keypoint_ranking: str = 'bbox_keypoint',
+                 collect_device: str = 'cpu',
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        unknown = sorted(set(tasks) - set(TASKS))
+        if unknown:
+            raise ValueError(f'tasks: expected some of {TASKS}, got {unknown}')
+        if keypoint_ranking not in ('bbox', 'bbox_keypoint'):
+            raise ValueError("keypoint_ranking: expected 'bbox' or "
+                             f"'bbox_keypoint', got {keypoint_ranking!r}")
+        self.ann_file = ann_file
+        self.tasks = list(tasks)
+        self.keypoint_ranking = keypoint_ranking
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Store the predictions of a batch in COCO's terms."""
+        for sample in data_samples:
+            self.results.append(self._to_coco(sample))
+
+    def compute_metrics(self, results: List[dict]) -> Dict[str, float]:
+        """Evaluate what all ranks collected.
+
+        Args:
+            results (list[dict]): Per image ``img_id``, ``labels`` and for
+                each task a list of COCO result entries.
+
+        Returns:
+            dict[str, float]: ``<task>_<name>`` in percent.
+        """
+        with get_local_path(self.ann_file) as path:
+            coco = load_ground_truth(path, len(self.dataset_meta['sigmas']))
+        categories = coco.getCatIds(catNms=self.dataset_meta['classes'])
+        metrics = {}
+        for task in self.tasks:
+            entries = [
+                dict(
+                    entry,
+                    image_id=result['img_id'],
+                    category_id=categories[label]) for result in results
+                for entry, label in zip(result[task], result['labels'])
+            ]
+            stats = evaluate(coco, entries, task,
+                             self.dataset_meta['sigmas'], categories)
+            metrics.update({f'{task}_{k}': v for k, v in stats.items()})
+        MMLogger.get_current_instance().info('\n' + format_table(metrics))
+        return metrics
+
+    def _to_coco(self, sample: dict) -> dict:
+        pred = sample['pred_instances']
+        scores = pred['scores'].cpu().numpy().astype(float)
+        result = dict(
+            img_id=sample['img_id'], labels=pred['labels'].cpu().tolist())
+        if 'bbox' in self.tasks:
+            boxes = pred['bboxes'].cpu().numpy().astype(float)
+            boxes[:, 2:] -= boxes[:, :2]
+            result['bbox'] = [
+                dict(bbox=box.tolist(), score=score)
+                for box, score in zip(boxes, scores)
+            ]
+        if 'segm' in self.tasks:
+            masks = encode_mask_results(pred['masks'].cpu().numpy())
+            result['segm'] = [
+                dict(segmentation=mask, score=score)
+                for mask, score in zip(masks, scores)
+            ]
+        if 'keypoints' in self.tasks:
+            result['keypoints'] = self._joints_to_coco(pred, scores)
+        return result
+
+    def _joints_to_coco(self, pred: dict, scores: np.ndarray) -> List[dict]:
+        """COCO names a joint by its pixel's index: half a pixel less."""
+        points = pred['keypoints'].cpu().numpy().astype(float) - 0.5
+        joint_scores = pred['keypoint_scores'].cpu().numpy().astype(float)
+        if self.keypoint_ranking == 'bbox_keypoint' and len(scores):
+            scores = scores * joint_scores.mean(-1)
+        joints = np.concatenate([points, joint_scores[..., None]], -1)
+        return [
+            dict(keypoints=joint.flatten().tolist(), score=float(score))
+            for joint, score in zip(joints, scores)
+        ]
+
+
+def load_ground_truth(path: str, num_keypoints: int) -> COCO:
+    """Load an annotation file for pycocotools.
+
+    Persons without joints get none labelled, and ``num_keypoints`` is filled
+    in where the file lacks it, because pycocotools insists on both.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(path)
+    for ann in coco.anns.values():
+        joints = ann.setdefault('keypoints', [0] * (3 * num_keypoints))
+        ann.setdefault('num_keypoints', sum(v > 0 for v in joints[2::3]))
+    return coco
+
+
+def evaluate(ground_truth: COCO, entries: List[dict], task: str,
+             sigmas: Sequence[float], categories: Sequence[int]) -> dict:
+    """Run pycocotools on one task.
+
+    Args:
+        ground_truth (COCO): The annotations.
+        entries (list[dict]): COCO result entries.
+        task (str): 'bbox', 'segm' or 'keypoints'.
+        sigmas (Sequence[float]): OKS sigma of each joint.
+        categories (Sequence[int]): Category ids to evaluate.
+
+    Returns:
+        dict[str, float]: COCO's figures in percent, NaN without ground truth.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        detections = _load_results(ground_truth, entries)
+        coco_eval = COCOeval(ground_truth, detections, task)
+        coco_eval.params.catIds = list(categories)
+        coco_eval.params.kpt_oks_sigmas = np.array(sigmas)
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+        coco_eval.summarize()
+    names = _JOINT_NAMES if task == 'keypoints' else _BOX_NAMES
+    return {
+        name: float(value) * 100 if value >= 0 else float('nan')
+        for name, value in zip(names, coco_eval.stats)
+    }
+
+
+def _load_results(ground_truth: COCO, entries: List[dict]) -> COCO:
+    if entries:
+        return ground_truth.loadRes(entries)
+    empty = COCO()  # pycocotools cannot load an empty list
+    empty.dataset = dict(ground_truth.dataset, annotations=[])
+    empty.createIndex()
+    return empty

@@ -1,0 +1,5 @@
+from .detector import MultitaskRCNN
+from .keypoint_head import KeypointOffsetHead
+from .roi_head import MultitaskRoIHead
+
+__all__ = ['KeypointOffsetHead', 'MultitaskRCNN', 'MultitaskRoIHead']

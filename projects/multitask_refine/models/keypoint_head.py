@@ -1,0 +1,180 @@
+"""The keypoint head: K heatmaps, refined by 2K offsets.
+
+Shape letters: R RoIs, C channels, K keypoints, S heatmap side.
+"""
+from typing import Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig, reduce_mean
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..ops import refine_heatmaps
+
+
+@MODELS.register_module()
+class KeypointOffsetHead(BaseModule):
+    """Predict K heatmaps and resample each by its own offsets (section 3.3).
+
+    A stack of 3x3 convolutions on the pooled RoI feature, a transposed
+    convolution that doubles the resolution to 3K channels, and a bilinear
+    resize to S x S. The refined probability map ``F(p) = sigmoid(x)(p + dp)``
+    (Eq. 6) is what the loss and the decoder see.
+
+    Args:
+        num_keypoints (int): K.
+        codec (dict): Config of the encoder and decoder; its
+            ``heatmap_size`` is S.
+        in_channels (int): C of the RoI feature. Defaults to 256.
+        num_convs (int): Number of 3x3 convolutions. Defaults to 8.
+        conv_channels (int): Their width. Defaults to 512.
+        refine (bool): Predict offsets and refine the heatmaps with them.
+            Defaults to True.
+        supervise_occluded (bool): Whether a joint that is labelled as
+            covered (COCO's visibility 1) gets a Gaussian, or the zero map of
+            the report. Defaults to True.
+        loss_weight (float): Factor of the loss. Defaults to 1.0.
+        init_probability (float): The heatmaps' value before training.
+            Defaults to 0.01.
+        conv_cfg (dict, optional): The 3x3 convolutions, e.g.
+            ``dict(type='RefinedConv2d')`` for refinement in the head (H).
+        norm_cfg (dict, optional): Their normalisation. Defaults to none.
+        init_cfg (dict, optional): MMEngine's initialisation.
+    """
+
+    def __init__(self,
+                 num_keypoints: int,
+                 codec: ConfigType,
+                 in_channels: int = 256,
+                 num_convs: int = 8,
+                 conv_channels: int = 512,
+                 refine: bool = True,
+                 supervise_occluded: bool = True,
+                 loss_weight: float = 1.0,
+                 init_probability: float = 0.01,
+                 conv_cfg: OptConfigType = None,
+                 norm_cfg: OptConfigType = None,
+                 init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.num_keypoints = num_keypoints
+        self.codec = TASK_UTILS.build(codec)
+        self.supervise_occluded = supervise_occluded
+        self.loss_weight = loss_weight
+        self.init_probability = init_probability
+        self.convs = nn.Sequential(*[
+            ConvModule(
+                conv_channels if i else in_channels,
+                conv_channels,
+                3,
+                padding=1,
+                conv_cfg=conv_cfg,
+                norm_cfg=norm_cfg) for i in range(num_convs)
+        ])
+        width = conv_channels if num_convs else in_channels
+        self.heatmap_pred = nn.ConvTranspose2d(
+            width, num_keypoints, 4, stride=2, padding=1)
+        self.offset_pred = nn.ConvTranspose2d(
+            width, 2 * num_keypoints, 4, stride=2,
+            padding=1) if refine else None
+
+    def init_weights(self) -> None:
+        """Start with small probabilities and with no refinement."""
+        super().init_weights()
+        for module in self.convs.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(
+                    module.weight, mode='fan_out', nonlinearity='relu')
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        # Only now: a refined convolution clears its offsets again.
+        for module in self.convs.modules():
+            if hasattr(module, 'conv_offset'):
+                module.init_weights()
+        nn.init.normal_(self.heatmap_pred.weight, std=0.001)
+        nn.init.constant_(
+            self.heatmap_pred.bias,
+            torch.logit(torch.tensor(self.init_probability)).item())
+        if self.offset_pred is not None:
+            nn.init.zeros_(self.offset_pred.weight)
+            nn.init.zeros_(self.offset_pred.bias)
+
+    def forward(self, feats: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+        """Run the network.
+
+        Args:
+            feats (Tensor): RoI features, shape (R, C, 14, 14).
+
+        Returns:
+            tuple: Heatmap logits, shape (R, K, S, S), and offsets in heatmap
+            pixels, shape (R, 2K, S, S), or None without refinement.
+        """
+        feats = self.convs(feats)
+        logits = self._resize(self.heatmap_pred(feats))
+        if self.offset_pred is None:
+            return logits, None
+        return logits, self._resize(self.offset_pred(feats))
+
+    def refined_heatmaps(self, feats: Tensor) -> Tensor:
+        """Run the network up to the refined probabilities, (R, K, S, S)."""
+        logits, offsets = self(feats)
+        heatmaps = logits.sigmoid()
+        return heatmaps if offsets is None else refine_heatmaps(
+            heatmaps, offsets)
+
+    def loss(self, feats: Tensor, keypoints: Tensor, visible: Tensor,
+             rois: Tensor) -> dict:
+        """Eq. 9, summed over joints and cells, averaged over RoIs.
+
+        RoIs without a labelled joint are left out; with none left the loss
+        is a zero that still reaches every parameter.
+
+        Args:
+            feats (Tensor): Features of the foreground RoIs,
+                shape (R, C, 14, 14).
+            keypoints (Tensor): Joints of each RoI's person in image pixels,
+                shape (R, K, 2).
+            visible (Tensor): COCO's visibility, shape (R, K).
+            rois (Tensor): The RoIs' boxes xyxy in image pixels, (R, 4).
+
+        Returns:
+            dict: ``loss_keypoint``, a scalar tensor.
+        """
+        supervised = (visible > 0).any(-1)
+        # All ranks divide by the same number of RoIs.
+        num_supervised = reduce_mean(supervised.sum().to(feats)).clamp(min=1)
+        if not supervised.any():
+            # One row of zeros: not every operator takes an empty batch.
+            idle = self.refined_heatmaps(feats.new_zeros(1, *feats.shape[1:]))
+            return dict(loss_keypoint=0 * (idle.sum() + feats.sum()))
+        shown = visible > (0 if self.supervise_occluded else 1)
+        target = self.codec.encode(keypoints[supervised], shown[supervised],
+                                   rois[supervised])
+        heatmaps = self.refined_heatmaps(feats[supervised])
+        loss = F.mse_loss(heatmaps, target, reduction='sum') / num_supervised
+        return dict(loss_keypoint=self.loss_weight * loss)
+
+    def predict(self, feats: Tensor, rois: Tensor) -> Tuple[Tensor, Tensor]:
+        """Find the joints.
+
+        Args:
+            feats (Tensor): RoI features, shape (R, C, 14, 14).
+            rois (Tensor): Boxes xyxy in image pixels, shape (R, 4).
+
+        Returns:
+            tuple: Joints in image pixels, shape (R, K, 2), and their scores
+            from 0 to 1, shape (R, K).
+        """
+        if not len(rois):
+            empty = rois.new_zeros(0, self.num_keypoints, 2)
+            return empty, empty[..., 0]
+        return self.codec.decode(self.refined_heatmaps(feats), rois)
+
+    def _resize(self, maps: Tensor) -> Tensor:
+        size = self.codec.heatmap_size
+        if maps.shape[-1] == size:
+            return maps
+        return F.interpolate(
+            maps, size=(size, size), mode='bilinear', align_corners=False)

@@ -1,0 +1,277 @@
+"""The RoI head: pool once, then three heads side by side.
+
+Shape letters: B images, R RoIs, C channels, K keypoints.
+"""
+from typing import List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.roi_heads import BaseRoIHead
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.models.utils import empty_instances, unpack_gt_instances
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import ConfigType, InstanceList, OptConfigType
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+
+@MODELS.register_module()
+class MultitaskRoIHead(BaseRoIHead):
+    """Box, mask and keypoint heads in parallel on pooled RoI features.
+
+    The box head takes a pooled feature of all RoIs. The mask and the
+    keypoint head take one and the same pooled feature of the foreground
+    RoIs, which is computed before any head runs. Without a pooling of its
+    own (``bbox_roi_extractor=None``) the box head takes the 2x2 averages of
+    that feature, so that all three heads share one pooling (the report's
+    section 3.1 to the letter).
+
+    Args:
+        bbox_head (dict): Config of the box head.
+        instance_roi_extractor (dict): The pooling that mask and keypoint
+            head share.
+        bbox_roi_extractor (dict, optional): The box head's own pooling.
+        mask_head (dict, optional): Config of the mask head.
+        keypoint_head (dict, optional): Config of the keypoint head.
+        train_cfg, test_cfg, init_cfg: As in mmdet's RoI heads.
+    """
+
+    def __init__(self,
+                 bbox_head: ConfigType,
+                 instance_roi_extractor: ConfigType,
+                 bbox_roi_extractor: OptConfigType = None,
+                 mask_head: OptConfigType = None,
+                 keypoint_head: OptConfigType = None,
+                 **kwargs) -> None:
+        super().__init__(
+            bbox_roi_extractor=bbox_roi_extractor,
+            bbox_head=bbox_head,
+            mask_roi_extractor=instance_roi_extractor,
+            mask_head=mask_head,
+            **kwargs)
+        self.instance_roi_extractor = MODELS.build(instance_roi_extractor)
+        self.keypoint_head = keypoint_head and MODELS.build(keypoint_head)
+
+    def init_bbox_head(self, bbox_roi_extractor: OptConfigType,
+                       bbox_head: ConfigType) -> None:
+        """Build the box head and its pooling, if it has one."""
+        self.bbox_roi_extractor = bbox_roi_extractor and MODELS.build(
+            bbox_roi_extractor)
+        self.bbox_head = MODELS.build(bbox_head)
+
+    def init_mask_head(self, _: OptConfigType, mask_head: ConfigType) -> None:
+        """Build the mask head; its pooling is the shared one."""
+        self.mask_head = MODELS.build(mask_head)
+
+    def init_assigner_sampler(self) -> None:
+        """Build what chooses the RoIs to train on."""
+        if self.train_cfg:
+            self.bbox_assigner = TASK_UTILS.build(self.train_cfg.assigner)
+            self.bbox_sampler = TASK_UTILS.build(
+                self.train_cfg.sampler, default_args=dict(context=self))
+
+    @property
+    def with_keypoint(self) -> bool:
+        """bool: Whether there is a keypoint head."""
+        return self.keypoint_head is not None
+
+    # ---- training
+
+    def loss(self, x: Tuple[Tensor], rpn_results_list: InstanceList,
+             batch_data_samples: SampleList) -> dict:
+        """Sample RoIs, pool, and sum up what the heads have to say.
+
+        Args:
+            x (tuple[Tensor]): Feature maps of all levels, (B, C, H, W) each.
+            rpn_results_list (list[InstanceData]): Proposals of each image.
+            batch_data_samples (list[DetDataSample]): Annotations.
+
+        Returns:
+            dict[str, Tensor]: The losses (Eq. 1), the same keys for every
+            batch.
+        """
+        gts, ignored, _ = unpack_gt_instances(batch_data_samples)
+        samples = [
+            self._sample(*image)
+            for image in zip(rpn_results_list, gts, ignored)
+        ]
+        rois = bbox2roi([sample.priors for sample in samples])
+        foreground = torch.cat([_is_foreground(s) for s in samples])
+        bbox_feats, instance_feats = self._pool(x, rois, foreground)
+        losses = self._bbox_loss(bbox_feats, rois, samples)
+        if self.with_mask:
+            losses.update(self._mask_loss(instance_feats, samples, gts))
+        if self.with_keypoint:
+            losses.update(self._keypoint_loss(instance_feats, samples, gts))
+        return losses
+
+    def _sample(self, proposals: InstanceData, gt: InstanceData,
+                ignored: InstanceData) -> SamplingResult:
+        """Choose the RoIs of one image; the inputs are left as they are."""
+        priors = InstanceData(priors=proposals.bboxes)
+        assigned = self.bbox_assigner.assign(priors, gt, ignored)
+        return self.bbox_sampler.sample(assigned, priors, gt)
+
+    def _bbox_loss(self, feats: Tensor, rois: Tensor,
+                   samples: List[SamplingResult]) -> dict:
+        cls_score, bbox_pred = self.bbox_head(feats)
+        return self.bbox_head.loss_and_target(
+            cls_score, bbox_pred, rois, samples, self.train_cfg)['loss_bbox']
+
+    def _mask_loss(self, feats: Tensor, samples: List[SamplingResult],
+                   gts: InstanceList) -> dict:
+        return self.mask_head.loss_and_target(
+            self.mask_head(feats), samples, gts, self.train_cfg)['loss_mask']
+
+    def _keypoint_loss(self, feats: Tensor, samples: List[SamplingResult],
+                       gts: InstanceList) -> dict:
+        pairs = list(zip(gts, samples))
+        return self.keypoint_head.loss(
+            feats,
+            torch.cat([g.keypoints[s.pos_assigned_gt_inds] for g, s in pairs]),
+            torch.cat([
+                g.keypoints_visible[s.pos_assigned_gt_inds] for g, s in pairs
+            ]), torch.cat([s.pos_priors for s in samples]))
+
+    # ---- pooling
+
+    def _pool(self, x: Tuple[Tensor], rois: Tensor,
+              foreground: Tensor) -> Tuple[Tensor, Tensor]:
+        """Pool the features of all heads.
+
+        Args:
+            x (tuple[Tensor]): Feature maps of all levels.
+            rois (Tensor): All RoIs with their image's index, shape (R, 5).
+            foreground (Tensor): Which of them show a person, bool (R).
+
+        Returns:
+            tuple: The box head's feature of all RoIs, (R, C, 7, 7), and the
+            shared feature of the foreground RoIs, (R_fg, C, 14, 14).
+        """
+        if self.bbox_roi_extractor is None:
+            feats = self._pool_instances(x, rois)
+            return F.avg_pool2d(feats, 2), feats[foreground]
+        return self._pool_boxes(x, rois), self._pool_instances(
+            x, rois[foreground])
+
+    def _pool_boxes(self, x: Tuple[Tensor], rois: Tensor) -> Tensor:
+        if self.bbox_roi_extractor is None:
+            return F.avg_pool2d(self._pool_instances(x, rois), 2)
+        levels = x[:self.bbox_roi_extractor.num_inputs]
+        return self.bbox_roi_extractor(levels, rois)
+
+    def _pool_instances(self, x: Tuple[Tensor], rois: Tensor) -> Tensor:
+        levels = x[:self.instance_roi_extractor.num_inputs]
+        return self.instance_roi_extractor(levels, rois)
+
+    # ---- prediction
+
+    def forward(self,
+                x: Tuple[Tensor],
+                rpn_results_list: InstanceList,
+                batch_data_samples: Optional[SampleList] = None) -> tuple:
+        """Raw outputs of the heads on all proposals (used to count FLOPs)."""
+        rois = bbox2roi([proposals.bboxes for proposals in rpn_results_list])
+        outputs = self.bbox_head(self._pool_boxes(x, rois))
+        feats = self._pool_instances(x, rois[:100])
+        if self.with_mask:
+            outputs += (self.mask_head(feats), )
+        if self.with_keypoint:
+            outputs += (self.keypoint_head.refined_heatmaps(feats), )
+        return outputs
+
+    def predict(self,
+                x: Tuple[Tensor],
+                rpn_results_list: InstanceList,
+                batch_data_samples: SampleList,
+                rescale: bool = False) -> InstanceList:
+        """Find the people of each image.
+
+        Args:
+            x (tuple[Tensor]): Feature maps of all levels, (B, C, H, W) each.
+            rpn_results_list (list[InstanceData]): Proposals of each image.
+            batch_data_samples (list[DetDataSample]): The images' sizes.
+            rescale (bool): Give coordinates in the original image instead of
+                the network's input. Defaults to False.
+
+        Returns:
+            list[InstanceData]: For the N people of each image ``bboxes``
+            (N, 4) xyxy, ``scores`` (N), ``labels`` (N), and from the heads
+            that are there ``masks`` (N, H, W) bool, ``keypoints`` (N, K, 2)
+            and ``keypoint_scores`` (N, K), all in image pixels.
+        """
+        metas = [sample.metainfo for sample in batch_data_samples]
+        results = self._predict_boxes(x, rpn_results_list, metas)
+        boxes = [result.bboxes for result in results]
+        counts = [len(result) for result in results]
+        feats = self._pool_instances(x, bbox2roi(boxes))
+        if self.with_mask:
+            self._predict_masks(feats, counts, results, metas, rescale)
+        if self.with_keypoint:
+            self._predict_keypoints(feats, counts, results)
+        if rescale:
+            for result, meta in zip(results, metas):
+                _rescale(result, meta['scale_factor'])
+        return results
+
+    def _predict_boxes(self, x: Tuple[Tensor], proposals: InstanceList,
+                       metas: List[dict]) -> InstanceList:
+        boxes = [proposal.bboxes for proposal in proposals]
+        rois = bbox2roi(boxes)
+        if not len(rois):
+            return empty_instances(
+                metas,
+                rois.device,
+                task_type='bbox',
+                num_classes=self.bbox_head.num_classes)
+        counts = [len(box) for box in boxes]
+        cls_score, bbox_pred = self.bbox_head(self._pool_boxes(x, rois))
+        return self.bbox_head.predict_by_feat(
+            rois.split(counts),
+            cls_score.split(counts),
+            bbox_pred.split(counts),
+            metas,
+            rcnn_test_cfg=self.test_cfg,
+            rescale=False)
+
+    def _predict_masks(self, feats: Tensor, counts: List[int],
+                       results: InstanceList, metas: List[dict],
+                       rescale: bool) -> None:
+        # mmdet's mask head rescales the boxes it is given in place.
+        scratch = [
+            InstanceData(bboxes=result.bboxes.clone(), labels=result.labels)
+            for result in results
+        ]
+        scratch = self.mask_head.predict_by_feat(
+            self.mask_head(feats).split(counts),
+            scratch,
+            metas,
+            self.test_cfg,
+            rescale=rescale)
+        for result, pasted in zip(results, scratch):
+            result.masks = pasted.masks
+
+    def _predict_keypoints(self, feats: Tensor, counts: List[int],
+                           results: InstanceList) -> None:
+        boxes = torch.cat([result.bboxes for result in results])
+        keypoints, scores = self.keypoint_head.predict(feats, boxes)
+        for result, points, score in zip(results, keypoints.split(counts),
+                                         scores.split(counts)):
+            result.keypoints = points
+            result.keypoint_scores = score
+
+
+def _is_foreground(sample: SamplingResult) -> Tensor:
+    """Which of an image's sampled RoIs show a person: the first ones."""
+    order = torch.arange(len(sample.priors), device=sample.priors.device)
+    return order < len(sample.pos_priors)
+
+
+def _rescale(result: InstanceData, scale_factor: Tuple[float, float]) -> None:
+    """Bring boxes and joints to the original image."""
+    factor = result.bboxes.new_tensor(scale_factor)
+    result.bboxes = result.bboxes / factor.repeat(2)
+    if 'keypoints' in result:
+        result.keypoints = result.keypoints / factor

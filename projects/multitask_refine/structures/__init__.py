@@ -1,0 +1,3 @@
+from .pose_boxes import PoseBoxes
+
+__all__ = ['PoseBoxes']

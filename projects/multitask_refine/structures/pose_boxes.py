@@ -1,0 +1,151 @@
+"""Boxes that carry the joints of their person.
+
+mmdet's transforms move, cut, select and join boxes through a handful of
+methods of the box class. A box class that moves its joints in the same
+methods makes every mmdet transform a transform of boxes, masks and joints.
+
+Shape letters: N persons, K keypoints.
+"""
+from typing import List, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+import torch
+from mmdet.structures.bbox import HorizontalBoxes
+from torch import Tensor
+
+
+class PoseBoxes(HorizontalBoxes):
+    """Boxes xyxy with joints, both in continuous image pixels.
+
+    A joint that a transform moves out of the image (``clip_``) becomes
+    unlabelled. A mirroring swaps left and right.
+
+    Args:
+        data (Tensor | np.ndarray | Sequence): Boxes, shape (N, 4).
+        keypoints (Tensor): Joints x, y, shape (N, K, 2).
+        visible (Tensor): COCO's visibility: 0 unlabelled, 1 labelled but
+            covered, 2 visible. Shape (N, K).
+        flip_indices (Sequence[int]): For each joint, the joint that it is in
+            the mirror. Length K.
+        clone (bool): Copy ``data``. Defaults to True.
+
+    Raises:
+        ValueError: If the shapes do not belong together.
+    """
+
+    def __init__(self,
+                 data: Union[Tensor, np.ndarray, Sequence],
+                 keypoints: Tensor,
+                 visible: Tensor,
+                 flip_indices: Sequence[int],
+                 clone: bool = True) -> None:
+        super().__init__(data, clone=clone)
+        expected = (len(self), len(flip_indices), 2)
+        if tuple(keypoints.shape) != expected or \
+                tuple(visible.shape) != expected[:2]:
+            raise ValueError(
+                f'{len(self)} boxes of {len(flip_indices)} joints need '
+                f'keypoints of shape {expected} and visible of shape '
+                f'{expected[:2]}, but got {tuple(keypoints.shape)} and '
+                f'{tuple(visible.shape)}')
+        self.keypoints = keypoints.clone() if clone else keypoints
+        self.visible = visible.clone() if clone else visible
+        self.flip_indices = list(flip_indices)
+
+    def _like(self, boxes: Tensor, keypoints: Tensor,
+              visible: Tensor) -> 'PoseBoxes':
+        return type(self)(
+            boxes, keypoints, visible, self.flip_indices, clone=False)
+
+    # ---- the containers' methods that mmdet's transforms use
+
+    def __getitem__(self, index) -> 'PoseBoxes':
+        if isinstance(index, np.ndarray):
+            index = torch.as_tensor(index, device=self.device)
+        if isinstance(index, int):
+            index = slice(index, index + 1 or None)
+        return self._like(self.tensor[index], self.keypoints[index],
+                          self.visible[index])
+
+    def __setitem__(self, index, values: 'PoseBoxes') -> None:
+        super().__setitem__(index, values)
+        self.keypoints[index] = values.keypoints
+        self.visible[index] = values.visible
+
+    def __deepcopy__(self, memo) -> 'PoseBoxes':
+        return self.clone()
+
+    def clone(self) -> 'PoseBoxes':
+        return self._like(self.tensor.clone(), self.keypoints.clone(),
+                          self.visible.clone())
+
+    def empty_boxes(self, dtype=None, device=None) -> 'PoseBoxes':
+        return self[:0].clone()
+
+    @classmethod
+    def cat(cls, box_list: List['PoseBoxes'], dim: int = 0) -> 'PoseBoxes':
+        if dim != 0:
+            raise ValueError(f'boxes are joined along dim 0, not {dim}')
+        return cls(
+            torch.cat([boxes.tensor for boxes in box_list]),
+            torch.cat([boxes.keypoints for boxes in box_list]),
+            torch.cat([boxes.visible for boxes in box_list]),
+            box_list[0].flip_indices,
+            clone=False)
+
+    # ---- geometry: whatever moves the boxes moves the joints
+
+    def flip_(self,
+              img_shape: Tuple[int, int],
+              direction: str = 'horizontal') -> None:
+        """Mirror in an image of ``img_shape`` (height, width), in place."""
+        super().flip_(img_shape, direction)
+        height, width = img_shape
+        if direction in ('horizontal', 'diagonal'):
+            self.keypoints[..., 0] = width - self.keypoints[..., 0]
+        if direction in ('vertical', 'diagonal'):
+            self.keypoints[..., 1] = height - self.keypoints[..., 1]
+        if direction != 'diagonal':  # a turn by 180 degrees is no mirror
+            self._swap_sides()
+
+    def translate_(self, distances: Tuple[float, float]) -> None:
+        """Move by (x, y) pixels, in place."""
+        super().translate_(distances)
+        self.keypoints = self.keypoints + self.keypoints.new_tensor(distances)
+
+    def rescale_(self, scale_factor: Tuple[float, float]) -> None:
+        """Scale the image by (x, y) factors, in place."""
+        super().rescale_(scale_factor)
+        self.keypoints = self.keypoints * self.keypoints.new_tensor(
+            scale_factor)
+
+    def rotate_(self, center: Tuple[float, float], angle: float) -> None:
+        """Rotate clockwise by ``angle`` degrees about a point, in place."""
+        super().rotate_(center, angle)
+        matrix = cv2.getRotationMatrix2D(center, -angle, 1)
+        self._project_joints(np.vstack([matrix, [0, 0, 1]]))
+
+    def project_(self, homography_matrix: Union[Tensor, np.ndarray]) -> None:
+        """Apply a 3x3 homography, in place."""
+        super().project_(homography_matrix)
+        self._project_joints(np.asarray(homography_matrix))
+
+    def clip_(self, img_shape: Tuple[int, int]) -> None:
+        """Cut the boxes at the border; joints beyond it are unlabelled."""
+        super().clip_(img_shape)
+        limit = self.keypoints.new_tensor([img_shape[1], img_shape[0]])
+        inside = ((self.keypoints >= 0) & (self.keypoints <= limit)).all(-1)
+        self.visible = self.visible * inside
+
+    def _project_joints(self, matrix: np.ndarray) -> None:
+        matrix = self.keypoints.new_tensor(matrix)
+        ones = self.keypoints.new_ones(*self.keypoints.shape[:-1], 1)
+        points = torch.cat([self.keypoints, ones], -1) @ matrix.T
+        self.keypoints = points[..., :2] / points[..., 2:]
+        if torch.linalg.det(matrix) < 0:
+            self._swap_sides()
+
+    def _swap_sides(self) -> None:
+        self.keypoints = self.keypoints[:, self.flip_indices]
+        self.visible = self.visible[:, self.flip_indices]

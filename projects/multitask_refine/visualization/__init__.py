@@ -1,0 +1,3 @@
+from .visualizer import MultitaskVisualizer
+
+__all__ = ['MultitaskVisualizer']

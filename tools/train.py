@@ -1,0 +1,63 @@
+#!/usr/bin/env python
+"""Train a config."""
+import argparse
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmengine.config import Config  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+
+from projects.multitask_refine.engine import (  # noqa: E402
+    add_common_options, load_config)
+
+
+def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_common_options(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from this checkpoint, or from the newest of the work dir')
+    parser.add_argument(
+        '--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the batch')
+    parser.add_argument('--seed', type=int, help='seed of all random numbers')
+    return parser.parse_args(argv)
+
+
+def apply_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Turn the training options into settings of the config."""
+    if args.seed is not None:
+        cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise SystemExit(
+                f'{args.config}: --auto-scale-lr needs '
+                'auto_scale_lr = dict(base_batch_size=...) in the config: the '
+                'number of images its learning rate was chosen for')
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = parse_args(argv)
+    cfg = load_config(args)
+    apply_options(cfg, args)
+    Runner.from_cfg(cfg).train()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
