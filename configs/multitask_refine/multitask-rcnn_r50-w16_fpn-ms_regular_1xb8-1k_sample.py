@@ -19,8 +19,11 @@ model = dict(
     neck=dict(in_channels=[128, 256, 512], out_channels=64, norm_cfg=norm_cfg),
     rpn_head=dict(in_channels=64, feat_channels=64),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=64),
-        instance_roi_extractor=dict(out_channels=64),
+        # Two samples a bin: the adaptive number is slow for large RoIs.
+        bbox_roi_extractor=dict(
+            roi_layer=dict(sampling_ratio=2), out_channels=64),
+        instance_roi_extractor=dict(
+            roi_layer=dict(sampling_ratio=2), out_channels=64),
         bbox_head=dict(in_channels=64, fc_out_channels=256),
         mask_head=dict(
             num_convs=2,

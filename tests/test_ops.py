@@ -1,0 +1,154 @@
+"""Values worked out by hand, mmcv's operators and numerical gradients."""
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.autograd import gradcheck
+
+from projects.multitask_refine.ops import (RefinedConv2d,
+                                           deform_conv_by_grid_sample,
+                                           deform_conv_by_mmcv,
+                                           refine_heatmaps,
+                                           refine_heatmaps_by_deform_conv)
+
+ONE_TO_NINE = torch.arange(1., 10., dtype=torch.double).reshape(1, 1, 3, 3)
+WAYS = [refine_heatmaps, refine_heatmaps_by_deform_conv]
+
+
+def _random(*shape, scale=1.0):
+    return (scale * torch.randn(*shape, dtype=torch.double)).requires_grad_()
+
+
+@pytest.mark.parametrize('refine', WAYS)
+@pytest.mark.parametrize(
+    'cell, offset, expected',
+    [
+        # (x, y) of the cell, (dx, dy): Eq. 2 and 3 by hand on 1..9
+        ((1, 1), (0.5, -0.25), 0.25 * 2.5 + 0.75 * 5.5),
+        ((0, 0), (1.0, 1.0), 5.0),
+        ((0, 0), (-0.5, 0.0), 0.5 * 1),  # half of it lies outside
+        ((2, 2), (0.25, 0.5), 0.75 * 0.5 * 9),
+        ((0, 2), (-1.0, 0.0), 0.0),
+        ((1, 1), (0.0, 7.0), 0.0),
+    ])
+def test_refined_value_by_hand(refine, cell, offset, expected):
+    offsets = torch.zeros(1, 2, 3, 3, dtype=torch.double)
+    offsets[0, :, cell[1], cell[0]] = torch.tensor(offset).double()
+    refined = refine(ONE_TO_NINE, offsets)
+    assert refined[0, 0, cell[1], cell[0]].item() == pytest.approx(expected)
+    untouched = torch.ones(3, 3, dtype=torch.bool)
+    untouched[cell[1], cell[0]] = False
+    assert torch.allclose(refined[0, 0][untouched],
+                          ONE_TO_NINE[0, 0][untouched])
+
+
+def test_both_ways_to_refine_agree():
+    torch.manual_seed(0)
+    heatmaps, offsets = _random(3, 4, 6, 6), _random(3, 8, 6, 6, scale=3)
+    results = [refine(heatmaps, offsets) for refine in WAYS]
+    torch.testing.assert_close(*results)
+    gradients = [
+        torch.autograd.grad(y.square().sum(), (heatmaps, offsets))
+        for y in results
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize('refine', WAYS)
+def test_refinement_gradients(refine):
+    torch.manual_seed(1)
+    assert gradcheck(refine, (_random(2, 2, 4, 4), _random(2, 4, 4, 4)))
+
+
+def test_refinement_rejects_wrong_offsets():
+    with pytest.raises(ValueError, match=r'\(1, 2, 3, 3\).*\(1, 3, 3, 3\)'):
+        refine_heatmaps(ONE_TO_NINE, torch.zeros(1, 3, 3, 3))
+
+
+@pytest.mark.parametrize(
+    'conv', [deform_conv_by_grid_sample, deform_conv_by_mmcv])
+def test_deformable_value_by_hand(conv):
+    """Eq. 5 at the middle of 1..9 with two taps that are not zero."""
+    weight = torch.zeros(1, 1, 3, 3, dtype=torch.double)
+    weight[0, 0, 1, 1], weight[0, 0, 1, 2] = 2, 10
+    offset = torch.zeros(1, 18, 3, 3, dtype=torch.double)
+    offset[0, 2 * 4, 1, 1] = 0.5  # the middle tap reads half a row lower
+    offset[0, 2 * 5 + 1, 1, 1] = -0.5  # the right tap half a column left
+    args = (weight, None, (1, 1), (1, 1), (1, 1), 1, 1)
+    plain = conv(ONE_TO_NINE, offset, None, *args)
+    assert plain[0, 0, 1, 1].item() == pytest.approx(2 * 6.5 + 10 * 5.5)
+    factor = torch.ones(1, 9, 3, 3, dtype=torch.double)
+    factor[0, 5] = 0.1
+    modulated = conv(ONE_TO_NINE, offset, factor, *args)
+    assert modulated[0, 0, 1, 1].item() == pytest.approx(2 * 6.5 + 5.5)
+
+
+@pytest.mark.parametrize('modulated', [False, True])
+@pytest.mark.parametrize('batch', [1, 33])
+def test_both_deformable_convolutions_agree(modulated, batch):
+    torch.manual_seed(2)
+    x, offset = _random(batch, 8, 7, 9), _random(batch, 36, 4, 5, scale=2)
+    factor = _random(batch, 18, 4, 5) if modulated else None
+    weight, bias = _random(6, 4, 3, 3), _random(6)
+    args = (weight, bias, (2, 2), (1, 1), (1, 1), 2, 2)
+    results = [
+        conv(x, offset, factor, *args)
+        for conv in (deform_conv_by_grid_sample, deform_conv_by_mmcv)
+    ]
+    torch.testing.assert_close(*results)
+    inputs = [t for t in (x, offset, factor, weight, bias) if t is not None]
+    gradients = [
+        torch.autograd.grad(y.square().sum(), inputs) for y in results
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+def test_deformable_gradients():
+    torch.manual_seed(3)
+
+    def conv(*tensors):
+        return deform_conv_by_grid_sample(*tensors, (1, 1), (1, 1), (1, 1), 1,
+                                          1)
+
+    assert gradcheck(
+        conv, (_random(1, 2, 3, 4), _random(1, 18, 3, 4), _random(1, 9, 3, 4),
+               _random(2, 2, 3, 3), _random(2)))
+
+
+@pytest.mark.parametrize('modulated', [False, True])
+@pytest.mark.parametrize('settings', [
+    dict(),
+    dict(stride=2, bias=False),
+    dict(dilation=2, padding=2),
+    dict(groups=2, deform_groups=2),
+])
+def test_refined_conv_starts_as_plain_conv(modulated, settings):
+    torch.manual_seed(4)
+    settings = {'padding': 1, **settings}
+    conv = RefinedConv2d(4, 6, 3, modulated=modulated, **settings).double()
+    torch.nn.init.normal_(conv.conv_offset.weight)
+    conv.init_weights()
+    x = torch.randn(5, 4, 8, 7, dtype=torch.double)
+    plain = F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding,
+                     conv.dilation, conv.groups)
+    torch.testing.assert_close(conv(x), plain)
+
+
+@pytest.mark.parametrize('modulated', [False, True])
+def test_refined_conv_moves_and_learns(modulated):
+    torch.manual_seed(5)
+    conv = RefinedConv2d(2, 3, 3, padding=1, modulated=modulated)
+    torch.nn.init.normal_(conv.conv_offset.weight)
+    x = torch.randn(2, 2, 6, 6)
+    plain = F.conv2d(x, conv.weight, conv.bias, padding=1)
+    y = conv(x)
+    assert (y - plain).abs().max() > 0.01
+    y.square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in conv.parameters())
+
+
+def test_refined_conv_takes_an_empty_batch():
+    conv = RefinedConv2d(2, 3, 3, padding=1)
+    y = conv(torch.zeros(0, 2, 5, 5))
+    assert y.shape == (0, 3, 5, 5)
+    y.sum().backward()
+    assert all(p.grad is not None for p in conv.parameters())
