@@ -1,0 +1,133 @@
+"""A handful of drawn people and the smallest network, shared by the tests."""
+import json
+import os
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import projects.multitask_refine  # noqa: E402, F401
+
+register_all_modules(init_default_scope=True)
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+NAMES = ('regular', 'rb', 'rb-h', 'rb-h-kps')
+CONFIGS = ROOT / 'configs/multitask_refine'
+SAMPLE_CONFIG = (
+    CONFIGS / 'multitask-rcnn_r50-w16_fpn-ms_rb-h_1xb8-1k_sample.py')
+
+
+@pytest.fixture(scope='session')
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def scene(tmp_path_factory) -> Path:
+    """A COCO folder made by hand: three images of 64 x 48 pixels.
+
+    Image 1 has a person with a polygon and joints, one with RLE and no
+    joints, and a crowd; image 2 has a crowd only; image 3 has nothing.
+    """
+    folder = tmp_path_factory.mktemp('scene')
+    images = []
+    for split in ('train2017', 'val2017'):
+        (folder / split).mkdir()
+        images = [_write_image(folder / split, i) for i in (1, 2, 3)]
+    (folder / 'annotations').mkdir()
+    content = dict(
+        images=images,
+        annotations=_annotations(),
+        categories=[dict(id=1, name='person')])
+    for split in ('train2017', 'val2017'):
+        path = folder / 'annotations' / f'person_keypoints_{split}.json'
+        path.write_text(json.dumps(content))
+    return folder
+
+
+def _write_image(folder: Path, index: int) -> dict:
+    image = np.full((48, 64, 3), 60 * index, np.uint8)
+    image[10:40, 10:30] = (30, 160, 220)
+    name = f'{index:012d}.png'
+    cv2.imwrite(str(folder / name), image)
+    return dict(id=index, file_name=name, height=48, width=64)
+
+
+def _annotations() -> list:
+    joints = np.zeros((17, 3), int)
+    joints[:, 0] = np.linspace(11, 28, 17)
+    joints[:, 1] = np.linspace(11, 38, 17)
+    joints[:, 2] = [2, 1, 0] + [2] * 14
+    crowd = np.zeros((48, 64), np.uint8)
+    crowd[:, 50:] = 1
+    crowd_rle = dict(size=[48, 64], counts=[50 * 48, 14 * 48])
+    patch_rle = dict(
+        size=[48, 64],
+        counts=[34 * 48 + 5] + [20, 28] * 9 + [20, 48 * 64 - 43 * 48 - 25])
+    common = dict(category_id=1, iscrowd=0)
+    nothing = [0] * 51
+    return [
+        dict(
+            common, id=1, image_id=1, bbox=[10, 10, 20, 30], area=600,
+            segmentation=[[10, 10, 30, 10, 30, 40, 10, 40]],
+            keypoints=joints.flatten().tolist(), num_keypoints=16),
+        dict(
+            common, id=2, image_id=1, bbox=[34, 5, 10, 20], area=200,
+            segmentation=patch_rle, keypoints=nothing, num_keypoints=0),
+        dict(
+            common, id=3, image_id=1, iscrowd=1, bbox=[50, 0, 14, 48],
+            area=672, segmentation=crowd_rle, keypoints=nothing,
+            num_keypoints=0),
+        dict(
+            common, id=4, image_id=2, iscrowd=1, bbox=[50, 0, 14, 48],
+            area=672, segmentation=crowd_rle, keypoints=nothing,
+            num_keypoints=0),
+    ]
+
+
+@pytest.fixture
+def tiny_config(scene, tmp_path):
+    """Build the config of a very small network on the scene.
+
+    Call it with the name of the variant: 'regular' or 'rb-h'.
+    """
+
+    def build(variant: str = 'rb-h') -> Config:
+        name = SAMPLE_CONFIG.name.replace('rb-h', variant)
+        cfg = Config.fromfile(SAMPLE_CONFIG.with_name(name))
+        cfg.merge_from_dict(tiny_options(scene))
+        cfg.work_dir = str(tmp_path / 'work')
+        cfg.launcher = 'none'
+        return cfg
+
+    return build
+
+
+def tiny_options(scene: Path) -> dict:
+    """Settings that turn a sample config into a test of seconds."""
+    options = {
+        'train_cfg.max_iters': 2,
+        'train_cfg.val_interval': 2,
+        'default_hooks.logger.interval': 1,
+        'default_hooks.checkpoint.interval': 1,
+        'train_dataloader.batch_size': 2,
+        'model.backbone.base_channels': 4,
+        'model.backbone.stem_channels': 4,
+        'model.neck.in_channels': [32, 64, 128],
+    }
+    for split in ('train', 'val', 'test'):
+        options[f'{split}_dataloader.num_workers'] = 0
+        options[f'{split}_dataloader.persistent_workers'] = False
+        options[f'{split}_dataloader.dataset.data_root'] = f'{scene}/'
+        if split != 'train':
+            options[f'{split}_evaluator.ann_file'] = str(
+                scene / 'annotations/person_keypoints_val2017.json')
+    return options

@@ -1,0 +1,170 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as mask_api
+
+from projects.multitask_refine.datasets import CocoMultitaskDataset
+from projects.multitask_refine.evaluation import (MultitaskCocoMetric,
+                                                  format_table)
+
+
+def _ground_truth(tmp_path, joints_of=lambda i: np.full((3, 2), 60)):
+    """Two images of 400 x 300, each with a person of 100 x 100 pixels."""
+    annotations = []
+    for i in (0, 1):
+        mask = np.zeros((300, 400), np.uint8, order='F')
+        mask[50:150, 20:120] = 1
+        rle = mask_api.encode(mask)
+        joints = np.concatenate([joints_of(i), np.full((3, 1), 2)], 1)
+        annotations.append(
+            dict(
+                id=i + 1, image_id=i, category_id=1, iscrowd=0,
+                bbox=[20, 50, 100, 100], area=10000,
+                segmentation=dict(rle, counts=rle['counts'].decode()),
+                keypoints=joints.flatten().tolist(), num_keypoints=3))
+    path = tmp_path / 'gt.json'
+    path.write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=i, height=300, width=400) for i in (0, 1)],
+                annotations=annotations,
+                categories=[dict(id=1, name='person')])))
+    return str(path)
+
+
+def _evaluate(path, predictions, sigma=0.05, **kwargs):
+    metric = MultitaskCocoMetric(path, **kwargs)
+    metric.dataset_meta = dict(classes=('person', ), sigmas=[sigma] * 3)
+    for i, prediction in enumerate(predictions):
+        metric.process({}, [dict(img_id=i, pred_instances=prediction)])
+    return metric.evaluate(len(predictions))
+
+
+def _prediction(shift=0, score=0.9, joint_score=1.0):
+    """The person moved to the right by ``shift`` pixels."""
+    masks = torch.zeros(1, 300, 400, dtype=torch.bool)
+    masks[0, 50:150, 20 + shift:120 + shift] = True
+    return dict(
+        bboxes=torch.tensor([[20. + shift, 50., 120. + shift, 150.]]),
+        scores=torch.tensor([score]),
+        labels=torch.tensor([0]),
+        masks=masks,
+        # The file's pixel index 60 has its middle at 60.5.
+        keypoints=torch.full((1, 3, 2), 60.5) + torch.tensor([shift, 0.]),
+        keypoint_scores=torch.full((1, 3), joint_score))
+
+
+def _join(*predictions):
+    return {
+        key: torch.cat([p[key] for p in predictions])
+        for key in predictions[0]
+    }
+
+
+def test_perfect_predictions_score_100(tmp_path):
+    metrics = _evaluate(_ground_truth(tmp_path), [_prediction()] * 2)
+    for task in ('bbox', 'segm', 'keypoints'):
+        assert metrics[f'coco/{task}_AP'] == pytest.approx(100)
+        assert metrics[f'coco/{task}_APL'] == pytest.approx(100)
+        assert math.isnan(metrics[f'coco/{task}_APM'])
+
+
+def test_moved_boxes_and_masks_score_what_their_iou_says(tmp_path):
+    """Moved by 23 of 100 pixels: IoU 77 / 123 = 0.626, which passes the
+    thresholds 0.5, 0.55 and 0.6 of ten."""
+    metrics = _evaluate(_ground_truth(tmp_path), [_prediction(23)] * 2)
+    for task in ('bbox', 'segm'):
+        assert metrics[f'coco/{task}_AP'] == pytest.approx(30)
+        assert metrics[f'coco/{task}_AP50'] == pytest.approx(100)
+        assert metrics[f'coco/{task}_AP75'] == pytest.approx(0)
+
+
+def test_moved_joints_score_what_their_oks_says(tmp_path):
+    """OKS = exp(-d^2 / (2 area (2 sigma)^2)): with d = 10, area = 10000 and
+    sigma = 0.05 that is exp(-0.5) = 0.607, three thresholds of ten; with
+    sigma = 0.1 it is exp(-0.125) = 0.882, eight of ten."""
+    path = _ground_truth(tmp_path)
+    metrics = _evaluate(path, [_prediction(10)] * 2, sigma=0.05)
+    assert metrics['coco/keypoints_AP'] == pytest.approx(30)
+    metrics = _evaluate(path, [_prediction(10)] * 2, sigma=0.1)
+    assert metrics['coco/keypoints_AP'] == pytest.approx(80)
+
+
+def test_missing_half_of_the_people(tmp_path):
+    """Recall stops at 1/2: precision 1 at 51 of COCO's 101 recalls."""
+    empty = {key: value[:0] for key, value in _prediction().items()}
+    metrics = _evaluate(_ground_truth(tmp_path), [_prediction(), empty])
+    for task in ('bbox', 'segm', 'keypoints'):
+        assert metrics[f'coco/{task}_AP'] == pytest.approx(100 * 51 / 101)
+
+
+def test_no_prediction_at_all_scores_0(tmp_path):
+    empty = {key: value[:0] for key, value in _prediction().items()}
+    metrics = _evaluate(_ground_truth(tmp_path), [empty, empty])
+    assert metrics['coco/bbox_AP'] == metrics['coco/keypoints_AP'] == 0
+
+
+@pytest.mark.parametrize('ranking, expected', [('bbox', 50),
+                                               ('bbox_keypoint', 100)])
+def test_ranking_of_joints(tmp_path, ranking, expected):
+    """A wrong pose on a sure box with unsure joints: it comes first by the
+    box score (precision 1/2 at every recall) and last by the product."""
+    wrong = _prediction(200, score=0.99, joint_score=0.1)
+    right = _prediction(0, score=0.8, joint_score=0.9)
+    metrics = _evaluate(
+        _ground_truth(tmp_path), [_join(wrong, right)] * 2,
+        keypoint_ranking=ranking)
+    assert metrics['coco/keypoints_AP'] == pytest.approx(expected, abs=0.1)
+
+
+def test_annotations_fed_back_score_100(scene):
+    """Through the loader, so that its coordinates and the metric's agree."""
+    dataset = CocoMultitaskDataset(
+        ann_file='annotations/person_keypoints_val2017.json',
+        data_root=str(scene),
+        data_prefix=dict(img='val2017/'),
+        test_mode=True,
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadMultitaskAnnotations'),
+            dict(type='PackMultitaskInputs')
+        ])
+    metric = MultitaskCocoMetric(
+        str(scene / 'annotations/person_keypoints_val2017.json'))
+    metric.dataset_meta = dataset.metainfo
+    for i in range(len(dataset)):
+        sample = dataset[i]['data_samples']
+        gt = sample.gt_instances
+        prediction = dict(
+            bboxes=gt.bboxes.tensor, labels=gt.labels,
+            scores=torch.ones(len(gt)),
+            masks=torch.from_numpy(gt.masks.to_ndarray().astype(bool)),
+            keypoints=gt.keypoints,
+            keypoint_scores=torch.ones(len(gt), 17))
+        metric.process({}, [dict(
+            img_id=sample.img_id, pred_instances=prediction)])
+    metrics = metric.evaluate(len(dataset))
+    for task in ('bbox', 'segm', 'keypoints'):
+        assert metrics[f'coco/{task}_AP'] == pytest.approx(100)
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(ValueError, match='boxes'):
+        MultitaskCocoMetric('x.json', tasks=['boxes'])
+    with pytest.raises(ValueError, match='random'):
+        MultitaskCocoMetric('x.json', keypoint_ranking='random')
+
+
+def test_table_shows_what_there_is():
+    table = format_table({
+        'bbox_AP': 12.345, 'bbox_APS': float('nan'), 'keypoints_AP': 50.0
+    })
+    lines = [[cell.strip() for cell in line.split('|')[1:-1]]
+             for line in table.splitlines()]
+    assert lines[0] == ['', 'AP', 'AP50', 'AP75', 'APS', 'APM', 'APL']
+    assert lines[2] == ['boxes', '12.35', '-', '-', '-', '-', '-']
+    assert lines[3][:2] == ['keypoints', '50.00']
+    assert len(lines) == 4
