@@ -9,7 +9,7 @@ train_pipeline = [
     dict(type='LoadMultitaskAnnotations'),
     dict(
         type='RandomResize',
-        scale=(256, 256),
+        scale=(192, 192),
         ratio_range=(0.75, 1.25),
         keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
@@ -17,7 +17,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(256, 256), keep_ratio=True),
+    dict(type='Resize', scale=(192, 192), keep_ratio=True),
     dict(type='LoadMultitaskAnnotations'),
     dict(
         type='PackMultitaskInputs',

@@ -1,5 +1,8 @@
+from .backbone import ResNet26
 from .detector import MultitaskRCNN
 from .keypoint_head import KeypointOffsetHead
 from .roi_head import MultitaskRoIHead
 
-__all__ = ['KeypointOffsetHead', 'MultitaskRCNN', 'MultitaskRoIHead']
+__all__ = [
+    'KeypointOffsetHead', 'MultitaskRCNN', 'MultitaskRoIHead', 'ResNet26'
+]

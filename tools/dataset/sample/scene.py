@@ -11,10 +11,10 @@ from sample.skeleton import (Figure, pose_figure, random_build, random_pose,
 
 STANDING_METRES = 1.72
 EMPTY_SHARE, CROWD_SHARE = 0.07, 0.05
-COUNT_WEIGHTS = (0.30, 0.27, 0.19, 0.12, 0.08, 0.04)
+COUNT_WEIGHTS = (0.36, 0.30, 0.18, 0.09, 0.05, 0.02)
 # Person heights in pixels of a picture 256 wide, drawn log-uniformly.
-HEIGHT_RANGES = ((18, 75), (70, 235), (235, 560))
-HEIGHT_WEIGHTS = (0.22, 0.58, 0.20)
+HEIGHT_RANGES = ((32, 80), (80, 240), (240, 480))
+HEIGHT_WEIGHTS = (0.12, 0.66, 0.22)
 # Below these, a person would be hidden without a trace.
 LEAST_PIXELS, LEAST_SHARE = 20, 0.2
 

@@ -9,21 +9,22 @@ _base_ = [
 norm_cfg = dict(type='BN')
 model = dict(
     backbone=dict(
+        _delete_=True,
+        type='ResNet26',
+        out_indices=(1, 2, 3),
         stem_channels=16,
         base_channels=16,
-        frozen_stages=-1,
-        norm_cfg=dict(requires_grad=True),
+        norm_cfg=norm_cfg,
         norm_eval=False,
-        zero_init_residual=True,
-        init_cfg=None),
+        style='caffe'),
     neck=dict(in_channels=[128, 256, 512], out_channels=64, norm_cfg=norm_cfg),
     rpn_head=dict(in_channels=64, feat_channels=64),
     roi_head=dict(
-        # Two samples a bin: the adaptive number is slow for large RoIs.
+        # One sample a bin is enough for small images.
         bbox_roi_extractor=dict(
-            roi_layer=dict(sampling_ratio=2), out_channels=64),
+            roi_layer=dict(sampling_ratio=1), out_channels=64),
         instance_roi_extractor=dict(
-            roi_layer=dict(sampling_ratio=2), out_channels=64),
+            roi_layer=dict(sampling_ratio=1), out_channels=64),
         bbox_head=dict(in_channels=64, fc_out_channels=256),
         mask_head=dict(
             num_convs=2,
@@ -31,7 +32,7 @@ model = dict(
             conv_out_channels=64,
             norm_cfg=norm_cfg),
         keypoint_head=dict(
-            num_convs=4,
+            num_convs=3,
             in_channels=64,
             conv_channels=64,
             norm_cfg=norm_cfg,
@@ -39,5 +40,5 @@ model = dict(
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=300, max_per_img=100),
-        rcnn=dict(sampler=dict(num=32))),
+        rcnn=dict(sampler=dict(num=16, pos_fraction=0.5))),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)))

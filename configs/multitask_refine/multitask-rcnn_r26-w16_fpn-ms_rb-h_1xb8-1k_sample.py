@@ -1,4 +1,4 @@
-_base_ = './multitask-rcnn_r50-w16_fpn-ms_regular_1xb8-1k_sample.py'
+_base_ = './multitask-rcnn_r26-w16_fpn-ms_regular_1xb8-1k_sample.py'
 
 model = dict(
     backbone=dict(

@@ -1,0 +1,252 @@
+"""The whole network on tiny inputs: losses, predictions, edge cases."""
+import copy
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+
+from tests.conftest import CONFIGS
+
+HEIGHT, WIDTH = 64, 96
+SMALL = [path for path in sorted(CONFIGS.glob('*.py'))]
+
+
+def _build(path, **options):
+    """Any config with few proposals, and without the download."""
+    cfg = Config.fromfile(path)
+    cfg.model.backbone.init_cfg = None
+    cfg.merge_from_dict({
+        'model.train_cfg.rpn_proposal.max_per_img': 20,
+        'model.train_cfg.rcnn.sampler.num': 8,
+        'model.test_cfg.rpn.max_per_img': 8,
+        'model.test_cfg.rcnn.max_per_img': 4,
+        'model.test_cfg.rcnn.score_thr': 0.0,
+        **options
+    })
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model
+
+
+def _sample(num_people=2, labelled=True, crowds=0, num_keypoints=17):
+    """An image of people side by side."""
+    torch.manual_seed(num_people)
+    left = torch.arange(num_people) * 40. + 4
+    boxes = torch.stack(
+        [left, left * 0 + 6, left + 32, left * 0 + 60],
+        -1) if num_people else torch.zeros(0, 4)
+    joints = boxes[:, None, :2] + torch.rand(
+        num_people, num_keypoints, 2) * (boxes[:, None, 2:] -
+                                         boxes[:, None, :2])
+    masks = torch.zeros(num_people, HEIGHT, WIDTH, dtype=torch.uint8)
+    for mask, box in zip(masks, boxes.int()):
+        mask[box[1]:box[3], box[0]:box[2]] = 1
+    sample = DetDataSample(
+        metainfo=dict(
+            img_id=1,
+            img_shape=(HEIGHT, WIDTH),
+            ori_shape=(2 * HEIGHT, 2 * WIDTH),
+            batch_input_shape=(HEIGHT, WIDTH),
+            pad_shape=(HEIGHT, WIDTH),
+            scale_factor=(0.5, 0.5)))
+    sample.gt_instances = InstanceData(
+        bboxes=boxes,
+        labels=torch.zeros(num_people, dtype=torch.long),
+        masks=BitmapMasks(masks.numpy(), HEIGHT, WIDTH),
+        keypoints=joints,
+        keypoints_visible=torch.full((num_people, num_keypoints),
+                                     2. if labelled else 0.))
+    sample.ignored_instances = InstanceData(
+        bboxes=torch.tensor([[60., 0., 96., 64.]])[:crowds])
+    return sample
+
+
+def _images(count):
+    torch.manual_seed(7)
+    return 50 * torch.randn(count, 3, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize('path', SMALL, ids=lambda path: path.stem)
+def test_every_config_trains_and_predicts(path):
+    model = _build(path).train()
+    samples = [_sample(2), _sample(1)]
+    losses = model.loss(_images(2), samples)
+    assert {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox',
+            'loss_keypoint'} <= set(losses)
+    assert ('loss_mask' in losses) == model.with_mask
+    total, _ = model.parse_losses(losses)
+    assert torch.isfinite(total)
+    total.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+    model.eval()
+    with torch.no_grad():
+        predicted = model.predict(_images(2), samples)[0].pred_instances
+    count = len(predicted)
+    assert count > 0
+    assert predicted.keypoints.shape == (count, 17, 2)
+    assert predicted.keypoint_scores.shape == (count, 17)
+    if model.with_mask:
+        assert predicted.masks.shape == (count, 2 * HEIGHT, 2 * WIDTH)
+        assert predicted.masks.dtype == torch.bool
+
+
+@pytest.fixture(scope='module')
+def model():
+    (path, ) = CONFIGS.glob('*r26*_rb-h_*_sample.py')
+    return _build(path)
+
+
+EDGES = dict(
+    people=lambda: [_sample(2), _sample(1)],
+    nobody=lambda: [_sample(0), _sample(0)],
+    nobody_in_one=lambda: [_sample(0), _sample(2)],
+    no_joint_labelled=lambda: [_sample(2, labelled=False), _sample(1, False)],
+    crowd_only=lambda: [_sample(0, crowds=1), _sample(0)],
+    crowd_and_people=lambda: [_sample(2, crowds=1), _sample(1)])
+
+
+@pytest.mark.parametrize('edge', EDGES)
+def test_edge_cases_keep_the_loss_keys_and_reach_every_parameter(model, edge):
+    model.train().zero_grad()
+    expected = set(model.loss(_images(2), EDGES['people']()))
+    losses = model.loss(_images(2), EDGES[edge]())
+    assert set(losses) == expected
+    total, _ = model.parse_losses(losses)
+    assert torch.isfinite(total)
+    model.zero_grad(set_to_none=True)
+    total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+
+
+def test_inputs_are_left_as_they_are(model):
+    samples = [_sample(2, crowds=1), _sample(1)]
+    before = copy.deepcopy(samples)
+    feats = model.extract_feat(_images(2))
+    proposals = model.rpn_head.predict(feats, samples, rescale=False)
+    kept = copy.deepcopy(proposals)
+    model.roi_head.loss(feats, proposals, samples)
+    with torch.no_grad():
+        model.eval().roi_head.predict(feats, proposals, samples, rescale=True)
+    for old, new in zip(before, samples):
+        assert old.gt_instances.keys() == new.gt_instances.keys()
+        for name in ('bboxes', 'keypoints', 'keypoints_visible', 'labels'):
+            assert torch.equal(old.gt_instances[name], new.gt_instances[name])
+    for old, new in zip(kept, proposals):
+        assert old.keys() == new.keys()
+        assert torch.equal(old.bboxes, new.bboxes)
+
+
+@pytest.mark.parametrize('threshold', [0.0, 1.1])
+def test_prediction_without_anybody_has_every_field(model, threshold):
+    model.eval()
+    model.roi_head.test_cfg.score_thr = threshold
+    with torch.no_grad():
+        people = model.predict(_images(1), [_sample(0)])[0].pred_instances
+    assert (len(people) == 0) == (threshold > 1)
+    assert set(people.keys()) == {
+        'bboxes', 'scores', 'labels', 'masks', 'keypoints', 'keypoint_scores'
+    }
+    assert people.keypoints.shape[1:] == (17, 2)
+    assert people.masks.shape[1:] == (2 * HEIGHT, 2 * WIDTH)
+
+
+def test_rescaling_brings_everything_to_the_original_image(model):
+    model.eval()
+    model.roi_head.test_cfg.score_thr = 0.0
+    with torch.no_grad():
+        large = model.predict(_images(1), [_sample(1)])[0].pred_instances
+        small = model.predict(
+            _images(1), [_sample(1)], rescale=False)[0].pred_instances
+    torch.testing.assert_close(large.bboxes, 2 * small.bboxes)
+    torch.testing.assert_close(large.keypoints, 2 * small.keypoints)
+
+
+def test_mask_and_keypoint_heads_share_one_pooled_feature(model, monkeypatch):
+    seen = {}
+    for name in ('mask_head', 'keypoint_head'):
+        head = getattr(model.roi_head, name)
+        forward = head.forward
+        monkeypatch.setattr(
+            head, 'forward', lambda feats, name=name, forward=forward:
+            (seen.__setitem__(name, feats), forward(feats))[1])
+    monkeypatch.setattr(model.roi_head.test_cfg, 'score_thr', 0.0)
+    with torch.no_grad():
+        model.eval().predict(_images(1), [_sample(1)])
+    assert seen['mask_head'] is seen['keypoint_head']
+
+
+def test_one_pooling_for_all_heads():
+    """The report's words to the letter: the box head takes the 2x2 averages
+    of the feature that the other heads get."""
+    (path, ) = CONFIGS.glob('*r26*_regular_*_sample.py')
+    model = _build(path, **{'model.roi_head.bbox_roi_extractor': None})
+    feats = model.extract_feat(_images(1))
+    rois = torch.tensor([[0., 4., 6., 36., 60.], [0., 10., 10., 50., 50.]])
+    boxes, people = model.roi_head._pool(feats, rois,
+                                         torch.tensor([True, False]))
+    corner = people[0, :, :2, :2].mean((1, 2))
+    torch.testing.assert_close(boxes[0, :, 0, 0], corner)
+    assert boxes.shape[2:] == (7, 7) and len(boxes) == 2
+    assert people.shape[2:] == (14, 14) and len(people) == 1
+    losses = model.loss(_images(2), [_sample(2), _sample(1)])
+    assert 'loss_cls' in losses and 'loss_keypoint' in losses
+
+
+def test_heads_can_be_off():
+    (path, ) = CONFIGS.glob('*r26*_rb-h_*_sample.py')
+    model = _build(path, **{'model.roi_head.keypoint_head': None})
+    losses = model.loss(_images(1), [_sample(2)])
+    assert 'loss_mask' in losses and 'loss_keypoint' not in losses
+    with torch.no_grad():
+        people = model.eval().predict(_images(1),
+                                      [_sample(1)])[0].pred_instances
+    assert 'masks' in people and 'keypoints' not in people
+
+
+@pytest.mark.parametrize('modulated', [False, True])
+def test_refined_network_starts_as_the_regular_one(modulated):
+    """With the regular network's weights in it, RB+H predicts the same."""
+    (path, ) = CONFIGS.glob('*r26*_rb-h_*_sample.py')
+    conv = dict(type='RefinedConv2d', modulated=modulated)
+    refined = _build(
+        path, **{
+            'model.backbone.dcn': conv,
+            'model.roi_head.keypoint_head.conv_cfg': conv
+        }).eval()
+    regular = _build(path.with_name(path.name.replace('rb-h',
+                                                      'regular'))).eval()
+    missing, unexpected = refined.load_state_dict(
+        regular.state_dict(), strict=False)
+    assert not unexpected and missing
+    assert all('conv_offset' in name for name in missing)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            refined.extract_feat(_images(1)), regular.extract_feat(_images(1)),
+            rtol=1e-4, atol=1e-4)
+        a, b = (net.predict(_images(1), [_sample(1)])[0].pred_instances
+                for net in (refined, regular))
+    torch.testing.assert_close(a.scores, b.scores, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(a.keypoints, b.keypoints, rtol=1e-3, atol=1e-2)
+
+
+def test_refinement_is_where_the_config_says():
+    (path, ) = CONFIGS.glob('*r50_fpn-ms_rb-h_4xb3*')
+    model = _build(path)
+    refined = [
+        name for name, module in model.named_modules()
+        if hasattr(module, 'conv_offset')
+    ]
+    blocks = {2: 4, 3: 6, 4: 3}
+    expected = [
+        f'backbone.layer{layer}.{i}.conv2' for layer, count in blocks.items()
+        for i in range(count)
+    ] + [f'roi_head.keypoint_head.convs.{i}.conv' for i in range(8)]
+    assert refined == expected
