@@ -40,5 +40,5 @@ model = dict(
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=300, max_per_img=100),
-        rcnn=dict(sampler=dict(num=16, pos_fraction=0.5))),
+        rcnn=dict(sampler=dict(num=12, pos_fraction=0.34))),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)))

@@ -10,7 +10,7 @@ train_pipeline = [
     dict(
         type='RandomResize',
         scale=(192, 192),
-        ratio_range=(0.75, 1.25),
+        ratio_range=(0.75, 1.0),
         keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackMultitaskInputs')

@@ -63,4 +63,7 @@ def _distribute_on_cpu(cfg: Config) -> None:
     gloo before it does, and wrap the model without a device."""
     if not dist.is_initialized():
         dist.init_process_group('gloo')
-    cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False)

@@ -201,12 +201,12 @@ def finish(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
     image: (H, W, 3) uint8. Returns the same shape and type.
     """
-    sigma = rng.uniform(0, 0.8)
+    sigma = rng.uniform(0, 0.6)
     if sigma > 0.25:
         image = cv2.GaussianBlur(image, (0, 0), sigma)
     taken = image.astype(np.float32) - 128
     taken = taken * rng.uniform(0.7, 1.1) + 128 + rng.uniform(-20, 20)
     taken *= rng.uniform(0.92, 1.08, 3).astype(np.float32)
     grain = rng.standard_normal(image.shape, np.float32)
-    taken += grain * np.float32(rng.uniform(1, 8))
+    taken += grain * np.float32(rng.uniform(1, 5))
     return np.clip(taken, 0, 255).astype(np.uint8)

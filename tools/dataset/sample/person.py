@@ -79,7 +79,7 @@ def random_colour(rng: np.random.Generator) -> np.ndarray:
     return value * (1 - rng.beta(1.0, 1.2) * (1 - tint / tint.max()))
 
 
-def random_cloth(rng: np.random.Generator, plain: float = 0.5) -> Cloth:
+def random_cloth(rng: np.random.Generator, plain: float = 0.75) -> Cloth:
     """A material that is plain with the given probability."""
     if rng.random() < plain:
         return Cloth(random_colour(rng))
@@ -94,7 +94,7 @@ def random_outfit(rng: np.random.Generator, *, girth: float = 1.0,
     top = random_cloth(rng)
     skirted = skirts and rng.random() < 0.18
     skirt = rng.uniform(0.25, 0.6) if skirted else 0.0
-    bottom = top if skirt and rng.random() < 0.5 else random_cloth(rng, 0.8)
+    bottom = top if skirt and rng.random() < 0.5 else random_cloth(rng, 0.9)
     jitter = rng.uniform(0.9, 1.08)
     return Outfit(
         skin=Cloth(SKINS[rng.integers(len(SKINS))] * jitter),

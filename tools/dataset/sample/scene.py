@@ -13,8 +13,8 @@ STANDING_METRES = 1.72
 EMPTY_SHARE, CROWD_SHARE = 0.07, 0.05
 COUNT_WEIGHTS = (0.36, 0.30, 0.18, 0.09, 0.05, 0.02)
 # Person heights in pixels of a picture 256 wide, drawn log-uniformly.
-HEIGHT_RANGES = ((32, 80), (80, 240), (240, 480))
-HEIGHT_WEIGHTS = (0.12, 0.66, 0.22)
+HEIGHT_RANGES = ((36, 80), (80, 220), (220, 420))
+HEIGHT_WEIGHTS = (0.10, 0.66, 0.24)
 # Below these, a person would be hidden without a trace.
 LEAST_PIXELS, LEAST_SHARE = 20, 0.2
 
@@ -66,7 +66,7 @@ def random_person(rng: np.random.Generator, height: float) -> Person:
     """A person of this standing height in pixels, about the image's origin."""
     build = random_build(rng)
     yaw = rng.choice([rng.normal(0, 25), rng.normal(180, 25),
-                      rng.uniform(-180, 180)], p=[0.5, 0.18, 0.32])
+                      rng.uniform(-180, 180)], p=[0.55, 0.25, 0.2])
     pose = random_pose(rng)
     figure = view_figure(
         pose_figure(pose, build), yaw=yaw,
@@ -101,7 +101,7 @@ def _place_people(rng: np.random.Generator, height: int,
         low, high = HEIGHT_RANGES[rng.choice(3, p=HEIGHT_WEIGHTS)]
         tall = np.exp(rng.uniform(np.log(low), np.log(high))) * unit
         person = random_person(rng, tall)
-        allowed = 0.12 if rng.random() < 0.7 else 0.55
+        allowed = 0.12 if rng.random() < 0.8 else 0.55
         for _ in range(12):
             placed = _at_random_place(rng, person, height, width)
             box = _inside(placed.figure.extent(), height, width)
@@ -152,13 +152,13 @@ def _between_things(rng: np.random.Generator, people: list[Person],
     """Adds things behind, between and before the people."""
     layers: list[Person | Thing] = []
     side = max(height, width)
-    for _ in range(rng.poisson(3)):
+    for _ in range(rng.poisson(2)):
         layers.append(_random_thing(rng, rng.uniform(0, width),
                                     rng.uniform(0.4, 1.1) * height,
                                     side * rng.uniform(0.15, 0.9)))
     for person in people:
         layers.append(person)
-        if not person.crowd and rng.random() < 0.2:
+        if not person.crowd and rng.random() < 0.15:
             x0, _, x1, y1 = person.figure.extent()
             layers.append(_random_thing(rng, rng.uniform(x0, x1),
                                         y1 + rng.uniform(0, 8),

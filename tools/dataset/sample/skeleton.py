@@ -39,8 +39,8 @@ RELAXED = dict(
 # Each family of poses: how often, and the ranges that differ from RELAXED. A
 # name without a side is drawn for either side on its own.
 FAMILIES = {
-    'stand': (20, dict()),
-    'walk': (18, dict(
+    'stand': (30, dict()),
+    'walk': (26, dict(
         left_hip_flex=(15, 35), right_hip_flex=(-25, -8), left_knee=(3, 20),
         right_knee=(8, 45), left_shoulder_flex=(-35, -10), elbow=(10, 50),
         right_shoulder_flex=(10, 35), right_ankle=(-30, -5))),
@@ -67,12 +67,12 @@ FAMILIES = {
                      ankle=(-40, -10))),
     'sit': (8, dict(hip_flex=(72, 95), knee=(65, 95), hip_out=(3, 15),
                     shoulder_flex=(10, 45), elbow=(20, 80))),
-    'squat': (3, dict(hip_flex=(85, 115), knee=(95, 130), hip_out=(5, 25),
+    'squat': (2, dict(hip_flex=(85, 115), knee=(95, 130), hip_out=(5, 25),
                       root_pitch=(10, 25), shoulder_flex=(30, 80),
                       ankle=(5, 25))),
-    'bend': (3, dict(root_pitch=(25, 50), hip_flex=(25, 50),
+    'bend': (2, dict(root_pitch=(25, 50), hip_flex=(25, 50),
                      spine_bend=(20, 45), shoulder_flex=(20, 80))),
-    'lie': (3, dict(root_roll=(78, 92), hip_flex=(0, 50), knee=(0, 70),
+    'lie': (2, dict(root_roll=(78, 92), hip_flex=(0, 50), knee=(0, 70),
                     shoulder_flex=(0, 90))),
 }
 

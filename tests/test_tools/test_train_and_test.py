@@ -1,0 +1,150 @@
+"""The command line tools through their main(argv), and real processes."""
+import importlib.util
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import cv2
+import pytest
+import torch
+
+from tests.conftest import ROOT, SAMPLE_CONFIG, tiny_options
+
+
+def _tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f'tools/{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _options(scene):
+    return [
+        '--cfg-options',
+        *(f'{name}={value}'.replace(' ', '')
+          for name, value in tiny_options(scene).items())
+    ]
+
+
+@pytest.fixture(scope='module')
+def trained(scene, tmp_path_factory):
+    """Two iterations; the work dir with its checkpoints."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    assert _tool('train').main([
+        str(SAMPLE_CONFIG), '--work-dir', str(work_dir), '--seed', '3',
+        *_options(scene)
+    ]) == 0
+    return work_dir
+
+
+def test_training_leaves_checkpoints_and_log(trained):
+    assert (trained / 'iter_1.pth').is_file()
+    assert (trained / 'iter_2.pth').is_file()
+    (log, ) = trained.glob('*/*.log')
+    text = log.read_text()
+    for key in ('loss_keypoint', 'loss_mask', 'loss_cls', 'eta:'):
+        assert key in text
+    assert '| keypoints |' in text  # the table of the validation
+
+
+def test_resume_goes_on_where_it_stopped(trained, scene, tmp_path):
+    options = _options(scene)
+    options[options.index('train_cfg.max_iters=2')] = 'train_cfg.max_iters=3'
+    _tool('train').main([
+        str(SAMPLE_CONFIG), '--work-dir', str(tmp_path), '--resume',
+        str(trained / 'iter_2.pth'), *options
+    ])
+    assert not (tmp_path / 'iter_2.pth').exists()
+    state = torch.load(tmp_path / 'iter_3.pth', weights_only=True)
+    assert state['meta']['iter'] == 3
+
+
+def test_testing_writes_results_pictures_and_predictions(
+        trained, scene, tmp_path):
+    checkpoint = trained / 'iter_2.pth'
+    assert _tool('test').main([
+        str(SAMPLE_CONFIG), str(checkpoint), '--work-dir', str(tmp_path),
+        '--json', str(tmp_path / 'results' / 'm.json'), '--show-dir',
+        str(tmp_path / 'pictures'), '--score-thr', '0', '--out',
+        str(tmp_path / 'predictions.pkl'), *_options(scene)
+    ]) == 0
+    results = json.loads((tmp_path / 'results' / 'm.json').read_text())
+    for name in ('bbox_AP', 'segm_AP', 'keypoints_AP50', 'keypoints_APL'):
+        assert results[name] is None or 0 <= results[name] <= 100
+    assert results['run']['num_images'] == 3
+    assert results['run']['config'] == SAMPLE_CONFIG.name
+    assert len(results['run']['checkpoint_sha256']) == 64
+    pictures = sorted((tmp_path / 'pictures').iterdir())
+    assert len(pictures) == 3
+    assert cv2.imread(str(pictures[0])).shape == (48, 128, 3)
+    with open(tmp_path / 'predictions.pkl', 'rb') as file:
+        assert len(pickle.load(file)) == 3
+
+
+def test_weights_of_another_variant_are_refused(trained, scene, tmp_path):
+    regular = str(SAMPLE_CONFIG).replace('rb-h', 'regular')
+    with pytest.raises(SystemExit, match='not the weights of this config'):
+        _tool('test').main([
+            regular, str(trained / 'iter_2.pth'), '--work-dir',
+            str(tmp_path), *_options(scene)
+        ])
+
+
+def test_options_become_settings(scene, tmp_path):
+    tool = _tool('train')
+    args = tool.parse_args([
+        str(SAMPLE_CONFIG), '--work-dir', str(tmp_path), '--amp', '--resume'
+    ])
+    cfg = tool.load_config(args)
+    tool.apply_options(cfg, args)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.resume and cfg.load_from is None
+    with pytest.raises(SystemExit, match='base_batch_size'):
+        args.auto_scale_lr = True
+        tool.apply_options(cfg, args)
+
+
+def test_missing_config_is_named():
+    with pytest.raises(FileNotFoundError, match='nothing.py'):
+        _tool('train').main(['nothing.py'])
+
+
+def _run(command, tmp_path):
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+    env['PATH'] = os.path.dirname(sys.executable) + ':' + env['PATH']
+    env['PYTHON'] = sys.executable
+    env['PORT'] = str(20000 + os.getpid() % 20000)
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+def test_two_processes_train_and_test(scene, tmp_path):
+    common = ['--work-dir', str(tmp_path), *_options(scene)]
+    _run(['bash', 'tools/dist_train.sh', str(SAMPLE_CONFIG), '2', *common],
+         tmp_path)
+    assert (tmp_path / 'iter_2.pth').is_file()
+    out = _run([
+        'bash', 'tools/dist_test.sh', str(SAMPLE_CONFIG),
+        str(tmp_path / 'iter_2.pth'), '2', *common
+    ], tmp_path)
+    assert out.count('Results file:') == 1
+    results = json.loads((tmp_path / 'metrics.json').read_text())
+    assert results['run']['num_images'] == 3
+
+
+def test_mim_trains_and_tests(scene, tmp_path):
+    common = ['--gpus', '0', '--launcher', 'none', '--work-dir',
+              str(tmp_path), *_options(scene)]
+    mim = [sys.executable, '-m', 'mim']
+    _run([*mim, 'train', 'mmdet', str(SAMPLE_CONFIG), *common], tmp_path)
+    assert (tmp_path / 'iter_2.pth').is_file()
+    out = _run([
+        *mim, 'test', 'mmdet', str(SAMPLE_CONFIG), '--checkpoint',
+        str(tmp_path / 'iter_2.pth'), *common
+    ], tmp_path)
+    assert 'coco/keypoints_AP' in out
