@@ -101,6 +101,12 @@ def test_missing_half_of_the_people(tmp_path):
         assert metrics[f'coco/{task}_AP'] == pytest.approx(100 * 51 / 101)
 
 
+def test_images_that_were_not_tested_do_not_count(tmp_path):
+    metrics = _evaluate(_ground_truth(tmp_path), [_prediction()])
+    assert metrics['coco/bbox_AP'] == pytest.approx(100)
+    assert metrics['coco/keypoints_AP'] == pytest.approx(100)
+
+
 def test_no_prediction_at_all_scores_0(tmp_path):
     empty = {key: value[:0] for key, value in _prediction().items()}
     metrics = _evaluate(_ground_truth(tmp_path), [empty, empty])

@@ -1,10 +1,11 @@
 """Values worked out by hand, mmcv's operators and numerical gradients."""
+import mmcv.ops
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from projects.multitask_refine.ops import (RefinedConv2d,
+from projects.multitask_refine.ops import (RefinedConv2d, SampledRoIAlign,
                                            deform_conv_by_grid_sample,
                                            deform_conv_by_mmcv,
                                            refine_heatmaps,
@@ -152,3 +153,30 @@ def test_refined_conv_takes_an_empty_batch():
     assert y.shape == (0, 3, 5, 5)
     y.sum().backward()
     assert all(p.grad is not None for p in conv.parameters())
+
+
+@pytest.mark.parametrize('size, ratio', [(7, 1), (14, 2)])
+def test_sampled_roi_align_equals_mmcv(size, ratio):
+    torch.manual_seed(6)
+    x = _random(3, 4, 10, 12)
+    corners = 90 * torch.rand(20, 2, dtype=torch.double) - 10
+    rois = torch.cat([
+        torch.randint(0, 3, (20, 1)).double(), corners,
+        corners + 60 * torch.rand(20, 2, dtype=torch.double)
+    ], 1)
+    rois[0, 1:] = torch.tensor([-40., -40., 200., 200.])  # far outside too
+    results = [
+        pool(size, 1 / 8, ratio)(x, rois)
+        for pool in (SampledRoIAlign, mmcv.ops.RoIAlign)
+    ]
+    # mmcv rounds positions to float32.
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+    gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in results]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_sampled_roi_align_takes_no_roi_and_no_adaptive_grid():
+    assert SampledRoIAlign(7)(torch.zeros(2, 3, 8, 8),
+                              torch.zeros(0, 5)).shape == (0, 3, 7, 7)
+    with pytest.raises(ValueError, match='sampling_ratio'):
+        SampledRoIAlign(7, sampling_ratio=0)

@@ -22,9 +22,13 @@ model = dict(
     roi_head=dict(
         # One sample a bin is enough for small images.
         bbox_roi_extractor=dict(
-            roi_layer=dict(sampling_ratio=1), out_channels=64),
+            type='RegistryRoIExtractor',
+            roi_layer=dict(type='SampledRoIAlign', sampling_ratio=1),
+            out_channels=64),
         instance_roi_extractor=dict(
-            roi_layer=dict(sampling_ratio=1), out_channels=64),
+            type='RegistryRoIExtractor',
+            roi_layer=dict(type='SampledRoIAlign', sampling_ratio=1),
+            out_channels=64),
         bbox_head=dict(in_channels=64, fc_out_channels=256),
         mask_head=dict(
             num_convs=2,
@@ -36,9 +40,11 @@ model = dict(
             in_channels=64,
             conv_channels=64,
             norm_cfg=norm_cfg,
-            codec=dict(heatmap_size=28))),
+            # Wider peaks are found sooner.
+            codec=dict(heatmap_size=28, sigma=2.0),
+            loss_weight=0.06)),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
-        rpn_proposal=dict(nms_pre=300, max_per_img=100),
+        rpn_proposal=dict(nms_pre=100, max_per_img=50),
         rcnn=dict(sampler=dict(num=12, pos_fraction=0.34))),
-    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=100)))
+    test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=50)))

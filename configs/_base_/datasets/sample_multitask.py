@@ -1,39 +1,31 @@
 # The drawn sample of tools/dataset/make_sample.py: COCO's layout, small
-# images, trained and tested at their own size.
+# images, enlarged so that people span enough of the finest features.
 _base_ = './coco_multitask.py'
 
 data_root = 'data/sample/'
 
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadMultitaskAnnotations'),
-    dict(
-        type='RandomResize',
-        scale=(192, 192),
-        ratio_range=(0.75, 1.0),
-        keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackMultitaskInputs')
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(192, 192), keep_ratio=True),
-    dict(type='LoadMultitaskAnnotations'),
-    dict(
-        type='PackMultitaskInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor'))
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[2] = dict(
+    type='RandomResize',
+    scale=(256, 256),
+    ratio_range=(0.75, 1.0),
+    keep_ratio=True)
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (256, 256)
 
 train_dataloader = dict(
     batch_size=8,
-    num_workers=1,
+    # Loading takes little; a worker would take a core from the training.
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         filter_cfg=dict(filter_empty_gt=False),
         pipeline=train_pipeline))
 val_dataloader = dict(
-    num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(

@@ -19,7 +19,7 @@ param_scheduler = [
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=0.0015, weight_decay=0.05),
     clip_grad=dict(max_norm=10))
 
 randomness = dict(seed=0)

@@ -27,7 +27,8 @@ class MultitaskCocoMetric(BaseMetric):
 
     The metrics are ``<prefix>/<task>_<name>`` in percent, e.g.
     ``coco/keypoints_AP50``; a value for which the data has no ground truth
-    is NaN. A table of the three tasks goes to the log.
+    is NaN. A table of the three tasks goes to the log. Images of the file
+    that were not tested, of a dataset with ``indices`` say, do not count.
 
     Boxes and masks are ranked by the box score. Joints are ranked by
     ``keypoint_ranking``: ``'bbox'`` takes the box score,
@@ -93,7 +94,8 @@ class MultitaskCocoMetric(BaseMetric):
                 for entry, label in zip(result[task], result['labels'])
             ]
             stats = evaluate(coco, entries, task,
-                             self.dataset_meta['sigmas'], categories)
+                             self.dataset_meta['sigmas'], categories,
+                             [result['img_id'] for result in results])
             metrics.update({f'{task}_{k}': v for k, v in stats.items()})
         MMLogger.get_current_instance().info('\n' + format_table(metrics))
         return metrics
@@ -148,7 +150,8 @@ def load_ground_truth(path: str, num_keypoints: int) -> COCO:
 
 
 def evaluate(ground_truth: COCO, entries: List[dict], task: str,
-             sigmas: Sequence[float], categories: Sequence[int]) -> dict:
+             sigmas: Sequence[float], categories: Sequence[int],
+             images: Sequence[int]) -> dict:
     """Run pycocotools on one task.
 
     Args:
@@ -157,6 +160,7 @@ def evaluate(ground_truth: COCO, entries: List[dict], task: str,
         task (str): 'bbox', 'segm' or 'keypoints'.
         sigmas (Sequence[float]): OKS sigma of each joint.
         categories (Sequence[int]): Category ids to evaluate.
+        images (Sequence[int]): Image ids to evaluate.
 
     Returns:
         dict[str, float]: COCO's figures in percent, NaN without ground truth.
@@ -165,6 +169,7 @@ def evaluate(ground_truth: COCO, entries: List[dict], task: str,
         detections = _load_results(ground_truth, entries)
         coco_eval = COCOeval(ground_truth, detections, task)
         coco_eval.params.catIds = list(categories)
+        coco_eval.params.imgIds = sorted(images)
         coco_eval.params.kpt_oks_sigmas = np.array(sigmas)
         coco_eval.evaluate()
         coco_eval.accumulate()

@@ -1,8 +1,10 @@
 from .backbone import ResNet26
 from .detector import MultitaskRCNN
 from .keypoint_head import KeypointOffsetHead
+from .roi_extractor import RegistryRoIExtractor
 from .roi_head import MultitaskRoIHead
 
 __all__ = [
-    'KeypointOffsetHead', 'MultitaskRCNN', 'MultitaskRoIHead', 'ResNet26'
+    'KeypointOffsetHead', 'MultitaskRCNN', 'MultitaskRoIHead',
+    'RegistryRoIExtractor', 'ResNet26'
 ]

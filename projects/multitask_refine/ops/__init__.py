@@ -1,9 +1,10 @@
 from .deform_conv import (deform_conv, deform_conv_by_grid_sample,
                           deform_conv_by_mmcv)
 from .refined_conv import RefinedConv2d
+from .roi_align import SampledRoIAlign
 from .sampling import refine_heatmaps, refine_heatmaps_by_deform_conv
 
 __all__ = [
-    'RefinedConv2d', 'deform_conv', 'deform_conv_by_grid_sample',
+    'RefinedConv2d', 'SampledRoIAlign', 'deform_conv', 'deform_conv_by_grid_sample',
     'deform_conv_by_mmcv', 'refine_heatmaps', 'refine_heatmaps_by_deform_conv'
 ]

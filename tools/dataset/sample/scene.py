@@ -11,10 +11,10 @@ from sample.skeleton import (Figure, pose_figure, random_build, random_pose,
 
 STANDING_METRES = 1.72
 EMPTY_SHARE, CROWD_SHARE = 0.07, 0.05
-COUNT_WEIGHTS = (0.36, 0.30, 0.18, 0.09, 0.05, 0.02)
+COUNT_WEIGHTS = (0.40, 0.32, 0.16, 0.07, 0.03, 0.02)
 # Person heights in pixels of a picture 256 wide, drawn log-uniformly.
-HEIGHT_RANGES = ((36, 80), (80, 220), (220, 420))
-HEIGHT_WEIGHTS = (0.10, 0.66, 0.24)
+HEIGHT_RANGES = ((40, 100), (100, 240), (240, 420))
+HEIGHT_WEIGHTS = (0.12, 0.64, 0.24)
 # Below these, a person would be hidden without a trace.
 LEAST_PIXELS, LEAST_SHARE = 20, 0.2
 
