@@ -22,7 +22,7 @@ torch.set_num_threads(min(2, os.cpu_count() or 1))
 NAMES = ('regular', 'rb', 'rb-h', 'rb-h-kps')
 CONFIGS = ROOT / 'configs/multitask_refine'
 SAMPLE_CONFIG = (
-    CONFIGS / 'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1k_sample.py')
+    CONFIGS / 'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py')
 
 
 @pytest.fixture(scope='session')

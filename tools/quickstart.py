@@ -14,7 +14,7 @@ from typing import List, Optional
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ('configs/multitask_refine/'
-          'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1k_sample.py')
+          'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py')
 SAMPLE = 'data/sample'
 
 
@@ -23,7 +23,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument('--config', default=CONFIG, help='sample config')
     parser.add_argument('--work-dir', default='work_dirs/quickstart')
     parser.add_argument(
-        '--train', type=int, default=600, help='pictures to train on')
+        '--train', type=int, default=1000, help='pictures to train on')
     parser.add_argument(
         '--val', type=int, default=100, help='pictures to test on')
     parser.add_argument(

@@ -1,5 +1,5 @@
 # The drawn sample of tools/dataset/make_sample.py: COCO's layout, small
-# images, enlarged so that people span enough of the finest features.
+# images, trained and tested at their own size.
 _base_ = './coco_multitask.py'
 
 data_root = 'data/sample/'
@@ -7,11 +7,11 @@ data_root = 'data/sample/'
 train_pipeline = _base_.train_pipeline
 train_pipeline[2] = dict(
     type='RandomResize',
-    scale=(256, 256),
+    scale=(192, 192),
     ratio_range=(0.75, 1.0),
     keep_ratio=True)
 test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (256, 256)
+test_pipeline[1].scale = (192, 192)
 
 train_dataloader = dict(
     batch_size=8,

@@ -75,6 +75,8 @@ def _rings(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.6, 4))
 
 
+# Shares of the background's contrast that are left.
+HAZE = (0.2, 0.6)
 WALLS = (_gradient, _bricks, _blocks, _grass, _rings)
 
 
@@ -87,6 +89,9 @@ def background(rng: np.random.Generator, height: int,
         floor = int(rng.uniform(0.55, 0.9) * height)
         picture[floor:] = random_colour(rng)
     picture = picture + texture(rng, height, width, rng.uniform(4, 22))
+    # Haze: what is far keeps a part of its contrast only.
+    haze = rng.uniform(90, 190)
+    picture = haze + rng.uniform(*HAZE) * (picture - haze)
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 

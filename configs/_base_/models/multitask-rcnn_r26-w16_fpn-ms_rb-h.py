@@ -1,4 +1,5 @@
-_base_ = './multitask-rcnn_r26-w16_fpn-ms_regular_1xb8-1k_sample.py'
+# RB+H on the small network.
+_base_ = './multitask-rcnn_r26-w16_fpn-ms_regular.py'
 
 model = dict(
     backbone=dict(

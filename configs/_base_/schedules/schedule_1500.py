@@ -1,5 +1,5 @@
-# A thousand iterations from nothing, for the drawn sample.
-max_iters = 1000
+# 1500 iterations from nothing, for the drawn sample.
+max_iters = 1500
 
 train_cfg = dict(
     type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
