@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -19,15 +18,18 @@ import projects.multitask_refine  # noqa: E402, F401
 register_all_modules(init_default_scope=True)
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
-NAMES = ('regular', 'rb', 'rb-h', 'rb-h-kps')
 CONFIGS = ROOT / 'configs/multitask_refine'
 SAMPLE_CONFIG = (
     CONFIGS / 'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py')
 
 
 @pytest.fixture(scope='session')
-def root() -> Path:
-    return ROOT
+def tiny_coco() -> Path:
+    """An excerpt of COCO with photos, where there is one."""
+    folder = Path(os.environ.get('TINY_COCO_ROOT', ROOT / 'data/tiny_coco'))
+    if not (folder / 'annotations').is_dir():
+        pytest.skip(f'no photos in {folder} (TINY_COCO_ROOT)')
+    return folder
 
 
 @pytest.fixture(scope='session')
@@ -91,24 +93,6 @@ def _annotations() -> list:
             area=672, segmentation=crowd_rle, keypoints=nothing,
             num_keypoints=0),
     ]
-
-
-@pytest.fixture
-def tiny_config(scene, tmp_path):
-    """Build the config of a very small network on the scene.
-
-    Call it with the name of the variant: 'regular' or 'rb-h'.
-    """
-
-    def build(variant: str = 'rb-h') -> Config:
-        name = SAMPLE_CONFIG.name.replace('rb-h', variant)
-        cfg = Config.fromfile(SAMPLE_CONFIG.with_name(name))
-        cfg.merge_from_dict(tiny_options(scene))
-        cfg.work_dir = str(tmp_path / 'work')
-        cfg.launcher = 'none'
-        return cfg
-
-    return build
 
 
 def tiny_options(scene: Path) -> dict:

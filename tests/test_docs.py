@@ -16,7 +16,6 @@ def test_files_that_a_page_names_exist(page):
     named = re.findall(
         r'(?<![\w/.-])((?:configs|tools|projects|docs|tests)/[\w/.-]*\w)',
         text)
-    assert named
     missing = sorted(name for name in set(named) if not (ROOT / name).exists())
     assert not missing
     links = re.findall(r'\]\((?!http)([^)#]+)', text)
@@ -24,7 +23,8 @@ def test_files_that_a_page_names_exist(page):
 
 
 def test_make_targets_of_the_readme_exist():
-    targets = set(re.findall(r'\bmake ([a-z]+)', (ROOT / 'README.md').read_text()))
+    text = (ROOT / 'README.md').read_text()
+    targets = set(re.findall(r'(?:^    |`)make ([a-z]+)', text, re.M))
     assert {'quickstart', 'test'} <= targets
     makefile = (ROOT / 'Makefile').read_text()
     for target in targets:

@@ -126,35 +126,43 @@ def test_ranking_of_joints(tmp_path, ranking, expected):
     assert metrics['coco/keypoints_AP'] == pytest.approx(expected, abs=0.1)
 
 
-def test_annotations_fed_back_score_100(scene):
-    """Through the loader, so that its coordinates and the metric's agree."""
+@pytest.mark.parametrize('folder', ['scene', 'tiny_coco'])
+def test_annotations_fed_back_score_100(folder, request):
+    """Through the loader, so that its coordinates and the metric's agree:
+    polygons, RLE, crowds, people without joints; drawn and real."""
+    root = request.getfixturevalue(folder)
+    ann_file = root / 'annotations/person_keypoints_val2017.json'
     dataset = CocoMultitaskDataset(
-        ann_file='annotations/person_keypoints_val2017.json',
-        data_root=str(scene),
-        data_prefix=dict(img='val2017/'),
+        ann_file=str(ann_file),
+        data_prefix=dict(img=str(root / 'val2017')),
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadMultitaskAnnotations'),
             dict(type='PackMultitaskInputs')
         ])
-    metric = MultitaskCocoMetric(
-        str(scene / 'annotations/person_keypoints_val2017.json'))
+    metric = MultitaskCocoMetric(str(ann_file))
     metric.dataset_meta = dataset.metainfo
     for i in range(len(dataset)):
-        sample = dataset[i]['data_samples']
-        gt = sample.gt_instances
-        prediction = dict(
-            bboxes=gt.bboxes.tensor, labels=gt.labels,
-            scores=torch.ones(len(gt)),
-            masks=torch.from_numpy(gt.masks.to_ndarray().astype(bool)),
-            keypoints=gt.keypoints,
-            keypoint_scores=torch.ones(len(gt), 17))
-        metric.process({}, [dict(
-            img_id=sample.img_id, pred_instances=prediction)])
+        metric.process({}, [_as_prediction(dataset[i]['data_samples'])])
     metrics = metric.evaluate(len(dataset))
     for task in ('bbox', 'segm', 'keypoints'):
         assert metrics[f'coco/{task}_AP'] == pytest.approx(100)
+
+
+def _as_prediction(sample):
+    gt = sample.gt_instances
+    labelled = (gt.keypoints_visible > 0).any(-1, keepdim=True)
+    return dict(
+        img_id=sample.img_id,
+        pred_instances=dict(
+            bboxes=gt.bboxes.tensor,
+            labels=gt.labels,
+            scores=torch.ones(len(gt)),
+            masks=torch.from_numpy(gt.masks.to_ndarray().astype(bool)),
+            keypoints=gt.keypoints,
+            # People whose joints nobody labelled come last.
+            keypoint_scores=labelled.float().expand(-1, 17)))
 
 
 def test_unknown_settings_are_named():
