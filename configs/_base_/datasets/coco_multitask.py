@@ -27,7 +27,8 @@ train_dataloader = dict(
     batch_size=3,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    # MMEngine pauses for seconds where a finite sampler ends.
+    sampler=dict(type='InfiniteSampler', shuffle=True),
     batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
         type='CocoMultitaskDataset',

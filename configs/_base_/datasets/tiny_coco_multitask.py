@@ -16,14 +16,16 @@ indices = [0, 1, 3, 4, 5, 6, 8, 9, 13, 16]
 
 train_dataloader = dict(
     batch_size=5,
-    num_workers=1,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         indices=indices,
         filter_cfg=dict(filter_empty_gt=False),
         pipeline=train_pipeline))
 val_dataloader = dict(
-    num_workers=1,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         ann_file=ann_file,

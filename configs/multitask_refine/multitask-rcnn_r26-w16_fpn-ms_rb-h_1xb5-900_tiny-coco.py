@@ -6,6 +6,11 @@ _base_ = [
     '../_base_/schedules/schedule_1500.py', '../_base_/default_runtime.py'
 ]
 
+max_iters = 900
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].update(end=max_iters, T_max=max_iters - 50)
+
 # Photos are large and hold more people: more RoIs, more samples a bin.
 roi_layer = dict(sampling_ratio=2)
 model = dict(
