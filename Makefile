@@ -4,6 +4,7 @@
 # Without it everything goes into .venv.
 PYTHON ?=
 QUICKSTART_ARGS ?=
+ABLATION_ARGS ?=
 PYTEST_ARGS ?=
 PY := $(or $(PYTHON),.venv/bin/python)
 
@@ -15,10 +16,11 @@ unexport PYTHONHOME
 MPLBACKEND ?= Agg
 export MPLBACKEND
 
-.PHONY: help setup quickstart test
+.PHONY: help setup quickstart ablation test
 
 help:
 	@echo 'make quickstart  set up, then the main job on a small example  (QUICKSTART_ARGS=...)'
+	@echo 'make ablation    set up, then small-scale runs of all variants     (ABLATION_ARGS=...)'
 	@echo 'make test        set up, then the tests                        (PYTEST_ARGS=...)'
 	@echo 'make setup       only set up; does nothing when nothing changed'
 	@echo 'Each takes PYTHON=/path/to/bin/python to use that environment in place of .venv.'
@@ -37,3 +39,6 @@ quickstart: setup
 
 test: setup
 	$(PY) -m pytest tests $(PYTEST_ARGS)
+
+ablation: setup
+	$(PY) tools/ablation.py $(ABLATION_ARGS)

@@ -1,8 +1,9 @@
 # The drawn sample of tools/dataset/make_sample.py: COCO's layout, small
-# images, trained and tested at their own size.
+# images, trained and tested at their own size. The environment variable
+# SAMPLE_ROOT names another folder than data/sample.
 _base_ = './coco_multitask.py'
 
-data_root = 'data/sample/'
+data_root = '{{$SAMPLE_ROOT:data/sample}}/'
 
 train_pipeline = _base_.train_pipeline
 train_pipeline[2] = dict(
