@@ -5,9 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from projects.multitask_refine.ops import (RefinedConv2d, SampledRoIAlign,
+from projects.multitask_refine.ops import (RefinedConv2d, RefinedRoIAlign,
+                                           SampledRoIAlign,
                                            deform_conv_by_grid_sample,
                                            deform_conv_by_mmcv,
+                                           deform_roi_pool_by_grid_sample,
+                                           deform_roi_pool_by_mmcv,
                                            refine_heatmaps,
                                            refine_heatmaps_by_deform_conv)
 
@@ -17,6 +20,14 @@ WAYS = [refine_heatmaps, refine_heatmaps_by_deform_conv]
 
 def _random(*shape, scale=1.0):
     return (scale * torch.randn(*shape, dtype=torch.double)).requires_grad_()
+
+
+def _rois(count):
+    corners = 90 * torch.rand(count, 2, dtype=torch.double) - 10
+    return torch.cat([
+        torch.randint(0, 3, (count, 1)).double(), corners,
+        corners + 60 * torch.rand(count, 2, dtype=torch.double)
+    ], 1)
 
 
 @pytest.mark.parametrize('refine', WAYS)
@@ -159,11 +170,7 @@ def test_refined_conv_takes_an_empty_batch():
 def test_sampled_roi_align_equals_mmcv(size, ratio):
     torch.manual_seed(6)
     x = _random(3, 4, 10, 12)
-    corners = 90 * torch.rand(20, 2, dtype=torch.double) - 10
-    rois = torch.cat([
-        torch.randint(0, 3, (20, 1)).double(), corners,
-        corners + 60 * torch.rand(20, 2, dtype=torch.double)
-    ], 1)
+    rois = _rois(20)
     rois[0, 1:] = torch.tensor([-40., -40., 200., 200.])  # far outside too
     results = [
         pool(size, 1 / 8, ratio)(x, rois)
@@ -180,3 +187,69 @@ def test_sampled_roi_align_takes_no_roi_and_no_adaptive_grid():
                               torch.zeros(0, 5)).shape == (0, 3, 7, 7)
     with pytest.raises(ValueError, match='sampling_ratio'):
         SampledRoIAlign(7, sampling_ratio=0)
+
+
+def test_moved_bin_by_hand():
+    """A ramp whose pixel (column i, row j) is i + 100 j: a bin's value is its
+    middle, and half a pixel less than the middle's position."""
+    ramp = torch.arange(16.) + 100 * torch.arange(16.)[:, None]
+    x = ramp.double()[None, None]
+    rois = torch.tensor([[0., 8., 16., 24., 40.]]).double()  # 4 x 6 at 1/4
+    offsets = torch.zeros(1, 2, 2, 2, dtype=torch.double)
+    offsets[0, 0, 1, 0] = 3.0  # the lower left bin: 0.1 * 4 * 3 to the right
+    offsets[0, 1, 0, 1] = -2.0  # the upper right bin: 0.1 * 6 * 2 upwards
+    y = deform_roi_pool_by_grid_sample(x, rois, offsets, 2, 0.25, 2)[0, 0]
+    columns, rows = (2 + 1 - 0.5, 2 + 3 - 0.5), (4 + 1.5 - 0.5, 4 + 4.5 - 0.5)
+    expected = torch.tensor(
+        [[columns[0] + 100 * rows[0], columns[1] + 100 * (rows[0] - 1.2)],
+         [columns[0] + 1.2 + 100 * rows[1], columns[1] + 100 * rows[1]]])
+    torch.testing.assert_close(y, expected.double())
+
+
+def test_all_bins_moved_is_roi_align_of_the_moved_roi():
+    torch.manual_seed(8)
+    x, rois = _random(3, 4, 10, 12), _rois(20)
+    offsets = torch.randn(20, 2, 1, 1, dtype=torch.double).expand(-1, -1, 7, 7)
+    y = deform_roi_pool_by_grid_sample(x, rois, offsets, 7, 1 / 8, 2, 0.3)
+    moved = rois.clone()
+    step = 0.3 * (rois[:, 3:] - rois[:, 1:3]) * offsets[:, :, 0, 0]
+    moved[:, 1:] += step.repeat(1, 2)
+    expected = mmcv.ops.RoIAlign(7, 1 / 8, 2)(x, moved)
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_moved_bin_gradients():
+    torch.manual_seed(9)
+    rois = torch.tensor([[0., 9., 9., 25., 33.], [1., 5., 10., 30., 20.]])
+
+    def pool(x, offsets):
+        return deform_roi_pool_by_grid_sample(x, rois.double(), offsets, 3,
+                                              0.25, 2)
+
+    assert gradcheck(pool, (_random(2, 2, 12, 12), _random(2, 2, 3, 3)))
+
+
+def test_refined_roi_align_starts_as_roi_align_and_learns():
+    torch.manual_seed(10)
+    x, rois = _random(3, 4, 10, 12), _rois(6)
+    pool = RefinedRoIAlign(14, 4, 1 / 8).double()
+    plain = SampledRoIAlign(14, 1 / 8, 2)(x, rois)
+    torch.testing.assert_close(pool(x, rois), plain)
+    pool(x, rois).square().sum().backward()
+    assert pool.conv_offset.weight.grad.abs().sum() > 0
+    torch.nn.init.normal_(pool.conv_offset.weight)
+    assert (pool(x, rois) - plain).abs().max() > 0.01
+    with pytest.raises(ValueError, match='sampling_ratio'):
+        RefinedRoIAlign(14, 4, sampling_ratio=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
+def test_moved_bins_equal_mmcv_on_cuda():
+    torch.manual_seed(11)
+    x, rois = _random(3, 4, 10, 12), _rois(20)
+    offsets = _random(20, 2, 7, 7)
+    ours = deform_roi_pool_by_grid_sample(x, rois, offsets, 7, 1 / 8, 2)
+    theirs = deform_roi_pool_by_mmcv(x.cuda().float(), rois.cuda().float(),
+                                     offsets.cuda().float(), 7, 1 / 8, 2)
+    torch.testing.assert_close(ours.float(), theirs.cpu(), rtol=1e-4,
+                               atol=1e-4)

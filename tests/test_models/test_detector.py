@@ -12,13 +12,13 @@ from mmengine.structures import InstanceData
 from tests.conftest import CONFIGS
 
 HEIGHT, WIDTH = 64, 96
-SMALL = [path for path in sorted(CONFIGS.glob('*.py'))]
+EVERY = [p for p in sorted(CONFIGS.glob('*.py')) if 'testdev' not in p.name]
 
 
 def _build(path, **options):
     """Any config with few proposals, and without the download."""
     cfg = Config.fromfile(path)
-    cfg.model.backbone.init_cfg = None
+    _shrink(cfg.model)
     cfg.merge_from_dict({
         'model.train_cfg.rpn_proposal.max_per_img': 20,
         'model.train_cfg.rcnn.sampler.num': 8,
@@ -31,6 +31,19 @@ def _build(path, **options):
     model = MODELS.build(cfg.model)
     model.init_weights()
     return model
+
+
+def _shrink(model):
+    """An eighth of ResNet-50's width, and no download."""
+    heads = model.roi_head
+    model.backbone.init_cfg = None
+    if 'shared_head' in heads:  # whose width is fixed
+        heads.shared_head.init_cfg = None
+    elif model.backbone.type == 'ResNet':
+        model.backbone.base_channels = 8
+        model.neck.in_channels = [n // 8 for n in model.neck.in_channels]
+        heads.keypoint_head.conv_channels = 32
+        heads.bbox_head.fc_out_channels = 64
 
 
 def _sample(num_people=2, labelled=True, crowds=0, num_keypoints=17):
@@ -71,7 +84,7 @@ def _images(count):
     return 50 * torch.randn(count, 3, HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize('path', SMALL, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', EVERY, ids=lambda path: path.stem)
 def test_every_config_trains_and_predicts(path):
     model = _build(path).train()
     samples = [_sample(2), _sample(1)]
@@ -99,7 +112,7 @@ def test_every_config_trains_and_predicts(path):
 
 @pytest.fixture(scope='module')
 def model():
-    (path, ) = CONFIGS.glob('*r26*_rb-h_*_sample.py')
+    (path, ) = CONFIGS.glob('*r26*_rb-h_1xb8*_sample.py')
     return _build(path)
 
 
@@ -186,7 +199,7 @@ def test_mask_and_keypoint_heads_share_one_pooled_feature(model, monkeypatch):
 def test_one_pooling_for_all_heads():
     """The report's words to the letter: the box head takes the 2x2 averages
     of the feature that the other heads get."""
-    (path, ) = CONFIGS.glob('*r26*_regular_*_sample.py')
+    (path, ) = CONFIGS.glob('*r26*_regular_1xb8*_sample.py')
     model = _build(path, **{'model.roi_head.bbox_roi_extractor': None})
     feats = model.extract_feat(_images(1))
     rois = torch.tensor([[0., 4., 6., 36., 60.], [0., 10., 10., 50., 50.]])
@@ -200,8 +213,91 @@ def test_one_pooling_for_all_heads():
     assert 'loss_cls' in losses and 'loss_keypoint' in losses
 
 
+def test_last_stage_of_c4_is_shared_by_the_heads():
+    (path, ) = CONFIGS.glob('*c4_regular*')
+    model = _build(path)
+    feats = model.extract_feat(_images(1))
+    assert [f.shape[1:] for f in feats] == [(1024, HEIGHT // 16, WIDTH // 16)]
+    rois = torch.tensor([[0., 4., 6., 36., 60.], [0., 10., 10., 50., 50.]])
+    boxes, people = model.roi_head._pool(feats, rois,
+                                         torch.tensor([False, True]))
+    assert boxes.shape == (2, 2048, 7, 7)
+    torch.testing.assert_close(people, boxes[1:])
+    cfg = Config.fromfile(path).model.roi_head
+    cfg.bbox_roi_extractor = cfg.instance_roi_extractor
+    with pytest.raises(ValueError, match='bbox_roi_extractor=None'):
+        MODELS.build(cfg)
+
+
+def test_single_scale_has_anchors_for_small_and_large_people():
+    (path, ) = CONFIGS.glob('*r50_fpn-ss_rb-h_4xb3-90k_coco.py')
+    model = _build(path)
+    (feats, ) = model.extract_feat(_images(1))
+    assert feats.shape[2:] == (HEIGHT // 16, WIDTH // 16)
+    (anchors, ) = model.rpn_head.prior_generator.grid_priors([(4, 6)],
+                                                             device='cpu')
+    sides = (anchors[:, 2:] - anchors[:, :2]).prod(1).sqrt()
+    assert sides.min().item() == pytest.approx(32, abs=0.1)
+    assert sides.max().item() == pytest.approx(512, abs=1)
+
+
+def test_one_gpu_has_a_quarter_of_images_and_learning_rate():
+    """The report's 12 images and 0.03 are those of 4 GPUs."""
+    (four, ) = CONFIGS.glob('*r50_fpn-ms_regular_4xb3*')
+    (one, ) = CONFIGS.glob('*r50_fpn-ms_regular_1xb3*')
+    four, one = Config.fromfile(four), Config.fromfile(one)
+    for cfg, gpus in ((four, 4), (one, 1)):
+        assert cfg.train_dataloader.batch_size == 3
+        assert cfg.auto_scale_lr.base_batch_size == 3 * gpus
+        assert cfg.optim_wrapper.optimizer.lr == pytest.approx(
+            0.03 * gpus / 4)
+
+
+def test_switched_off_parts_are_gone():
+    paths = [
+        next(CONFIGS.glob(f'*r50_fpn-ms_{variant}_4xb3-90k_coco.py'))
+        for variant in ('rb-h', 'rb-h-no-offset', 'rb-h-one-pool')
+    ]
+    full, no_offset, one_pool = (_build(path).roi_head for path in paths)
+    assert full.keypoint_head.offset_pred is not None
+    assert no_offset.keypoint_head.offset_pred is None
+    assert full.bbox_roi_extractor is not None
+    assert one_pool.bbox_roi_extractor is None
+
+
+def test_version_2_and_roi_refinement_are_where_the_config_says():
+    (path, ) = CONFIGS.glob('*r50_fpn-ms_rb-h-v2_4xb3*')
+    refined = [m for m in _build(path).modules() if hasattr(m, 'modulated')]
+    assert len(refined) == 13 + 8 and all(m.modulated for m in refined)
+    (path, ) = CONFIGS.glob('*r50_fpn-ms_rb-h-roi_4xb3*')
+    head = _build(path).roi_head
+    for pooling, size in ((head.bbox_roi_extractor, 7),
+                          (head.instance_roi_extractor, 14)):
+        assert [layer.output_size for layer in pooling.roi_layers
+                ] == [(size, size)] * 3
+        assert all(hasattr(layer, 'conv_offset')
+                   for layer in pooling.roi_layers)
+
+
+def test_occluded_joints_are_zero_maps_where_the_config_says():
+    (path, ) = CONFIGS.glob('*r50_fpn-ms_rb-h-zero-map_4xb3*')
+    (full, ) = CONFIGS.glob('*r50_fpn-ms_rb-h_4xb3-90k_coco.py')
+    losses = []
+    for config, visible in ((path, 2.), (path, 1.), (full, 1.)):
+        torch.manual_seed(1)
+        head = _build(config).roi_head.keypoint_head
+        losses.append(head.loss(
+            torch.zeros(1, 256, 14, 14), torch.full((1, 17, 2), 20.),
+            torch.full((1, 17), visible),
+            torch.tensor([[0., 0., 40., 40.]]))['loss_keypoint'].item())
+    # Against a map that is 0.01 everywhere, 17 Gaussians cost more than none.
+    assert losses[0] > losses[1]
+    assert losses[1] == pytest.approx(0.05 * 17 * 56 * 56 * 0.01**2, rel=0.01)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_heads_can_be_off():
-    (path, ) = CONFIGS.glob('*r26*_rb-h_*_sample.py')
+    (path, ) = CONFIGS.glob('*r26*_rb-h_1xb8*_sample.py')
     model = _build(path, **{'model.roi_head.keypoint_head': None})
     losses = model.loss(_images(1), [_sample(2)])
     assert 'loss_mask' in losses and 'loss_keypoint' not in losses
@@ -214,7 +310,7 @@ def test_heads_can_be_off():
 @pytest.mark.parametrize('modulated', [False, True])
 def test_refined_network_starts_as_the_regular_one(modulated):
     """With the regular network's weights in it, RB+H predicts the same."""
-    (path, ) = CONFIGS.glob('*r26*_rb-h_*_sample.py')
+    (path, ) = CONFIGS.glob('*r26*_rb-h_1xb8*_sample.py')
     conv = dict(type='RefinedConv2d', modulated=modulated)
     refined = _build(
         path, **{

@@ -31,7 +31,7 @@ model = dict(
         out_channels=256,
         num_outs=4),
     rpn_head=dict(
-        type='RPNHead',
+        type='SharedMeanRPNHead',
         in_channels=256,
         feat_channels=256,
         # Without conv2 the finest stride is 8: two sizes a level keep COCO's

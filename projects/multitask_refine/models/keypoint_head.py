@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS, TASK_UTILS
-from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig, reduce_mean
+from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import refine_heatmaps
+from .normalisation import mean_over_ranks
 
 
 @MODELS.register_module()
@@ -129,7 +130,8 @@ class KeypointOffsetHead(BaseModule):
         """Eq. 9, summed over joints and cells, averaged over RoIs.
 
         RoIs without a labelled joint are left out; with none left the loss
-        is a zero that still reaches every parameter.
+        is a zero that still reaches every parameter. All ranks divide by
+        their mean number of RoIs.
 
         Args:
             feats (Tensor): Features of the foreground RoIs,
@@ -143,8 +145,8 @@ class KeypointOffsetHead(BaseModule):
             dict: ``loss_keypoint``, a scalar tensor.
         """
         supervised = (visible > 0).any(-1)
-        # All ranks divide by the same number of RoIs.
-        num_supervised = reduce_mean(supervised.sum().to(feats)).clamp(min=1)
+        num_supervised = mean_over_ranks(
+            int(supervised.sum()), feats.device)
         if not supervised.any():
             # One row of zeros: not every operator takes an empty batch.
             idle = self.refined_heatmaps(feats.new_zeros(1, *feats.shape[1:]))

@@ -16,6 +16,8 @@ from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from .normalisation import share_losses
+
 
 @MODELS.register_module()
 class MultitaskRoIHead(BaseRoIHead):
@@ -24,18 +26,28 @@ class MultitaskRoIHead(BaseRoIHead):
     The box head takes a pooled feature of all RoIs. The mask and the
     keypoint head take one and the same pooled feature of the foreground
     RoIs, which is computed before any head runs. Without a pooling of its
-    own (``bbox_roi_extractor=None``) the box head takes the 2x2 averages of
-    that feature, so that all three heads share one pooling (the report's
-    section 3.1 to the letter).
+    own (``bbox_roi_extractor=None``) the box head takes that feature too,
+    of all RoIs and averaged down to the box head's ``roi_feat_size`` (from
+    14x14 to 7x7 by 2x2), so that all three heads share one pooling (the
+    report's section 3.1 to the letter).
+
+    Without an FPN (C4), ``shared_head`` is the backbone's last stage, which
+    then runs on the one pooled feature before the three heads.
 
     Args:
         bbox_head (dict): Config of the box head.
         instance_roi_extractor (dict): The pooling that mask and keypoint
             head share.
         bbox_roi_extractor (dict, optional): The box head's own pooling.
+        shared_head (dict, optional): Layers between the shared pooling and
+            the heads.
         mask_head (dict, optional): Config of the mask head.
         keypoint_head (dict, optional): Config of the keypoint head.
         train_cfg, test_cfg, init_cfg: As in mmdet's RoI heads.
+
+    Raises:
+        ValueError: If there are both a ``shared_head`` and a pooling for
+            the box head alone.
     """
 
     def __init__(self,
@@ -44,12 +56,18 @@ class MultitaskRoIHead(BaseRoIHead):
                  bbox_roi_extractor: OptConfigType = None,
                  mask_head: OptConfigType = None,
                  keypoint_head: OptConfigType = None,
+                 shared_head: OptConfigType = None,
                  **kwargs) -> None:
+        if shared_head and bbox_roi_extractor:
+            raise ValueError(
+                'roi_head: a shared_head works on the one pooling of all '
+                'heads; set bbox_roi_extractor=None')
         super().__init__(
             bbox_roi_extractor=bbox_roi_extractor,
             bbox_head=bbox_head,
             mask_roi_extractor=instance_roi_extractor,
             mask_head=mask_head,
+            shared_head=shared_head,
             **kwargs)
         self.instance_roi_extractor = MODELS.build(instance_roi_extractor)
         self.keypoint_head = keypoint_head and MODELS.build(keypoint_head)
@@ -90,7 +108,8 @@ class MultitaskRoIHead(BaseRoIHead):
 
         Returns:
             dict[str, Tensor]: The losses (Eq. 1), the same keys for every
-            batch.
+            batch. Each is a sum over this rank's RoIs divided by the ranks'
+            mean number of RoIs.
         """
         gts, ignored, _ = unpack_gt_instances(batch_data_samples)
         samples = [
@@ -117,13 +136,18 @@ class MultitaskRoIHead(BaseRoIHead):
     def _bbox_loss(self, feats: Tensor, rois: Tensor,
                    samples: List[SamplingResult]) -> dict:
         cls_score, bbox_pred = self.bbox_head(feats)
-        return self.bbox_head.loss_and_target(
+        losses = self.bbox_head.loss_and_target(
             cls_score, bbox_pred, rois, samples, self.train_cfg)['loss_bbox']
+        # mmdet leaves these out where there is no RoI at all.
+        losses.setdefault('loss_cls', cls_score.sum())
+        losses.setdefault('acc', cls_score.new_zeros(1))
+        return share_losses(losses, len(rois))
 
     def _mask_loss(self, feats: Tensor, samples: List[SamplingResult],
                    gts: InstanceList) -> dict:
-        return self.mask_head.loss_and_target(
+        losses = self.mask_head.loss_and_target(
             self.mask_head(feats), samples, gts, self.train_cfg)['loss_mask']
+        return share_losses(losses, len(feats))
 
     def _keypoint_loss(self, feats: Tensor, samples: List[SamplingResult],
                        gts: InstanceList) -> dict:
@@ -148,23 +172,28 @@ class MultitaskRoIHead(BaseRoIHead):
 
         Returns:
             tuple: The box head's feature of all RoIs, (R, C, 7, 7), and the
-            shared feature of the foreground RoIs, (R_fg, C, 14, 14).
+            shared feature of the foreground RoIs, (R_fg, C, 14, 14), or
+            what the ``shared_head`` makes of it.
         """
         if self.bbox_roi_extractor is None:
             feats = self._pool_instances(x, rois)
-            return F.avg_pool2d(feats, 2), feats[foreground]
+            return self._average(feats), feats[foreground]
         return self._pool_boxes(x, rois), self._pool_instances(
             x, rois[foreground])
 
     def _pool_boxes(self, x: Tuple[Tensor], rois: Tensor) -> Tensor:
         if self.bbox_roi_extractor is None:
-            return F.avg_pool2d(self._pool_instances(x, rois), 2)
+            return self._average(self._pool_instances(x, rois))
         levels = x[:self.bbox_roi_extractor.num_inputs]
         return self.bbox_roi_extractor(levels, rois)
 
     def _pool_instances(self, x: Tuple[Tensor], rois: Tensor) -> Tensor:
         levels = x[:self.instance_roi_extractor.num_inputs]
-        return self.instance_roi_extractor(levels, rois)
+        feats = self.instance_roi_extractor(levels, rois)
+        return self.shared_head(feats) if self.with_shared_head else feats
+
+    def _average(self, feats: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(feats, self.bbox_head.roi_feat_size)
 
     # ---- prediction
 

@@ -1,0 +1,70 @@
+"""Losses that do not depend on how the images are spread over the ranks.
+
+Distributed training averages the ranks' gradients. A loss that each rank
+divides by its own number of anchors or RoIs would then weigh a rank with few
+of them as much as one with many. Divided by the ranks' mean number, N ranks
+give the gradients of one rank that has all the images.
+"""
+from typing import Dict
+
+import torch
+from mmdet.models.dense_heads import RPNHead
+from mmdet.registry import MODELS
+from mmdet.utils import reduce_mean
+from torch import Tensor
+
+
+def mean_over_ranks(count: int, device: torch.device) -> Tensor:
+    """What to divide a sum over this rank's items by.
+
+    Every rank must call this, also one without items: it waits for all.
+
+    Args:
+        count (int): Number of this rank's items.
+        device (torch.device): Where the loss is.
+
+    Returns:
+        Tensor: The ranks' mean number, a float32 scalar above zero. On one
+        process the number itself, if it is not 0.
+    """
+    # Half precision cannot hold the count of a large batch.
+    mean = reduce_mean(torch.tensor(float(count), device=device))
+    return mean.clamp(min=1e-6)
+
+
+def share_losses(losses: Dict[str, Tensor], count: int) -> Dict[str, Tensor]:
+    """Turn means over this rank's items into shares of all ranks' mean.
+
+    Every rank must call this. On one process nothing changes.
+
+    Args:
+        losses (dict[str, Tensor]): Losses that were divided by ``count``;
+            zeros where it is 0. What is no loss, such as an accuracy, is
+            left as it is.
+        count (int): Number of this rank's items.
+
+    Returns:
+        dict[str, Tensor]: The same keys; averaged over the ranks, the values
+        are the mean over all ranks' items.
+    """
+    device = next(iter(losses.values())).device
+    share = count / mean_over_ranks(count, device)
+    return {
+        key: value * share.to(value) if 'loss' in key else value
+        for key, value in losses.items()
+    }
+
+
+@MODELS.register_module()
+class SharedMeanRPNHead(RPNHead):
+    """mmdet's ``RPNHead``, normalised by the ranks' mean number of anchors.
+
+    Arguments, weights and, on one process, losses as there.
+    """
+
+    def get_targets(self, *args, **kwargs) -> tuple:
+        """Targets as in mmdet; the fifth, what the losses are divided by, is
+        that of all ranks."""
+        *targets, num_anchors = super().get_targets(*args, **kwargs)
+        device = targets[0][0].device
+        return (*targets, mean_over_ranks(num_anchors, device))
