@@ -1,10 +1,11 @@
 """What the documents say exists and is fresh."""
 import re
 
+import modelindex
 import pytest
 
 from tests.conftest import ROOT
-from tools.analysis_tools.results_page import render
+from tools.analysis_tools.pages import generate
 
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md',
          *sorted((ROOT / 'docs').glob('*.md'))]
@@ -31,10 +32,23 @@ def test_make_targets_of_the_readme_exist():
         assert re.search(rf'^{target}:', makefile, re.M), target
 
 
-def test_results_page_is_fresh():
-    page = ROOT / 'docs/results.md'
-    assert page.read_text() == render(ROOT / 'docs/results'), (
-        'run python tools/analysis_tools/results_page.py')
+def test_pages_are_fresh():
+    """Results, tables, the README's excerpt, metafile: as the results files
+    say."""
+    stale = [str(path) for path, content in generate(ROOT).items()
+             if not path.exists() or path.read_text() != content]
+    assert not stale, 'run python tools/analysis_tools/pages.py'
+
+
+def test_openmmlabs_index_is_valid():
+    index = modelindex.load(str(ROOT / 'model-index.yml'))
+    index.build_models_with_collections()
+    assert not index.check(silent=True)
+    names = [model.name for model in index.models]
+    assert 'multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco' in names
+    for model in index.models:
+        assert (ROOT / model.config).is_file()
+        assert model.full_model.paper['Title'].startswith('Offset')
 
 
 def test_ci_runs_the_test_command():

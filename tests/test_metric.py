@@ -1,13 +1,17 @@
 import json
 import math
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from pycocotools import mask as mask_api
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from projects.multitask_refine.datasets import CocoMultitaskDataset
 from projects.multitask_refine.evaluation import (MultitaskCocoMetric,
+                                                  check_submission,
                                                   format_table)
 
 
@@ -165,7 +169,122 @@ def _as_prediction(sample):
             keypoint_scores=labelled.float().expand(-1, 17)))
 
 
+def _read(folder, name):
+    """What COCO's server would find in a zip file."""
+    with zipfile.ZipFile(folder / f'{name}.zip') as file:
+        assert file.namelist() == [f'{name}.json']
+        return json.loads(file.read(f'{name}.json'))
+
+
+def test_files_for_the_server_score_as_the_metric_says(tmp_path):
+    """23 pixels off: mask IoU 77 / 123 as above; of the joints, moved by 10,
+    the OKS is exp(-0.5). The file is scored by pycocotools alone."""
+    path = _ground_truth(tmp_path)
+    moved = dict(_prediction(10), masks=_prediction(23)['masks'])
+    prefix = str(tmp_path / 'out/our-net')
+    metrics = _evaluate(path, [moved] * 2, format_only=True,
+                        outfile_prefix=prefix)
+    assert metrics == {}
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        f'{kind}_gt_our-net_results.{end}'
+        for kind in ('detections', 'person_keypoints')
+        for end in ('json', 'zip')
+    ]
+    for task, kind in (('segm', 'detections'),
+                       ('keypoints', 'person_keypoints')):
+        results = _read(tmp_path / 'out', f'{kind}_gt_our-net_results')
+        coco = COCO(path)
+        scores = COCOeval(coco, coco.loadRes(results), task)
+        scores.params.kpt_oks_sigmas = np.array([0.05] * 3)
+        scores.evaluate()
+        scores.accumulate()
+        scores.summarize()
+        assert scores.stats[0] == pytest.approx(0.3)
+
+
+def test_fields_for_the_server(tmp_path):
+    """COCO's fields, joints by pixel index, all visible, to 1/100 pixel."""
+    prediction = _prediction()
+    prediction['keypoints'] += torch.tensor([1 / 3, 0])
+    _evaluate(_ground_truth(tmp_path), [prediction] * 2, format_only=True,
+              outfile_prefix=str(tmp_path / 'net'), keypoint_ranking='bbox')
+    first, second = _read(tmp_path, 'person_keypoints_gt_net_results')
+    assert first.pop('keypoints') == [60.33, 60, 1] * 3
+    assert first.pop('score') == pytest.approx(0.9)
+    assert first == dict(image_id=0, category_id=1)
+    assert second['image_id'] == 1
+    first, _ = _read(tmp_path, 'detections_gt_net_results')
+    assert set(first) == {'image_id', 'category_id', 'score', 'segmentation'}
+    mask = mask_api.decode(first['segmentation']).astype(bool)
+    assert (mask == prediction['masks'][0].numpy()).all()
+
+
+def _without_truth(path):
+    """The shape of image_info_test-dev2017.json: no annotations, and COCO's
+    80 categories in another order than by id."""
+    content = json.loads(open(path).read())
+    del content['annotations']
+    content['categories'] = [
+        dict(id=i, name='person' if i == 1 else f'thing {i}')
+        for i in range(80, 0, -1)
+    ]
+    out = path.replace('gt.json', 'image_info_test-dev2017.json')
+    with open(out, 'w') as file:
+        json.dump(content, file)
+    return out
+
+
+def test_without_ground_truth_files_are_written_and_nothing_is_scored(
+        tmp_path):
+    path = _without_truth(_ground_truth(tmp_path))
+    empty = {key: value[:0] for key, value in _prediction().items()}
+    with pytest.raises(ValueError, match='--format-only'):
+        _evaluate(path, [_prediction(), empty])
+    _evaluate(path, [_prediction(), empty], format_only=True,
+              outfile_prefix=str(tmp_path / 'net'))
+    (result, ) = _read(tmp_path, 'detections_test-dev2017_net_results')
+    assert (result['image_id'], result['category_id']) == (0, 1)
+
+
+@pytest.mark.parametrize('change, words', [
+    (dict(image_id=7), 'image 7'),
+    (dict(category_id=2), 'category 2'),
+    (dict(score=float('nan')), 'score nan'),
+    (dict(keypoints=[1, 2]), '2 numbers'),
+    (dict(keypoints=[1, float('inf'), 1]), 'not finite'),
+    (dict(bbox=[1, 2, 3, 4]), 'fields'),
+    (None, 'expected 1 results, found 0'),
+])
+def test_a_file_that_the_server_would_refuse_is_found(tmp_path, change, words):
+    images = COCO(_ground_truth(tmp_path))
+    result = dict(image_id=0, category_id=1, score=1.0, keypoints=[1, 2, 1])
+    content = [] if change is None else [{**result, **change}]
+    archive = tmp_path / 'x.zip'
+    with zipfile.ZipFile(archive, 'w') as file:
+        file.writestr('x.json', json.dumps(content))
+    with pytest.raises(ValueError, match=words):
+        check_submission(archive, 'keypoints', 1, images)
+
+
+def test_a_mask_of_another_size_and_another_file_name_are_found(tmp_path):
+    images = COCO(_ground_truth(tmp_path))
+    mask = mask_api.encode(np.ones((4, 3), np.uint8, order='F'))
+    mask['counts'] = mask['counts'].decode()
+    result = dict(image_id=0, category_id=1, score=1.0, segmentation=mask)
+    archive = tmp_path / 'x.zip'
+    for name, words in (('x.json', r'mask of \[4, 3\]'), ('a/x.json', 'a/x')):
+        with zipfile.ZipFile(archive, 'w') as file:
+            file.writestr(name, json.dumps([result]))
+        with pytest.raises(ValueError, match=words):
+            check_submission(archive, 'segm', 1, images)
+
+
 def test_unknown_settings_are_named():
+    with pytest.raises(ValueError, match='outfile_prefix'):
+        MultitaskCocoMetric('x.json', format_only=True)
+    with pytest.raises(ValueError, match='neither'):
+        MultitaskCocoMetric(
+            'x.json', ['bbox'], format_only=True, outfile_prefix='a/b')
     with pytest.raises(ValueError, match='boxes'):
         MultitaskCocoMetric('x.json', tasks=['boxes'])
     with pytest.raises(ValueError, match='random'):

@@ -2,8 +2,9 @@
 """Does refinement help? Small-scale runs of the report's variants.
 
 Draws a sample of people, trains every variant on it with several seeds, tests
-each, and leaves one results file a run. Stopped and started again, it goes on
-where it was: finished runs are skipped, a half-trained one is resumed.
+each, and leaves one results file a run and the tables of all. Stopped and
+started again, it goes on where it was: finished runs are skipped, a
+half-trained one is resumed.
 
 On a CPU the variants are those of the 26-layer network; where there is CUDA
 they are those of ResNet-50, trained longer on a larger sample.
@@ -20,6 +21,10 @@ from typing import List, NamedTuple, Optional
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tools.analysis_tools import ablation_tables  # noqa: E402
+
 VARIANTS = ('fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h', 'fpn-ms_rb-h-kps',
             'fpn-ss_rb-h', 'fpn-ms_rb-h-no-offset')
 
@@ -106,7 +111,7 @@ def execute(run: Run, args: argparse.Namespace, env: dict) -> float:
     # Room for a resume, and no test before the one that counts.
     options = [
         'default_hooks.checkpoint.interval=250',
-        'default_hooks.checkpoint.max_keep_ckpts=1',
+        'default_hooks.checkpoint.max_keep_ckpts=2',
         'train_cfg.val_interval=1000000', *args.cfg_options
     ]
     call(log, env, 'train.py', config, *common, '--seed', str(run.seed),
@@ -151,7 +156,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         for variant in args.variants
     ]
     execute_all(runs, args, env)
-    print(f'Results files: {args.results}')
+    tables = args.work_dir / 'tables.md'
+    tables.write_text(ablation_tables.render(args.results))
+    print(f'Results files: {args.results}\nTables: {tables}')
     return 0
 
 

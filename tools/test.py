@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -14,7 +14,8 @@ from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from projects.multitask_refine.engine import (  # noqa: E402
-    add_common_options, describe_run, load_config, write_results)
+    DamagedCheckpointError, UnsafeCheckpointError, add_common_options,
+    describe_run, load_config, write_results)
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -24,6 +25,11 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument(
         '--json',
         help='results file (default: metrics.json in the work dir)')
+    parser.add_argument(
+        '--format-only',
+        action='store_true',
+        help='do not evaluate: write the zip files of masks and keypoints '
+        'that COCO\'s evaluation server takes, in the work dir')
     parser.add_argument('--out', help='also dump the predictions to this .pkl')
     parser.add_argument(
         '--show-dir',
@@ -44,7 +50,14 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Turn the drawing options into settings of the config."""
+    """Turn the options of the output into settings of the config."""
+    if args.format_only:
+        cfg.test_evaluator.format_only = True
+    if cfg.test_evaluator.get('format_only'):
+        # The parts of the files' names are separated by '_'.
+        name = Path(args.config).stem.replace('_', '-')
+        cfg.test_evaluator.setdefault('outfile_prefix',
+                                      f'{cfg.work_dir}/{name}')
     if not (args.show or args.show_dir):
         return
     hook = cfg.default_hooks.visualization
@@ -57,35 +70,51 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         hook.test_out_dir = str(Path(args.show_dir).absolute())
 
 
-def run(cfg: Config, checkpoint: str, out: Optional[str]) -> dict:
-    """Load the weights, all of them, and evaluate."""
+def run(cfg: Config, checkpoint: str,
+        out: Optional[str]) -> Tuple[dict, int]:
+    """Load the weights, all of them, and evaluate.
+
+    Returns:
+        tuple[dict, int]: The metrics and the number of images.
+    """
     runner = Runner.from_cfg(cfg)
     try:
         runner.load_checkpoint(checkpoint, strict=True)
     except RuntimeError as error:
+        # Last comes what one has to know.
         raise SystemExit(
-            f'{checkpoint}: these are not the weights of this config\'s '
-            f'network ({Path(cfg.filename).name}). Test it with the config '
-            f'that it was trained with.\n{error}') from None
+            f'{error}\n{checkpoint}: these are not the weights of this '
+            f'config\'s network ({Path(cfg.filename).name}). Test it with the '
+            'config that it was trained with.') from None
     if out:
         runner.test_evaluator.metrics.append(DumpResults(out))
     return runner.test(), len(runner.test_dataloader.dataset)
 
 
+def save(cfg: Config, args: argparse.Namespace, metrics: dict,
+         num_images: int, seconds: float) -> None:
+    """Write the results file; after --format-only it has no metrics."""
+    name = 'metrics.json' if metrics else 'submission.json'
+    path = args.json or str(Path(cfg.work_dir) / name)
+    write_results(
+        path, {key.split('/')[-1]: value
+               for key, value in metrics.items()},
+        describe_run(cfg, args.checkpoint, num_images, seconds))
+    print(f'Results file: {path}')
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
-    cfg = load_config(args)
-    apply_options(cfg, args)
     start = time.perf_counter()
-    metrics, num_images = run(cfg, args.checkpoint, args.out)
+    try:
+        cfg = load_config(args)
+        apply_options(cfg, args)
+        metrics, num_images = run(cfg, args.checkpoint, args.out)
+    except (FileNotFoundError, DamagedCheckpointError,
+            UnsafeCheckpointError) as error:
+        raise SystemExit(str(error)) from None
     if is_main_process():
-        path = args.json or str(Path(cfg.work_dir) / 'metrics.json')
-        flat = {name.split('/')[-1]: value for name, value in metrics.items()}
-        write_results(
-            path, flat,
-            describe_run(cfg, args.checkpoint, num_images,
-                         time.perf_counter() - start))
-        print(f'Results file: {path}')
+        save(cfg, args, metrics, num_images, time.perf_counter() - start)
     return 0
 
 

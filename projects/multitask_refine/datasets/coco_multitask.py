@@ -31,6 +31,26 @@ def find_meta_file(name: str) -> str:
         f'neither at this path nor among those of mmpose in {shipped}')
 
 
+def require_files(*paths: str) -> None:
+    """Say how to get the data if a file or folder of it is missing.
+
+    Args:
+        paths (str): Files and folders of a dataset.
+
+    Raises:
+        FileNotFoundError: Names what is missing and where it comes from.
+    """
+    for path in filter(None, paths):
+        if not Path(path).exists():
+            raise FileNotFoundError(
+                f'{path}: there is no such part of the dataset. COCO 2017 is '
+                'at https://cocodataset.org/#download (images, and '
+                'annotations_trainval2017 or image_info_test2017); data/coco '
+                'may be a link to it. Samples are drawn by python '
+                'tools/dataset/make_sample.py FOLDER. For another place set '
+                'data_root of the dataset and ann_file of the evaluator.')
+
+
 @DATASETS.register_module()
 class CocoMultitaskDataset(CocoDataset):
     """People with a box, a mask and K joints, from a COCO keypoint file.
@@ -52,6 +72,8 @@ class CocoMultitaskDataset(CocoDataset):
     The other arguments are those of ``mmdet.datasets.CocoDataset``.
 
     Raises:
+        FileNotFoundError: If the annotation file or the folder of the images
+            is missing.
         ValueError: If the annotation file lacks the categories, or an
             annotation has another number of joints than the meta file.
     """
@@ -69,6 +91,8 @@ class CocoMultitaskDataset(CocoDataset):
         return {**parse_pose_metainfo(dict(from_file=meta_file)), **merged}
 
     def load_data_list(self) -> List[dict]:
+        if self.backend_args is None:
+            require_files(self.ann_file, self.data_prefix['img'])
         data_list = super().load_data_list()
         if len(self.cat_ids) != len(self.metainfo['classes']):
             raise ValueError(

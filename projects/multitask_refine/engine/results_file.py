@@ -4,20 +4,23 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Dict, Optional
 
-import mmcv
-import mmdet
-import mmengine
 import torch
 from mmengine.config import Config
+from mmengine.dist import get_world_size
+
+from .safe_checkpoint import load_checkpoint_file
 
 _ROOT = Path(__file__).resolve().parents[3]
+_PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'mmpose', 'pycocotools', 'numpy')
 
 
 def describe_run(cfg: Config, checkpoint: str, num_images: int,
@@ -31,21 +34,45 @@ def describe_run(cfg: Config, checkpoint: str, num_images: int,
         seconds (float): Wall time.
 
     Returns:
-        dict: Command, config, checkpoint and its SHA-256, data, seed,
-        commit, machine and versions.
+        dict: Command, config, checkpoint and its SHA-256, the training that
+        it comes from, data, commit, machine and versions.
     """
     return dict(
         command=_command(),
         config=Path(cfg.filename).name,
         checkpoint=Path(checkpoint).name,
         checkpoint_sha256=_sha256(checkpoint),
+        **describe_training(checkpoint),
         annotations=_relative(cfg.test_evaluator.ann_file),
         num_images=num_images,
-        seed=cfg.get('randomness', {}).get('seed'),
         commit=_commit(),
         date=time.strftime('%Y-%m-%d'),
         seconds=round(seconds, 1),
+        processes=get_world_size(),
         machine=describe_machine())
+
+
+def describe_training(checkpoint: str) -> dict:
+    """What a checkpoint says of the training that made it.
+
+    Args:
+        checkpoint (str): The weights' file.
+
+    Returns:
+        dict: ``trained_with`` (name of the config), ``seed``, ``iteration``
+        and ``training_commit``; None where the checkpoint does not say, one
+        of weights alone for instance.
+    """
+    meta = load_checkpoint_file(checkpoint, 'cpu').get('meta', {})
+    # MMEngine adds the time to the config's name, and the commit of the
+    # working directory to its version number.
+    name = re.fullmatch(r'(.+)_\d{8}_\d{6}', meta.get('experiment_name', ''))
+    commit = re.search('[0-9a-f]{40}$', meta.get('mmengine_version', ''))
+    return dict(
+        trained_with=name and name[1],
+        seed=meta.get('seed'),
+        iteration=meta.get('iter'),
+        training_commit=commit and commit[0][:12])
 
 
 def describe_machine() -> dict:
@@ -58,9 +85,7 @@ def describe_machine() -> dict:
         platform=platform.platform(terse=True),
         python=platform.python_version(),
         torch=torch.__version__,
-        mmcv=mmcv.__version__,
-        mmengine=mmengine.__version__,
-        mmdet=mmdet.__version__)
+        **{name: version(name) for name in _PACKAGES})
 
 
 def write_results(path: str, metrics: Dict[str, float],

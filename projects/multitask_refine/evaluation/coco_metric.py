@@ -12,6 +12,7 @@ from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from .submission import write_submission
 from .table import format_table
 
 TASKS = ('bbox', 'segm', 'keypoints')
@@ -35,16 +36,25 @@ class MultitaskCocoMetric(BaseMetric):
     ``'bbox_keypoint'`` multiplies it by the mean of the person's joint
     scores, so that a sure box with unsure joints comes later.
 
+    With ``format_only`` nothing is evaluated and no ground truth is needed:
+    masks and joints are written as the files that COCO's evaluation server
+    takes, see :func:`write_submission`.
+
     Args:
-        ann_file (str): The COCO-format annotation file.
+        ann_file (str): The COCO-format annotation file. Its 'annotations'
+            may be missing with ``format_only``.
         tasks (Sequence[str]): Any of 'bbox', 'segm' and 'keypoints'.
             Defaults to all.
         keypoint_ranking (str): See above. Defaults to 'bbox_keypoint'.
         collect_device (str): As in MMEngine. Defaults to 'cpu'.
         prefix (str, optional): Defaults to 'coco'.
+        format_only (bool): See above. Defaults to False.
+        outfile_prefix (str, optional): With ``format_only``, the folder and
+            the name of the algorithm, 'folder/name'.
 
     Raises:
-        ValueError: If a task or a ranking is unknown.
+        ValueError: If a task or a ranking is unknown, or if ``format_only``
+            lacks its ``outfile_prefix`` or a task to write.
     """
 
     default_prefix = 'coco'
@@ -54,7 +64,9 @@ class MultitaskCocoMetric(BaseMetric):
                  tasks: Sequence[str] = TASKS,
                  keypoint_ranking: str = 'bbox_keypoint',
                  collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+                 prefix: Optional[str] = None,
+                 format_only: bool = False,
+                 outfile_prefix: Optional[str] = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         unknown = sorted(set(tasks) - set(TASKS))
         if unknown:
@@ -62,9 +74,17 @@ class MultitaskCocoMetric(BaseMetric):
         if keypoint_ranking not in ('bbox', 'bbox_keypoint'):
             raise ValueError("keypoint_ranking: expected 'bbox' or "
                              f"'bbox_keypoint', got {keypoint_ranking!r}")
+        if format_only and not outfile_prefix:
+            raise ValueError("format_only needs outfile_prefix='folder/name': "
+                             'where the files go and the algorithm\'s name')
+        if format_only and set(tasks) <= {'bbox'}:
+            raise ValueError("format_only writes 'segm' and 'keypoints'; "
+                             f'tasks has neither: {list(tasks)}')
         self.ann_file = ann_file
         self.tasks = list(tasks)
         self.keypoint_ranking = keypoint_ranking
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Store the predictions of a batch in COCO's terms."""
@@ -72,33 +92,54 @@ class MultitaskCocoMetric(BaseMetric):
             self.results.append(self._to_coco(sample))
 
     def compute_metrics(self, results: List[dict]) -> Dict[str, float]:
-        """Evaluate what all ranks collected.
+        """Evaluate, or write, what all ranks collected.
 
         Args:
             results (list[dict]): Per image ``img_id``, ``labels`` and for
                 each task a list of COCO result entries.
 
         Returns:
-            dict[str, float]: ``<task>_<name>`` in percent.
+            dict[str, float]: ``<task>_<name>`` in percent; nothing with
+            ``format_only``.
+
+        Raises:
+            ValueError: If there is no ground truth to evaluate with.
         """
         with get_local_path(self.ann_file) as path:
             coco = load_ground_truth(path, len(self.dataset_meta['sigmas']))
         categories = coco.getCatIds(catNms=self.dataset_meta['classes'])
+        entries = {
+            task: _entries(results, task, categories)
+            for task in self.tasks
+        }
+        if self.format_only:
+            return self._write(entries, coco, len(results))
+        if 'annotations' not in coco.dataset:
+            raise ValueError(
+                f'{self.ann_file}: has no "annotations" to evaluate with. '
+                'Write the files for COCO\'s server instead: '
+                'tools/test.py --format-only')
         metrics = {}
+        images = [result['img_id'] for result in results]
         for task in self.tasks:
-            entries = [
-                dict(
-                    entry,
-                    image_id=result['img_id'],
-                    category_id=categories[label]) for result in results
-                for entry, label in zip(result[task], result['labels'])
-            ]
-            stats = evaluate(coco, entries, task,
-                             self.dataset_meta['sigmas'], categories,
-                             [result['img_id'] for result in results])
+            stats = evaluate(coco, entries[task], task,
+                             self.dataset_meta['sigmas'], categories, images)
             metrics.update({f'{task}_{k}': v for k, v in stats.items()})
         MMLogger.get_current_instance().info('\n' + format_table(metrics))
         return metrics
+
+    def _write(self, entries: Dict[str, List[dict]], coco: COCO,
+               num_images: int) -> dict:
+        """Write the server's files and say so; there are no metrics."""
+        logger = MMLogger.get_current_instance()
+        logger.info(f'{num_images} of the {len(coco.imgs)} images of '
+                    f'{self.ann_file} were tested')
+        for task in (t for t in self.tasks if t != 'bbox'):
+            path = write_submission(task, entries[task], coco, self.ann_file,
+                                    self.outfile_prefix)
+            logger.info(f'{task}: {len(entries[task])} results, read back '
+                        f'without fault: {path}')
+        return {}
 
     def _to_coco(self, sample: dict) -> dict:
         pred = sample['pred_instances']
@@ -133,6 +174,16 @@ class MultitaskCocoMetric(BaseMetric):
             dict(keypoints=joint.flatten().tolist(), score=float(score))
             for joint, score in zip(joints, scores)
         ]
+
+
+def _entries(results: List[dict], task: str,
+             categories: Sequence[int]) -> List[dict]:
+    """One task's result entries of all images."""
+    return [
+        dict(entry, image_id=result['img_id'], category_id=categories[label])
+        for result in results
+        for entry, label in zip(result[task], result['labels'])
+    ]
 
 
 def load_ground_truth(path: str, num_keypoints: int) -> COCO:

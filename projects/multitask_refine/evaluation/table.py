@@ -1,6 +1,6 @@
-"""The three tasks' metrics as a table for people."""
+"""Metrics as tables for people."""
 import math
-from typing import Dict
+from typing import Dict, List, Optional, Sequence
 
 _COLUMNS = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL')
 _ROWS = dict(bbox='boxes', segm='masks', keypoints='keypoints')
@@ -16,15 +16,47 @@ def format_table(metrics: Dict[str, float]) -> str:
     Returns:
         str: A table with one row for each task that occurs.
     """
-    rows = [('', *_COLUMNS)]
+    rows = []
     for task, title in _ROWS.items():
         if f'{task}_AP' in metrics:
             values = (metrics.get(f'{task}_{name}') for name in _COLUMNS)
-            rows.append((title, *map(_cell, values)))
-    lines = ['| ' + ' | '.join(f'{cell:>9}' for cell in r) + ' |' for r in rows]
-    lines.insert(1, '|' + '|'.join(['----------:'] * len(rows[0])) + '|')
+            rows.append([title, *map(percent, values)])
+    return markdown_table(['', *_COLUMNS], rows)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table that can also be read as it is.
+
+    Args:
+        head (Sequence[str]): The headings.
+        rows (Sequence[Sequence[str]]): As many cells each.
+
+    Returns:
+        str: The first column is aligned to the left, the others to the right.
+    """
+    widths = [max(3, *map(len, column)) for column in zip(head, *rows)]
+    lines = [_line(row, widths) for row in [head, *rows]]
+    rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
+    lines.insert(1, _line(rule, widths))
     return '\n'.join(lines)
 
 
-def _cell(value) -> str:
-    return '-' if value is None or math.isnan(value) else f'{value:.2f}'
+def percent(value: Optional[float],
+            sign: bool = False,
+            digits: int = 2) -> str:
+    """A number as it stands in a table.
+
+    Args:
+        value (float, optional): None and NaN show as '-'.
+        sign (bool): Whether '+' is shown, as for differences.
+        digits (int): Decimals.
+    """
+    if value is None or math.isnan(value):
+        return '-'
+    return f'{value:{"+" if sign else ""}.{digits}f}'
+
+
+def _line(cells: Sequence[str], widths: List[int]) -> str:
+    padded = [cells[0].ljust(widths[0])]
+    padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]
+    return '| ' + ' | '.join(padded) + ' |'

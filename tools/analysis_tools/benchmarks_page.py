@@ -1,0 +1,207 @@
+"""docs/benchmarks.md and the README's excerpt of it."""
+import json
+from pathlib import Path
+from textwrap import fill
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from projects.multitask_refine.evaluation import (TASKS, markdown_table,
+                                                  percent)
+
+from . import ablation_tables
+from .ablation_tables import HEADS, headings, not_measured
+from .report_tables import Row, Table
+
+SUBMIT = '    python tools/test.py configs/multitask_refine/{}.py CHECKPOINT'
+
+INTRO = """# The report's tables
+
+The numbers of the report and those of this project, side by side, in percent.
+This page is made by `python tools/benchmark.py`, which looks for the trained
+weights of every row in `work_dirs/CONFIG`, tests what it finds as
+`tools/test.py` does and leaves one results file each in the folder `coco` of
+`docs/results` (`--list` shows the rows, `--gpus` tests on several). The weights
+are those with the best keypoint AP on val2017 if MMEngine kept them (chosen on
+the images that they are tested on, as is usual), else the newest.
+`python tools/analysis_tools/pages.py` makes the page from these files alone.
+
+The report is
+[{title}]({url})
+by {authors}.
+Its numbers, and those that it cites of others, are in
+`tools/analysis_tools/report_tables.json`.
+
+## test-dev2017
+
+Nobody but COCO's server can measure it (Tables 1 and 2). These commands write
+the zip files to upload, `detections_test-dev2017_*` for the masks and
+`person_keypoints_test-dev2017_*` for the joints:
+
+{commands}
+
+The server averages masks over COCO's 80 categories, of which a file of people
+fills one. What it answers is written by no command of this project, so it does
+not enter the tables; the same weights on val2017 stand in its place. These two
+are **not comparable**.
+"""
+
+
+def load_results(folder: Path) -> Dict[str, dict]:
+    """Read results files.
+
+    Args:
+        folder (Path): Holds CONFIG.json files; may be missing.
+
+    Returns:
+        dict[str, dict]: Metrics and ``run`` by the config's name.
+
+    Raises:
+        ValueError: If a file has the name of another config.
+    """
+    results = {}
+    for path in sorted(folder.glob('*.json')):
+        content = json.loads(path.read_text())
+        config = Path(content['run']['config']).stem
+        if config != path.stem:
+            raise ValueError(f'{path}: is a result of {config}')
+        results[config] = content
+    return results
+
+
+def render(source: dict, tables: Sequence[Table], folder: Path) -> str:
+    """The whole page.
+
+    Args:
+        source (dict): Title, authors and url of the report.
+        tables (Sequence[Table]): All tables.
+        folder (Path): docs/results with its folders coco and ablation.
+    """
+    results = load_results(folder / 'coco')
+    report = [table for table in tables if _in_report(table)]
+    more = [table for table in tables if not _in_report(table)]
+    commands = sorted({SUBMIT.format(row.submit) for table in tables
+                       for row in table.rows if row.submit})
+    parts = [INTRO.format(commands='\n'.join(commands), **source)]
+    parts += [f'\n## Table {table.key}: {table.title}\n\n'
+              f'{_section(table, results)}' for table in report]
+    parts.append('\n## Beyond the report\n')
+    parts += [f'\n### {table.title[0].upper()}{table.title[1:]}\n\n'
+              f'{_section(table, results)}' for table in more]
+    parts.append(f'\n## Runs\n\n{_runs(results)}\n')
+    parts.append('\n## Small scale\n\n'
+                 f'{ablation_tables.render(folder / "ablation")}')
+    return ''.join(parts)
+
+
+def excerpt(tables: Sequence[Table], folder: Path) -> str:
+    """For the README: AP of the configs for which the report gives all
+    three, and the small-scale runs."""
+    results = load_results(folder / 'coco')
+    rows = []
+    for row, report in _all_tasks(tables):
+        rows.append([f'{row.name}, report', *map(percent, report)])
+        rows.append([f'{row.name}, here', *_measured(results, row, HEADS)])
+    text = markdown_table(['val2017', *headings(HEADS)], rows) + '\n'
+    for group in ablation_tables.load_groups(folder / 'ablation'):
+        text += f'\n{_small_scale(group)}\n'
+    return text
+
+
+def _all_tasks(tables: Sequence[Table]) -> List[Tuple[Row, List[float]]]:
+    """Rows on val2017 with the report's AP of boxes, masks and joints."""
+    rows: Dict[str, Row] = {}
+    found: Dict[str, Dict[str, float]] = {}
+    for table in (table for table in tables if table.split == 'val2017'):
+        for row in (row for row in table.rows if row.config and row.report):
+            rows.setdefault(row.config, row)
+            values = found.setdefault(row.config, {})
+            for column, value in zip(table.columns, row.report):
+                values.setdefault(column, value)
+    return [(row, [found[config][head] for head in HEADS])
+            for config, row in rows.items() if set(HEADS) <= set(found[config])]
+
+
+def _in_report(table: Table) -> bool:
+    return any(row.report for row in table.rows)
+
+
+def _section(table: Table, results: Dict[str, dict]) -> str:
+    rows = [line for row in table.rows for line in _lines(table, row, results)]
+    text = markdown_table(['', 'source', *headings(table.columns)], rows)
+    return text + ('\n\n' + fill(table.note, 79) if table.note else '') + '\n'
+
+
+def _lines(table: Table, row: Row, results: Dict[str, dict]) -> List[list]:
+    """The lines of a row: the report's, this project's, the difference."""
+    report = [percent(value, digits=table.digits)
+              for value in row.report or ()]
+    if not row.config:
+        return [[row.name, 'cited by the report', *report]]
+    ours = _measured(results, row, table.columns)
+    if table.split != 'val2017':
+        return [[row.name, 'report', *report],
+                ['', f'this project, {table.split}',
+                 *not_measured(table.columns)],
+                ['', 'this project, val2017', *ours]]
+    if not row.report:
+        return [[row.name, 'this project', *ours]]
+    lines = [[row.name, 'report', *report], ['', 'this project', *ours]]
+    if row.config in results:
+        lines.append(['', 'difference',
+                      *_differences(results[row.config], row, table.columns)])
+    return lines
+
+
+def _measured(results: Dict[str, dict], row: Row,
+              columns: Sequence[str]) -> List[str]:
+    found = results.get(row.config)
+    if found is None:
+        return not_measured(columns)
+    return [percent(found.get(column)) for column in columns]
+
+
+def _differences(found: dict, row: Row, columns: Sequence[str]) -> List[str]:
+    cells = []
+    for column, theirs in zip(columns, row.report):
+        ours = found.get(column)
+        both = ours is not None and theirs is not None
+        cells.append(percent(ours - theirs if both else None, sign=True))
+    return cells
+
+
+def _runs(results: Dict[str, dict]) -> str:
+    if not results:
+        return 'No config was tested on COCO yet.'
+    rows = []
+    for config, content in results.items():
+        run = content['run']
+        rows.append([
+            f'[{config}](results/coco/{config}.json)',
+            f'`{run["checkpoint_sha256"][:8]}`',
+            _known(run['seed']),
+            _known(run['iteration']),
+            str(run['num_images']),
+            _known(run['commit']), f'{run["processes"]} x '
+            f'{run["machine"]["device"]}', f'{run["seconds"]:.0f} s'
+        ])
+    return markdown_table([
+        'config', 'checkpoint', 'seed', 'iteration', 'images', 'commit',
+        'device', 'time'
+    ], rows)
+
+
+def _known(value: Optional[object]) -> str:
+    return 'unknown' if value is None else str(value)
+
+
+def _small_scale(group: 'ablation_tables.Group') -> str:
+    rows = []
+    for variant in ('fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h'):
+        values = [list(group.values(variant, f'{task}_AP').values())
+                  for task in TASKS]
+        rows.append([
+            ablation_tables.NAMES[variant],
+            str(len(group.runs.get(variant, {}))),
+            *map(ablation_tables.mean_and_deviation, values)
+        ])
+    return markdown_table(
+        [f'drawn people, {group.name}', 'n', *headings(HEADS)], rows)

@@ -1,0 +1,75 @@
+#!/usr/bin/env python
+"""Make every page and file that is generated from results files."""
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tools.analysis_tools import (  # noqa: E402
+    benchmarks_page, metafile, results_page)
+from tools.analysis_tools.report_tables import (  # noqa: E402
+    FILE, load_tables)
+
+MARKERS = ('<!-- made by tools/analysis_tools/pages.py: -->',
+           '<!-- end of what is made -->')
+
+
+def generate(root: Path = ROOT, tables_file: Path = FILE) -> Dict[Path, str]:
+    """All generated files and what they should hold.
+
+    Args:
+        root (Path): The folder with README.md and docs/results.
+        tables_file (Path): The report's tables.
+
+    Returns:
+        dict[Path, str]: Content by path.
+
+    Raises:
+        ValueError: If the README lacks the markers of its excerpt, or a
+            results file is not what its name says.
+    """
+    source = json.loads(tables_file.read_text())['source']
+    tables = load_tables(tables_file)
+    folder = root / 'docs/results'
+    coco = benchmarks_page.load_results(folder / 'coco')
+    return {
+        root / 'docs/results.md': results_page.render(folder),
+        root / 'docs/benchmarks.md':
+        benchmarks_page.render(source, tables, folder),
+        root / 'README.md': _with_excerpt(
+            root / 'README.md', benchmarks_page.excerpt(tables, folder)),
+        root / 'metafile.yml': metafile.render(source, tables, coco, ROOT),
+        root / 'model-index.yml': metafile.INDEX
+    }
+
+
+def write(root: Path = ROOT, tables_file: Path = FILE) -> None:
+    """Write all generated files."""
+    for path, content in generate(root, tables_file).items():
+        path.write_text(content)
+
+
+def _with_excerpt(readme: Path, excerpt: str) -> str:
+    start, end = map(re.escape, MARKERS)
+    text, count = re.subn(
+        f'({start}\n).*?({end})', lambda found: found[1] + excerpt + found[2],
+        readme.read_text(), flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f'{readme}: expected the lines {MARKERS[0]!r} and '
+                         f'{MARKERS[1]!r} once, found them {count} times')
+    return text
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args(argv)
+    write()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
