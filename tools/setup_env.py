@@ -78,7 +78,8 @@ print(json.dumps(facts))
 VERIFY = r'''
 import importlib, sys
 for name in ('numpy', 'scipy', 'cv2', 'matplotlib', 'pandas', 'torch', 'pycocotools.mask', 'mim',
-             'mmcv.ops', 'mmdet.apis', 'xtcocotools.coco', 'mmpose.models', 'mmpose.evaluation'):
+             'mmcv.ops', 'mmdet.apis', 'xtcocotools.coco', 'mmpose.models', 'mmpose.evaluation',
+             'torch.utils.tensorboard'):
     try:
         importlib.import_module(name)
     except Exception as error:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Train a config."""
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 from typing import List, Optional
@@ -11,6 +12,7 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from projects.multitask_refine.engine import (  # noqa: E402
+    DamagedCheckpointError, ResumeError, UnsafeCheckpointError,
     add_common_options, load_config)
 
 
@@ -29,6 +31,10 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate with the batch')
     parser.add_argument('--seed', type=int, help='seed of all random numbers')
+    parser.add_argument(
+        '--tensorboard',
+        action='store_true',
+        help='also write the curves for TensorBoard, into the work dir')
     return parser.parse_args(argv)
 
 
@@ -49,13 +55,23 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.tensorboard:
+        if not importlib.util.find_spec('tensorboard'):
+            raise SystemExit(
+                '--tensorboard needs the package tensorboard, which is not '
+                'installed here: run make setup, or install it with pip')
+        cfg.visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     cfg = load_config(args)
     apply_options(cfg, args)
-    Runner.from_cfg(cfg).train()
+    try:
+        Runner.from_cfg(cfg).train()
+    except (FileNotFoundError, DamagedCheckpointError, ResumeError,
+            UnsafeCheckpointError) as error:
+        raise SystemExit(str(error)) from None
     return 0
 
 

@@ -13,6 +13,7 @@ default_hooks = dict(
         max_keep_ckpts=3,
         save_best='coco/keypoints_AP',
         rule='greater'),
+    resume=dict(type='ResumeHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
@@ -22,6 +23,11 @@ env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
+# The model is on its device already; naming none works on the CPU too.
+model_wrapper_cfg = dict(
+    type='MMDistributedDataParallel',
+    device_ids=None,
+    broadcast_buffers=False)
 visualizer = dict(
     type='MultitaskVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 

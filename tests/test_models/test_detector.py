@@ -346,3 +346,16 @@ def test_refinement_is_where_the_config_says():
         for i in range(count)
     ] + [f'roi_head.keypoint_head.convs.{i}.conv' for i in range(8)]
     assert refined == expected
+
+
+@pytest.mark.parametrize('pyramid', ['fpn', 'fpn-ss', 'c4'])
+def test_refinement_is_the_same_with_any_pyramid(pyramid):
+    """13 convolutions of conv3 to conv5 and 8 of the keypoint head."""
+    model = _build(
+        next(CONFIGS.glob(f'*r50_{pyramid}_rb-h_4xb3-90k_coco.py')))
+    refined = [
+        name for name, module in model.named_modules()
+        if hasattr(module, 'modulated')
+    ]
+    assert len(refined) == 4 + 6 + 3 + 8
+    assert sum('layer4' in name for name in refined) == 3

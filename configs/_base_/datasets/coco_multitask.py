@@ -27,9 +27,8 @@ train_dataloader = dict(
     batch_size=3,
     num_workers=4,
     persistent_workers=True,
-    # MMEngine pauses for seconds where a finite sampler ends.
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    batch_sampler=dict(type='AspectRatioBatchSampler'),
+    batch_sampler=dict(type='ShapeBatchSampler'),
     dataset=dict(
         type='CocoMultitaskDataset',
         data_root=data_root,

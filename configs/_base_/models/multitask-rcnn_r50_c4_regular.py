@@ -3,7 +3,10 @@
 # Mask R-CNN. Masks and heatmaps are half as fine as with an FPN.
 _base_ = './multitask-rcnn_r50_fpn-ms_regular.py'
 
-frozen_norm = dict(type='BN', requires_grad=False)
+# No layers but the last, on the average of the feature.
+bbox_head = _base_.model.roi_head.bbox_head
+bbox_head.pop('fc_out_channels')
+bbox_head.update(type='BBoxHead', with_avg_pool=True, in_channels=2048)
 
 model = dict(
     backbone=dict(
@@ -23,7 +26,7 @@ model = dict(
             stage=3,
             stride=2,
             style='caffe',
-            norm_cfg=frozen_norm,
+            norm_cfg=dict(type='BN', requires_grad=False),
             norm_eval=True,
             init_cfg=dict(
                 type='Pretrained',
@@ -31,21 +34,7 @@ model = dict(
         bbox_roi_extractor=None,
         instance_roi_extractor=dict(
             out_channels=1024, featmap_strides=[16]),
-        bbox_head=dict(
-            _delete_=True,
-            type='BBoxHead',
-            with_avg_pool=True,
-            in_channels=2048,
-            roi_feat_size=7,
-            num_classes=1,
-            bbox_coder=dict(
-                type='DeltaXYWHBBoxCoder',
-                target_means=[0.0, 0.0, 0.0, 0.0],
-                target_stds=[0.1, 0.1, 0.2, 0.2]),
-            reg_class_agnostic=False,
-            loss_cls=dict(
-                type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0)),
+        bbox_head=dict(_delete_=True, **bbox_head),
         mask_head=dict(num_convs=0, in_channels=2048),
         keypoint_head=dict(
             in_channels=2048,

@@ -1,7 +1,7 @@
 # The report's schedule (section 4.1): 90000 iterations of 12 images, learning
 # rate 0.03, divided by 10 after 60000 and 80000.
 train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=90000, val_interval=5000)
+    type='ReproducibleTrainLoop', max_iters=90000, val_interval=5000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 

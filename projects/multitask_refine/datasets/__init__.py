@@ -1,7 +1,8 @@
 from .coco_multitask import CocoMultitaskDataset, find_meta_file
+from .shape_batch_sampler import ShapeBatchSampler
 from .transforms import LoadMultitaskAnnotations, PackMultitaskInputs
 
 __all__ = [
     'CocoMultitaskDataset', 'LoadMultitaskAnnotations', 'PackMultitaskInputs',
-    'find_meta_file'
+    'ShapeBatchSampler', 'find_meta_file'
 ]

@@ -1,9 +1,14 @@
+from . import cpu_distribution  # noqa: F401
 from .launch import add_common_options, load_config
-from .results_file import describe_run, write_results
+from .reproducible_loop import ReproducibleTrainLoop
+from .results_file import describe_run, describe_training, write_results
+from .resume import ResumeError, ResumeHook
 from .safe_checkpoint import (DamagedCheckpointError, UnsafeCheckpointError,
                               load_checkpoint_file)
 
 __all__ = [
-    'DamagedCheckpointError', 'UnsafeCheckpointError', 'add_common_options',
-    'describe_run', 'load_checkpoint_file', 'load_config', 'write_results'
+    'DamagedCheckpointError', 'ReproducibleTrainLoop', 'ResumeError',
+    'ResumeHook', 'UnsafeCheckpointError', 'add_common_options',
+    'describe_run', 'describe_training', 'load_checkpoint_file',
+    'load_config', 'write_results'
 ]

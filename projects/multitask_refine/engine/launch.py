@@ -1,10 +1,8 @@
-"""What the command line tools have in common: options, config, devices."""
+"""What the command line tools have in common: options and config."""
 import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
 from mmengine.config import Config, DictAction
 
 
@@ -37,7 +35,7 @@ def load_config(args: Namespace) -> Config:
 
     Returns:
         Config: With ``work_dir`` and ``launcher`` set, ready for
-        ``Runner.from_cfg``, also on a machine without CUDA.
+        ``Runner.from_cfg``.
 
     Raises:
         FileNotFoundError: If there is no such config file.
@@ -53,17 +51,4 @@ def load_config(args: Namespace) -> Config:
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
-    if args.launcher != 'none' and not torch.cuda.is_available():
-        _distribute_on_cpu(cfg)
     return cfg
-
-
-def _distribute_on_cpu(cfg: Config) -> None:
-    """MMEngine's launchers expect CUDA: on the CPU join the processes by
-    gloo before it does, and wrap the model without a device."""
-    if not dist.is_initialized():
-        dist.init_process_group('gloo')
-    cfg.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel',
-        device_ids=None,
-        broadcast_buffers=False)
