@@ -95,6 +95,15 @@ def _annotations() -> list:
     ]
 
 
+def as_arguments(options: dict) -> list:
+    """Settings as a user gives them to a tool."""
+    return [
+        '--cfg-options',
+        *(f'{name}={value}'.replace(' ', '')
+          for name, value in options.items())
+    ]
+
+
 def tiny_options(scene: Path) -> dict:
     """Settings that turn a sample config into a test of seconds."""
     options = {

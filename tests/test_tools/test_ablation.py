@@ -1,9 +1,10 @@
 """The small-scale runs, smaller still, by the tool that does them."""
 import json
+import re
 
 import pytest
 
-from tests.conftest import tiny_options
+from tests.conftest import as_arguments, tiny_options
 from tools import ablation
 
 
@@ -15,14 +16,13 @@ def options(tmp_path, monkeypatch):
         ablation.CPU._replace(
             sample=str(tmp_path / 'sample'), size=64, train=4, val=2))
     monkeypatch.setattr(ablation.torch.cuda, 'is_available', lambda: False)
-    settings = [
-        f'{name}={value}'.replace(' ', '')
+    settings = {
+        name: value
         for name, value in tiny_options(tmp_path).items()
-        if 'data_root' not in name and 'ann_file' not in name
-        and 'val_interval' not in name and 'checkpoint' not in name
-    ]
+        if not re.search('data_root|ann_file|val_interval|checkpoint', name)
+    }
     return ['--work-dir', str(tmp_path / 'runs'), '--variants',
-            'fpn-ms_regular', '--cfg-options', *settings]
+            'fpn-ms_regular', *as_arguments(settings)]
 
 
 def test_runs_leave_results_and_tables_and_are_not_repeated(

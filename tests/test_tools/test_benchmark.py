@@ -1,6 +1,5 @@
 """Rows of the report's tables: tested, tabulated, and refused with reasons."""
 import hashlib
-import importlib.util
 import json
 import os
 import pickle
@@ -17,7 +16,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from pycocotools import mask as mask_api
 
-from tests.conftest import CONFIGS, ROOT, SAMPLE_CONFIG, tiny_options
+from tests.conftest import (CONFIGS, ROOT, SAMPLE_CONFIG, as_arguments,
+                            tiny_options)
+from tools import benchmark, test
 from tools.analysis_tools import pages
 from tools.analysis_tools.report_tables import (Row, Table, load_tables,
                                                 rows_by_config)
@@ -28,20 +29,8 @@ KPS = 'multitask-rcnn_r50_fpn-ms_rb-h-kps_4xb3-90k_coco'
 HEADS = ['bbox_AP', 'segm_AP', 'keypoints_AP']
 
 
-def _tool(name):
-    spec = importlib.util.spec_from_file_location(name,
-                                                  ROOT / f'tools/{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def _options(scene):
-    return [
-        '--cfg-options',
-        *(f'{name}={value}'.replace(' ', '')
-          for name, value in tiny_options(scene).items())
-    ]
+    return as_arguments(tiny_options(scene))
 
 
 @pytest.fixture(scope='module')
@@ -90,7 +79,7 @@ def project(tmp_path):
 
 
 def _benchmark(project, work_dirs, *args):
-    return _tool('benchmark').main([
+    return benchmark.main([
         '--root', str(project), '--tables', str(project / 'tables.json'),
         '--work-dirs', str(work_dirs), *args
     ])
@@ -192,7 +181,7 @@ def test_the_list_shows_rows_and_weights(project, trained, capsys):
 
 
 def test_which_checkpoint_is_taken(tmp_path):
-    find = _tool('benchmark').find_checkpoint
+    find = benchmark.find_checkpoint
     assert find(tmp_path / 'nothing') is None
     (tmp_path / 'iter_9.pth').touch()
     (tmp_path / 'iter_10.pth').touch()
@@ -266,7 +255,7 @@ def test_a_result_under_another_name_and_a_readme_without_markers(project):
 def test_a_missing_dataset_is_named(trained, tmp_path, scene):
     options = _options(scene) + ['test_dataloader.dataset.data_root=/nowhere/']
     with pytest.raises(SystemExit, match='/nowhere/annotations/.*make_sample'):
-        _tool('test').main([
+        test.main([
             str(SAMPLE_CONFIG),
             str(trained / SAMPLE_CONFIG.stem / 'iter_2.pth'), '--work-dir',
             str(tmp_path), *options
@@ -305,7 +294,7 @@ def test_files_for_the_server_hold_all_predictions(trained, scene, tmp_path,
     checkpoint = str(trained / SAMPLE_CONFIG.stem / 'iter_2.pth')
     common = [str(SAMPLE_CONFIG), checkpoint]
     one, two = tmp_path / 'one', tmp_path / 'two'
-    _tool('test').main([
+    test.main([
         *common, '--work-dir', str(one), '--format-only', '--out',
         str(tmp_path / 'out.pkl'), *_options(scene)
     ])

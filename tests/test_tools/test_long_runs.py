@@ -32,7 +32,8 @@ from projects.multitask_refine.engine import ResumeError, reproducible_loop
 from projects.multitask_refine.engine.reproducible_loop import (
     ReproducibleLoader)
 from projects.multitask_refine.engine.resume import find_latest_checkpoint
-from tests.conftest import ROOT, SAMPLE_CONFIG, tiny_options
+from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
+from tools import train
 
 STEPS = 10
 # One server imports everything once; the trainings are forked from it.
@@ -49,19 +50,7 @@ def _train(argv, log, environ):
         os.dup2(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY),
                 stream.fileno())
     torch.set_num_threads(1)
-    sys.exit(_train_tool().main(argv))
-
-
-def _train_tool():
-    path = ROOT / 'tools/train.py'
-    spec = importlib.util.spec_from_file_location('train', path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
-def _as_arguments(options):
-    return [f'{k}={v}'.replace(' ', '') for k, v in options.items()]
+    sys.exit(train.main(argv))
 
 
 class Training:
@@ -79,8 +68,8 @@ class Training:
         }
         command = [
             str(SAMPLE_CONFIG), '--work-dir', str(work_dir), '--launcher',
-            'pytorch' if ranks > 1 else 'none', *argv, '--cfg-options',
-            *_as_arguments(options)
+            'pytorch' if ranks > 1 else 'none', *argv,
+            *as_arguments(options)
         ]
         port = _free_port()
         self.processes = [
@@ -512,10 +501,9 @@ def test_checkpoint_of_another_network_is_refused(tmp_path):
 def test_train_tool_says_what_is_wrong(scene, tmp_path, monkeypatch):
     """Through main: a message and no traceback."""
     command = [str(SAMPLE_CONFIG), '--work-dir', str(tmp_path)]
-    tool = _train_tool()
     with pytest.raises(SystemExit, match='nothing.pth: there is no such'):
-        tool.main([*command, '--resume', 'nothing.pth', '--cfg-options',
-                   *_as_arguments(tiny_options(scene))])
+        train.main([*command, '--resume', 'nothing.pth',
+                    *as_arguments(tiny_options(scene))])
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(SystemExit, match='run make setup'):
-        tool.main([*command, '--tensorboard'])
+        train.main([*command, '--tensorboard'])

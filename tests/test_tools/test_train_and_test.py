@@ -1,5 +1,4 @@
 """The command line tools through their main(argv), and real processes."""
-import importlib.util
 import json
 import os
 import pickle
@@ -10,29 +9,19 @@ import cv2
 import pytest
 import torch
 
-from tests.conftest import ROOT, SAMPLE_CONFIG, tiny_options
-
-
-def _tool(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f'tools/{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
+from tools import test, train
 
 
 def _options(scene):
-    return [
-        '--cfg-options',
-        *(f'{name}={value}'.replace(' ', '')
-          for name, value in tiny_options(scene).items())
-    ]
+    return as_arguments(tiny_options(scene))
 
 
 @pytest.fixture(scope='module')
 def trained(scene, tmp_path_factory):
     """Two iterations; the work dir with its checkpoints."""
     work_dir = tmp_path_factory.mktemp('trained')
-    assert _tool('train').main([
+    assert train.main([
         str(SAMPLE_CONFIG), '--work-dir', str(work_dir), '--seed', '3',
         *_options(scene)
     ]) == 0
@@ -52,7 +41,7 @@ def test_training_leaves_checkpoints_and_log(trained):
 def test_resume_goes_on_where_it_stopped(trained, scene, tmp_path):
     options = _options(scene)
     options[options.index('train_cfg.max_iters=2')] = 'train_cfg.max_iters=3'
-    _tool('train').main([
+    train.main([
         str(SAMPLE_CONFIG), '--work-dir', str(tmp_path), '--resume',
         str(trained / 'iter_2.pth'), *options
     ])
@@ -64,7 +53,7 @@ def test_resume_goes_on_where_it_stopped(trained, scene, tmp_path):
 def test_testing_writes_results_pictures_and_predictions(
         trained, scene, tmp_path):
     checkpoint = trained / 'iter_2.pth'
-    assert _tool('test').main([
+    assert test.main([
         str(SAMPLE_CONFIG), str(checkpoint), '--work-dir', str(tmp_path),
         '--json', str(tmp_path / 'results' / 'm.json'), '--show-dir',
         str(tmp_path / 'pictures'), '--score-thr', '0', '--out',
@@ -76,6 +65,8 @@ def test_testing_writes_results_pictures_and_predictions(
     assert results['run']['num_images'] == 3
     assert results['run']['config'] == SAMPLE_CONFIG.name
     assert len(results['run']['checkpoint_sha256']) == 64
+    assert results['run']['trained_with'] == SAMPLE_CONFIG.stem
+    assert (results['run']['seed'], results['run']['iteration']) == (3, 2)
     pictures = sorted((tmp_path / 'pictures').iterdir())
     assert len(pictures) == 3
     assert cv2.imread(str(pictures[0])).shape == (48, 128, 3)
@@ -86,55 +77,39 @@ def test_testing_writes_results_pictures_and_predictions(
 def test_weights_of_another_variant_are_refused(trained, scene, tmp_path):
     regular = str(SAMPLE_CONFIG).replace('rb-h', 'regular')
     with pytest.raises(SystemExit, match='not the weights of this config'):
-        _tool('test').main([
+        test.main([
             regular, str(trained / 'iter_2.pth'), '--work-dir',
             str(tmp_path), *_options(scene)
         ])
 
 
 def test_options_become_settings(scene, tmp_path):
-    tool = _tool('train')
-    args = tool.parse_args([
+    args = train.parse_args([
         str(SAMPLE_CONFIG), '--work-dir', str(tmp_path), '--amp', '--resume'
     ])
-    cfg = tool.load_config(args)
-    tool.apply_options(cfg, args)
+    cfg = train.load_config(args)
+    train.apply_options(cfg, args)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     assert cfg.resume and cfg.load_from is None
     with pytest.raises(SystemExit, match='base_batch_size'):
         args.auto_scale_lr = True
-        tool.apply_options(cfg, args)
+        train.apply_options(cfg, args)
 
 
 def test_missing_config_is_named():
     with pytest.raises(FileNotFoundError, match='nothing.py'):
-        _tool('train').main(['nothing.py'])
+        train.main(['nothing.py'])
 
 
 def _run(command, tmp_path):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
     env['PATH'] = os.path.dirname(sys.executable) + ':' + env['PATH']
     env['PYTHON'] = sys.executable
-    env['PORT'] = str(20000 + os.getpid() % 20000)
     done = subprocess.run(
         command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout
-
-
-def test_two_processes_train_and_test(scene, tmp_path):
-    common = ['--work-dir', str(tmp_path), *_options(scene)]
-    _run(['bash', 'tools/dist_train.sh', str(SAMPLE_CONFIG), '2', *common],
-         tmp_path)
-    assert (tmp_path / 'iter_2.pth').is_file()
-    out = _run([
-        'bash', 'tools/dist_test.sh', str(SAMPLE_CONFIG),
-        str(tmp_path / 'iter_2.pth'), '2', *common
-    ], tmp_path)
-    assert out.count('Results file:') == 1
-    results = json.loads((tmp_path / 'metrics.json').read_text())
-    assert results['run']['num_images'] == 3
 
 
 def test_mim_trains_and_tests(scene, tmp_path):
