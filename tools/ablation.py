@@ -26,7 +26,8 @@ sys.path.insert(0, str(ROOT))
 from tools.analysis_tools import ablation_tables  # noqa: E402
 
 VARIANTS = ('fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h', 'fpn-ms_rb-h-kps',
-            'fpn-ss_rb-h', 'fpn-ms_rb-h-no-offset')
+            'fpn-ss_rb-h', 'fpn-ms_rb-h-no-offset',
+            'fpn-ms_rb-h-slow-offset')
 
 
 class Scale(NamedTuple):
