@@ -334,7 +334,7 @@ def test_refined_network_starts_as_the_regular_one(modulated):
 
 
 def test_refinement_is_where_the_config_says():
-    (path, ) = CONFIGS.glob('*r50_fpn-ms_rb-h_4xb3*')
+    (path, ) = CONFIGS.glob('*r50_fpn-ms_rb-h_4xb3-90k_coco.py')
     model = _build(path)
     refined = [
         name for name, module in model.named_modules()
