@@ -195,7 +195,8 @@ def _known(value: Optional[object]) -> str:
 
 def _small_scale(group: 'ablation_tables.Group') -> str:
     rows = []
-    for variant in ('fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h'):
+    for variant in ('fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h',
+                    'fpn-ms_rb-h-slow-offset'):
         values = [list(group.values(variant, f'{task}_AP').values())
                   for task in TASKS]
         rows.append([
