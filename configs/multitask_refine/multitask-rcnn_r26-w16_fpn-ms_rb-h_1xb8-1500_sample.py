@@ -4,8 +4,5 @@ _base_ = [
     '../_base_/schedules/schedule_1500.py', '../_base_/default_runtime.py'
 ]
 
-# At the full rate the offsets run away: see the small-scale runs in
-# docs/benchmarks.md.
-slow = dict(lr_mult=0.1)
-optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys=dict(conv_offset=slow, offset_pred=slow)))
+# See the small-scale runs in docs/benchmarks.md.
+optim_wrapper = dict(paramwise_cfg=_base_.slow_offset)

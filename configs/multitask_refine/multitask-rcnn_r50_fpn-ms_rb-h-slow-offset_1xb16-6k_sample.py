@@ -6,8 +6,4 @@ _base_ = [
 ]
 
 model = _base_.from_scratch
-# AdamW moves what is not yet needed as fast as the rest: at the full rate the
-# offsets soon reach several pixels, and the features they read are noise.
-slow = dict(lr_mult=0.1)
-optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys=dict(conv_offset=slow, offset_pred=slow)))
+optim_wrapper = dict(paramwise_cfg=_base_.slow_offset)

@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.structures import InstanceData
 
 from tests.conftest import CONFIGS
@@ -359,3 +360,22 @@ def test_refinement_is_the_same_with_any_pyramid(pyramid):
     ]
     assert len(refined) == 4 + 6 + 3 + 8
     assert sum('layer4' in name for name in refined) == 3
+
+
+@pytest.mark.parametrize('name', [
+    'r26-w16_fpn-ms_rb-h_1xb8-1500', 'r26-w16_fpn-ms_rb-h-slow-offset_1xb4-1500',
+    'r50_fpn-ms_rb-h-slow-offset_1xb16-6k'
+])
+def test_slow_offsets_learn_at_a_tenth_of_the_rate(name):
+    path = CONFIGS / f'multitask-rcnn_{name}_sample.py'
+    settings = Config.fromfile(path).optim_wrapper
+    model = _build(path)
+    rates = {
+        id(parameter): group['lr']
+        for group in build_optim_wrapper(model, settings).param_groups
+        for parameter in group['params']
+    }
+    for key, parameter in model.named_parameters():
+        slow = 'conv_offset' in key or 'offset_pred' in key
+        assert rates[id(parameter)] == pytest.approx(
+            settings.optimizer.lr * (0.1 if slow else 1)), key
