@@ -43,7 +43,8 @@ def _shrink(model):
     elif model.backbone.type == 'ResNet':
         model.backbone.base_channels = 8
         model.neck.in_channels = [n // 8 for n in model.neck.in_channels]
-        heads.keypoint_head.conv_channels = 32
+        if heads.keypoint_head:
+            heads.keypoint_head.conv_channels = 32
         heads.bbox_head.fc_out_channels = 64
 
 
@@ -90,9 +91,10 @@ def test_every_config_trains_and_predicts(path):
     model = _build(path).train()
     samples = [_sample(2), _sample(1)]
     losses = model.loss(_images(2), samples)
-    assert {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox',
-            'loss_keypoint'} <= set(losses)
+    assert {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls',
+            'loss_bbox'} <= set(losses)
     assert ('loss_mask' in losses) == model.with_mask
+    assert ('loss_keypoint' in losses) == model.roi_head.with_keypoint
     total, _ = model.parse_losses(losses)
     assert torch.isfinite(total)
     total.backward()
@@ -104,8 +106,9 @@ def test_every_config_trains_and_predicts(path):
         predicted = model.predict(_images(2), samples)[0].pred_instances
     count = len(predicted)
     assert count > 0
-    assert predicted.keypoints.shape == (count, 17, 2)
-    assert predicted.keypoint_scores.shape == (count, 17)
+    if model.roi_head.with_keypoint:
+        assert predicted.keypoints.shape == (count, 17, 2)
+        assert predicted.keypoint_scores.shape == (count, 17)
     if model.with_mask:
         assert predicted.masks.shape == (count, 2 * HEIGHT, 2 * WIDTH)
         assert predicted.masks.dtype == torch.bool
@@ -290,7 +293,7 @@ def test_occluded_joints_are_zero_maps_where_the_config_says():
         losses.append(head.loss(
             torch.zeros(1, 256, 14, 14), torch.full((1, 17, 2), 20.),
             torch.full((1, 17), visible),
-            torch.tensor([[0., 0., 40., 40.]]))['loss_keypoint'].item())
+            torch.tensor([[0., 0., 40., 40.]]), 1)['loss_keypoint'].item())
     # Against a map that is 0.01 everywhere, 17 Gaussians cost more than none.
     assert losses[0] > losses[1]
     assert losses[1] == pytest.approx(0.05 * 17 * 56 * 56 * 0.01**2, rel=0.01)

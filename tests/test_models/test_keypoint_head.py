@@ -30,7 +30,7 @@ def test_loss_by_hand():
     joints = torch.full((3, 2, 2), 1.5)
     visible = torch.tensor([[2., 0.], [1., 2.], [0., 0.]])
     rois = torch.tensor([[0., 0., 3., 3.]]).expand(3, 4)
-    loss = head.loss(torch.zeros(3, 4, 14, 14), joints, visible, rois)
+    loss = head.loss(torch.zeros(3, 4, 14, 14), joints, visible, rois, 1)
     assert loss['loss_keypoint'].item() == pytest.approx(2 * 4.5)
 
 
@@ -46,7 +46,7 @@ def test_covered_joint_is_a_gaussian_or_the_zero_map(supervise_occluded,
     head.forward = lambda feats: (logits, None)
     loss = head.loss(
         torch.zeros(1, 4, 14, 14), torch.full((1, 2, 2), 1.5),
-        torch.tensor([[2., 1.]]), torch.tensor([[0., 0., 3., 3.]]))
+        torch.tensor([[2., 1.]]), torch.tensor([[0., 0., 3., 3.]]), 1)
     assert loss['loss_keypoint'].item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -55,7 +55,7 @@ def test_no_labelled_joint_is_a_zero_that_reaches_every_parameter(num_rois):
     head = _head(conv_cfg=dict(type='RefinedConv2d'))
     feats = torch.randn(num_rois, 4, 14, 14, requires_grad=True)
     loss = head.loss(feats, torch.zeros(num_rois, 2, 2),
-                     torch.zeros(num_rois, 2), torch.zeros(num_rois, 4))
+                     torch.zeros(num_rois, 2), torch.zeros(num_rois, 4), 1)
     loss['loss_keypoint'].backward()
     assert loss['loss_keypoint'] == 0
     assert feats.grad is not None
@@ -112,7 +112,7 @@ def test_offsets_learn_to_point_at_the_joint():
     for _ in range(50):
         loss = head.loss(
             torch.zeros(1, 4, 14, 14), torch.tensor([[[7.5, 7.5]]]),
-            torch.tensor([[2.]]), torch.tensor([[0., 0., 14., 14.]]))
+            torch.tensor([[2.]]), torch.tensor([[0., 0., 14., 14.]]), 1)
         optimizer.zero_grad()
         loss['loss_keypoint'].backward()
         optimizer.step()

@@ -1,5 +1,6 @@
-# Persons of COCO 2017 with boxes, masks and 17 joints.
-data_root = 'data/coco/'
+# Persons of COCO 2017 with boxes, masks and 17 joints. The environment variable
+# COCO_ROOT names another folder of the same layout than data/coco.
+data_root = '{{$COCO_ROOT:data/coco}}/'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

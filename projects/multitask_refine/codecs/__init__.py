@@ -1,3 +1,4 @@
 from .roi_heatmap import RoIHeatmapCodec
+from .roi_softmax import RoISoftmaxCodec
 
-__all__ = ['RoIHeatmapCodec']
+__all__ = ['RoIHeatmapCodec', 'RoISoftmaxCodec']

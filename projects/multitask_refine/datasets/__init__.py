@@ -1,8 +1,9 @@
 from .coco_multitask import CocoMultitaskDataset, find_meta_file
 from .shape_batch_sampler import ShapeBatchSampler
-from .transforms import LoadMultitaskAnnotations, PackMultitaskInputs
+from .transforms import (FloatResize, LoadMultitaskAnnotations,
+                         PackMultitaskInputs)
 
 __all__ = [
-    'CocoMultitaskDataset', 'LoadMultitaskAnnotations', 'PackMultitaskInputs',
-    'ShapeBatchSampler', 'find_meta_file'
+    'CocoMultitaskDataset', 'FloatResize', 'LoadMultitaskAnnotations',
+    'PackMultitaskInputs', 'ShapeBatchSampler', 'find_meta_file'
 ]

@@ -1,7 +1,11 @@
-"""The two ends of the data pipeline; between them mmdet's own transforms."""
+"""The two ends of the data pipeline; between them mmdet's own transforms, and
+torchvision's way to resize."""
+from typing import Tuple
+
+import mmcv
 import numpy as np
 import torch
-from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
+from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, Resize
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 
@@ -61,3 +65,31 @@ class PackMultitaskInputs(PackDetInputs):
                 gt_keypoints=boxes.keypoints.numpy(),
                 gt_keypoints_visible=boxes.visible.numpy())
         return super().transform(results)
+
+
+@TRANSFORMS.register_module()
+class FloatResize(Resize):
+    """Resize as torchvision's detection models do.
+
+    The image becomes float32 before the bilinear resize, so no value is
+    rounded, and its new height and width are rounded down.
+
+    Args:
+        scale (tuple[int]): The most that the image's longer and shorter side
+            may become, in pixels; the aspect ratio is kept.
+    """
+
+    def __init__(self, scale: Tuple[int, int]) -> None:
+        super().__init__(scale)
+
+    def _resize_img(self, results: dict) -> None:
+        height, width = results['img'].shape[:2]
+        longest, shortest = max(results['scale']), min(results['scale'])
+        ratio = min(shortest / min(height, width),
+                    longest / max(height, width))
+        size = int(width * ratio), int(height * ratio)
+        results['img'] = mmcv.imresize(
+            results['img'].astype(np.float32), size)
+        results['img_shape'] = size[::-1]
+        results['scale_factor'] = (size[0] / width, size[1] / height)
+        results['keep_ratio'] = self.keep_ratio

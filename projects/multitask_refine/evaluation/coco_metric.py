@@ -46,6 +46,10 @@ class MultitaskCocoMetric(BaseMetric):
         tasks (Sequence[str]): Any of 'bbox', 'segm' and 'keypoints'.
             Defaults to all.
         keypoint_ranking (str): See above. Defaults to 'bbox_keypoint'.
+        joint_shift (float): How much more the network's joints count than
+            the file's, in pixels. The default 0.5 is the way from an index
+            to its pixel's centre; 0 is for networks that were trained on
+            the file's numbers as they are, as torchvision's.
         collect_device (str): As in MMEngine. Defaults to 'cpu'.
         prefix (str, optional): Defaults to 'coco'.
         format_only (bool): See above. Defaults to False.
@@ -63,6 +67,7 @@ class MultitaskCocoMetric(BaseMetric):
                  ann_file: str,
                  tasks: Sequence[str] = TASKS,
                  keypoint_ranking: str = 'bbox_keypoint',
+                 joint_shift: float = 0.5,
                  collect_device: str = 'cpu',
                  prefix: Optional[str] = None,
                  format_only: bool = False,
@@ -83,6 +88,7 @@ class MultitaskCocoMetric(BaseMetric):
         self.ann_file = ann_file
         self.tasks = list(tasks)
         self.keypoint_ranking = keypoint_ranking
+        self.joint_shift = joint_shift
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
 
@@ -164,8 +170,8 @@ class MultitaskCocoMetric(BaseMetric):
         return result
 
     def _joints_to_coco(self, pred: dict, scores: np.ndarray) -> List[dict]:
-        """COCO names a joint by its pixel's index: half a pixel less."""
-        points = pred['keypoints'].cpu().numpy().astype(float) - 0.5
+        points = pred['keypoints'].cpu().numpy().astype(float)
+        points -= self.joint_shift
         joint_scores = pred['keypoint_scores'].cpu().numpy().astype(float)
         if self.keypoint_ranking == 'bbox_keypoint' and len(scores):
             scores = scores * joint_scores.mean(-1)

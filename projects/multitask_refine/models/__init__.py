@@ -1,11 +1,15 @@
 from .backbone import ResNet26
+from .box_head import PersonBBoxHead
 from .detector import MultitaskRCNN
-from .keypoint_head import KeypointOffsetHead
+from .keypoint_head import KeypointOffsetHead, KeypointSoftmaxHead
 from .normalisation import SharedMeanRPNHead
+from .proposals import LogitRankedRPNHead, StretchedAnchorGenerator
 from .roi_extractor import RegistryRoIExtractor
 from .roi_head import MultitaskRoIHead
 
 __all__ = [
-    'KeypointOffsetHead', 'MultitaskRCNN', 'MultitaskRoIHead',
-    'RegistryRoIExtractor', 'ResNet26', 'SharedMeanRPNHead'
+    'KeypointOffsetHead', 'KeypointSoftmaxHead', 'LogitRankedRPNHead',
+    'MultitaskRCNN', 'MultitaskRoIHead', 'PersonBBoxHead',
+    'RegistryRoIExtractor', 'ResNet26', 'SharedMeanRPNHead',
+    'StretchedAnchorGenerator'
 ]

@@ -1,4 +1,4 @@
-"""The keypoint head: K heatmaps, refined by 2K offsets.
+"""The keypoint heads: K heatmaps, refined by 2K offsets.
 
 Shape letters: R RoIs, C channels, K keypoints, S heatmap side.
 """
@@ -16,14 +16,13 @@ from ..ops import refine_heatmaps
 from .normalisation import mean_over_ranks
 
 
-@MODELS.register_module()
-class KeypointOffsetHead(BaseModule):
-    """Predict K heatmaps and resample each by its own offsets (section 3.3).
+class BaseKeypointHead(BaseModule):
+    """The network that all keypoint heads share.
 
     A stack of 3x3 convolutions on the pooled RoI feature, a transposed
-    convolution that doubles the resolution to 3K channels, and a bilinear
-    resize to S x S. The refined probability map ``F(p) = sigmoid(x)(p + dp)``
-    (Eq. 6) is what the loss and the decoder see.
+    convolution that doubles the resolution to K heatmaps (and 2K offsets),
+    and a bilinear resize to S x S. What the heatmaps mean, and so the loss,
+    is up to the subclass.
 
     Args:
         num_keypoints (int): K.
@@ -34,12 +33,7 @@ class KeypointOffsetHead(BaseModule):
         conv_channels (int): Their width. Defaults to 512.
         refine (bool): Predict offsets and refine the heatmaps with them.
             Defaults to True.
-        supervise_occluded (bool): Whether a joint that is labelled as
-            covered (COCO's visibility 1) gets a Gaussian, or the zero map of
-            the report. Defaults to True.
         loss_weight (float): Factor of the loss. Defaults to 1.0.
-        init_probability (float): The heatmaps' value before training.
-            Defaults to 0.01.
         conv_cfg (dict, optional): The 3x3 convolutions, e.g.
             ``dict(type='RefinedConv2d')`` for refinement in the head (H).
         norm_cfg (dict, optional): Their normalisation. Defaults to none.
@@ -53,18 +47,14 @@ class KeypointOffsetHead(BaseModule):
                  num_convs: int = 8,
                  conv_channels: int = 512,
                  refine: bool = True,
-                 supervise_occluded: bool = True,
                  loss_weight: float = 1.0,
-                 init_probability: float = 0.01,
                  conv_cfg: OptConfigType = None,
                  norm_cfg: OptConfigType = None,
                  init_cfg: OptMultiConfig = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self.num_keypoints = num_keypoints
         self.codec = TASK_UTILS.build(codec)
-        self.supervise_occluded = supervise_occluded
         self.loss_weight = loss_weight
-        self.init_probability = init_probability
         self.convs = nn.Sequential(*[
             ConvModule(
                 conv_channels if i else in_channels,
@@ -82,22 +72,15 @@ class KeypointOffsetHead(BaseModule):
             padding=1) if refine else None
 
     def init_weights(self) -> None:
-        """Start with small probabilities and with no refinement."""
+        """Start with no refinement."""
         super().init_weights()
         for module in self.convs.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(
-                    module.weight, mode='fan_out', nonlinearity='relu')
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                _init_by_fan_out(module)
         # Only now: a refined convolution clears its offsets again.
         for module in self.convs.modules():
             if hasattr(module, 'conv_offset'):
                 module.init_weights()
-        nn.init.normal_(self.heatmap_pred.weight, std=0.001)
-        nn.init.constant_(
-            self.heatmap_pred.bias,
-            torch.logit(torch.tensor(self.init_probability)).item())
         if self.offset_pred is not None:
             nn.init.zeros_(self.offset_pred.weight)
             nn.init.zeros_(self.offset_pred.bias)
@@ -119,6 +102,74 @@ class KeypointOffsetHead(BaseModule):
         return logits, self._resize(self.offset_pred(feats))
 
     def refined_heatmaps(self, feats: Tensor) -> Tensor:
+        """Run the network up to what loss and decoder see, (R, K, S, S)."""
+        raise NotImplementedError
+
+    def predict(self, feats: Tensor, rois: Tensor) -> Tuple[Tensor, Tensor]:
+        """Find the joints.
+
+        Args:
+            feats (Tensor): RoI features, shape (R, C, 14, 14).
+            rois (Tensor): Boxes xyxy in image pixels, shape (R, 4).
+
+        Returns:
+            tuple: Joints in image pixels, shape (R, K, 2), and their scores
+            as the codec defines them, shape (R, K).
+        """
+        if not len(rois):
+            empty = rois.new_zeros(0, self.num_keypoints, 2)
+            return empty, empty[..., 0]
+        return self.codec.decode(self.refined_heatmaps(feats), rois)
+
+    def _idle_loss(self, feats: Tensor) -> Tensor:
+        """A zero that still reaches every parameter."""
+        # One row of zeros: not every operator takes an empty batch.
+        idle = self.refined_heatmaps(feats.new_zeros(1, *feats.shape[1:]))
+        return 0 * (idle.sum() + feats.sum())
+
+    def _resize(self, maps: Tensor) -> Tensor:
+        size = self.codec.heatmap_size
+        if maps.shape[-1] == size:
+            return maps
+        return F.interpolate(
+            maps, size=(size, size), mode='bilinear', align_corners=False)
+
+
+@MODELS.register_module()
+class KeypointOffsetHead(BaseKeypointHead):
+    """Predict K heatmaps and resample each by its own offsets (section 3.3).
+
+    The refined probability map ``F(p) = sigmoid(x)(p + dp)`` (Eq. 6) is what
+    the loss and the decoder see.
+
+    Args:
+        supervise_occluded (bool): Whether a joint that is labelled as
+            covered (COCO's visibility 1) gets a Gaussian, or the zero map of
+            the report. Defaults to True.
+        init_probability (float): The heatmaps' value before training.
+            Defaults to 0.01.
+        kwargs: As in :class:`BaseKeypointHead`; the codec is a
+            ``RoIHeatmapCodec``.
+    """
+
+    def __init__(self,
+                 *,
+                 supervise_occluded: bool = True,
+                 init_probability: float = 0.01,
+                 **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.supervise_occluded = supervise_occluded
+        self.init_probability = init_probability
+
+    def init_weights(self) -> None:
+        """Start with small probabilities and with no refinement."""
+        super().init_weights()
+        nn.init.normal_(self.heatmap_pred.weight, std=0.001)
+        nn.init.constant_(
+            self.heatmap_pred.bias,
+            torch.logit(torch.tensor(self.init_probability)).item())
+
+    def refined_heatmaps(self, feats: Tensor) -> Tensor:
         """Run the network up to the refined probabilities, (R, K, S, S)."""
         logits, offsets = self(feats)
         heatmaps = logits.sigmoid()
@@ -126,7 +177,7 @@ class KeypointOffsetHead(BaseModule):
             heatmaps, offsets)
 
     def loss(self, feats: Tensor, keypoints: Tensor, visible: Tensor,
-             rois: Tensor) -> dict:
+             rois: Tensor, num_images: int) -> dict:
         """Eq. 9, summed over joints and cells, averaged over RoIs.
 
         RoIs without a labelled joint are left out; with none left the loss
@@ -140,6 +191,7 @@ class KeypointOffsetHead(BaseModule):
                 shape (R, K, 2).
             visible (Tensor): COCO's visibility, shape (R, K).
             rois (Tensor): The RoIs' boxes xyxy in image pixels, (R, 4).
+            num_images (int): B; the mean over RoIs does not ask for it.
 
         Returns:
             dict: ``loss_keypoint``, a scalar tensor.
@@ -148,9 +200,7 @@ class KeypointOffsetHead(BaseModule):
         num_supervised = mean_over_ranks(
             int(supervised.sum()), feats.device)
         if not supervised.any():
-            # One row of zeros: not every operator takes an empty batch.
-            idle = self.refined_heatmaps(feats.new_zeros(1, *feats.shape[1:]))
-            return dict(loss_keypoint=0 * (idle.sum() + feats.sum()))
+            return dict(loss_keypoint=self._idle_loss(feats))
         shown = visible > (0 if self.supervise_occluded else 1)
         target = self.codec.encode(keypoints[supervised], shown[supervised],
                                    rois[supervised])
@@ -158,25 +208,83 @@ class KeypointOffsetHead(BaseModule):
         loss = F.mse_loss(heatmaps, target, reduction='sum') / num_supervised
         return dict(loss_keypoint=self.loss_weight * loss)
 
-    def predict(self, feats: Tensor, rois: Tensor) -> Tuple[Tensor, Tensor]:
-        """Find the joints.
+
+@MODELS.register_module()
+class KeypointSoftmaxHead(BaseKeypointHead):
+    """Choose for each joint one of the S x S cells (Mask R-CNN, section 5).
+
+    The loss is the cross-entropy of a softmax over a map's cells, as in the
+    Keypoint R-CNN of Detectron2 and torchvision, whose weights run here.
+    The refinement is the same as in :class:`KeypointOffsetHead`, on the
+    logits: there, a cell outside the map counts as the map's least likely
+    one, which is 0 for a probability.
+
+    Args:
+        joints_per_image (float, optional): What the loss of an image is
+            divided by: Detectron2's static normaliser, K times the RoIs
+            sampled from an image times the share of foreground. Without it
+            the batch's loss is divided by its number of joints.
+        kwargs: As in :class:`BaseKeypointHead`; the codec is a
+            ``RoISoftmaxCodec``.
+    """
+
+    def __init__(self,
+                 *,
+                 joints_per_image: Optional[float] = None,
+                 **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.joints_per_image = joints_per_image
+
+    def init_weights(self) -> None:
+        """Start with no refinement."""
+        super().init_weights()
+        _init_by_fan_out(self.heatmap_pred)
+
+    def refined_heatmaps(self, feats: Tensor) -> Tensor:
+        """Run the network up to the refined logits, (R, K, S, S)."""
+        logits, offsets = self(feats)
+        if offsets is None:
+            return logits
+        least = logits.detach().amin((2, 3), keepdim=True)
+        return refine_heatmaps(logits - least, offsets) + least
+
+    def loss(self, feats: Tensor, keypoints: Tensor, visible: Tensor,
+             rois: Tensor, num_images: int) -> dict:
+        """Cross-entropy over cells, averaged over joints.
+
+        Only labelled joints inside their RoI count; with none of them the
+        loss is a zero that still reaches every parameter. All ranks divide
+        by their mean number of joints.
 
         Args:
-            feats (Tensor): RoI features, shape (R, C, 14, 14).
-            rois (Tensor): Boxes xyxy in image pixels, shape (R, 4).
+            feats (Tensor): Features of the foreground RoIs,
+                shape (R, C, 14, 14).
+            keypoints (Tensor): Joints of each RoI's person in image pixels,
+                shape (R, K, 2).
+            visible (Tensor): COCO's visibility, shape (R, K).
+            rois (Tensor): The RoIs' boxes xyxy in image pixels, (R, 4).
+            num_images (int): B, images of this rank.
 
         Returns:
-            tuple: Joints in image pixels, shape (R, K, 2), and their scores
-            from 0 to 1, shape (R, K).
+            dict: ``loss_keypoint``, a scalar tensor.
         """
-        if not len(rois):
-            empty = rois.new_zeros(0, self.num_keypoints, 2)
-            return empty, empty[..., 0]
-        return self.codec.decode(self.refined_heatmaps(feats), rois)
+        cells, counted = self.codec.encode(keypoints, visible > 0, rois)
+        if self.joints_per_image is None:
+            divisor = mean_over_ranks(int(counted.sum()), feats.device)
+        else:
+            divisor = self.joints_per_image * num_images
+        supervised = counted.any(-1)
+        if not supervised.any():
+            return dict(loss_keypoint=self._idle_loss(feats))
+        logits = self.refined_heatmaps(feats[supervised]).flatten(2)
+        counted = counted[supervised]
+        loss = F.cross_entropy(
+            logits[counted], cells[supervised][counted], reduction='sum')
+        return dict(loss_keypoint=self.loss_weight * loss / divisor)
 
-    def _resize(self, maps: Tensor) -> Tensor:
-        size = self.codec.heatmap_size
-        if maps.shape[-1] == size:
-            return maps
-        return F.interpolate(
-            maps, size=(size, size), mode='bilinear', align_corners=False)
+
+def _init_by_fan_out(layer: nn.Module) -> None:
+    nn.init.kaiming_normal_(
+        layer.weight, mode='fan_out', nonlinearity='relu')
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

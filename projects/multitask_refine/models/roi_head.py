@@ -157,7 +157,7 @@ class MultitaskRoIHead(BaseRoIHead):
             torch.cat([g.keypoints[s.pos_assigned_gt_inds] for g, s in pairs]),
             torch.cat([
                 g.keypoints_visible[s.pos_assigned_gt_inds] for g, s in pairs
-            ]), torch.cat([s.pos_priors for s in samples]))
+            ]), torch.cat([s.pos_priors for s in samples]), len(gts))
 
     # ---- pooling
 
@@ -257,13 +257,15 @@ class MultitaskRoIHead(BaseRoIHead):
                 num_classes=self.bbox_head.num_classes)
         counts = [len(box) for box in boxes]
         cls_score, bbox_pred = self.bbox_head(self._pool_boxes(x, rois))
-        return self.bbox_head.predict_by_feat(
+        results = self.bbox_head.predict_by_feat(
             rois.split(counts),
             cls_score.split(counts),
             bbox_pred.split(counts),
             metas,
             rcnn_test_cfg=self.test_cfg,
             rescale=False)
+        smallest = self.test_cfg.get('min_bbox_size', 0)
+        return [_drop_small(result, smallest) for result in results]
 
     def _predict_masks(self, feats: Tensor, counts: List[int],
                        results: InstanceList, metas: List[dict],
@@ -296,6 +298,17 @@ def _is_foreground(sample: SamplingResult) -> Tensor:
     """Which of an image's sampled RoIs show a person: the first ones."""
     order = torch.arange(len(sample.priors), device=sample.priors.device)
     return order < len(sample.pos_priors)
+
+
+def _drop_small(result: InstanceData, smallest: float) -> InstanceData:
+    """Leave out boxes of which the image's border left (next to) nothing.
+
+    Args:
+        result (InstanceData): People with ``bboxes`` xyxy.
+        smallest (float): Width and height must be greater, in pixels.
+    """
+    extent = result.bboxes[:, 2:] - result.bboxes[:, :2]
+    return result[(extent > smallest).all(-1)]
 
 
 def _rescale(result: InstanceData, scale_factor: Tuple[float, float]) -> None:

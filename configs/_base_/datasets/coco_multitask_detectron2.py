@@ -1,0 +1,19 @@
+# COCO as Detectron2 reads and resizes it: by Pillow, whose bilinear filter
+# averages over all pixels that it shrinks.
+_base_ = './coco_multitask.py'
+
+load = dict(imdecode_backend='pillow')
+train_pipeline = _base_.train_pipeline
+train_pipeline[0].update(load)
+train_pipeline[2].backend = 'pillow'
+test_pipeline = _base_.test_pipeline
+test_pipeline[0].update(load)
+test_pipeline[1] = dict(
+    type='ResizeShortestEdge', scale=800, max_size=1333, backend='pillow')
+
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(keypoint_ranking='bbox')
+test_evaluator = val_evaluator

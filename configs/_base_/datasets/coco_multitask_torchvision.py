@@ -1,0 +1,19 @@
+# COCO as torchvision's detection models read and resize it: in float, sizes
+# rounded down, joints as the annotation file counts them.
+_base_ = './coco_multitask.py'
+
+load = dict(imdecode_backend='pillow')
+train_pipeline = _base_.train_pipeline
+train_pipeline[0].update(load)
+train_pipeline[2].resize_type = 'FloatResize'
+train_pipeline[2].pop('keep_ratio')
+test_pipeline = _base_.test_pipeline
+test_pipeline[0].update(load)
+test_pipeline[1] = dict(type='FloatResize', scale=(1333, 800))
+
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(keypoint_ranking='bbox', joint_shift=0.0)
+test_evaluator = val_evaluator

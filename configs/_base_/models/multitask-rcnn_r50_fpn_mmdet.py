@@ -1,0 +1,17 @@
+# MMDetection's Mask R-CNN with an FPN, of its 80 classes the person.
+_base_ = './multitask-rcnn_r50_fpn_regular.py'
+
+bbox_head = _base_.model.roi_head.bbox_head
+bbox_head.update(type='PersonBBoxHead', num_other_classes=79)
+bbox_head.loss_bbox = dict(type='L1Loss', loss_weight=1.0)
+
+model = dict(
+    data_preprocessor=dict(
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True),
+    backbone=dict(
+        style='pytorch',
+        init_cfg=dict(checkpoint='torchvision://resnet50')),
+    roi_head=dict(
+        bbox_head=dict(_delete_=True, **bbox_head), keypoint_head=None))

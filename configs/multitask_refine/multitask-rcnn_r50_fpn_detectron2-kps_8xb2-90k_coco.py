@@ -1,0 +1,6 @@
+# Runs Detectron2's Keypoint R-CNN (COCO-Keypoints of its model zoo).
+_base_ = './multitask-rcnn_r50_fpn_detectron2_8xb2-90k_coco.py'
+
+model = dict(roi_head=dict(mask_head=None))
+val_evaluator = dict(tasks=['bbox', 'keypoints'])
+test_evaluator = val_evaluator

@@ -1,0 +1,11 @@
+# Runs Detectron2's Mask R-CNN (COCO-InstanceSegmentation of its model zoo).
+_base_ = [
+    '../_base_/models/multitask-rcnn_r50_fpn_detectron2-80.py',
+    '../_base_/datasets/coco_multitask_detectron2.py',
+    '../_base_/schedules/schedule_90k_detectron2.py',
+    '../_base_/default_runtime.py'
+]
+
+train_dataloader = dict(batch_size=2)
+val_evaluator = dict(tasks=['bbox', 'segm'])
+test_evaluator = val_evaluator

@@ -1,0 +1,9 @@
+# Runs torchvision's maskrcnn_resnet50_fpn: the 90 numbers of COCO's classes.
+_base_ = './multitask-rcnn_r50_fpn_torchvision_8xb2-90k_coco.py'
+
+model = dict(
+    roi_head=dict(
+        bbox_head=dict(type='PersonBBoxHead', num_other_classes=89),
+        keypoint_head=None))
+val_evaluator = dict(tasks=['bbox', 'segm'])
+test_evaluator = val_evaluator

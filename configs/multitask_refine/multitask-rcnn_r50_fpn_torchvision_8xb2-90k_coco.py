@@ -1,0 +1,9 @@
+# Runs torchvision's weights with all three heads, one class.
+_base_ = [
+    '../_base_/models/multitask-rcnn_r50_fpn_torchvision.py',
+    '../_base_/datasets/coco_multitask_torchvision.py',
+    '../_base_/schedules/schedule_90k_detectron2.py',
+    '../_base_/default_runtime.py'
+]
+
+train_dataloader = dict(batch_size=2)
