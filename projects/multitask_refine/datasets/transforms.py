@@ -2,9 +2,9 @@
 torchvision's way to resize."""
 from typing import Tuple
 
-import mmcv
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, Resize
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
@@ -88,8 +88,14 @@ class FloatResize(Resize):
         ratio = min(shortest / min(height, width),
                     longest / max(height, width))
         size = int(width * ratio), int(height * ratio)
-        results['img'] = mmcv.imresize(
-            results['img'].astype(np.float32), size)
+        # Pillow's BGR is RGB read backwards, which torch does not take.
+        image = torch.from_numpy(results['img'].astype(np.float32, order='C'))
+        resized = F.interpolate(
+            image.permute(2, 0, 1)[None],
+            size[::-1],
+            mode='bilinear',
+            align_corners=False)
+        results['img'] = resized[0].permute(1, 2, 0).contiguous().numpy()
         results['img_shape'] = size[::-1]
         results['scale_factor'] = (size[0] / width, size[1] / height)
         results['keep_ratio'] = self.keep_ratio

@@ -1,0 +1,102 @@
+"""A converted network, run part by part as the sources are."""
+from pathlib import Path
+from typing import Dict, Tuple
+
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from tests.conftest import CONFIGS
+
+
+def config_path(config: str) -> Path:
+    """A config by the part of its name that the exact ones do not share."""
+    return CONFIGS / f'multitask-rcnn_{config}_8xb2-90k_coco.py'
+
+
+def load_network(config: str, checkpoint: Path, most: int) -> nn.Module:
+    """Build a config's network with a converted checkpoint's weights.
+
+    Args:
+        config (str): See :func:`config_path`.
+        checkpoint (Path): What a converter wrote.
+        most (int): Detections of an image.
+    """
+    cfg = Config.fromfile(config_path(config)).model
+    cfg.test_cfg.rcnn.max_per_img = most
+    model = MODELS.build(cfg).eval()
+    state = torch.load(checkpoint, weights_only=True)['state_dict']
+    model.load_state_dict(state, strict=True)
+    return model
+
+
+@torch.no_grad()
+def run_layers(model: nn.Module, rgb: np.ndarray,
+               boxes: np.ndarray) -> Dict[str, Tensor]:
+    """Every part's output for an image that is not resized.
+
+    Args:
+        model (nn.Module): The network.
+        rgb (np.ndarray): (H, W, 3) uint8.
+        boxes (np.ndarray): Where mask and keypoint head look, (N, 4): the
+            same boxes to the last bit, since features of random networks
+            change a lot within a pixel.
+
+    Returns:
+        dict[str, Tensor]: Names and frames as in the golden files, but every
+        number of every part.
+    """
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=rgb.shape[:2],
+            ori_shape=rgb.shape[:2],
+            scale_factor=(1., 1.)))
+    bgr = torch.from_numpy(rgb[..., ::-1].copy()).permute(2, 0, 1)
+    batch = model.data_preprocessor(dict(inputs=[bgr], data_samples=[sample]))
+    samples = batch['data_samples']
+    feats = model.extract_feat(batch['inputs'])
+    (proposals, ) = model.rpn_head.predict(feats, samples)
+    (found, ) = model.roi_head.predict(feats, [proposals], samples)
+    return dict(fpn=feats, proposals=proposals.bboxes,
+                proposal_scores=proposals.scores, boxes=found.bboxes,
+                scores=found.scores,
+                **_instance_heads(model.roi_head, feats,
+                                  torch.from_numpy(boxes)))
+
+
+def _instance_heads(roi_head: nn.Module, feats: Tuple[Tensor],
+                    boxes: Tensor) -> Dict[str, Tensor]:
+    outputs = {}
+    _, _, *maps = roi_head(feats, [InstanceData(bboxes=boxes)])
+    if roi_head.with_mask:
+        outputs['mask_logits'] = maps.pop(0)[:, 0]
+    if roi_head.with_keypoint:
+        codec = roi_head.keypoint_head.codec
+        outputs['keypoint_logits'] = maps.pop(0)
+        outputs['keypoints'], outputs['keypoint_scores'] = codec.decode(
+            outputs['keypoint_logits'], boxes)
+    return outputs
+
+
+@torch.no_grad()
+def run_full(model: nn.Module, config: str,
+             path: Path) -> Tuple[InstanceData, Tuple[int, int]]:
+    """A file through the config's own pipeline.
+
+    Returns:
+        tuple: The predictions in pixels of the file, and height and width
+        that the network saw.
+    """
+    steps = Config.fromfile(
+        config_path(config)).test_dataloader.dataset.pipeline
+    pipeline = Compose(
+        [step for step in steps if step.type != 'LoadMultitaskAnnotations'])
+    data = pipeline(dict(img_path=str(path), img_id=0))
+    (found, ) = model.test_step(
+        dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))
+    return found.pred_instances, data['data_samples'].img_shape
