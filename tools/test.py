@@ -16,6 +16,8 @@ from mmengine.runner import Runner  # noqa: E402
 from projects.multitask_refine.engine import (  # noqa: E402
     DamagedCheckpointError, UnsafeCheckpointError, add_common_options,
     describe_run, load_config, write_results)
+from projects.multitask_refine.evaluation import add_run  # noqa: E402
+from projects.multitask_refine.models import mirrored_pipeline  # noqa: E402
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -32,6 +34,16 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         'that COCO\'s evaluation server takes, in the work dir')
     parser.add_argument('--out', help='also dump the predictions to this .pkl')
     parser.add_argument(
+        '--predictions',
+        metavar='FILE.json',
+        help='also write the predictions in COCO\'s format with all that '
+        'tools/analysis_tools/report.py needs')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: average over each image and its mirror '
+        'image; takes twice as long')
+    parser.add_argument(
         '--show-dir',
         help='write pictures here, ground truth on the left')
     parser.add_argument(
@@ -46,6 +58,9 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out: expected a .pkl file, got {args.out}')
+    if args.predictions and not args.predictions.endswith('.json'):
+        parser.error('--predictions: expected a .json file, got '
+                     f'{args.predictions}')
     return args
 
 
@@ -58,6 +73,10 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         name = Path(args.config).stem.replace('_', '-')
         cfg.test_evaluator.setdefault('outfile_prefix',
                                       f'{cfg.work_dir}/{name}')
+    if args.predictions:
+        cfg.test_evaluator.predictions_file = args.predictions
+    if args.tta:
+        use_tta(cfg)
     if not (args.show or args.show_dir):
         return
     hook = cfg.default_hooks.visualization
@@ -68,6 +87,18 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         score_thr=args.score_thr)
     if args.show_dir:
         hook.test_out_dir = str(Path(args.show_dir).absolute())
+
+
+def use_tta(cfg: Config) -> None:
+    """Let the network see each image and its mirror image.
+
+    The views are those of the config's ``tta_pipeline``, if it has one, else
+    what its test pipeline makes of both images.
+    """
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+    dataset = cfg.test_dataloader.dataset
+    dataset.pipeline = cfg.get('tta_pipeline') or mirrored_pipeline(
+        dataset.pipeline)
 
 
 def run(cfg: Config, checkpoint: str,
@@ -96,11 +127,14 @@ def save(cfg: Config, args: argparse.Namespace, metrics: dict,
     """Write the results file; after --format-only it has no metrics."""
     name = 'metrics.json' if metrics else 'submission.json'
     path = args.json or str(Path(cfg.work_dir) / name)
+    origin = describe_run(cfg, args.checkpoint, num_images, seconds)
     write_results(
         path, {key.split('/')[-1]: value
-               for key, value in metrics.items()},
-        describe_run(cfg, args.checkpoint, num_images, seconds))
+               for key, value in metrics.items()}, origin)
     print(f'Results file: {path}')
+    if args.predictions:
+        add_run(args.predictions, origin)
+        print(f'Predictions: {args.predictions}')
 
 
 def main(argv: Optional[List[str]] = None) -> int:

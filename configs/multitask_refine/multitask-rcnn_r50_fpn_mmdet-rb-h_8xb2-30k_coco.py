@@ -12,6 +12,7 @@ model = dict(
     backbone=dict(dcn=refined, stage_with_dcn=(False, True, True, True)),
     roi_head=dict(
         keypoint_head=dict(
+            _delete_=True,
             type='KeypointOffsetHead',
             num_keypoints=17,
             conv_cfg=refined,

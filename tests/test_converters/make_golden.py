@@ -288,7 +288,7 @@ class TorchvisionSource:
             mean=transform.image_mean,
             std=transform.image_std,
             norm_eps=self.model.backbone.body.bn1.eps,
-            min_size=transform.min_size[0],
+            min_size=transform.min_size[-1],
             max_size=transform.max_size,
             rpn_pre_nms=rpn.pre_nms_top_n(),
             rpn_post_nms=rpn.post_nms_top_n(),

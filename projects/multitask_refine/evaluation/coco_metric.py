@@ -1,6 +1,4 @@
 """COCO's average precision for boxes, masks and joints in one metric."""
-import contextlib
-import io
 from typing import Dict, List, Optional, Sequence
 
 import numpy as np
@@ -10,16 +8,13 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from .coco_scores import (TASKS, evaluate, load_ground_truth,
+                          result_entries)
+from .predictions import (collect_predictions, file_sha256,
+                          write_predictions)
 from .submission import write_submission
 from .table import format_table
-
-TASKS = ('bbox', 'segm', 'keypoints')
-_BOX_NAMES = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR1', 'AR10',
-              'AR100', 'ARS', 'ARM', 'ARL')
-_JOINT_NAMES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75',
-                'ARM', 'ARL')
 
 
 @METRICS.register_module()
@@ -55,6 +50,8 @@ class MultitaskCocoMetric(BaseMetric):
         format_only (bool): See above. Defaults to False.
         outfile_prefix (str, optional): With ``format_only``, the folder and
             the name of the algorithm, 'folder/name'.
+        predictions_file (str, optional): Also write all predictions to this
+            .json file, in the format that ``predictions.py`` describes.
 
     Raises:
         ValueError: If a task or a ranking is unknown, or if ``format_only``
@@ -71,7 +68,8 @@ class MultitaskCocoMetric(BaseMetric):
                  collect_device: str = 'cpu',
                  prefix: Optional[str] = None,
                  format_only: bool = False,
-                 outfile_prefix: Optional[str] = None) -> None:
+                 outfile_prefix: Optional[str] = None,
+                 predictions_file: Optional[str] = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         unknown = sorted(set(tasks) - set(TASKS))
         if unknown:
@@ -91,6 +89,7 @@ class MultitaskCocoMetric(BaseMetric):
         self.joint_shift = joint_shift
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
+        self.predictions_file = predictions_file
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Store the predictions of a batch in COCO's terms."""
@@ -101,8 +100,8 @@ class MultitaskCocoMetric(BaseMetric):
         """Evaluate, or write, what all ranks collected.
 
         Args:
-            results (list[dict]): Per image ``img_id``, ``labels`` and for
-                each task a list of COCO result entries.
+            results (list[dict]): Per image ``img_id``, ``img_path``,
+                ``labels`` and for each task a list of COCO result entries.
 
         Returns:
             dict[str, float]: ``<task>_<name>`` in percent; nothing with
@@ -113,13 +112,25 @@ class MultitaskCocoMetric(BaseMetric):
         """
         with get_local_path(self.ann_file) as path:
             coco = load_ground_truth(path, len(self.dataset_meta['sigmas']))
+            annotations = dict(file=self.ann_file, sha256=file_sha256(path))
         categories = coco.getCatIds(catNms=self.dataset_meta['classes'])
         entries = {
-            task: _entries(results, task, categories)
+            task: result_entries(results, task, categories)
             for task in self.tasks
         }
         if self.format_only:
-            return self._write(entries, coco, len(results))
+            metrics = self._write(entries, coco, len(results))
+        else:
+            metrics = self._evaluate(entries, coco, categories, results)
+        if self.predictions_file:
+            content = collect_predictions(results, self.tasks, categories,
+                                          self.dataset_meta, annotations)
+            write_predictions(self.predictions_file, content, metrics, None)
+        return metrics
+
+    def _evaluate(self, entries: Dict[str, List[dict]], coco: COCO,
+                  categories: List[int], results: List[dict]) -> dict:
+        """All tasks' figures; their table goes to the log."""
         if 'annotations' not in coco.dataset:
             raise ValueError(
                 f'{self.ann_file}: has no "annotations" to evaluate with. '
@@ -151,7 +162,9 @@ class MultitaskCocoMetric(BaseMetric):
         pred = sample['pred_instances']
         scores = pred['scores'].cpu().numpy().astype(float)
         result = dict(
-            img_id=sample['img_id'], labels=pred['labels'].cpu().tolist())
+            img_id=sample['img_id'],
+            img_path=sample.get('img_path'),
+            labels=pred['labels'].cpu().tolist())
         if 'bbox' in self.tasks:
             boxes = pred['bboxes'].cpu().numpy().astype(float)
             boxes[:, 2:] -= boxes[:, :2]
@@ -180,68 +193,3 @@ class MultitaskCocoMetric(BaseMetric):
             dict(keypoints=joint.flatten().tolist(), score=float(score))
             for joint, score in zip(joints, scores)
         ]
-
-
-def _entries(results: List[dict], task: str,
-             categories: Sequence[int]) -> List[dict]:
-    """One task's result entries of all images."""
-    return [
-        dict(entry, image_id=result['img_id'], category_id=categories[label])
-        for result in results
-        for entry, label in zip(result[task], result['labels'])
-    ]
-
-
-def load_ground_truth(path: str, num_keypoints: int) -> COCO:
-    """Load an annotation file for pycocotools.
-
-    Persons without joints get none labelled, and ``num_keypoints`` is filled
-    in where the file lacks it, because pycocotools insists on both.
-    """
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(path)
-    for ann in coco.anns.values():
-        joints = ann.setdefault('keypoints', [0] * (3 * num_keypoints))
-        ann.setdefault('num_keypoints', sum(v > 0 for v in joints[2::3]))
-    return coco
-
-
-def evaluate(ground_truth: COCO, entries: List[dict], task: str,
-             sigmas: Sequence[float], categories: Sequence[int],
-             images: Sequence[int]) -> dict:
-    """Run pycocotools on one task.
-
-    Args:
-        ground_truth (COCO): The annotations.
-        entries (list[dict]): COCO result entries.
-        task (str): 'bbox', 'segm' or 'keypoints'.
-        sigmas (Sequence[float]): OKS sigma of each joint.
-        categories (Sequence[int]): Category ids to evaluate.
-        images (Sequence[int]): Image ids to evaluate.
-
-    Returns:
-        dict[str, float]: COCO's figures in percent, NaN without ground truth.
-    """
-    with contextlib.redirect_stdout(io.StringIO()):
-        detections = _load_results(ground_truth, entries)
-        coco_eval = COCOeval(ground_truth, detections, task)
-        coco_eval.params.catIds = list(categories)
-        coco_eval.params.imgIds = sorted(images)
-        coco_eval.params.kpt_oks_sigmas = np.array(sigmas)
-        coco_eval.evaluate()
-        coco_eval.accumulate()
-        coco_eval.summarize()
-    names = _JOINT_NAMES if task == 'keypoints' else _BOX_NAMES
-    return {
-        name: float(value) * 100 if value >= 0 else float('nan')
-        for name, value in zip(names, coco_eval.stats)
-    }
-
-
-def _load_results(ground_truth: COCO, entries: List[dict]) -> COCO:
-    if entries:
-        return ground_truth.loadRes(entries)
-    empty = COCO()  # pycocotools cannot load an empty list
-    empty.dataset = dict(ground_truth.dataset, annotations=[])
-    empty.createIndex()
-    return empty

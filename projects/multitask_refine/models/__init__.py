@@ -6,10 +6,11 @@ from .normalisation import SharedMeanRPNHead
 from .proposals import LogitRankedRPNHead, StretchedAnchorGenerator
 from .roi_extractor import RegistryRoIExtractor
 from .roi_head import MultitaskRoIHead
+from .tta import MultitaskTTAModel, mirrored_pipeline
 
 __all__ = [
     'KeypointOffsetHead', 'KeypointSoftmaxHead', 'LogitRankedRPNHead',
-    'MultitaskRCNN', 'MultitaskRoIHead', 'PersonBBoxHead',
+    'MultitaskRCNN', 'MultitaskRoIHead', 'MultitaskTTAModel', 'PersonBBoxHead',
     'RegistryRoIExtractor', 'ResNet26', 'SharedMeanRPNHead',
-    'StretchedAnchorGenerator'
+    'StretchedAnchorGenerator', 'mirrored_pipeline'
 ]

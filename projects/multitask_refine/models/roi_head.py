@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.roi_heads import BaseRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
-from mmdet.models.utils import empty_instances, unpack_gt_instances
+from mmdet.models.utils import unpack_gt_instances
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
@@ -232,33 +232,47 @@ class MultitaskRoIHead(BaseRoIHead):
             and ``keypoint_scores`` (N, K), all in image pixels.
         """
         metas = [sample.metainfo for sample in batch_data_samples]
-        results = self._predict_boxes(x, rpn_results_list, metas)
+        proposals = [proposal.bboxes for proposal in rpn_results_list]
+        results = self.select_boxes(
+            *self.rate_boxes(x, proposals), proposals, metas)
         boxes = [result.bboxes for result in results]
-        counts = [len(result) for result in results]
-        feats = self._pool_instances(x, bbox2roi(boxes))
-        if self.with_mask:
-            self._predict_masks(feats, counts, results, metas, rescale)
-        if self.with_keypoint:
-            self._predict_keypoints(feats, counts, results)
-        if rescale:
-            for result, meta in zip(results, metas):
-                _rescale(result, meta['scale_factor'])
-        return results
+        feats = self.pool_people(x, boxes)
+        masks = self.mask_head(feats) if self.with_mask else None
+        joints = self.keypoint_head.predict(
+            feats, torch.cat(boxes)) if self.with_keypoint else None
+        return self.complete(results, masks, joints, metas, rescale)
 
-    def _predict_boxes(self, x: Tuple[Tensor], proposals: InstanceList,
-                       metas: List[dict]) -> InstanceList:
-        boxes = [proposal.bboxes for proposal in proposals]
-        rois = bbox2roi(boxes)
-        if not len(rois):
-            return empty_instances(
-                metas,
-                rois.device,
-                task_type='bbox',
-                num_classes=self.bbox_head.num_classes)
+    def rate_boxes(self, x: Tuple[Tensor],
+                   boxes: List[Tensor]) -> Tuple[Tensor, Tensor]:
+        """Run the box head on given boxes.
+
+        Args:
+            x (tuple[Tensor]): Feature maps of all levels, (B, C, H, W) each.
+            boxes (list[Tensor]): Boxes xyxy of each image in pixels of the
+                network's input, (R_i, 4).
+
+        Returns:
+            tuple: The logits of person and no person, (R, 2), and the box
+            deltas, (R, 4), of all images' boxes one after the other.
+        """
+        return self.bbox_head(self._pool_boxes(x, bbox2roi(boxes)))
+
+    def select_boxes(self, cls_score: Tensor, bbox_pred: Tensor,
+                     boxes: List[Tensor], metas: List[dict]) -> InstanceList:
+        """Move the boxes as the box head says and keep the best of them.
+
+        Args:
+            cls_score, bbox_pred (Tensor): What :meth:`rate_boxes` returns.
+            boxes (list[Tensor]): What it was given.
+            metas (list[dict]): The images' ``img_shape``.
+
+        Returns:
+            list[InstanceData]: Each image's people with ``bboxes`` (N, 4) in
+            pixels of the network's input, ``scores`` (N) and ``labels`` (N).
+        """
         counts = [len(box) for box in boxes]
-        cls_score, bbox_pred = self.bbox_head(self._pool_boxes(x, rois))
         results = self.bbox_head.predict_by_feat(
-            rois.split(counts),
+            bbox2roi(boxes).split(counts),
             cls_score.split(counts),
             bbox_pred.split(counts),
             metas,
@@ -267,31 +281,52 @@ class MultitaskRoIHead(BaseRoIHead):
         smallest = self.test_cfg.get('min_bbox_size', 0)
         return [_drop_small(result, smallest) for result in results]
 
-    def _predict_masks(self, feats: Tensor, counts: List[int],
-                       results: InstanceList, metas: List[dict],
-                       rescale: bool) -> None:
+    def pool_people(self, x: Tuple[Tensor], boxes: List[Tensor]) -> Tensor:
+        """Pool what mask and keypoint head take, (R, C, 14, 14), of the boxes
+        (R_i, 4) of each image in pixels of the network's input."""
+        return self._pool_instances(x, bbox2roi(boxes))
+
+    def complete(self, results: InstanceList, masks: Optional[Tensor],
+                 joints: Optional[Tuple[Tensor, Tensor]], metas: List[dict],
+                 rescale: bool) -> InstanceList:
+        """Give each person what the heads found.
+
+        Args:
+            results (list[InstanceData]): From :meth:`select_boxes`.
+            masks (Tensor, optional): Mask logits of all people one after the
+                other, (R, 1, 2P, 2P), where P is the side of their feature.
+            joints (tuple[Tensor], optional): Their joints in pixels of the
+                network's input, (R, K, 2), and the joints' scores, (R, K).
+            metas (list[dict]): The images' sizes.
+            rescale (bool): As in :meth:`predict`.
+
+        Returns:
+            list[InstanceData]: As in :meth:`predict`.
+        """
+        counts = [len(result) for result in results]
+        if masks is not None:
+            self._paste_masks(masks.split(counts), results, metas, rescale)
+        if joints is not None:
+            for result, points, scores in zip(
+                    results, *(part.split(counts) for part in joints)):
+                result.keypoints = points
+                result.keypoint_scores = scores
+        if rescale:
+            for result, meta in zip(results, metas):
+                _rescale(result, meta['scale_factor'])
+        return results
+
+    def _paste_masks(self, logits: Tuple[Tensor], results: InstanceList,
+                     metas: List[dict], rescale: bool) -> None:
         # mmdet's mask head rescales the boxes it is given in place.
         scratch = [
             InstanceData(bboxes=result.bboxes.clone(), labels=result.labels)
             for result in results
         ]
         scratch = self.mask_head.predict_by_feat(
-            self.mask_head(feats).split(counts),
-            scratch,
-            metas,
-            self.test_cfg,
-            rescale=rescale)
+            logits, scratch, metas, self.test_cfg, rescale=rescale)
         for result, pasted in zip(results, scratch):
             result.masks = pasted.masks
-
-    def _predict_keypoints(self, feats: Tensor, counts: List[int],
-                           results: InstanceList) -> None:
-        boxes = torch.cat([result.bboxes for result in results])
-        keypoints, scores = self.keypoint_head.predict(feats, boxes)
-        for result, points, score in zip(results, keypoints.split(counts),
-                                         scores.split(counts)):
-            result.keypoints = points
-            result.keypoint_scores = score
 
 
 def _is_foreground(sample: SamplingResult) -> Tensor:

@@ -20,7 +20,7 @@ class MultitaskVisualizer(DetLocalVisualizer):
     the colours of the data set's meta file.
 
     Ground truth and predictions are drawn by the same code, side by side
-    (``add_datasample``); of the ground truth all labelled joints are drawn,
+    (``add_datasample``), from tensors or arrays; of the ground truth all labelled joints are drawn,
     the covered ones as rings.
 
     Args:
@@ -57,7 +57,7 @@ class MultitaskVisualizer(DetLocalVisualizer):
                 _draw_text(image, f'{float(instances.scores[i]):.2f}',
                            box[:2].tolist(), color, unit)
         if 'keypoints' in instances:
-            for points, visible in zip(instances.keypoints.numpy(),
+            for points, visible in zip(np.asarray(instances.keypoints),
                                        self._visibility(instances)):
                 self._draw_skeleton(image, points, visible, unit)
         self.set_image(image)
@@ -66,8 +66,8 @@ class MultitaskVisualizer(DetLocalVisualizer):
     def _visibility(self, instances: InstanceData) -> np.ndarray:
         """0 hide, 1 ring, 2 dot; shape (N, K)."""
         if 'keypoint_scores' in instances:
-            return 2 * (instances.keypoint_scores.numpy() >= self.kpt_thr)
-        return instances.keypoints_visible.numpy()
+            return 2 * (np.asarray(instances.keypoint_scores) >= self.kpt_thr)
+        return np.asarray(instances.keypoints_visible)
 
     def _draw_skeleton(self, image: np.ndarray, points: np.ndarray,
                        visible: np.ndarray, unit: int) -> None:

@@ -1,0 +1,162 @@
+"""pycocotools' evaluation, of everything or of some images and people."""
+import contextlib
+import io
+from typing import Collection, Dict, List, NamedTuple, Sequence
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+TASKS = ('bbox', 'segm', 'keypoints')
+# Settings for CocoData.run where the figures of sizes are not needed.
+ALL_SIZES = dict(areaRng=[[0, 1e10]], areaRngLbl=['all'])
+_BOX_NAMES = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR1', 'AR10',
+              'AR100', 'ARS', 'ARM', 'ARL')
+_JOINT_NAMES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75',
+                'ARM', 'ARL')
+
+
+class CocoData(NamedTuple):
+    """Ground truth and predictions: what an evaluation takes.
+
+    Attributes:
+        truth: The annotations, from :func:`load_ground_truth`.
+        entries: For each task COCO's result entries. Entry i of every task
+            is of the same person.
+        sigmas: OKS sigma of each of the K joints.
+        categories: Ids of the categories that count.
+        images: Ids of the images that were tested.
+    """
+
+    truth: COCO
+    entries: Dict[str, List[dict]]
+    sigmas: Sequence[float]
+    categories: Sequence[int]
+    images: Sequence[int]
+
+    def run(self, task: str, ignored: Collection[int] = (),
+            **params: object) -> COCOeval:
+        """Evaluate one task.
+
+        Args:
+            task (str): One of ``entries``.
+            ignored (Collection[int]): Ids of annotations that are neither to
+                be found nor false when they are, as COCO's crowds.
+            params: Settings of ``COCOeval.params`` in place of COCO's.
+
+        Returns:
+            COCOeval: With ``evalImgs`` and ``eval``.
+        """
+        with contextlib.redirect_stdout(io.StringIO()):
+            result = _RestrictedEval(
+                self.truth, _load_results(self.truth, self.entries[task]),
+                task)
+            result.ignored = frozenset(ignored)
+            result.params.catIds = list(self.categories)
+            result.params.imgIds = sorted(self.images)
+            result.params.kpt_oks_sigmas = np.array(self.sigmas)
+            for name, value in params.items():
+                setattr(result.params, name, value)
+            result.evaluate()
+            result.accumulate()
+        return result
+
+
+class _RestrictedEval(COCOeval):
+    """COCO's evaluation, in which annotations can be ignored by their id."""
+
+    ignored: Collection[int] = ()
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        for people in self._gts.values():
+            for person in people:
+                person['ignore'] |= person['id'] in self.ignored
+
+
+def load_ground_truth(path: str, num_keypoints: int) -> COCO:
+    """Load an annotation file for pycocotools.
+
+    Persons without joints get none labelled, and ``num_keypoints`` is filled
+    in where the file lacks it, because pycocotools insists on both.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(path)
+    for ann in coco.anns.values():
+        joints = ann.setdefault('keypoints', [0] * (3 * num_keypoints))
+        ann.setdefault('num_keypoints', sum(v > 0 for v in joints[2::3]))
+    return coco
+
+
+def build_coco(dataset: dict) -> COCO:
+    """The content of an annotation file for pycocotools."""
+    coco = COCO()
+    coco.dataset = dataset
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def result_entries(results: Sequence[dict], task: str,
+                   categories: Sequence[int]) -> List[dict]:
+    """One task's COCO result entries of all images.
+
+    Args:
+        results (Sequence[dict]): Of each image ``img_id``, ``labels`` and
+            for each task its entries.
+        task (str): The task.
+        categories (Sequence[int]): Category id of each label.
+    """
+    return [
+        dict(entry, image_id=result['img_id'], category_id=categories[label])
+        for result in results
+        for entry, label in zip(result[task], result['labels'])
+    ]
+
+
+def figures(result: COCOeval) -> Dict[str, float]:
+    """COCO's figures of an evaluation with COCO's settings.
+
+    Args:
+        result (COCOeval): From :meth:`CocoData.run`.
+
+    Returns:
+        dict[str, float]: By COCO's names in percent, NaN without ground
+        truth.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        result.summarize()
+    joints = result.params.iouType == 'keypoints'
+    return {
+        name: float(value) * 100 if value >= 0 else float('nan')
+        for name, value in zip(_JOINT_NAMES if joints else _BOX_NAMES,
+                               result.stats)
+    }
+
+
+def evaluate(ground_truth: COCO, entries: List[dict], task: str,
+             sigmas: Sequence[float], categories: Sequence[int],
+             images: Sequence[int]) -> Dict[str, float]:
+    """Run pycocotools on one task.
+
+    Args:
+        ground_truth (COCO): The annotations.
+        entries (list[dict]): COCO result entries.
+        task (str): 'bbox', 'segm' or 'keypoints'.
+        sigmas (Sequence[float]): OKS sigma of each joint.
+        categories (Sequence[int]): Category ids to evaluate.
+        images (Sequence[int]): Image ids to evaluate.
+
+    Returns:
+        dict[str, float]: COCO's figures in percent, NaN without ground truth.
+    """
+    data = CocoData(ground_truth, {task: entries}, sigmas, categories, images)
+    return figures(data.run(task))
+
+
+def _load_results(ground_truth: COCO, entries: List[dict]) -> COCO:
+    if entries:
+        # pycocotools writes into them.
+        return ground_truth.loadRes([dict(entry) for entry in entries])
+    # pycocotools cannot load an empty list.
+    return build_coco(dict(ground_truth.dataset, annotations=[]))

@@ -1,0 +1,272 @@
+"""What a trained network's offsets do for one person of one image.
+
+Points and boxes are in pixels of the original image, points as (x, y).
+
+Shape letters: P points, S heatmap side.
+"""
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Dict, Iterator, List, Optional, Sequence
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from ..models import KeypointSoftmaxHead
+from ..ops import RefinedConv2d, RefinedRoIAlign
+from .offsets import (CellGrid, Sampling, moved_cells, recorded_inputs,
+                      refined_convs, trace)
+
+LEVELS = 3  # convolutions that are followed, as in Dai et al.: 729 points
+_EVERY_BIN = 14 * 14
+_STAGES = {'conv3': 'layer2', 'conv4': 'layer3', 'conv5': 'layer4'}
+
+Inputs = Dict[nn.Module, Tensor]
+
+
+@dataclass(frozen=True)
+class KernelPoints:
+    """Where stacked convolutions look for one of their output cells.
+
+    Args:
+        start (Tensor): Centre of the output cell, (2).
+        points (Tensor): What they read, (P, 2).
+        factors (Tensor): How much each point counts, (P); 1 in version 1.
+        regular (Tensor): What they would read without offsets, (P, 2).
+        depth (int): How many convolutions are followed.
+        total (int): How many there are.
+    """
+    start: Tensor
+    points: Tensor
+    factors: Tensor
+    regular: Tensor
+    depth: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Arrows:
+    """Offsets as arrows from ``starts`` (P, 2) by ``moves`` (P, 2)."""
+    starts: Tensor
+    moves: Tensor
+
+
+@dataclass(frozen=True)
+class HeatmapRefinement:
+    """A joint's heatmap without and with its offsets.
+
+    Args:
+        before, after (Tensor): Probabilities on the person's box, (S, S).
+        joint_before, joint_after (Tensor): The joint decoded from each, (2).
+        arrows (Arrows): From cells of the refined map to where each is read.
+    """
+    before: Tensor
+    after: Tensor
+    joint_before: Tensor
+    joint_after: Tensor
+    arrows: Arrows
+
+
+@dataclass(frozen=True)
+class OffsetStudy:
+    """All that there is to see for one person.
+
+    Args:
+        box (Tensor): xyxy, (4).
+        score (float): The person's.
+        point (Tensor): The point that the stages are asked about, (2).
+        joint (int, optional): Index of the joint that the keypoint head is
+            asked about. None without such a head.
+        place (Tensor, optional): Where the joint is, (2).
+        kernels (dict[str, KernelPoints]): By the part of the network; None
+            where it is not refined.
+        pooling (Arrows, optional): How the RoI's bins are moved.
+        heatmap (HeatmapRefinement, optional): Of the joint.
+    """
+    box: Tensor
+    score: float
+    point: Tensor
+    joint: Optional[int]
+    place: Optional[Tensor]
+    kernels: Dict[str, Optional[KernelPoints]]
+    pooling: Optional[Arrows]
+    heatmap: Optional[HeatmapRefinement]
+
+    @property
+    def left_out(self) -> List[str]:
+        """list[str]: The parts of the network that have no offsets."""
+        parts = {**self.kernels, 'RoI pooling': self.pooling,
+                 'heatmaps': self.heatmap}
+        return [name for name, part in parts.items() if part is None]
+
+
+@torch.no_grad()
+def study_offsets(model: nn.Module,
+                  data: dict,
+                  person: int = 1,
+                  point: Optional[Sequence[float]] = None,
+                  joint: Optional[int] = None) -> OffsetStudy:
+    """Run the network on one image and follow its offsets.
+
+    Args:
+        model (nn.Module): A ``MultitaskRCNN`` in evaluation mode.
+        data (dict): A batch of one image, as the test pipeline gives it.
+        person (int): 1 for the one with the highest score. Defaults to 1.
+        point (Sequence[float], optional): What the stages are asked about;
+            the middle of the person's box by default.
+        joint (int, optional): Which joint; by default the one with the
+            highest score.
+
+    Returns:
+        OffsetStudy: What was found.
+
+    Raises:
+        ValueError: If the network has no offsets, or there is no such
+            person.
+    """
+    _require_offsets(model)
+    head, batch = model.roi_head, model.data_preprocessor(data, False)
+    samples = batch['data_samples']
+    with recorded_inputs(refined_convs(model.backbone)) as inputs:
+        feats = model.extract_feat(batch['inputs'])
+    proposals = model.rpn_head.predict(feats, samples, rescale=False)
+    (people, ) = head.predict(feats, proposals, samples)
+    roi = _choose(people, person)
+    with recorded_inputs(_offset_layers(head)) as roi_inputs:
+        pooled = head.pool_people(feats, [roi])
+        if head.with_keypoint:
+            head.keypoint_head.refined_heatmaps(pooled)
+    scale = roi.new_tensor(samples[0].scale_factor)
+    box = roi[0] / scale.repeat(2)
+    height, width = batch['inputs'].shape[-2:]
+    image = roi.new_tensor([0, 0, width, height]) / scale.repeat(2)
+    point = (box[:2] + box[2:]) / 2 if point is None else roi.new_tensor(point)
+    joint, place, heatmap = _study_joint(head.keypoint_head, pooled, roi,
+                                         scale, joint)
+    kernels = {}
+    for name, layer in _STAGES.items():
+        stage = getattr(model.backbone, layer, None)
+        kernels[name] = stage and _follow(stage, inputs, image, point)
+    if head.with_shared_head:  # the last stage
+        kernels['conv5'] = _follow(head.shared_head, roi_inputs, box, point)
+    if head.with_keypoint:
+        kernels['keypoint head'] = _follow(head.keypoint_head.convs,
+                                           roi_inputs, box, place)
+    return OffsetStudy(box, float(people.scores[person - 1]), point, joint,
+                       place, kernels, _study_pooling(head, roi_inputs, box), heatmap)
+
+
+def _follow(module: nn.Module, inputs: Inputs, area: Tensor,
+            point: Tensor) -> Optional[KernelPoints]:
+    """Trace the last convolutions of a part of the network.
+
+    Args:
+        module (nn.Module): Maybe with refined convolutions.
+        inputs (dict): What went into them.
+        area (Tensor): What the feature maps cover: image or RoI, (4).
+        point (Tensor): Where to start, (2).
+    """
+    convs = refined_convs(module)
+    if not convs:
+        return None
+    stack = [Sampling.of(conv, inputs[conv]) for conv in convs[-LEVELS:]]
+    top = CellGrid.over(area, stack[-1].out_size)
+    bottom = CellGrid.over(area, stack[0].size)
+    cell = top.cell_at(point, stack[-1].out_size)
+    points, factors = trace(stack, cell)
+    regular, _ = trace([each.regular() for each in stack], cell)
+    return KernelPoints(
+        top.to_image(cell), bottom.to_image(points), factors,
+        bottom.to_image(regular), len(stack), len(convs))
+
+
+def _study_pooling(head: nn.Module, inputs: Inputs,
+                   box: Tensor) -> Optional[Arrows]:
+    """How ``RefinedRoIAlign`` moves the bins of the shared feature."""
+    for layer in head.instance_roi_extractor.roi_layers:
+        if isinstance(layer, RefinedRoIAlign) and layer.conv_offset in inputs:
+            (offsets, ) = layer.conv_offset(inputs[layer.conv_offset])
+            size = offsets.shape[-2:]
+            # From shares of the RoI to bins.
+            cells = layer.gamma * offsets * size[0]
+            return Arrows(*moved_cells(
+                cells,
+                torch.ones_like(cells[0]),
+                CellGrid.over(box, size),
+                most=_EVERY_BIN))
+    return None
+
+
+def _study_joint(head: Optional[nn.Module], pooled: Tensor, roi: Tensor,
+                 scale: Tensor, joint: Optional[int]) -> tuple:
+    """Choose a joint and see what its offsets do.
+
+    Returns:
+        tuple: Index of the joint, where it is, (2), and a
+        :class:`HeatmapRefinement`; None for what there is not.
+    """
+    if head is None:
+        return None, None, None
+    after = head.refined_heatmaps(pooled)
+    joints, scores = head.codec.decode(after, roi)
+    if joint is None:
+        joint = int(scores[0].argmax())
+    place = joints[0, joint] / scale
+    if head.offset_pred is None:
+        return joint, place, None
+    with _no_offsets(head.offset_pred):
+        before = head.refined_heatmaps(pooled)
+    _, offsets = head(pooled)
+    maps = [_probabilities(head, each[0, joint]) for each in (before, after)]
+    arrows = Arrows(*moved_cells(
+        offsets[0, 2 * joint:2 * joint + 2], maps[1],
+        CellGrid.over(roi[0] / scale.repeat(2), maps[1].shape)))
+    start = head.codec.decode(before, roi)[0][0, joint] / scale
+    return joint, place, HeatmapRefinement(*maps, start, place, arrows)
+
+
+def _probabilities(head: nn.Module, heatmap: Tensor) -> Tensor:
+    if isinstance(head, KeypointSoftmaxHead):
+        return heatmap.flatten().softmax(0).reshape(heatmap.shape)
+    return heatmap
+
+
+@contextmanager
+def _no_offsets(layer: nn.Module) -> Iterator[None]:
+    handle = layer.register_forward_hook(
+        lambda module, args, out: torch.zeros_like(out))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _offset_layers(head: nn.Module) -> List[nn.Module]:
+    """What predicts offsets on RoIs, by its input."""
+    pooling = [
+        layer.conv_offset for layer in head.instance_roi_extractor.roi_layers
+        if isinstance(layer, RefinedRoIAlign)
+    ]
+    return refined_convs(head) + pooling
+
+
+def _require_offsets(model: nn.Module) -> None:
+    kinds = (RefinedConv2d, RefinedRoIAlign)
+    head = getattr(model.roi_head, 'keypoint_head', None)
+    refines = getattr(head, 'offset_pred', None) is not None
+    if not refines and not any(
+            isinstance(each, kinds) for each in model.modules()):
+        raise ValueError(
+            'this network has no offsets: neither RefinedConv2d (RB, H) nor '
+            'RefinedRoIAlign, and no keypoint head with refine=True. Take a '
+            'config of a refined variant.')
+
+
+def _choose(people: InstanceData, person: int) -> Tensor:
+    """The person's box in pixels of the network's input, (1, 4)."""
+    if not len(people):
+        raise ValueError('nobody was found in this image')
+    if not 1 <= person <= len(people):
+        raise ValueError(f'person: expected 1 to {len(people)}, as many as '
+                         f'were found, got {person}')
+    return people.bboxes[person - 1:person]
