@@ -1,0 +1,42 @@
+#!/usr/bin/env python
+"""Find people in a video: boxes, masks and joints, with --track who is who.
+
+    python demo/video_demo.py video.mp4 CONFIG CHECKPOINT --track
+    python demo/video_demo.py 0 CONFIG CHECKPOINT --show --out-dir ''
+"""
+import argparse
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from projects.multitask_refine.apis.command_line import (  # noqa: E402
+    add_options, run)
+
+
+def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False)
+    parser.add_argument(
+        'video', help='a video file, or the index of a camera; the camera '
+        'runs until Ctrl-C, Esc or q')
+    add_options(parser)
+    parser.add_argument(
+        '--track',
+        action='store_true',
+        help='number the people, each with one number throughout the video')
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = parse_args(argv)
+    is_camera = args.video.isdigit() and not Path(args.video).exists()
+    return run(
+        int(args.video) if is_camera else args.video, args, track=args.track)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

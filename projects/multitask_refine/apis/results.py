@@ -1,0 +1,168 @@
+"""The result of one image, and the same in COCO's terms.
+
+N people, K joints. Coordinates are continuous pixels of the original image:
+pixel ``i`` covers [i, i + 1).
+"""
+import json
+import tempfile
+from pathlib import Path
+from typing import List, Union
+
+import numpy as np
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import encode_mask_results
+
+from .frames import Frame
+
+_PIXEL_INDEX = 0.5  # how much less COCO's files count joints
+_DECIMALS = 3
+
+
+def to_result(frame: Frame, sample: DetDataSample,
+              joint_shift: float = 0.5) -> dict:
+    """Describe the people of one image.
+
+    Args:
+        frame (Frame): The image.
+        sample (DetDataSample): What the network says of it.
+        joint_shift (float): As in ``MultitaskCocoMetric``: how much more the
+            network's joints count than COCO's files. Defaults to 0.5.
+
+    Returns:
+        dict: ``source`` (str), of a video also ``frame`` (int), ``height``
+        and ``width`` in pixels; ``bboxes`` (N, 4) xyxy, ``scores`` (N) and
+        ``labels`` (N), the index of the class; from the heads that the
+        network has also ``masks``, N compressed RLEs that JSON can hold,
+        ``keypoints`` (N, K, 2) and ``keypoint_scores`` (N, K).
+    """
+    people = sample.pred_instances.cpu()
+    result = dict(source=frame.source.title)
+    if frame.index is not None:
+        result['frame'] = frame.index
+    result['height'], result['width'] = frame.image.shape[:2]
+    for name in ('bboxes', 'scores', 'labels'):
+        result[name] = people[name].numpy()
+    if 'masks' in people:
+        result['masks'] = [
+            dict(size=rle['size'], counts=rle['counts'].decode())
+            for rle in encode_mask_results(people.masks.numpy())
+        ]
+    if 'keypoints' in people:
+        shift = _PIXEL_INDEX - joint_shift
+        result['keypoints'] = people.keypoints.numpy() + shift
+        result['keypoint_scores'] = people.keypoint_scores.numpy()
+    return result
+
+
+def to_coco(result: dict) -> List[dict]:
+    """Turn a result into COCO's result entries.
+
+    Args:
+        result (dict): As :func:`to_result` returns it.
+
+    Returns:
+        list[dict]: For each person ``category_id`` (the label plus one),
+        ``bbox`` xywh, ``score`` and where they are known ``segmentation``,
+        ``keypoints`` as x, y, score by pixel index, and ``track_id``.
+    """
+    boxes = result['bboxes'].astype(float)
+    boxes[:, 2:] -= boxes[:, :2]
+    fields = dict(
+        category_id=(result['labels'] + 1).tolist(),
+        bbox=_numbers(boxes),
+        area=_numbers(boxes[:, 2] * boxes[:, 3]),
+        # Not rounded: equal scores would be ranked in another order.
+        score=result['scores'].astype(float).tolist())
+    if 'masks' in result:
+        fields['segmentation'] = result['masks']
+    if 'keypoints' in result:
+        joints = np.concatenate([
+            result['keypoints'] - _PIXEL_INDEX,
+            result['keypoint_scores'][..., None]
+        ], -1)
+        people, number, values = joints.shape
+        fields['keypoints'] = _numbers(joints.reshape(people, number * values))
+    if 'track_ids' in result:
+        fields['track_id'] = result['track_ids'].tolist()
+    return [dict(zip(fields, values)) for values in zip(*fields.values())]
+
+
+def _numbers(values: np.ndarray) -> list:
+    return values.astype(float).round(_DECIMALS).tolist()
+
+
+class PredictionsFile:
+    """A COCO-format file that is written while the results come in.
+
+    ``annotations`` are the entries of :func:`to_coco` with the id of their
+    image, ``images`` have the name (and the number of the frame) that goes
+    with it, and ``categories`` name the classes and joints. pycocotools'
+    ``COCO(path)`` reads it, ``loadRes`` its 'annotations'.
+
+    Args:
+        path (str | Path): The file; its folder is made. It appears when it
+            is complete.
+        dataset_meta (dict): Has ``classes``, for joints also
+            ``keypoint_id2name`` and ``skeleton_links``.
+    """
+
+    def __init__(self, path: Union[str, Path], dataset_meta: dict) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._part = self.path.with_name(self.path.name + '.part')
+        self._file = self._part.open('w')
+        # JSON has one list after the other, so that of the images waits.
+        self._images = tempfile.TemporaryFile('w+')
+        self._num_images = self._num_people = 0
+        categories = json.dumps(_categories(dataset_meta))
+        self._file.write(f'{{"categories": {categories},\n"annotations": [')
+
+    def write(self, name: str, result: dict) -> None:
+        """Add the people of one image.
+
+        Args:
+            name (str): The image's file name.
+            result (dict): As :func:`to_result` returns it.
+        """
+        image = dict(
+            id=self._num_images,
+            file_name=name,
+            height=result['height'],
+            width=result['width'])
+        if 'frame' in result:
+            image['frame'] = result['frame']
+        _append(self._images, image, self._num_images)
+        for entry in to_coco(result):
+            entry.update(
+                id=self._num_people + 1, image_id=image['id'], iscrowd=0)
+            _append(self._file, entry, self._num_people)
+            self._num_people += 1
+        self._num_images += 1
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._file.write('],\n"images": [')
+        self._images.seek(0)
+        for line in self._images:
+            self._file.write(line)
+        self._images.close()
+        self._file.write(']}\n')
+        self._file.close()
+        self._part.replace(self.path)
+
+
+def _append(file, entry: dict, number: int) -> None:
+    file.write((',\n' if number else '\n') + json.dumps(entry))
+
+
+def _categories(meta: dict) -> List[dict]:
+    joints = {}
+    if 'keypoint_id2name' in meta:
+        names = meta['keypoint_id2name']
+        joints = dict(
+            keypoints=[names[i] for i in range(len(names))],
+            skeleton=[[a + 1, b + 1] for a, b in meta['skeleton_links']])
+    return [
+        dict(id=index, name=name, **joints)
+        for index, name in enumerate(meta['classes'], 1)
+    ]
