@@ -259,3 +259,18 @@ def test_colours_go_with_the_tracks(inferencer, found):
         for each in (result, turned)
     ]
     assert (pictures[0] == pictures[1]).all()
+
+
+def test_colours_stay_when_somebody_leaves(inferencer):
+    image = np.zeros((100, 200, 3), np.uint8)
+
+    def draw(boxes, ids):
+        people = dict(
+            source='', height=100, width=200, scores=np.ones(len(boxes)),
+            bboxes=np.array(boxes, float), track_ids=np.array(ids))
+        return inferencer.visualize(image, people, score_thr=0.)[:, 100:]
+
+    there, others = [110, 20, 180, 90], [[5, 5, 30, 90], [40, 5, 90, 90]]
+    alone = draw([there], [3])
+    assert (alone == draw([*others, there], [1, 2, 3])).all()
+    assert (alone[90] != draw([there], [4])[90]).any()  # the box's line

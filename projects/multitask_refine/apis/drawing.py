@@ -33,7 +33,7 @@ def draw(visualizer: MultitaskVisualizer, image: np.ndarray, result: dict,
     people = _to_instances(result)
     people = people[people.scores > score_thr]
     if 'track_ids' in people:
-        # Colours go by order, so this keeps them from frame to frame.
+        # Later people are drawn above earlier ones, the same in every frame.
         people = people[people.track_ids.argsort(stable=True)]
     picture = visualizer._draw_instances(image[..., ::-1], people, None, None)
     picture = np.ascontiguousarray(picture[..., ::-1])

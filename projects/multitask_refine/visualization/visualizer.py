@@ -17,7 +17,8 @@ _GOLDEN = 0.618034  # steps of hue that stay far apart
 @VISUALIZERS.register_module()
 class MultitaskVisualizer(DetLocalVisualizer):
     """Draw each person's mask and box in its own colour, and its skeleton in
-    the colours of the data set's meta file.
+    the colours of the data set's meta file. With ``track_ids`` the colour goes
+    by that number.
 
     Ground truth and predictions are drawn by the same code, side by side
     (``add_datasample``), from tensors or arrays; of the ground truth all labelled joints are drawn,
@@ -45,7 +46,7 @@ class MultitaskVisualizer(DetLocalVisualizer):
                         palette: Optional[List[tuple]]) -> np.ndarray:
         """Draw all people of one image (RGB, (H, W, 3) uint8)."""
         image = np.ascontiguousarray(image).copy()
-        colors = [_instance_color(i) for i in range(len(instances))]
+        colors = [_instance_color(i) for i in _numbers(instances)]
         # Small pictures get thin lines.
         unit = max(1, round(min(image.shape[:2]) / 320))
         if 'masks' in instances:
@@ -84,6 +85,13 @@ class MultitaskVisualizer(DetLocalVisualizer):
                 thickness = 1 if seen == 1 else cv2.FILLED
                 cv2.circle(image, _grid(point), radius, _rgb(color), thickness,
                            cv2.LINE_AA, _SHIFT)
+
+
+def _numbers(instances: InstanceData) -> List[int]:
+    """A number for each person: the track's, else the place in the order."""
+    order = range(len(instances))
+    tracks = [int(i) for i in instances.get('track_ids', order)]
+    return [i if track < 0 else track for i, track in zip(order, tracks)]
 
 
 def _instance_color(index: int) -> Tuple[int, int, int]:
