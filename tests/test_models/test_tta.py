@@ -12,8 +12,8 @@ from mmengine.structures import InstanceData
 
 from projects.multitask_refine.datasets import CocoMultitaskDataset
 from projects.multitask_refine.models import mirrored_pipeline
-from projects.multitask_refine.models.tta import (mirror_boxes, mirror_deltas,
-                                                  move_boxes)
+from projects.multitask_refine.models.tta import (View, mirror_boxes,
+                                                  mirror_deltas, move_boxes)
 from tests.conftest import CONFIGS, SAMPLE_CONFIG, as_arguments, tiny_options
 from tools import test
 
@@ -185,15 +185,37 @@ def test_box_is_moved_and_rated_by_the_average(model, monkeypatch):
     box = torch.tensor([[10., 8., 30., 28.]])
     head = _one_person(model, monkeypatch, box)
     unit = 20 * 0.1  # width of the box times the coder's standard deviation
-    outputs = iter([
-        (torch.tensor([[0.8, 0.2]]).log(), torch.tensor([[4 / unit, 0, 0, 0]])),
-        (torch.tensor([[0.4, 0.6]]).log(), torch.tensor([[2 / unit, 0, 0, 0]]))
-    ])
-    monkeypatch.setattr(head, 'rate_boxes', lambda x, boxes: next(outputs))
+    outputs = iter([([[0.8, 0.2]], 4 / unit), ([[0.4, 0.6]], 2 / unit)])
+
+    def rate(feats, boxes):
+        probability, right = next(outputs)
+        return (torch.tensor(probability).log(),
+                torch.tensor([[right, 0, 0, 0]]))
+
+    monkeypatch.setattr(head, 'rate_boxes', rate)
     (person, ) = _find(model, _images(1))
     assert person.scores.item() == pytest.approx(0.6)
     torch.testing.assert_close(person.bboxes,
                                2 * (box + torch.tensor([1., 0., 1., 0.])))
+
+
+def test_proposals_of_both_images_are_merged_best_first(model, monkeypatch):
+    boxes = torch.tensor([[0., 0., 20., 20.], [40., 0., 60., 20.],
+                          [1., 0., 21., 20.], [30., 20., 50., 40.]])
+    # A double, whose last digits decide between the first and the third.
+    scores = torch.tensor([0.7, 0.9, 0.7 + 1e-12, 0.5], dtype=torch.float64)
+    plain = InstanceData(bboxes=boxes[:2], scores=scores[:2])
+    mirrored = InstanceData(
+        bboxes=mirror_boxes(boxes[2:], WIDTH), scores=scores[2:])
+    views = [
+        View((), [plain], [_sample(False)]),
+        View((), [mirrored], [_sample(True)])
+    ]
+    (merged, ) = model._merge_proposals(views, views[0])
+    assert torch.equal(merged, boxes[[1, 2, 3]])
+    monkeypatch.setitem(model.module.test_cfg.rpn, 'max_per_img', 2)
+    (merged, ) = model._merge_proposals(views, views[0])
+    assert torch.equal(merged, boxes[[1, 2]])
 
 
 def test_delta_of_the_mirror_image():

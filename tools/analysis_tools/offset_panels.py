@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Callable, List
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -78,23 +79,28 @@ def save_panels(panels: List[Panel], folder: Path) -> List[Path]:
 def _save(panels: List[Panel], path: Path) -> None:
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(5 * columns, 5.9 * rows), layout='constrained')
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    figure = Figure(figsize=(5 * columns, 6.6 * rows))
+    # Under each picture there is room for caption and legend.
+    axes = figure.subplots(
+        rows, columns, squeeze=False, gridspec_kw=dict(
+            left=0.02, right=0.98, top=1 - 0.05 / rows, bottom=0.2 / rows,
+            wspace=0.04, hspace=0.36)).flatten()
     for ax, panel in zip(axes, panels):
         panel.draw(ax)
+        ax.set_anchor('N')
         ax.set_title(panel.title, fontsize=12, weight='bold')
         ax.set_xlabel(panel.caption, fontsize=10)
         ax.set_xticks([])
         ax.set_yticks([])
         ax.legend(
             loc='upper center',
-            bbox_to_anchor=(0.5, -0.11),
+            bbox_to_anchor=(0.5, -0.1),
             fontsize=9,
             facecolor='#8a8a8a',
             labelcolor='white')
     for ax in axes[len(panels):]:
         ax.remove()
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=150 if columns == 1 else 100)
 
 
 # ---- the panels
@@ -123,13 +129,14 @@ def _kernel(image: np.ndarray, box: Tensor, name: str,
     def draw(ax: Axes) -> None:
         _show(ax, image)
         size = 18 if len(kernel.points) < 200 else 7
-        shares = kernel.factors / kernel.factors.max()
+        # The mean factor on the way.
+        shares = (kernel.factors / kernel.factors.max())**(1 / kernel.depth)
         ax.scatter(
-            *kernel.regular.T, s=size, c=_REGULAR, ec='black', lw=0.4,
+            *_xy(kernel.regular), s=size, c=_REGULAR, ec='black', lw=0.4,
             label='regular grid')
         ax.scatter(
-            *kernel.points.T, s=size, c=_READ, lw=0, zorder=4,
-            alpha=shares.clamp(min=0.05).tolist())
+            *_xy(kernel.points), s=size, c=_READ, lw=0, zorder=4,
+            alpha=shares.tolist())
         # A legend's sign has one opacity.
         ax.scatter([], [], s=size, c=_READ, label='with the learned offsets')
         _dot(ax, kernel.start, _START, 'centre of the output cell', 'o')
@@ -137,8 +144,13 @@ def _kernel(image: np.ndarray, box: Tensor, name: str,
 
     layers = (f'{kernel.total} convolutions' if kernel.depth == kernel.total
               else f'the last {kernel.depth} of {kernel.total} convolutions')
-    caption = (f'One output cell and the {len(kernel.points)} points in the '
-               'map\nthat its value is read from.')
+    caption = (f'One output cell and the {len(kernel.points)} points that its '
+               'value is read from.\n')
+    limit = kernel.points.new_tensor(image.shape[1::-1])
+    if ((kernel.points < 0) | (kernel.points > limit)).any():
+        caption += 'Beyond the picture is padding.'
+    if (kernel.factors != 1).any():
+        caption += ' Paler points count less.'
     return Panel(name.replace(' ', '_'), f'{name}: {layers}', caption, draw)
 
 
@@ -157,14 +169,14 @@ def _heatmap(image: np.ndarray, study: OffsetStudy, joint_name: str,
              refined: bool) -> Panel:
     found, word = study.heatmap, 'after' if refined else 'before'
     heatmap = found.after if refined else found.before
-    highest = max(found.before.max(), found.after.max())
+    highest = max(found.before.max().item(), found.after.max().item())
 
     def draw(ax: Axes) -> None:
         _show(ax, image, dim=True)
         x1, y1, x2, y2 = study.box.tolist()
         ax.imshow(
-            heatmap, cmap='inferno', vmin=0, vmax=highest,
-            alpha=(heatmap / highest).sqrt().clamp(0, 0.85),
+            heatmap.numpy(), cmap='inferno', vmin=0, vmax=highest,
+            alpha=(heatmap / highest).sqrt().clamp(0, 0.85).numpy(),
             extent=(x1, x2, y2, y1), interpolation='nearest', zorder=2)
         if refined:
             _dot(ax, found.joint_after, _AFTER, 'joint after', 'P')
@@ -191,8 +203,8 @@ def _field(image: np.ndarray, study: OffsetStudy, joint_name: str) -> Panel:
     moved = float((found.joint_after - found.joint_before).norm())
     return Panel(
         'heatmap_offsets', f'{joint_name}: offsets of the heatmap',
-        f'Arrows are true to length. {_lengths(found.arrows)}\nThe joint is '
-        f'moved by {moved:.1f} pixels.', draw)
+        f'Arrows are true to length. {_lengths(found.arrows)}\nThe map moves '
+        f'against them; the joint by {moved:.1f} pixels.', draw)
 
 
 def _lengths(arrows: Arrows) -> str:
@@ -217,9 +229,13 @@ def _dot(ax: Axes, point: Tensor, color: str, label: str,
     ax.plot(*point.tolist(), marker, ms=9, color=color, label=label, **_DRAWN)
 
 
+def _xy(points: Tensor) -> np.ndarray:
+    return points.T.numpy()
+
+
 def _quiver(ax: Axes, arrows: Arrows, label: str) -> None:
     ax.quiver(
-        *arrows.starts.T, *arrows.moves.T, angles='xy', scale_units='xy',
+        *_xy(arrows.starts), *_xy(arrows.moves), angles='xy', scale_units='xy',
         scale=1, width=0.004, color=_ARROW, zorder=3)
     ax.plot([], [], marker=r'$\rightarrow$', ms=14, ls='none', color=_ARROW,
             label=label)
@@ -227,7 +243,7 @@ def _quiver(ax: Axes, arrows: Arrows, label: str) -> None:
 
 def _zoom(ax: Axes, points: list, margin: float = 0.08) -> None:
     """Show a square around points (2), where it can be inside the image."""
-    points = np.array([point.tolist() for point in points])
+    points = torch.stack(points).numpy()
     low, high = points.min(0), points.max(0)
     middle, half = (low + high) / 2, (0.5 + margin) * (high - low).max()
     size = np.array([ax.get_xlim()[1], ax.get_ylim()[0]])

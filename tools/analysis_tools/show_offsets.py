@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> List[Path]:
                           joint)
     for part in study.left_out:
         print(f'{part}: has no offsets in this network, left out')
-    joint_name = study.joint is not None and list(names)[study.joint]
+    joint_name = '' if study.joint is None else list(names)[study.joint]
     panels = make_panels(image[..., ::-1], study, joint_name)
     return save_panels(panels, Path(args.out_dir))
 

@@ -60,13 +60,7 @@ class View:
         return self.metas[0]['flip']
 
     def place(self, boxes: List[Tensor], source: 'View') -> List[Tensor]:
-        """Find boxes of another view in this one.
-
-        Args:
-            boxes (list[Tensor]): Boxes xyxy of each image in pixels of
-                ``source``, (R_i, 4).
-            source (View): The same images, mirrored or scaled differently.
-        """
+        """Find in this view the boxes (R_i, 4) of each image of another."""
         return [
             move_boxes(*image)
             for image in zip(boxes, source.metas, self.metas)
@@ -89,8 +83,8 @@ class MultitaskTTAModel(BaseTTAModel):
     network's own: one NMS of the boxes, pasting, decoding.
 
     The views come from mmcv's ``TestTimeAug``, see
-    :func:`mirrored_pipeline`: some as they are and some mirrored from left
-    to right, of one size or several. The samples need the meta keys
+    :func:`mirrored_pipeline`: as they are and mirrored from left to right,
+    of one size or several. The samples need the meta keys
     'flip' and 'flip_direction', and, for joints, 'flip_indices'.
 
     Args:
@@ -107,9 +101,9 @@ class MultitaskTTAModel(BaseTTAModel):
                 list of views, which are lists of B images.
 
         Returns:
-            list[DetDataSample]: The samples of the view as it is, with
-            ``pred_instances`` as in ``MultitaskRoIHead.predict``, in pixels
-            of the original image.
+            list[DetDataSample]: The samples of the first view that is not
+            mirrored, with ``pred_instances`` as in
+            ``MultitaskRoIHead.predict``, in pixels of the original image.
 
         Raises:
             ValueError: If the samples do not say how they were mirrored, or
@@ -157,8 +151,7 @@ class MultitaskTTAModel(BaseTTAModel):
             results, masks, joints, frame.metas, rescale=True)
         return self.module.add_pred_to_datasample(frame.samples, results)
 
-    def _merge_proposals(self, views: List[View],
-                         frame: View) -> List[Tensor]:
+    def _merge_proposals(self, views: List[View], frame: View) -> List[Tensor]:
         """As many boxes (R_i, 4) of each image as the RPN may give."""
         placed = [
             frame.place([each.bboxes for each in view.proposals], view)

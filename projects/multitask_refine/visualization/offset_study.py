@@ -6,19 +6,19 @@ Shape letters: P points, S heatmap side.
 """
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Optional, Sequence
+from functools import partial
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
-from mmengine.structures import InstanceData
+from mmdet.structures import SampleList
 from torch import Tensor, nn
 
 from ..models import KeypointSoftmaxHead
-from ..ops import RefinedConv2d, RefinedRoIAlign
-from .offsets import (CellGrid, Sampling, moved_cells, recorded_inputs,
-                      refined_convs, trace)
+from ..ops import RefinedRoIAlign
+from .offsets import (Arrows, CellGrid, Sampling, moved_cells,
+                      recorded_inputs, refined_convs, trace)
 
 LEVELS = 3  # convolutions that are followed, as in Dai et al.: 729 points
-_EVERY_BIN = 14 * 14
 _STAGES = {'conv3': 'layer2', 'conv4': 'layer3', 'conv5': 'layer4'}
 
 Inputs = Dict[nn.Module, Tensor]
@@ -42,13 +42,6 @@ class KernelPoints:
     regular: Tensor
     depth: int
     total: int
-
-
-@dataclass(frozen=True)
-class Arrows:
-    """Offsets as arrows from ``starts`` (P, 2) by ``moves`` (P, 2)."""
-    starts: Tensor
-    moves: Tensor
 
 
 @dataclass(frozen=True)
@@ -118,7 +111,7 @@ def study_offsets(model: nn.Module,
             highest score.
 
     Returns:
-        OffsetStudy: What was found.
+        OffsetStudy: What was found, on the CPU.
 
     Raises:
         ValueError: If the network has no offsets, or there is no such
@@ -126,34 +119,55 @@ def study_offsets(model: nn.Module,
     """
     _require_offsets(model)
     head, batch = model.roi_head, model.data_preprocessor(data, False)
-    samples = batch['data_samples']
     with recorded_inputs(refined_convs(model.backbone)) as inputs:
         feats = model.extract_feat(batch['inputs'])
-    proposals = model.rpn_head.predict(feats, samples, rescale=False)
-    (people, ) = head.predict(feats, proposals, samples)
-    roi = _choose(people, person)
+    roi, score = _find_person(model, feats, batch['data_samples'], person)
     with recorded_inputs(_offset_layers(head)) as roi_inputs:
         pooled = head.pool_people(feats, [roi])
         if head.with_keypoint:
             head.keypoint_head.refined_heatmaps(pooled)
-    scale = roi.new_tensor(samples[0].scale_factor)
-    box = roi[0] / scale.repeat(2)
-    height, width = batch['inputs'].shape[-2:]
-    image = roi.new_tensor([0, 0, width, height]) / scale.repeat(2)
-    point = (box[:2] + box[2:]) / 2 if point is None else roi.new_tensor(point)
+    scale = torch.tensor(batch['data_samples'][0].scale_factor)
+    box = roi[0].cpu() / scale.repeat(2)
+    point = (box[:2] + box[2:]) / 2 if point is None else box.new_tensor(point)
     joint, place, heatmap = _study_joint(head.keypoint_head, pooled, roi,
                                          scale, joint)
-    kernels = {}
+    height, width = batch['inputs'].shape[-2:]
+    image = box.new_tensor([0, 0, width, height]) / scale.repeat(2)
+    kernels = _study_kernels(
+        model, partial(_follow, inputs=inputs, area=image, point=point),
+        partial(_follow, inputs=roi_inputs, area=box), point, place)
+    return OffsetStudy(box, score, point, joint, place, kernels,
+                       _study_pooling(head, roi_inputs, box), heatmap)
+
+
+def _find_person(model: nn.Module, feats: Tuple[Tensor], samples: SampleList,
+                 person: int) -> Tuple[Tensor, float]:
+    """A box in pixels of the network's input, (1, 4), and its score."""
+    proposals = model.rpn_head.predict(feats, samples, rescale=False)
+    (people, ) = model.roi_head.predict(feats, proposals, samples)
+    if not len(people):
+        raise ValueError('nobody was found in this image')
+    if not 1 <= person <= len(people):
+        raise ValueError(f'person: expected 1 to {len(people)}, as many as '
+                         f'were found, got {person}')
+    chosen = people[person - 1]
+    return chosen.bboxes, chosen.scores.item()
+
+
+def _study_kernels(model: nn.Module, in_image: Callable, on_roi: Callable,
+                   point: Tensor,
+                   place: Optional[Tensor]
+                   ) -> Dict[str, Optional[KernelPoints]]:
+    """Follow each part that has kernels, see :func:`_follow`."""
+    head, kernels = model.roi_head, {}
     for name, layer in _STAGES.items():
         stage = getattr(model.backbone, layer, None)
-        kernels[name] = stage and _follow(stage, inputs, image, point)
+        kernels[name] = stage and in_image(stage)
     if head.with_shared_head:  # the last stage
-        kernels['conv5'] = _follow(head.shared_head, roi_inputs, box, point)
-    if head.with_keypoint:
-        kernels['keypoint head'] = _follow(head.keypoint_head.convs,
-                                           roi_inputs, box, place)
-    return OffsetStudy(box, float(people.scores[person - 1]), point, joint,
-                       place, kernels, _study_pooling(head, roi_inputs, box), heatmap)
+        kernels['conv5'] = on_roi(head.shared_head, point=point)
+    kernels['keypoint head'] = on_roi(
+        head.keypoint_head.convs, point=place) if head.with_keypoint else None
+    return kernels
 
 
 def _follow(module: nn.Module, inputs: Inputs, area: Tensor,
@@ -185,15 +199,10 @@ def _study_pooling(head: nn.Module, inputs: Inputs,
     """How ``RefinedRoIAlign`` moves the bins of the shared feature."""
     for layer in head.instance_roi_extractor.roi_layers:
         if isinstance(layer, RefinedRoIAlign) and layer.conv_offset in inputs:
-            (offsets, ) = layer.conv_offset(inputs[layer.conv_offset])
-            size = offsets.shape[-2:]
-            # From shares of the RoI to bins.
-            cells = layer.gamma * offsets * size[0]
-            return Arrows(*moved_cells(
-                cells,
-                torch.ones_like(cells[0]),
-                CellGrid.over(box, size),
-                most=_EVERY_BIN))
+            shares = layer.conv_offset(inputs[layer.conv_offset])[0].cpu()
+            bins = layer.gamma * shares * len(shares[0])
+            grid = CellGrid.over(box, shares.shape[1:])
+            return moved_cells(bins, torch.ones_like(bins[0]), grid)
     return None
 
 
@@ -211,21 +220,21 @@ def _study_joint(head: Optional[nn.Module], pooled: Tensor, roi: Tensor,
     joints, scores = head.codec.decode(after, roi)
     if joint is None:
         joint = int(scores[0].argmax())
-    place = joints[0, joint] / scale
+    place = joints[0, joint].cpu() / scale
     if head.offset_pred is None:
         return joint, place, None
     with _no_offsets(head.offset_pred):
         before = head.refined_heatmaps(pooled)
-    _, offsets = head(pooled)
+    start = head.codec.decode(before, roi)[0][0, joint].cpu() / scale
+    offsets = head(pooled)[1][0, 2 * joint:2 * joint + 2].cpu()
     maps = [_probabilities(head, each[0, joint]) for each in (before, after)]
-    arrows = Arrows(*moved_cells(
-        offsets[0, 2 * joint:2 * joint + 2], maps[1],
-        CellGrid.over(roi[0] / scale.repeat(2), maps[1].shape)))
-    start = head.codec.decode(before, roi)[0][0, joint] / scale
+    grid = CellGrid.over(roi[0].cpu() / scale.repeat(2), maps[1].shape)
+    arrows = moved_cells(offsets, maps[1], grid)
     return joint, place, HeatmapRefinement(*maps, start, place, arrows)
 
 
 def _probabilities(head: nn.Module, heatmap: Tensor) -> Tensor:
+    heatmap = heatmap.cpu()
     if isinstance(head, KeypointSoftmaxHead):
         return heatmap.flatten().softmax(0).reshape(heatmap.shape)
     return heatmap
@@ -241,32 +250,20 @@ def _no_offsets(layer: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def _offset_layers(head: nn.Module) -> List[nn.Module]:
-    """What predicts offsets on RoIs, by its input."""
+def _offset_layers(module: nn.Module) -> List[nn.Module]:
+    """The layers in a part of the network whose inputs tell the offsets."""
     pooling = [
-        layer.conv_offset for layer in head.instance_roi_extractor.roi_layers
-        if isinstance(layer, RefinedRoIAlign)
+        each.conv_offset for each in module.modules()
+        if isinstance(each, RefinedRoIAlign)
     ]
-    return refined_convs(head) + pooling
+    return refined_convs(module) + pooling
 
 
 def _require_offsets(model: nn.Module) -> None:
-    kinds = (RefinedConv2d, RefinedRoIAlign)
-    head = getattr(model.roi_head, 'keypoint_head', None)
-    refines = getattr(head, 'offset_pred', None) is not None
-    if not refines and not any(
-            isinstance(each, kinds) for each in model.modules()):
+    head = model.roi_head.keypoint_head
+    refines_heatmaps = head is not None and head.offset_pred is not None
+    if not refines_heatmaps and not _offset_layers(model):
         raise ValueError(
             'this network has no offsets: neither RefinedConv2d (RB, H) nor '
             'RefinedRoIAlign, and no keypoint head with refine=True. Take a '
             'config of a refined variant.')
-
-
-def _choose(people: InstanceData, person: int) -> Tensor:
-    """The person's box in pixels of the network's input, (1, 4)."""
-    if not len(people):
-        raise ValueError('nobody was found in this image')
-    if not 1 <= person <= len(people):
-        raise ValueError(f'person: expected 1 to {len(people)}, as many as '
-                         f'were found, got {person}')
-    return people.bboxes[person - 1:person]

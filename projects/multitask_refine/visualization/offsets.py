@@ -53,7 +53,7 @@ class CellGrid:
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a refined convolution reads of one image or RoI.
+    """What a refined convolution reads of one image or RoI, on the CPU.
 
     Args:
         offset (Tensor): dp_n in cells, x before y, (N, 2, H_out, W_out).
@@ -79,9 +79,9 @@ class Sampling:
         """
         offset, factor = conv.predict_sampling(feature)
         out_size = offset.shape[-2:]
-        offset = offset.reshape(-1, 2, *out_size).flip(1)
+        offset = offset.cpu().reshape(-1, 2, *out_size).flip(1)
         factor = offset.new_ones(
-            len(offset), *out_size) if factor is None else factor[0]
+            len(offset), *out_size) if factor is None else factor[0].cpu()
         return cls(offset, factor, _taps(conv).to(offset),
                    offset.new_tensor(conv.stride[::-1]), feature.shape[-2:])
 
@@ -145,10 +145,18 @@ def trace(stack: Sequence[Sampling],
     return points, factors
 
 
+@dataclass(frozen=True)
+class Arrows:
+    """Offsets as arrows from ``starts`` (P, 2) by ``moves`` (P, 2), in image
+    pixels."""
+    starts: Tensor
+    moves: Tensor
+
+
 def moved_cells(offsets: Tensor, importance: Tensor, grid: CellGrid,
                 share: float = 0.1,
-                most: int = 150) -> Tuple[Tensor, Tensor]:
-    """Arrows of an offset field that can be read by eye.
+                most: int = 150) -> Arrows:
+    """Thin an offset field out until it can be read by eye.
 
     Args:
         offsets (Tensor): In cells, x before y, (2, S, S).
@@ -160,8 +168,7 @@ def moved_cells(offsets: Tensor, importance: Tensor, grid: CellGrid,
             row and column gets arrows. Defaults to 150.
 
     Returns:
-        tuple: The cells' centres and what their offsets add, both in image
-        pixels, (P, 2).
+        Arrows: From the cells' centres.
     """
     chosen = importance >= share * importance.max()
     step = 1
@@ -169,7 +176,7 @@ def moved_cells(offsets: Tensor, importance: Tensor, grid: CellGrid,
         step += 1
     rows, columns = (chosen[::step, ::step].nonzero() * step).unbind(-1)
     starts = grid.to_image(torch.stack([columns, rows], -1).to(offsets))
-    return starts, offsets[:, rows, columns].T * grid.cell
+    return Arrows(starts, offsets[:, rows, columns].T * grid.cell)
 
 
 @contextmanager
