@@ -123,3 +123,18 @@ def test_mim_trains_and_tests(scene, tmp_path):
         str(tmp_path / 'iter_2.pth'), *common
     ], tmp_path)
     assert 'coco/keypoints_AP' in out
+
+
+def test_mmdets_tools_work_as_documented(trained, scene, tmp_path):
+    """docs/using.md; browse_dataset is part of the tutorial's test."""
+    mmdet = [sys.executable, '-m', 'mim', 'run', 'mmdet']
+    (log, ) = trained.glob('*/vis_data/2*.json')
+    _run([*mmdet, 'analyze_logs', 'plot_curve', str(log), '--keys',
+          'loss_keypoint', 'loss_mask', '--out', str(tmp_path / 'curve.png')],
+         tmp_path)
+    assert cv2.imread(str(tmp_path / 'curve.png')).std() > 0
+    out = _run([*mmdet, 'get_flops', str(SAMPLE_CONFIG), *_options(scene)],
+               tmp_path)
+    assert 'Flops: ' in out and 'Params: ' in out
+    out = _run([*mmdet, 'print_config', str(SAMPLE_CONFIG)], tmp_path)
+    assert "type='MultitaskRCNN'" in out
