@@ -29,9 +29,7 @@ model_wrapper_cfg = dict(
     device_ids=None,
     broadcast_buffers=False)
 visualizer = dict(
-    type='MultitaskVisualizer',
-    name='visualizer',
-    vis_backends=[dict(type='LocalVisBackend')])
+    type='MultitaskVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 
 # For tools/test.py --tta, which makes the views from the test pipeline. A config
 # may have views of its own: tta_pipeline, whose last step packs the meta keys

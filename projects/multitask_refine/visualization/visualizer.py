@@ -1,5 +1,6 @@
 """Pictures of people: boxes, masks and skeletons."""
 import colorsys
+import uuid
 from typing import List, Optional, Tuple
 
 import cv2
@@ -40,6 +41,12 @@ class MultitaskVisualizer(DetLocalVisualizer):
         super().__init__(name=name, **kwargs)
         self.kpt_thr = kpt_thr
         self.mask_alpha = mask_alpha
+
+    @classmethod
+    def get_instance(cls, name: Optional[str] = None, **kwargs):
+        """As in MMEngine, where a runner gives its own name. mmdet's tools
+        give none: they get a new visualizer."""
+        return super().get_instance(name or uuid.uuid4().hex, **kwargs)
 
     def _draw_instances(self, image: np.ndarray, instances: InstanceData,
                         classes: Optional[List[str]],
