@@ -51,15 +51,8 @@ def run_layers(model: nn.Module, rgb: np.ndarray,
         dict[str, Tensor]: Names and frames as in the golden files, but every
         number of every part.
     """
-    sample = DetDataSample(
-        metainfo=dict(
-            img_shape=rgb.shape[:2],
-            ori_shape=rgb.shape[:2],
-            scale_factor=(1., 1.)))
-    bgr = torch.from_numpy(rgb[..., ::-1].copy()).permute(2, 0, 1)
-    batch = model.data_preprocessor(dict(inputs=[bgr], data_samples=[sample]))
-    samples = batch['data_samples']
-    feats = model.extract_feat(batch['inputs'])
+    inputs, samples = to_batch(model, rgb)
+    feats = model.extract_feat(inputs)
     (proposals, ) = model.rpn_head.predict(feats, samples)
     (found, ) = model.roi_head.predict(feats, [proposals], samples)
     return dict(fpn=feats, proposals=proposals.bboxes,
@@ -67,6 +60,18 @@ def run_layers(model: nn.Module, rgb: np.ndarray,
                 scores=found.scores,
                 **_instance_heads(model.roi_head, feats,
                                   torch.from_numpy(boxes)))
+
+
+def to_batch(model: nn.Module, rgb: np.ndarray) -> Tuple[Tensor, list]:
+    """An image, (H, W, 3) uint8, as the network takes it; not resized."""
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=rgb.shape[:2],
+            ori_shape=rgb.shape[:2],
+            scale_factor=(1., 1.)))
+    bgr = torch.from_numpy(rgb[..., ::-1].copy()).permute(2, 0, 1)
+    batch = model.data_preprocessor(dict(inputs=[bgr], data_samples=[sample]))
+    return batch['inputs'], batch['data_samples']
 
 
 def _instance_heads(roi_head: nn.Module, feats: Tuple[Tensor],

@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
 from mmengine.hub import get_config
 from PIL import Image
 
 from tests.test_converters import drawn
 from tests.test_converters.networks import (config_path, load_network,
-                                            run_full, run_layers)
+                                            run_full, run_layers, to_batch)
 from tools.model_converters import (detectron2_to_multitask,
                                     mmdet_to_multitask,
                                     torchvision_to_multitask)
@@ -214,17 +213,10 @@ def test_photos_after_resizing(parity, tiny_coco):
 
 @torch.no_grad()
 def _run_mmdets_own(model: torch.nn.Module, rgb: np.ndarray) -> tuple:
-    sample = DetDataSample(
-        metainfo=dict(
-            img_shape=rgb.shape[:2],
-            ori_shape=rgb.shape[:2],
-            scale_factor=(1., 1.)))
-    bgr = torch.from_numpy(rgb[..., ::-1].copy()).permute(2, 0, 1)
-    batch = model.data_preprocessor(dict(inputs=[bgr], data_samples=[sample]))
-    feats = model.extract_feat(batch['inputs'])
-    (proposals, ) = model.rpn_head.predict(feats, batch['data_samples'])
-    (found, ) = model.roi_head.predict(feats, [proposals],
-                                       batch['data_samples'])
+    inputs, samples = to_batch(model, rgb)
+    feats = model.extract_feat(inputs)
+    (proposals, ) = model.rpn_head.predict(feats, samples)
+    (found, ) = model.roi_head.predict(feats, [proposals], samples)
     persons = found[found.labels == 0]
     masks = model.roi_head._mask_forward(feats, bbox2roi([persons.bboxes]))
     return feats, proposals, persons, masks['mask_preds']

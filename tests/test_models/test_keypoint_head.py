@@ -1,20 +1,7 @@
 import pytest
 import torch
 
-from projects.multitask_refine.models import KeypointOffsetHead
-
-
-def _head(num_keypoints=2, size=14, sigma=1.0, **kwargs):
-    torch.manual_seed(0)
-    head = KeypointOffsetHead(
-        num_keypoints=num_keypoints,
-        codec=dict(type='RoIHeatmapCodec', heatmap_size=size, sigma=sigma),
-        in_channels=4,
-        num_convs=2,
-        conv_channels=8,
-        **kwargs)
-    head.init_weights()
-    return head
+from tests.test_models.heads import offset_head, softmax_head
 
 
 def test_loss_by_hand():
@@ -24,7 +11,7 @@ def test_loss_by_hand():
     costs 9 * 0.25, whether the joint is shown or not. Two joints: 4.5 for
     each of two RoIs; the third RoI has no labelled joint. Mean 4.5.
     """
-    head = _head(size=3, sigma=0.05, loss_weight=2.0)
+    head = offset_head(size=3, sigma=0.05, loss_weight=2.0)
     head.forward = lambda feats: (torch.zeros(len(feats), 2, 3, 3),
                                   torch.zeros(len(feats), 4, 3, 3))
     joints = torch.full((3, 2, 2), 1.5)
@@ -40,7 +27,7 @@ def test_covered_joint_is_a_gaussian_or_the_zero_map(supervise_occluded,
                                                      expected):
     """The prediction is the covered joint's one-hot map and the visible
     one's: perfect, or wrong by one in one cell."""
-    head = _head(size=3, sigma=0.05, supervise_occluded=supervise_occluded)
+    head = offset_head(size=3, sigma=0.05, supervise_occluded=supervise_occluded)
     logits = torch.full((1, 2, 3, 3), -50.)
     logits[:, :, 1, 1] = 50
     head.forward = lambda feats: (logits, None)
@@ -50,12 +37,20 @@ def test_covered_joint_is_a_gaussian_or_the_zero_map(supervise_occluded,
     assert loss['loss_keypoint'].item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize('num_rois', [0, 2])
-def test_no_labelled_joint_is_a_zero_that_reaches_every_parameter(num_rois):
-    head = _head(conv_cfg=dict(type='RefinedConv2d'))
+@pytest.mark.parametrize('build, num_rois, visible', [
+    (offset_head, 0, 0.),
+    (offset_head, 2, 0.),
+    (softmax_head, 0, 0.),
+    (softmax_head, 2, 0.),
+    (softmax_head, 2, 2.),  # labelled, but outside the RoIs
+])
+def test_no_joint_is_a_zero_that_reaches_every_parameter(
+        build, num_rois, visible):
+    head = build(conv_cfg=dict(type='RefinedConv2d'))
     feats = torch.randn(num_rois, 4, 14, 14, requires_grad=True)
-    loss = head.loss(feats, torch.zeros(num_rois, 2, 2),
-                     torch.zeros(num_rois, 2), torch.zeros(num_rois, 4), 1)
+    loss = head.loss(feats, torch.full((num_rois, 2, 2), 99.),
+                     torch.full((num_rois, 2), visible),
+                     torch.tensor([[0., 0., 9., 9.]]).expand(num_rois, 4), 1)
     loss['loss_keypoint'].backward()
     assert loss['loss_keypoint'] == 0
     assert feats.grad is not None
@@ -65,35 +60,36 @@ def test_no_labelled_joint_is_a_zero_that_reaches_every_parameter(num_rois):
 
 
 def test_shapes_and_channels():
-    head = _head(num_keypoints=5, size=56)
+    head = offset_head(num_keypoints=5, size=56)
     logits, offsets = head(torch.randn(3, 4, 14, 14))
     assert logits.shape == (3, 5, 56, 56)
     assert offsets.shape == (3, 10, 56, 56)
-    unrefined = _head(num_keypoints=5, refine=False)
+    unrefined = offset_head(num_keypoints=5, refine=False)
     assert unrefined(torch.randn(3, 4, 14, 14))[1] is None
     points, scores = head.predict(
         torch.zeros(0, 4, 14, 14), torch.zeros(0, 4))
     assert points.shape == (0, 5, 2) and scores.shape == (0, 5)
 
 
+@pytest.mark.parametrize('build', [offset_head, softmax_head])
 @pytest.mark.parametrize('conv_cfg', [
     dict(type='RefinedConv2d'),
     dict(type='RefinedConv2d', modulated=True)
 ])
-def test_every_refinement_starts_as_the_unrefined_head(conv_cfg):
-    plain = _head(refine=False)
-    refined = _head(conv_cfg=conv_cfg)
+def test_every_refinement_starts_as_the_unrefined_head(build, conv_cfg):
+    plain = build(refine=False)
+    refined = build(conv_cfg=conv_cfg)
     missing, unexpected = refined.load_state_dict(
         plain.state_dict(), strict=False)
     assert not unexpected
-    assert all('offset' in name for name in missing)
+    assert missing and all('offset' in name for name in missing)
     feats = torch.randn(3, 4, 14, 14)
     torch.testing.assert_close(
         refined.refined_heatmaps(feats), plain.refined_heatmaps(feats))
 
 
 def test_starting_probability_is_small():
-    heatmaps = _head(init_probability=0.01).refined_heatmaps(
+    heatmaps = offset_head(init_probability=0.01).refined_heatmaps(
         torch.randn(2, 4, 14, 14))
     assert 0.008 < heatmaps.min() and heatmaps.max() < 0.012
 
@@ -101,7 +97,7 @@ def test_starting_probability_is_small():
 def test_offsets_learn_to_point_at_the_joint():
     """With the heatmap fixed one cell beside the joint, only the offsets
     can lower the loss: they must learn to point back."""
-    head = _head(num_keypoints=1, size=14)
+    head = offset_head(num_keypoints=1, size=14)
     base = torch.full((1, 1, 14, 14), -8.)
     cells = torch.arange(14.)
     peak = torch.exp(-(cells - 7)**2 / 2)

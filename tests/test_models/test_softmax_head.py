@@ -4,20 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from projects.multitask_refine.models import KeypointSoftmaxHead
-
-
-def _head(num_keypoints=2, size=14, **kwargs):
-    torch.manual_seed(0)
-    head = KeypointSoftmaxHead(
-        num_keypoints=num_keypoints,
-        codec=dict(type='RoISoftmaxCodec', heatmap_size=size),
-        in_channels=4,
-        num_convs=2,
-        conv_channels=8,
-        **kwargs)
-    head.init_weights()
-    return head
+from tests.test_models.heads import softmax_head
 
 
 def _two_rois():
@@ -31,7 +18,8 @@ def _two_rois():
 def test_loss_by_hand(joints_per_image, divisor):
     """9 equal cells: each joint that counts costs log 9. Divided by their
     number, or by a number for each of two images."""
-    head = _head(size=3, loss_weight=2.0, joints_per_image=joints_per_image)
+    head = softmax_head(
+        size=3, loss_weight=2.0, joints_per_image=joints_per_image)
     head.forward = lambda feats: (torch.zeros(len(feats), 2, 3, 3), None)
     loss = head.loss(torch.zeros(2, 4, 14, 14), *_two_rois(), 2)
     assert loss['loss_keypoint'].item() == pytest.approx(
@@ -39,7 +27,7 @@ def test_loss_by_hand(joints_per_image, divisor):
 
 
 def test_loss_asks_for_the_joints_own_cell():
-    head = _head(size=3)
+    head = softmax_head(size=3)
     logits = torch.full((2, 2, 3, 3), -50.)
     logits[0, 0, 0, 0] = logits[0, 1, 2, 1] = logits[1, 0, 1, 1] = 50.
     head.forward = lambda feats: (logits[:len(feats)], None)
@@ -47,40 +35,8 @@ def test_loss_asks_for_the_joints_own_cell():
     assert loss['loss_keypoint'].item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize('num_rois, visible', [(0, 0.), (2, 0.), (2, 2.)])
-def test_no_joint_is_a_zero_that_reaches_every_parameter(num_rois, visible):
-    """Nobody, nothing labelled, or all joints outside the RoIs."""
-    head = _head(conv_cfg=dict(type='RefinedConv2d'))
-    feats = torch.randn(num_rois, 4, 14, 14, requires_grad=True)
-    loss = head.loss(feats, torch.full((num_rois, 2, 2), 99.),
-                     torch.full((num_rois, 2), visible),
-                     torch.tensor([[0., 0., 9., 9.]]).expand(num_rois, 4), 1)
-    loss['loss_keypoint'].backward()
-    assert loss['loss_keypoint'] == 0
-    assert feats.grad is not None
-    for name, parameter in head.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() == 0, name
-
-
-@pytest.mark.parametrize('conv_cfg', [
-    dict(type='RefinedConv2d'),
-    dict(type='RefinedConv2d', modulated=True)
-])
-def test_every_refinement_starts_as_the_unrefined_head(conv_cfg):
-    plain = _head(refine=False)
-    refined = _head(conv_cfg=conv_cfg)
-    missing, unexpected = refined.load_state_dict(
-        plain.state_dict(), strict=False)
-    assert not unexpected
-    assert missing and all('offset' in name for name in missing)
-    feats = torch.randn(3, 4, 14, 14)
-    torch.testing.assert_close(
-        refined.refined_heatmaps(feats), plain.refined_heatmaps(feats))
-
-
 def test_outside_the_map_is_as_unlikely_as_the_least_likely_cell():
-    head = _head(num_keypoints=1, size=3)
+    head = softmax_head(num_keypoints=1, size=3)
     logits = torch.tensor([[-4., -1., 2.], [0., 1., 3.], [5., -2., 4.]])
     offsets = torch.zeros(1, 2, 3, 3)
     offsets[0, 0, 0, 0] = -1  # beyond the left border
@@ -96,7 +52,7 @@ def test_outside_the_map_is_as_unlikely_as_the_least_likely_cell():
 
 
 def test_prediction_is_the_codecs_of_the_refined_maps():
-    head = _head(num_keypoints=1, size=3, refine=False)
+    head = softmax_head(num_keypoints=1, size=3, refine=False)
     logits = torch.zeros(1, 1, 3, 3)
     logits[0, 0, 2, 0] = 4.
     head.forward = lambda feats: (logits, None)

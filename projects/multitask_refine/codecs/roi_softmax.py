@@ -31,7 +31,7 @@ class RoISoftmaxCodec:
             exponentials of the map's S x S cells; ``'logit'`` (torchvision)
             is the highest resized logit itself. Defaults to 'probability'.
         max_pixels (int): How many resized pixels are held in memory at a
-            time. Defaults to 2**25.
+            time; those of one RoI always are. Defaults to 2**26.
 
     Raises:
         ValueError: If ``heatmap_size`` or ``score`` is out of range.
@@ -40,7 +40,7 @@ class RoISoftmaxCodec:
     def __init__(self,
                  heatmap_size: int,
                  score: str = 'probability',
-                 max_pixels: int = 2**25) -> None:
+                 max_pixels: int = 2**26) -> None:
         if heatmap_size < 1:
             raise ValueError(
                 f'heatmap_size must be positive, but is {heatmap_size}')
@@ -103,21 +103,12 @@ class RoISoftmaxCodec:
             return peaks
         return (peaks - logits.flatten(2).logsumexp(-1)).exp()
 
-    def _batches(self, pixels: Tensor, num_keypoints: int) -> list:
-        """Split the RoIs, sorted by height, into parts that fit in memory."""
-        sizes = pixels.tolist()
-        order = sorted(range(len(sizes)), key=lambda i: sizes[i][::-1])
-        batches, width, height = [], 0, 0
-        for i in order:
-            width, height = max(width, sizes[i][0]), max(height, sizes[i][1])
-            count = len(batches[-1]) + 1 if batches else 1
-            if batches and (count * num_keypoints * width *
-                            height <= self.max_pixels):
-                batches[-1].append(i)
-            else:
-                batches.append([i])
-                width, height = sizes[i]
-        return batches
+    def _batches(self, pixels: Tensor,
+                 num_keypoints: int) -> Tuple[Tensor, ...]:
+        """RoIs of like size together, as many as fit into memory."""
+        largest = num_keypoints * int(pixels.amax(0).prod())
+        order = pixels.prod(1).argsort()
+        return order.split(max(1, self.max_pixels // largest))
 
 
 def _highest_pixels(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 Shape letters: R RoIs, C channels, K keypoints, S heatmap side.
 """
+from abc import abstractmethod
 from typing import Optional, Tuple
 
 import torch
@@ -101,9 +102,30 @@ class BaseKeypointHead(BaseModule):
             return logits, None
         return logits, self._resize(self.offset_pred(feats))
 
+    @abstractmethod
     def refined_heatmaps(self, feats: Tensor) -> Tensor:
         """Run the network up to what loss and decoder see, (R, K, S, S)."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def loss(self, feats: Tensor, keypoints: Tensor, visible: Tensor,
+             rois: Tensor, num_images: int) -> dict:
+        """Compare with the annotated joints.
+
+        Without a joint to compare with, the loss is a zero that still
+        reaches every parameter. All ranks divide by the same number.
+
+        Args:
+            feats (Tensor): Features of the foreground RoIs,
+                shape (R, C, 14, 14).
+            keypoints (Tensor): Joints of each RoI's person in image pixels,
+                shape (R, K, 2).
+            visible (Tensor): COCO's visibility, shape (R, K).
+            rois (Tensor): The RoIs' boxes xyxy in image pixels, (R, 4).
+            num_images (int): B, images of this rank.
+
+        Returns:
+            dict: ``loss_keypoint``, a scalar tensor.
+        """
 
     def predict(self, feats: Tensor, rois: Tensor) -> Tuple[Tensor, Tensor]:
         """Find the joints.
@@ -178,24 +200,8 @@ class KeypointOffsetHead(BaseKeypointHead):
 
     def loss(self, feats: Tensor, keypoints: Tensor, visible: Tensor,
              rois: Tensor, num_images: int) -> dict:
-        """Eq. 9, summed over joints and cells, averaged over RoIs.
-
-        RoIs without a labelled joint are left out; with none left the loss
-        is a zero that still reaches every parameter. All ranks divide by
-        their mean number of RoIs.
-
-        Args:
-            feats (Tensor): Features of the foreground RoIs,
-                shape (R, C, 14, 14).
-            keypoints (Tensor): Joints of each RoI's person in image pixels,
-                shape (R, K, 2).
-            visible (Tensor): COCO's visibility, shape (R, K).
-            rois (Tensor): The RoIs' boxes xyxy in image pixels, (R, 4).
-            num_images (int): B; the mean over RoIs does not ask for it.
-
-        Returns:
-            dict: ``loss_keypoint``, a scalar tensor.
-        """
+        """Eq. 9, summed over joints and cells, averaged over the RoIs that
+        have a labelled joint. Arguments and result as in the base class."""
         supervised = (visible > 0).any(-1)
         num_supervised = mean_over_ranks(
             int(supervised.sum()), feats.device)
@@ -250,24 +256,8 @@ class KeypointSoftmaxHead(BaseKeypointHead):
 
     def loss(self, feats: Tensor, keypoints: Tensor, visible: Tensor,
              rois: Tensor, num_images: int) -> dict:
-        """Cross-entropy over cells, averaged over joints.
-
-        Only labelled joints inside their RoI count; with none of them the
-        loss is a zero that still reaches every parameter. All ranks divide
-        by their mean number of joints.
-
-        Args:
-            feats (Tensor): Features of the foreground RoIs,
-                shape (R, C, 14, 14).
-            keypoints (Tensor): Joints of each RoI's person in image pixels,
-                shape (R, K, 2).
-            visible (Tensor): COCO's visibility, shape (R, K).
-            rois (Tensor): The RoIs' boxes xyxy in image pixels, (R, 4).
-            num_images (int): B, images of this rank.
-
-        Returns:
-            dict: ``loss_keypoint``, a scalar tensor.
-        """
+        """Cross-entropy over cells, averaged over the labelled joints inside
+        their RoI. Arguments and result as in the base class."""
         cells, counted = self.codec.encode(keypoints, visible > 0, rois)
         if self.joints_per_image is None:
             divisor = mean_over_ranks(int(counted.sum()), feats.device)
