@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck
 
 from projects.multitask_refine.ops import (RefinedConv2d, RefinedRoIAlign,
-                                           SampledRoIAlign,
+                                           SeparableRoIAlign,
                                            deform_conv_by_grid_sample,
                                            deform_conv_by_mmcv,
                                            deform_roi_pool_by_grid_sample,
@@ -166,15 +166,18 @@ def test_refined_conv_takes_an_empty_batch():
     assert all(p.grad is not None for p in conv.parameters())
 
 
-@pytest.mark.parametrize('size, ratio', [(7, 1), (14, 2)])
-def test_sampled_roi_align_equals_mmcv(size, ratio):
+@pytest.mark.parametrize('aligned', [True, False])
+@pytest.mark.parametrize('size, ratio', [(7, 0), (7, 1), (14, 2)])
+def test_separable_roi_align_equals_mmcv(size, ratio, aligned):
     torch.manual_seed(6)
     x = _random(3, 4, 10, 12)
     rois = _rois(20)
     rois[0, 1:] = torch.tensor([-40., -40., 200., 200.])  # far outside too
+    rois[1, 1:] = torch.tensor([200., 200., 240., 240.])  # nothing inside
+    rois[2, 1:] = torch.tensor([20., 20., 20., 20.])  # empty
     results = [
-        pool(size, 1 / 8, ratio)(x, rois)
-        for pool in (SampledRoIAlign, mmcv.ops.RoIAlign)
+        pool(size, 1 / 8, ratio, aligned=aligned)(x, rois)
+        for pool in (SeparableRoIAlign, mmcv.ops.RoIAlign)
     ]
     # mmcv rounds positions to float32.
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
@@ -182,11 +185,26 @@ def test_sampled_roi_align_equals_mmcv(size, ratio):
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
-def test_sampled_roi_align_takes_no_roi_and_no_adaptive_grid():
-    assert SampledRoIAlign(7)(torch.zeros(2, 3, 8, 8),
-                              torch.zeros(0, 5)).shape == (0, 3, 7, 7)
-    with pytest.raises(ValueError, match='sampling_ratio'):
-        SampledRoIAlign(7, sampling_ratio=0)
+def test_separable_roi_align_by_hand():
+    """A ramp whose pixel (column i, row j) is i + 100 j."""
+    ramp = torch.arange(16.) + 100 * torch.arange(16.)[:, None]
+    rois = torch.tensor([[0., 8., 16., 24., 40.]])  # 4 x 6 pixels at 1/4
+    pooled = SeparableRoIAlign(2, 0.25, 0)(ramp[None, None], rois)[0, 0]
+    # The bins' middles, half a pixel up and left of their continuous place.
+    columns, rows = torch.tensor([2.5, 4.5]), torch.tensor([5.0, 8.0])
+    torch.testing.assert_close(pooled, columns + 100 * rows[:, None])
+
+
+def test_separable_roi_align_gradients_and_no_roi():
+    torch.manual_seed(7)
+    rois = torch.tensor([[0., 9., 9., 25., 33.], [1., -5., 10., 30., 20.]])
+    assert gradcheck(
+        lambda x: SeparableRoIAlign(3, 0.25)(x, rois.double()),
+        _random(2, 2, 12, 12))
+    x = _random(2, 3, 8, 8)
+    pooled = SeparableRoIAlign(7)(x, torch.zeros(0, 5))
+    assert pooled.shape == (0, 3, 7, 7)
+    assert torch.autograd.grad(pooled.sum(), x)[0].abs().sum() == 0
 
 
 def test_moved_bin_by_hand():
@@ -233,7 +251,7 @@ def test_refined_roi_align_starts_as_roi_align_and_learns():
     torch.manual_seed(10)
     x, rois = _random(3, 4, 10, 12), _rois(6)
     pool = RefinedRoIAlign(14, 4, 1 / 8).double()
-    plain = SampledRoIAlign(14, 1 / 8, 2)(x, rois)
+    plain = SeparableRoIAlign(14, 1 / 8, 2)(x, rois)
     torch.testing.assert_close(pool(x, rois), plain)
     pool(x, rois).square().sum().backward()
     assert pool.conv_offset.weight.grad.abs().sum() > 0

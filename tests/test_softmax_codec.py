@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from projects.multitask_refine.codecs import RoISoftmaxCodec
+from projects.multitask_refine.codecs.roi_softmax import (peaks_by_products,
+                                                          peaks_by_resize)
 
 
 def test_cells_by_hand():
@@ -54,18 +56,27 @@ ROIS = torch.tensor([
 ])
 
 
-@pytest.mark.parametrize('max_pixels', [1, 2**14, 2**25])
-def test_decoding_is_that_of_torchs_resize(max_pixels):
+def test_decoding_is_that_of_torchs_resize():
     torch.manual_seed(0)
     logits = 3 * torch.randn(len(ROIS), 3, 14, 14)
-    codec = RoISoftmaxCodec(14, score='logit', max_pixels=max_pixels)
-    points, scores = codec.decode(logits, ROIS)
+    points, scores = RoISoftmaxCodec(14, score='logit').decode(logits, ROIS)
     for i, roi in enumerate(ROIS):
         expected, peaks = _reference(logits[i], roi)
         torch.testing.assert_close(
             points[i].double(), expected, rtol=0, atol=1e-4)
         torch.testing.assert_close(
             scores[i].double(), peaks, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('max_pixels', [1, 2**14, 2**25])
+def test_matrix_products_are_torchs_resize(max_pixels):
+    torch.manual_seed(1)
+    logits = torch.randn(40, 3, 14, 14)
+    pixels = torch.randint(1, 90, (40, 2))
+    cells, peaks = peaks_by_products(logits, pixels, max_pixels)
+    expected, heights = peaks_by_resize(logits, pixels)
+    assert torch.equal(cells, expected)
+    torch.testing.assert_close(peaks, heights, rtol=1e-5, atol=1e-5)
 
 
 def test_a_peak_comes_back_at_its_cells_centre():

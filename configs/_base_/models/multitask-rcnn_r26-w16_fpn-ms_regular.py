@@ -18,13 +18,9 @@ model = dict(
     roi_head=dict(
         # One sample a bin is enough for small images.
         bbox_roi_extractor=dict(
-            type='RegistryRoIExtractor',
-            roi_layer=dict(type='SampledRoIAlign', sampling_ratio=1),
-            out_channels=64),
+            roi_layer=dict(sampling_ratio=1), out_channels=64),
         instance_roi_extractor=dict(
-            type='RegistryRoIExtractor',
-            roi_layer=dict(type='SampledRoIAlign', sampling_ratio=1),
-            out_channels=64),
+            roi_layer=dict(sampling_ratio=1), out_channels=64),
         bbox_head=dict(in_channels=64, fc_out_channels=256),
         mask_head=dict(
             num_convs=2,

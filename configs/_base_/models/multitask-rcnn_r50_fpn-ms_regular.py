@@ -51,16 +51,18 @@ model = dict(
     roi_head=dict(
         type='MultitaskRoIHead',
         bbox_roi_extractor=dict(
-            type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
+            type='RegistryRoIExtractor',
+            roi_layer=dict(
+                type='SeparableRoIAlign', output_size=7, sampling_ratio=0),
             out_channels=256,
             featmap_strides=pyramid_strides,
             # RoIs of 112 to 224 pixels go to the level of stride 8, as in
             # the FPN paper, and so do the smaller ones.
             finest_scale=112),
         instance_roi_extractor=dict(
-            type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
+            type='RegistryRoIExtractor',
+            roi_layer=dict(
+                type='SeparableRoIAlign', output_size=14, sampling_ratio=0),
             out_channels=256,
             featmap_strides=pyramid_strides,
             finest_scale=112),

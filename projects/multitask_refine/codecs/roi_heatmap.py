@@ -81,14 +81,12 @@ class RoIHeatmapCodec:
             tuple: Joints in image pixels, shape (R, K, 2), and their scores,
             shape (R, K): the heights of the highest cells.
         """
-        num_rois, num_keypoints, size = heatmaps.shape[:3]
-        scores, index = heatmaps.flatten(2).max(-1)
-        peak_y, peak_x = index // size, index % size
-        rows = torch.arange(num_rois, device=index.device)[:, None]
-        columns = torch.arange(num_keypoints, device=index.device)
+        rows, columns = heatmaps.max(-1)
+        scores, peak_y = rows.max(-1)
+        peak_x = columns.gather(-1, peak_y[..., None])[..., 0]
         logs = heatmaps.clamp(min=_EPS).log()
-        u = self._vertex(logs[rows, columns, peak_y, :], peak_x)
-        v = self._vertex(logs[rows, columns, :, peak_x], peak_y)
+        u = self._vertex(_take_rows(logs, peak_y), peak_x)
+        v = self._vertex(_take_rows(logs.transpose(2, 3), peak_x), peak_y)
         return self._to_image(torch.stack([u, v], -1), rois), scores
 
     def _vertex(self, logs: Tensor, peak: Tensor) -> Tensor:
@@ -124,3 +122,9 @@ class RoIHeatmapCodec:
         origin = rois[:, None, :2]
         extent = (rois[:, None, 2:] - origin).clamp(min=_EPS)
         return origin, extent / self.heatmap_size
+
+
+def _take_rows(maps: Tensor, index: Tensor) -> Tensor:
+    """One row, (R, K, S), of each map (R, K, S, S) by its index (R, K)."""
+    index = index[..., None, None].expand(-1, -1, 1, maps.shape[-1])
+    return maps.gather(2, index)[:, :, 0]

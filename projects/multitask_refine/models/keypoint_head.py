@@ -141,7 +141,8 @@ class BaseKeypointHead(BaseModule):
         if not len(rois):
             empty = rois.new_zeros(0, self.num_keypoints, 2)
             return empty, empty[..., 0]
-        return self.codec.decode(self.refined_heatmaps(feats), rois)
+        # In the boxes' precision, also where the network ran in half.
+        return self.codec.decode(self.refined_heatmaps(feats).to(rois), rois)
 
     def _idle_loss(self, feats: Tensor) -> Tensor:
         """A zero that still reaches every parameter."""

@@ -5,7 +5,7 @@ divides by its own number of anchors or RoIs would then weigh a rank with few
 of them as much as one with many. Divided by the ranks' mean number, N ranks
 give the gradients of one rank that has all the images.
 """
-from typing import Dict
+from typing import Dict, Tuple
 
 import torch
 from mmdet.models.dense_heads import RPNHead
@@ -59,8 +59,14 @@ def share_losses(losses: Dict[str, Tensor], count: int) -> Dict[str, Tensor]:
 class SharedMeanRPNHead(RPNHead):
     """mmdet's ``RPNHead``, normalised by the ranks' mean number of anchors.
 
-    Arguments, weights and, on one process, losses as there.
+    Arguments, weights and, on one process, losses as there. In mixed
+    precision its results are float32, which ranking and suppression need.
     """
+
+    def forward_single(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+        """Objectness logits and box deltas of one level, as in mmdet."""
+        scores, deltas = super().forward_single(x)
+        return scores.float(), deltas.float()
 
     def get_targets(self, *args, **kwargs) -> tuple:
         """Targets as in mmdet; the fifth, what the losses are divided by, is

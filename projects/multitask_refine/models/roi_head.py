@@ -255,7 +255,8 @@ class MultitaskRoIHead(BaseRoIHead):
             tuple: The logits of person and no person, (R, 2), and the box
             deltas, (R, 4), of all images' boxes one after the other.
         """
-        return self.bbox_head(self._pool_boxes(x, bbox2roi(boxes)))
+        scores, deltas = self.bbox_head(self._pool_boxes(x, bbox2roi(boxes)))
+        return scores.float(), deltas.float()  # also in mixed precision
 
     def select_boxes(self, cls_score: Tensor, bbox_pred: Tensor,
                      boxes: List[Tensor], metas: List[dict]) -> InstanceList:

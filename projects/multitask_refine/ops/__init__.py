@@ -1,14 +1,15 @@
 from .deform_conv import (deform_conv, deform_conv_by_grid_sample,
                           deform_conv_by_mmcv)
 from .refined_conv import RefinedConv2d
-from .roi_align import (RefinedRoIAlign, SampledRoIAlign,
-                        deform_roi_pool_by_grid_sample,
+from .roi_align import (RefinedRoIAlign, deform_roi_pool_by_grid_sample,
                         deform_roi_pool_by_mmcv)
 from .sampling import refine_heatmaps, refine_heatmaps_by_deform_conv
+from .separable_roi_align import SeparableRoIAlign, roi_align_by_products
 
 __all__ = [
-    'RefinedConv2d', 'RefinedRoIAlign', 'SampledRoIAlign', 'deform_conv',
+    'RefinedConv2d', 'RefinedRoIAlign', 'SeparableRoIAlign', 'deform_conv',
     'deform_conv_by_grid_sample', 'deform_conv_by_mmcv',
     'deform_roi_pool_by_grid_sample', 'deform_roi_pool_by_mmcv',
-    'refine_heatmaps', 'refine_heatmaps_by_deform_conv'
+    'refine_heatmaps', 'refine_heatmaps_by_deform_conv',
+    'roi_align_by_products'
 ]

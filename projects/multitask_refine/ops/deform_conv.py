@@ -50,7 +50,14 @@ def deform_conv_by_mmcv(x: Tensor, offset: Tensor, factor: Optional[Tensor],
                         weight: Tensor, bias: Optional[Tensor], stride: Pair,
                         padding: Pair, dilation: Pair, groups: int,
                         deform_groups: int) -> Tensor:
-    """:func:`deform_conv` by mmcv's operators."""
+    """:func:`deform_conv` by mmcv's operators; bfloat16, which they lack,
+    is computed in float32."""
+    if x.dtype == torch.bfloat16:
+        parts = [part if part is None else part.float()
+                 for part in (x, offset, factor, weight, bias)]
+        with torch.autocast(x.device.type, enabled=False):
+            return deform_conv_by_mmcv(*parts, stride, padding, dilation,
+                                       groups, deform_groups).to(x.dtype)
     if factor is not None:
         return modulated_deform_conv2d(x, offset, factor, weight, bias, stride,
                                        padding, dilation, groups,
@@ -76,19 +83,22 @@ def deform_conv_by_grid_sample(x: Tensor, offset: Tensor,
     """:func:`deform_conv` by bilinear sampling and a matrix product."""
     batch, channels, height, width = x.shape
     out_size = offset.shape[-2:]
-    grid = _sampling_grid(offset, weight.shape[-2:], stride, padding, dilation,
-                          deform_groups)
+    # Half precision cannot hold a position.
+    exact = torch.promote_types(x.dtype, torch.float32)
+    grid = _sampling_grid(
+        offset.to(exact), weight.shape[-2:], stride, padding, dilation,
+        deform_groups)
     # Pixel i lies at (2 i + 1) / size - 1 on the grid.
     scale = grid.new_tensor([2 / height, 2 / width])
     grid = (grid + 0.5) * scale - 1
     columns = F.grid_sample(
-        x.reshape(batch * deform_groups, -1, height, width),
+        x.reshape(batch * deform_groups, -1, height, width).to(exact),
         grid.flip(-1).flatten(1, 2),
         mode='bilinear',
         padding_mode='zeros',
         align_corners=False)
-    columns = columns.reshape(batch, deform_groups, -1,
-                              weight[0, 0].numel(), *out_size)
+    columns = columns.to(x.dtype).reshape(batch, deform_groups, -1,
+                                          weight[0, 0].numel(), *out_size)
     if factor is not None:
         columns = columns * factor.reshape(batch, deform_groups, 1, -1,
                                            *out_size)

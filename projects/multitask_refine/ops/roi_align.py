@@ -1,4 +1,4 @@
-"""RoIAlign whose CPU path is vectorised, and its refinement.
+"""RoIAlign that learns where to look.
 
 Shape letters: B images, R RoIs, C channels, P side of the pooled feature, s
 samples a bin and axis.
@@ -10,35 +10,6 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-
-
-@MODELS.register_module()
-class SampledRoIAlign(mmcv.ops.RoIAlign):
-    """RoIAlign with a fixed number of samples a bin.
-
-    On CUDA this is mmcv's operator. On the CPU, where that walks through
-    every value on its own, the same samples are read by ``grid_sample``.
-    Arguments as in ``mmcv.ops.RoIAlign`` (average pooling, aligned).
-
-    Raises:
-        ValueError: If ``sampling_ratio`` is not positive: an adaptive number
-            of samples has no fixed grid; take mmcv's ``RoIAlign``.
-    """
-
-    def __init__(self, output_size: int, spatial_scale: float = 1.0,
-                 sampling_ratio: int = 1) -> None:
-        super().__init__(output_size, spatial_scale, sampling_ratio)
-        _check_sampling_ratio(sampling_ratio)
-
-    def forward(self, x: Tensor, rois: Tensor) -> Tensor:
-        """Pool features (B, C, H, W) of RoIs (R, 5), the image's index and
-        the box xyxy in image pixels, to (R, C, P, P)."""
-        if x.is_cuda:
-            return super().forward(x, rois)
-        return deform_roi_pool_by_grid_sample(x, rois, None,
-                                              self.output_size[0],
-                                              self.spatial_scale,
-                                              self.sampling_ratio)
 
 
 @MODELS.register_module()
@@ -141,29 +112,44 @@ def deform_roi_pool_by_grid_sample(x: Tensor,
     columns = columns[:, None, :].expand(-1, side, -1)
     rows = rows[:, :, None].expand(-1, -1, side)
     if offsets is not None:
-        moves = offsets.repeat_interleave(ratio, 2).repeat_interleave(ratio, 3)
+        bins = torch.arange(side, device=x.device) // ratio
+        moves = offsets[:, :, bins][..., bins]
         extent = gamma * scale * (rois[:, 3:5] - rois[:, 1:3])
         moves = extent[:, :, None, None] * moves
         columns, rows = columns + moves[:, 0], rows + moves[:, 1]
     grid, weight = _to_grid(columns, rows, x.shape[-2:])
-    pooled = x.new_zeros(len(rois), x.shape[1], side, side)
+    return F.avg_pool2d(_sample(x, grid, rois[:, 0]) * weight, ratio)
+
+
+def _sample(x: Tensor, grid: Tensor, images: Tensor) -> Tensor:
+    """Read features (B, C, H, W) at the positions (R, side, side, 2) of RoIs
+    in the images (R): (R, C, side, side)."""
+    if len(x) == 1:
+        return _sample_image(x[0], grid)
+    samples = x.new_zeros(len(grid), x.shape[1], *grid.shape[1:3])
     for i, feature in enumerate(x):
-        chosen = (rois[:, 0] == i).nonzero().flatten()
-        # All RoIs of an image are one tall grid.
-        samples = F.grid_sample(
-            feature[None],
-            grid[chosen].reshape(1, -1, side, 2),
-            padding_mode='border',
-            align_corners=False)
-        samples = samples.reshape(x.shape[1], len(chosen), side, side)
-        pooled = pooled.index_copy(0, chosen, samples.transpose(0, 1))
-    return F.avg_pool2d(pooled * weight, ratio)
+        chosen = (images == i).nonzero().flatten()
+        samples = samples.index_copy(0, chosen,
+                                     _sample_image(feature, grid[chosen]))
+    return samples
+
+
+def _sample_image(feature: Tensor, grid: Tensor) -> Tensor:
+    """:func:`_sample` for one image's feature (C, H, W)."""
+    # All its RoIs are one tall grid.
+    samples = F.grid_sample(
+        feature[None],
+        grid.flatten(0, 1)[None],
+        padding_mode='border',
+        align_corners=False)
+    side = grid.shape[1]
+    return samples.reshape(len(feature), -1, side, side).transpose(0, 1)
 
 
 def _sample_positions(rois: Tensor, side: int,
                       scale: float) -> Tuple[Tensor, Tensor]:
     """Columns and rows of the samples in feature pixels, each (R, side)."""
-    steps = (torch.arange(side, device=rois.device) + 0.5) / side
+    steps = (torch.arange(side).to(rois) + 0.5) / side
     corner, extent = rois[:, 1:3], rois[:, 3:5] - rois[:, 1:3]
     positions = scale * (corner[..., None] + extent[..., None] * steps)
     return positions[:, 0], positions[:, 1]

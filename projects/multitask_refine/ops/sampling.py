@@ -34,6 +34,8 @@ def refine_heatmaps(heatmaps: Tensor, offsets: Tensor) -> Tensor:
     x = torch.arange(width, dtype=dp.dtype, device=dp.device) + dp[:, 0]
     y = torch.arange(
         height, dtype=dp.dtype, device=dp.device)[:, None] + dp[:, 1]
+    # What is far outside reads 0 like what is near; it could overflow.
+    x, y = x.clamp(-2, width + 1), y.clamp(-2, height + 1)
     # grid_sample counts in half map sizes from the middle of the map.
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
     refined = F.grid_sample(
