@@ -171,8 +171,8 @@ def test_precision_recall_curves_by_hand():
     assert curves['0.50'] == pytest.approx([1] * 51 + [2 / 3] * 50)
     assert curves['0.75'] == pytest.approx([1] * 51 + [0] * 50)
     assert curves['mean'] == pytest.approx([1] * 51 + [0.2] * 50)
-    figures = evaluate(data.truth, data.entries['bbox'], 'bbox', SIGMAS, [1],
-                       [1])
+    figures = evaluate(data.truth, dict(bbox=data.entries['bbox']), SIGMAS,
+                       [1], [1])['bbox']
     for name, curve in (('AP50', '0.50'), ('AP75', '0.75'), ('AP', 'mean')):
         assert 100 * np.mean(curves[curve]) == pytest.approx(figures[name])
 

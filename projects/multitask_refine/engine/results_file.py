@@ -17,6 +17,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
+from projects.multitask_runtime.session import is_onnx, load_session
+
 from .safe_checkpoint import load_checkpoint_file
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -38,14 +40,14 @@ def describe_run(cfg: Config, checkpoint: str, num_images: int,
         it comes from, data, commit, machine and versions.
     """
     return dict(
-        command=_command(),
+        command=command_line(),
         config=Path(cfg.filename).name,
         checkpoint=Path(checkpoint).name,
         checkpoint_sha256=_sha256(checkpoint),
         **describe_training(checkpoint),
         annotations=_relative(cfg.test_evaluator.ann_file),
         num_images=num_images,
-        commit=_commit(),
+        commit=current_commit(),
         date=time.strftime('%Y-%m-%d'),
         seconds=round(seconds, 1),
         processes=get_world_size(),
@@ -61,8 +63,11 @@ def describe_training(checkpoint: str) -> dict:
     Returns:
         dict: ``trained_with`` (name of the config), ``seed``, ``iteration``
         and ``training_commit``; None where the checkpoint does not say, one
-        of weights alone for instance.
+        of weights alone for instance. Of an ONNX file also
+        ``exported_from`` and ``exported_from_sha256``: the checkpoint.
     """
+    if is_onnx(checkpoint):
+        return _describe_export(checkpoint)
     meta = load_checkpoint_file(checkpoint, 'cpu').get('meta', {})
     # MMEngine adds the time to the config's name, and the commit of the
     # working directory to its version number.
@@ -73,6 +78,17 @@ def describe_training(checkpoint: str) -> dict:
         seed=meta.get('seed'),
         iteration=meta.get('iter'),
         training_commit=commit and commit[0][:12])
+
+
+def _describe_export(path: str) -> dict:
+    _, description = load_session(path)
+    return dict(
+        trained_with=Path(description['config']).stem,
+        seed=None,
+        iteration=None,
+        training_commit=None,
+        exported_from=description['checkpoint'],
+        exported_from_sha256=description['checkpoint_sha256'])
 
 
 def describe_machine() -> dict:
@@ -97,20 +113,45 @@ def write_results(path: str, metrics: Dict[str, float],
         metrics (dict[str, float]): Numbers in percent; NaN becomes null.
         run (dict, optional): From :func:`describe_run`.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     content = {
         name: None if math.isnan(value) else round(value, 4)
         for name, value in metrics.items()
     }
     if run:
         content['run'] = run
+    _write_whole(path, content)
+
+
+def write_record(path: str, content: dict) -> None:
+    """Write what a measurement found and its origin as JSON, whole.
+
+    Args:
+        path (str): The file; missing folders are made.
+        content (dict): What JSON can hold. ``run`` is added: command,
+            commit, date, machine and versions.
+    """
+    _write_whole(path, dict(content, run=describe_command()))
+
+
+def describe_command() -> dict:
+    """Command, commit, date, machine and versions of what runs."""
+    return dict(
+        command=command_line(),
+        commit=current_commit(),
+        date=time.strftime('%Y-%m-%d'),
+        machine=describe_machine())
+
+
+def _write_whole(path: str, content: dict) -> None:
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(target.name + '.tmp')
     draft.write_text(json.dumps(content, indent=2) + '\n')
     draft.replace(target)
 
 
-def _command() -> str:
+def command_line() -> str:
+    """str: The command that runs, for a shell at the project's root."""
     return 'python ' + ' '.join(
         shlex.quote(_relative(part)) for part in sys.argv)
 
@@ -129,7 +170,7 @@ def _sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def _commit() -> Optional[str]:
+def current_commit() -> Optional[str]:
     """The commit, marked when files were changed since; None outside git."""
     try:
         git = ['git', '-C', str(_ROOT)]

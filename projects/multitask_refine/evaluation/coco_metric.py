@@ -136,12 +136,14 @@ class MultitaskCocoMetric(BaseMetric):
                 f'{self.ann_file}: has no "annotations" to evaluate with. '
                 'Write the files for COCO\'s server instead: '
                 'tools/test.py --format-only')
-        metrics = {}
         images = [result['img_id'] for result in results]
-        for task in self.tasks:
-            stats = evaluate(coco, entries[task], task,
-                             self.dataset_meta['sigmas'], categories, images)
-            metrics.update({f'{task}_{k}': v for k, v in stats.items()})
+        found = evaluate(coco, entries, self.dataset_meta['sigmas'],
+                         categories, images)
+        metrics = {
+            f'{task}_{name}': value
+            for task, figures in found.items()
+            for name, value in figures.items()
+        }
         MMLogger.get_current_instance().info('\n' + format_table(metrics))
         return metrics
 
