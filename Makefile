@@ -5,6 +5,7 @@
 PYTHON ?=
 QUICKSTART_ARGS ?=
 ABLATION_ARGS ?=
+FUZZ_ARGS ?=
 PYTEST_ARGS ?=
 PY := $(or $(PYTHON),.venv/bin/python)
 
@@ -16,12 +17,13 @@ unexport PYTHONHOME
 MPLBACKEND ?= Agg
 export MPLBACKEND
 
-.PHONY: help setup quickstart ablation test
+.PHONY: help setup quickstart ablation test fuzz
 
 help:
 	@echo 'make quickstart  set up, then the main job on a small example  (QUICKSTART_ARGS=...)'
 	@echo 'make ablation    set up, then small-scale runs of all variants     (ABLATION_ARGS=...)'
 	@echo 'make test        set up, then the tests                        (PYTEST_ARGS=...)'
+	@echo 'make fuzz        set up, then thousands of random inputs           (FUZZ_ARGS=...)'
 	@echo 'make setup       only set up; does nothing when nothing changed'
 	@echo 'Each takes PYTHON=/path/to/bin/python to use that environment in place of .venv.'
 
@@ -39,6 +41,9 @@ quickstart: setup
 
 test: setup
 	$(PY) -m pytest tests $(PYTEST_ARGS)
+
+fuzz: setup
+	$(PY) tests/test_fuzz/run_thorough.py $(FUZZ_ARGS)
 
 ablation: setup
 	$(PY) tools/ablation.py $(ABLATION_ARGS)

@@ -5,7 +5,6 @@ The folder holds results files of tools/test.py, CONFIG_seedN.json each, as
 tools/ablation.py leaves them.
 """
 import argparse
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,8 @@ sys.path.insert(0, str(ROOT))
 from projects.multitask_refine.evaluation import (  # noqa: E402
     TASKS, markdown_table, percent)
 from tools.analysis_tools.report_tables import load_tables  # noqa: E402
+from tools.analysis_tools.results_files import (  # noqa: E402
+    read_results, require_fields)
 
 NAMES = {
     'fpn-ms_regular': 'Regular',
@@ -37,6 +38,8 @@ COMPARED = (('fpn-ms_rb', 'fpn-ms_regular'), ('fpn-ms_rb-h', 'fpn-ms_regular'),
             ('fpn-ms_rb-h-no-offset', 'fpn-ms_rb-h'),
             ('fpn-ms_rb-h-slow-offset', 'fpn-ms_rb-h'),
             ('fpn-ms_rb-h-slow-offset', 'fpn-ms_regular'))
+_ORIGIN = ('annotations', 'num_images', 'iteration')
+_FIELDS = (*_ORIGIN, 'seed', 'training_commit', 'machine')
 HEADS = tuple(f'{task}_AP' for task in TASKS)
 
 INTRO = """The report's variants trained on drawn people, several seeds each:
@@ -93,22 +96,20 @@ def load_groups(folder: Path) -> List[Group]:
         list[Group]: By name.
 
     Raises:
-        ValueError: If a file is not what its name says, or was tested on
-            other data or trained for longer than the rest of its group.
+        ValueError: If a file is no results file, not what its name says, or
+            was tested on other data or trained for longer than the rest of its group.
     """
     groups: Dict[str, Group] = {}
     for path in sorted(folder.glob('*.json')):
-        metrics = json.loads(path.read_text())
+        metrics = read_results(path)
         run = metrics.pop('run')
+        require_fields(path, run, _FIELDS)
         config = Path(run['config']).stem
         if path.stem != f'{config}_seed{run["seed"]}':
             raise ValueError(f'{path}: is of {config} with seed {run["seed"]},'
                              ' and must be named so')
         variant, name = variant_of(config)
-        origin = {
-            key: run[key]
-            for key in ('annotations', 'num_images', 'iteration')
-        }
+        origin = {key: run[key] for key in _ORIGIN}
         group = groups.setdefault(name, Group(name, origin))
         if group.origin != origin:
             raise ValueError(f'{path}: expected {group.origin} as in the other'

@@ -1,5 +1,4 @@
 """docs/benchmarks.md and the README's excerpt of it."""
-import json
 from pathlib import Path
 from textwrap import fill
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -10,7 +9,10 @@ from projects.multitask_refine.evaluation import (TASKS, markdown_table,
 from . import ablation_tables
 from .ablation_tables import HEADS, headings, not_measured
 from .report_tables import Row, Table
+from .results_files import read_results, require_fields
 
+_FIELDS = ('checkpoint_sha256', 'iteration', 'num_images', 'commit',
+           'processes', 'seconds', 'seed', 'machine')
 SUBMIT = '    python tools/test.py configs/multitask_refine/{}.py CHECKPOINT'
 
 INTRO = """# The report's tables
@@ -55,14 +57,16 @@ def load_results(folder: Path) -> Dict[str, dict]:
         dict[str, dict]: Metrics and ``run`` by the config's name.
 
     Raises:
-        ValueError: If a file has the name of another config.
+        ValueError: If a file is no results file or has the name of another
+            config.
     """
     results = {}
     for path in sorted(folder.glob('*.json')):
-        content = json.loads(path.read_text())
+        content = read_results(path)
         config = Path(content['run']['config']).stem
         if config != path.stem:
             raise ValueError(f'{path}: is a result of {config}')
+        require_fields(path, content['run'], _FIELDS)
         results[config] = content
     return results
 

@@ -3,9 +3,10 @@ import os
 from html import escape
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
 
+from projects.multitask_refine.apis import InputError
+from projects.multitask_refine.apis.frames import ImageFile
 from projects.multitask_refine.evaluation import ImageScore
 
 from .report_people import (data_uri, display_size, fit, instances,
@@ -99,6 +100,7 @@ class Pictures:
         if self.folder is not None:
             for name in self.names.values():
                 self._note_if_missing(name)
+        self._read = ImageFile(dict(type='LoadImageFromFile'))
         self._painter = make_painter(content['joints'])
         self._people = [{image['image_id']: image
                          for image in a.run.content['images']}
@@ -106,7 +108,7 @@ class Pictures:
 
     def _note_if_missing(self, name: str) -> None:
         path = os.path.join(self.folder, name)
-        if os.path.relpath(path, self.folder or '.').startswith('..'):
+        if os.path.relpath(path, self.folder or '.').split(os.sep)[0] == '..':
             self.missing[name] = 'outside of the folder'
         elif not os.path.isfile(path):
             self.missing[name] = 'not there'
@@ -130,8 +132,9 @@ class Pictures:
         name = self.names[image]
         if self.folder is None or name in self.missing:
             return None
-        photo = cv2.imread(os.path.join(self.folder, name))
-        if photo is None:
+        try:
+            photo = self._read(os.path.join(self.folder, name))
+        except InputError:
             self.missing[name] = 'no readable image'
             return None
         return photo[..., ::-1]

@@ -5,6 +5,8 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from projects.multitask_refine.datasets.instance_rules import (Place,
+                                                                inspect)
 from projects.multitask_refine.evaluation import (
     CocoData, Group, ImageScore, JointErrors, PredictionsFileError,
     by_occlusion, by_people, by_size, by_visibility, file_sha256,
@@ -13,7 +15,8 @@ from projects.multitask_refine.evaluation import (
 
 _FIELDS = dict(
     images=('id', 'file_name', 'height', 'width'),
-    annotations=('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'))
+    annotations=('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
+    categories=('id', 'name'))
 
 
 class Run(NamedTuple):
@@ -113,10 +116,9 @@ def _load_truth(path: str, predictions: str, content: dict) -> COCO:
     try:
         truth = load_ground_truth(path, len(content['joints']['names']))
         _check_truth(truth, path, len(content['joints']['names']))
-    except (ValueError, TypeError, KeyError, AttributeError,
-            AssertionError) as error:
-        if isinstance(error, PredictionsFileError):
-            raise
+    except PredictionsFileError:
+        raise
+    except Exception as error:  # pycocotools raises nearly anything
         raise PredictionsFileError(
             f'{path}: expected annotations in COCO\'s format, found '
             f'something else ({type(error).__name__}: {error}). Name the '
@@ -137,12 +139,41 @@ def _check_truth(truth: COCO, path: str, num_joints: int) -> None:
                     f'{path}: {part}: expected {list(fields)} in each, found '
                     f'none of {missing} in {part[:-1]} {item.get("id")}. '
                     'Add them to the file and test again.')
+    for image in truth.dataset['images']:
+        _require_size(image, path)
     for ann in truth.dataset['annotations']:
-        if len(ann['keypoints']) != 3 * num_joints:
+        _check_annotation(ann, truth, path, num_joints)
+
+
+def _require_size(image: dict, path: str) -> None:
+    size = [image['width'], image['height']]
+    if not all(type(side) is int and 0 < side < 1e5 for side in size):
+        raise PredictionsFileError(
+            f'{path}: image {image["id"]}: expected a width and height in '
+            f'pixels, found {size}. Mend the file and test again.')
+
+
+def _check_annotation(ann: dict, truth: COCO, path: str,
+                      num_joints: int) -> None:
+    """pycocotools takes masks on trust and reads beyond their ends."""
+    title = f'{path}: annotation {str(ann["id"])[:20]}'
+    if type(ann['id']) is not int or ann['image_id'] not in truth.imgs:
+        raise PredictionsFileError(
+            f'{title}: expected a number, and an image of the file, found '
+            f'image {str(ann["image_id"])[:20]}. Mend it and test again.')
+    if len(ann['keypoints']) != 3 * num_joints:
+        raise PredictionsFileError(
+            f'{title}: expected 3 numbers for each of {num_joints} joints, '
+            f'found {len(ann["keypoints"])}. Test again with the meta file '
+            'of these joints.')
+    image = truth.imgs[ann['image_id']]
+    _, findings = inspect(
+        ann, Place(image['width'], image['height'], num_joints, False))
+    for finding in findings:
+        if finding.stops_test:
             raise PredictionsFileError(
-                f'{path}: annotation {ann["id"]}: expected 3 numbers for each '
-                f'of {num_joints} joints, found {len(ann["keypoints"])}. Test '
-                'again with the meta file of these joints.')
+                f'{title}: {finding.rule}: expected {finding.expected}, found '
+                f'{finding.found}. Mend the file and test again.')
 
 
 def analyse(run: Run, threshold: float) -> Analysis:

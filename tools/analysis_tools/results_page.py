@@ -1,8 +1,12 @@
 """docs/results.md: single runs with how each was made."""
-import json
 from pathlib import Path
 
 from projects.multitask_refine.evaluation import format_table
+
+from .results_files import read_results, require_fields
+
+_FIELDS = ('command', 'checkpoint_sha256', 'annotations', 'num_images',
+           'commit', 'date', 'seconds', 'seed', 'machine')
 
 HEAD = """# Results
 
@@ -22,8 +26,10 @@ def render(folder: Path) -> str:
 
 
 def _section(path: Path) -> str:
-    content = json.loads(path.read_text())
+    content = read_results(path)
     run = content.pop('run')
+    require_fields(path, run, _FIELDS,
+                   ('device', 'torch', 'mmcv', 'mmdet'))
     machine = run['machine']
     return f"""
 ## {path.stem}

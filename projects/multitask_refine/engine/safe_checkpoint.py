@@ -5,17 +5,18 @@ plain containers and the classes of an allow-list; MMEngine's checkpoints
 need a few more than PyTorch's own list has. Importing this module adds those
 and puts the safe loader in MMEngine's place for files and web addresses.
 """
-import functools
 import os.path as osp
 import pickle
 import zipfile
-from typing import Callable
+from typing import Callable, List
 
 import mmengine.runner.checkpoint
-import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+
+from ..errors import ExplainedError
+from .plain_arrays import DType, PlainArray, new_array, no_bytes, scalar
 
 
 def _statistic(owner: object, name: str) -> Callable:
@@ -25,24 +26,19 @@ def _statistic(owner: object, name: str) -> Callable:
     raise pickle.UnpicklingError(f'GLOBAL builtins.getattr({owner}, {name!r})')
 
 
-_ALLOWED = [
-    HistoryBuffer, np.ndarray, np.dtype, np._core.multiarray._reconstruct,
-    np._core.multiarray.scalar,
-    *{type(np.dtype(code)) for code in '?bhilqBHILQefd'}
-]
-_ALIASES = [
-    (_statistic, 'builtins.getattr'),
-    # Files written under numpy 1 name its core differently.
-    (np._core.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),
-    (np._core.multiarray.scalar, 'numpy.core.multiarray.scalar')
-]
+_ALLOWED = [HistoryBuffer, (_statistic, 'builtins.getattr'),
+            (no_bytes, 'builtins.bytes'), (DType, 'numpy.dtype'),
+            (PlainArray, 'numpy.ndarray')]
+for _core in ('numpy.core', 'numpy._core'):  # numpy 1 and 2
+    _ALLOWED += [(new_array, f'{_core}.multiarray._reconstruct'),
+                 (scalar, f'{_core}.multiarray.scalar')]
 
 
-class UnsafeCheckpointError(ValueError):
+class UnsafeCheckpointError(ExplainedError, ValueError):
     """A checkpoint that holds more than weights and training state."""
 
 
-class DamagedCheckpointError(ValueError):
+class DamagedCheckpointError(ExplainedError, ValueError):
     """A file that is no checkpoint, or not a whole one."""
 
 
@@ -59,32 +55,61 @@ def load_checkpoint_file(filename: str, map_location=None) -> dict:
     Raises:
         FileNotFoundError: If there is no such file.
         UnsafeCheckpointError: If it holds objects of other classes.
-        DamagedCheckpointError: If it is not a PyTorch file or is cut short.
+        DamagedCheckpointError: If it is not a PyTorch file, is cut short or
+            was changed.
     """
     filename = osp.expanduser(filename)
     if not osp.isfile(filename):
         raise FileNotFoundError(f'{filename}: there is no such checkpoint')
     try:
+        _check_parts(filename)
         return torch.load(
             filename, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise _explain(filename, error) from None
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # garbage raises nearly anything
         raise DamagedCheckpointError(_damaged(filename, error)) from None
 
 
+def _check_parts(filename: str) -> None:
+    """Refuse a zip file that would grow, as PyTorch does not compress, or
+    whose parts differ from their checksums."""
+    if not zipfile.is_zipfile(filename):
+        return
+    with zipfile.ZipFile(filename) as file:
+        declared = sum(entry.file_size for entry in file.infolist())
+        if declared > osp.getsize(filename):
+            raise zipfile.BadZipFile('its parts say that they have '
+                                     f'{declared} bytes')
+        # PyTorch does not compare the checksums that it writes.
+        damaged = file.testzip()
+    if damaged:
+        raise zipfile.BadZipFile(f'{damaged} is not what its checksum says')
+
+
 def _explain(filename: str, error: pickle.UnpicklingError) -> ValueError:
-    if not zipfile.is_zipfile(filename) and 'GLOBAL' not in str(error):
+    is_zip = zipfile.is_zipfile(filename)
+    if not is_zip and 'GLOBAL' not in str(error):
         return DamagedCheckpointError(_damaged(filename, error))
-    held = ''
-    if zipfile.is_zipfile(filename):
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(filename)
-        held = f': {", ".join(sorted(names))}' if names else ''
-    return UnsafeCheckpointError(
-        f'{filename}: refused, because it holds objects that are neither '
-        f'weights nor MMEngine\'s training state{held}. Loading them could '
-        'run any code. Expected a checkpoint saved by MMEngine or a '
-        'state_dict; if you made the file, save its state_dict alone.')
+    names = _unsafe_names(filename) if is_zip else []
+    return UnsafeCheckpointError(_refused(filename, names))
+
+
+def _unsafe_names(filename: str) -> List[str]:
+    try:
+        return sorted(
+            torch.serialization.get_unsafe_globals_in_checkpoint(filename))
+    except Exception:  # a pickle that is not whole, either
+        return []
+
+
+def _refused(name: str, held: List[str]) -> str:
+    return (
+        f'{name}: refused, because it holds objects that are neither '
+        'weights nor MMEngine\'s training state'
+        f'{": " if held else ""}{", ".join(held)}. Loading them could run any '
+        'code. Expected a checkpoint saved by MMEngine or a state_dict; if '
+        'you made the file, save its state_dict alone.')
 
 
 def _damaged(filename: str, error: Exception) -> str:
@@ -94,9 +119,17 @@ def _damaged(filename: str, error: Exception) -> str:
             f'{reason}). Copy or download it again.')
 
 
-torch.serialization.add_safe_globals(_ALLOWED + _ALIASES)
+def _load_url(url: str, **options) -> dict:
+    """Download a checkpoint, or find it in PyTorch's cache, and load it."""
+    try:
+        return torch.hub.load_state_dict_from_url(
+            url, weights_only=True, **options)
+    except pickle.UnpicklingError:
+        raise UnsafeCheckpointError(_refused(url, [])) from None
+
+
+torch.serialization.add_safe_globals(_ALLOWED)
 CheckpointLoader.register_scheme(
     prefixes='', loader=load_checkpoint_file, force=True)
 # MMEngine's downloads (http, open-mmlab:// and others) all end in this call.
-mmengine.runner.checkpoint.load_url = functools.partial(
-    torch.hub.load_state_dict_from_url, weights_only=True)
+mmengine.runner.checkpoint.load_url = _load_url

@@ -44,7 +44,7 @@ def read_predictions(path: str) -> dict:
         ) from None
     try:
         _check_head(content)
-        _check_joints(content['joints'])
+        _check_joints(_get(content, 'joints', (dict, ), '', 'an object'))
         for index, image in enumerate(content['images']):
             _check_image(image, f'images[{index}]', content)
     except _Unexpected as error:
