@@ -24,6 +24,35 @@ need_number() {
         fail "$1: expected a whole number from $3 to $4, but found '$2'"
 }
 
+# run_stoppable COMMAND...: pass SIGTERM and SIGUSR1 on, wait, and end with the
+# status of the command; with 75 if a training wrote a checkpoint and stopped
+# because of the signal (engine/preemption.py), as torchrun and srun may then
+# end with another one.
+run_stoppable() {
+    local child signalled=yes status
+    MULTITASK_STATUS_FILE=$(mktemp)
+    export MULTITASK_STATUS_FILE
+    trap 'rm -f "$MULTITASK_STATUS_FILE"' EXIT
+    "$@" &
+    child=$!
+    trap 'signalled=yes; kill -TERM "$child" 2>/dev/null || true' TERM USR1
+    trap 'signalled=yes' INT # the terminal sends it to the command, too
+    # A signal ends `wait` before the command has ended.
+    while [ -n "$signalled" ]; do
+        signalled='' status=0
+        wait "$child" || status=$?
+    done
+    [ -s "$MULTITASK_STATUS_FILE" ] && exit 75
+    exit "$status"
+}
+
+# ignoring_usr1 COMMAND...: torchrun would die of it and leave its processes
+# behind.
+ignoring_usr1() {
+    trap '' USR1
+    exec "$@"
+}
+
 # run_torchrun TOOL GPUS ARGUMENTS...: start the processes of this machine.
 run_torchrun() {
     local nnodes=${NNODES:-1} port=${PORT:-29500}
@@ -35,7 +64,7 @@ run_torchrun() {
             fail "NNODES=$nnodes needs MASTER_ADDR: name or address of the machine with NODE_RANK=0"
         need_number NODE_RANK "${NODE_RANK:-}" 0 $((nnodes - 1))
     fi
-    exec "$PYTHON" -m torch.distributed.run --nnodes="$nnodes" \
+    run_stoppable ignoring_usr1 "$PYTHON" -m torch.distributed.run --nnodes="$nnodes" \
         --node_rank="${NODE_RANK:-0}" --nproc_per_node="$2" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="$port" \
         "$TOOLS/$1" --launcher pytorch "${@:3}"
@@ -54,7 +83,7 @@ run_slurm() {
     command -v srun >/dev/null ||
         fail "srun: there is no such command here; without Slurm take dist_${1%.py}.sh"
     read -ra srun_args <<<"${SRUN_ARGS:-}"
-    exec srun -p "$2" --job-name="$3" --gres="gpu:$per_node" \
+    run_stoppable srun -p "$2" --job-name="$3" --gres="gpu:$per_node" \
         --ntasks="$gpus" --ntasks-per-node="$per_node" \
         --cpus-per-task="$cpus" --kill-on-bad-exit=1 \
         ${srun_args[@]+"${srun_args[@]}"} \

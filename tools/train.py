@@ -8,12 +8,13 @@ from typing import List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
+from mmengine.device import get_device  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from projects.multitask_refine.engine import (  # noqa: E402
-    DamagedCheckpointError, ResumeError, UnsafeCheckpointError,
-    add_common_options, load_config)
+    add_common_options, explained_errors, load_config)
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -63,15 +64,26 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))
 
 
+def check_device(cfg: Config) -> None:
+    """Refuse mixed precision on the CPU before anything is built.
+
+    Raises:
+        SystemExit: Says what to do.
+    """
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and (
+            get_device() == 'cpu'):
+        raise SystemExit(
+            f'--amp (optim_wrapper.type=AmpOptimWrapper): expected a GPU, but '
+            f'torch {torch.__version__} finds none here. Train without it.')
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     cfg = load_config(args)
     apply_options(cfg, args)
-    try:
+    check_device(cfg)
+    with explained_errors():
         Runner.from_cfg(cfg).train()
-    except (FileNotFoundError, DamagedCheckpointError, ResumeError,
-            UnsafeCheckpointError) as error:
-        raise SystemExit(str(error)) from None
     return 0
 
 

@@ -7,13 +7,15 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='KeepingCheckpointHook',
         by_epoch=False,
         interval=5000,
         max_keep_ckpts=3,
         save_best='coco/keypoints_AP',
         rule='greater'),
     resume=dict(type='ResumeHook'),
+    preemption=dict(type='PreemptionHook', interval=10),
+    bad_images=dict(type='BadImagesHook', max_share=0.01, interval=50),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)

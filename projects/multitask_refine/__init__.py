@@ -3,8 +3,12 @@
 Importing this package registers its parts with mmdet, so a config needs only
 ``custom_imports = dict(imports=['projects.multitask_refine'])``.
 """
-from . import (codecs, datasets, engine, evaluation, models, ops, structures,
-               visualization)
+from .environment import check_environment
+
+check_environment()
+
+from . import (codecs, datasets, engine, evaluation, models,  # noqa: E402
+               ops, structures, visualization)
 
 __all__ = [
     'codecs', 'datasets', 'engine', 'evaluation', 'models', 'ops',

@@ -1,12 +1,13 @@
 """A stand-in for Slurm's srun: one machine plays all nodes.
 
 It knows the options that the project and mim use and, like srun, refuses
-others. It writes down what it was given ($SRUN_RECORD) and starts the tasks
-with the variables that Slurm gives them.
+others. It writes down what it was given ($SRUN_RECORD), starts the tasks
+with the variables that Slurm gives them, and passes signals on to them.
 """
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -61,4 +62,7 @@ if __name__ == '__main__':
         subprocess.Popen(args.command, env=task_environment(args, task))
         for task in range(args.ntasks)
     ]
+    for sign in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(
+            sign, lambda sign, frame: [t.send_signal(sign) for t in tasks])
     sys.exit(wait(tasks, bool(args.kill_on_bad_exit)))

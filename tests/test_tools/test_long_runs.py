@@ -1,14 +1,10 @@
 """Runs that are killed and resumed, their checkpoints, logs and curves."""
 import importlib.util
 import itertools
-import multiprocessing
 import os
 import random
 import re
 import signal
-import socket
-import sys
-import time
 from pathlib import Path
 
 import mmengine.dataset.sampler
@@ -18,14 +14,11 @@ import torch
 from mmdet.datasets.samplers import AspectRatioBatchSampler
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
-from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.fileio import get_file_backend
-from mmengine.model import BaseModel
 from mmengine.registry import VISBACKENDS
-from mmengine.runner import Runner
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator)
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader
 
 from projects.multitask_refine.datasets import ShapeBatchSampler
 from projects.multitask_refine.engine import ResumeError, reproducible_loop
@@ -33,124 +26,9 @@ from projects.multitask_refine.engine.reproducible_loop import (
     ReproducibleLoader)
 from projects.multitask_refine.engine.resume import find_latest_checkpoint
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
+from tests.trainings import (STEPS, Dice, OneNumber, Training,
+                             assert_same_end, runner)
 from tools import train
-
-STEPS = 10
-# One server imports everything once; the trainings are forked from it.
-SERVER = multiprocessing.get_context('forkserver')
-SERVER.set_forkserver_preload(
-    ['projects.multitask_refine', 'mmdet.apis', 'mmdet.utils'])
-
-
-def _train(argv, log, environ):
-    """In a process of its own: what `python tools/train.py ARGV` does."""
-    os.setsid()
-    os.environ.update(environ)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY),
-                stream.fileno())
-    torch.set_num_threads(1)
-    sys.exit(train.main(argv))
-
-
-class Training:
-    """A training in real processes, one a rank, which can be killed."""
-
-    def __init__(self, scene, work_dir, *argv, ranks=1, **options):
-        self.work_dir = Path(work_dir)
-        self.work_dir.mkdir(exist_ok=True)
-        self.log = self.work_dir / 'out.txt'
-        options = {
-            **tiny_options(scene), 'train_cfg.max_iters': STEPS,
-            'train_cfg.val_interval': 6,
-            'default_hooks.checkpoint.interval': 3,
-            **options
-        }
-        command = [
-            str(SAMPLE_CONFIG), '--work-dir', str(work_dir), '--launcher',
-            'pytorch' if ranks > 1 else 'none', *argv,
-            *as_arguments(options)
-        ]
-        port = _free_port()
-        self.processes = [
-            SERVER.Process(
-                target=_train,
-                args=(command, str(self.log),
-                      dict(
-                          RANK=str(rank), LOCAL_RANK=str(rank),
-                          WORLD_SIZE=str(ranks), MASTER_ADDR='127.0.0.1',
-                          MASTER_PORT=str(port), OMP_NUM_THREADS='1')))
-            for rank in range(ranks)
-        ]
-        for process in self.processes:
-            process.start()
-
-    def finish(self):
-        """Wait for the end; the state that it saved last."""
-        for process in self.processes:
-            process.join(300)
-            assert process.exitcode == 0, self.log.read_text()[-3000:]
-        return torch.load(
-            self.work_dir / f'iter_{STEPS}.pth', weights_only=True)
-
-    def kill(self):
-        """SIGKILL all of it, loader workers too, somewhere after the first
-        checkpoint; the iteration that was logged last."""
-        moment = random.randint(4, STEPS - 4)
-        _wait(lambda: self._has_done(1), self)
-        start = time.monotonic()
-        _wait(lambda: self._has_done(moment), self)
-        time.sleep(
-            random.random() * (time.monotonic() - start) / (moment - 1))
-        for process in self.processes:
-            os.killpg(process.pid, signal.SIGKILL)
-        for process in self.processes:
-            process.join()
-            assert process.exitcode == -signal.SIGKILL
-        assert not (self.work_dir / f'iter_{STEPS}.pth').exists()
-        return moment
-
-    def _has_done(self, iteration):
-        return f'[{iteration:2d}/{STEPS}]' in self.log.read_text()
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
-
-
-def _wait(condition, training):
-    for _ in range(12000):
-        if training.log.exists() and condition():
-            return
-        alive = all(process.is_alive() for process in training.processes)
-        assert alive, training.log.read_text()[-3000:]
-        time.sleep(0.01)
-    raise AssertionError('waited for two minutes')
-
-
-def _same(one, other):
-    """Equal to the last bit."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(
-            _same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if torch.is_tensor(one):
-        return torch.equal(one, other)
-    return one == other
-
-
-def _assert_same_end(unbroken, resumed, moment):
-    for part in ('state_dict', 'optimizer', 'param_schedulers'):
-        assert _same(unbroken[part], resumed[part]), (part, moment)
-    losses = [
-        state['message_hub']['log_scalars']['train/loss'].data
-        for state in (unbroken, resumed)
-    ]
-    assert len(losses[0][0]) == STEPS
-    assert np.array_equal(*losses), moment
 
 
 @pytest.fixture(scope='module')
@@ -171,7 +49,7 @@ def test_killed_and_resumed_run_ends_as_an_unbroken_one(
     moment = Training(scene, tmp_path, **options).kill()
     resumed = Training(scene, tmp_path, '--resume', **options).finish()
     expected = torch.load(unbroken / f'iter_{STEPS}.pth', weights_only=True)
-    _assert_same_end(expected, resumed, moment)
+    assert_same_end(expected, resumed, moment)
     begin, end = (tmp_path / 'out.txt').read_text().split('Auto resumed from')
     assert 3 <= int(re.search(r'iter_(\d+)\.pth', end).group(1)) < STEPS
     for part in (begin, end):
@@ -186,7 +64,7 @@ def test_two_ranks_are_killed_and_resumed(scene, tmp_path):
     moment = stopped.kill()
     expected = expected.finish()
     resumed = Training(scene, tmp_path / 'stopped', '--resume', ranks=2)
-    _assert_same_end(expected, resumed.finish(), moment)
+    assert_same_end(expected, resumed.finish(), moment)
 
 
 def test_log_says_time_left_and_losses(unbroken):
@@ -228,24 +106,6 @@ def test_tensorboard_has_the_curves(unbroken):
 
 
 # The order of the images and their augmentation
-
-
-class Dice(Dataset):
-    """Each item is its index and what three generators throw."""
-
-    def __init__(self, size=10):
-        self.size = size
-        self.drawn = []
-
-    def __len__(self):
-        return self.size
-
-    def get_data_info(self, index):
-        return dict(width=index * 7 % 5, height=2)
-
-    def __getitem__(self, index):
-        self.drawn.append(index)
-        return index, random.random(), np.random.rand(), float(torch.rand(()))
 
 
 def _loader(dataset, start=0, seed=5, sampler=InfiniteSampler,
@@ -320,66 +180,6 @@ def test_dataset_without_images_is_refused():
 # Checkpoints, with a model of one number
 
 
-class OneNumber(BaseModel):
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, *items, mode='tensor'):
-        noise = torch.rand(1)
-        if mode == 'loss':
-            index, throw, *_ = items[0]
-            return dict(loss=(self.weight * (index + throw + noise)).sum())
-        return [0]
-
-
-class Scores(BaseMetric):
-    """Says what it is told; False stops the run."""
-
-    def __init__(self, scores):
-        super().__init__()
-        self.scores = iter(scores)
-
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        score = next(self.scores)
-        if score is False:
-            raise KeyboardInterrupt
-        return {'coco/keypoints_AP': score}
-
-
-def _runner(work_dir, scores=(0, ) * 9, model=None, **kwargs):
-    """MMEngine's runner with this project's hooks."""
-    cfg = Config.fromfile(SAMPLE_CONFIG)
-    hooks = dict(
-        checkpoint=dict(cfg.default_hooks.checkpoint, interval=1),
-        resume=dict(type='ResumeHook'))
-    options = dict(
-        model=model or OneNumber(),
-        work_dir=str(work_dir),
-        train_dataloader=DataLoader(
-            Dice(), batch_sampler=BatchSampler(
-                InfiniteSampler(Dice(), seed=0), 2, False), collate_fn=list),
-        train_cfg=dict(
-            type='ReproducibleTrainLoop', max_iters=8, val_interval=2),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
-        val_dataloader=DataLoader(Dice(1), collate_fn=list),
-        val_cfg=dict(),
-        val_evaluator=Evaluator(Scores(scores)),
-        default_hooks=hooks,
-        default_scope='mmdet',
-        experiment_name=f'long_run_{next(_NAMES)}')
-    options.update(kwargs)
-    return Runner(
-        cfg=Config(dict(resume=options.get('resume', False))), **options)
-
-
-_NAMES = itertools.count()
-
-
 def _kept(work_dir, pattern):
     return sorted(path.name for path in work_dir.glob(pattern))
 
@@ -387,13 +187,13 @@ def _kept(work_dir, pattern):
 def test_limit_and_best_checkpoint_survive_stops(tmp_path):
     """Stopped in the second validation, after it, and resumed."""
     with pytest.raises(KeyboardInterrupt):
-        _runner(tmp_path, [0.3, False]).train()
+        runner(tmp_path, [0.3, False]).train()
     assert _kept(tmp_path, 'best*') == ['best_coco_keypoints_AP_iter_2.pth']
     assert _kept(tmp_path, 'iter*') == [f'iter_{i}.pth' for i in (2, 3, 4)]
     with pytest.raises(KeyboardInterrupt):  # 4 is made up for, then 6
-        _runner(tmp_path, [0.5, False], resume=True).train()
+        runner(tmp_path, [0.5, False], resume=True).train()
     assert _kept(tmp_path, 'best*') == ['best_coco_keypoints_AP_iter_4.pth']
-    _runner(tmp_path, [0.4, 0.45], resume=True).train()
+    runner(tmp_path, [0.4, 0.45], resume=True).train()
     assert _kept(tmp_path, 'best*') == ['best_coco_keypoints_AP_iter_4.pth']
     assert _kept(tmp_path, 'iter*') == [f'iter_{i}.pth' for i in (6, 7, 8)]
     best = torch.load(
@@ -406,13 +206,13 @@ def _log(runner):
 
 
 def test_other_split_of_the_images_is_told(tmp_path):
-    _runner(tmp_path, train_cfg=_steps(3)).train()
-    same = _runner(tmp_path, train_cfg=_steps(4), resume=True)
+    runner(tmp_path, train_cfg=_steps(3)).train()
+    same = runner(tmp_path, train_cfg=_steps(4), resume=True)
     same.train()
     assert 'another order' not in _log(same)
     loader = DataLoader(Dice(), batch_sampler=BatchSampler(
         InfiniteSampler(Dice(), seed=0), 5, False), collate_fn=list)
-    other = _runner(tmp_path, train_cfg=_steps(5), resume=True,
+    other = runner(tmp_path, train_cfg=_steps(5), resume=True,
                     train_dataloader=loader)
     other.train()
     assert ('trained with 1 x 2 images a step out of 10, and this run goes on '
@@ -429,14 +229,14 @@ def test_seed_comes_with_the_checkpoint(tmp_path):
     loader = dict(
         dataset=Dice(), sampler=dict(type='InfiniteSampler'), batch_size=2,
         num_workers=0, collate_fn=list)
-    begun = _runner(
+    begun = runner(
         tmp_path / 'begun', train_cfg=_steps(2), train_dataloader=loader)
     begun.train()
     go_on = dict(
         train_cfg=_steps(6), train_dataloader=loader, resume=True,
         load_from=str(tmp_path / 'begun/iter_2.pth'))
     weights = [
-        _runner(tmp_path / name, **go_on).train().state_dict()
+        runner(tmp_path / name, **go_on).train().state_dict()
         for name in ('one', 'other')
     ]
     assert torch.equal(weights[0]['weight'], weights[1]['weight'])
@@ -474,28 +274,28 @@ def test_process_killed_while_it_writes_leaves_the_old_file(tmp_path):
 
 
 def test_nothing_to_resume_from_is_told(tmp_path):
-    runner = _runner(tmp_path, train_cfg=_steps(1), resume=True)
-    runner.train()
-    assert 'there is no checkpoint to resume from' in _log(runner)
+    run = runner(tmp_path, train_cfg=_steps(1), resume=True)
+    run.train()
+    assert 'there is no checkpoint to resume from' in _log(run)
 
 
 def test_checkpoint_without_training_state_is_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        _runner(tmp_path, [0.5, False]).train()
+        runner(tmp_path, [0.5, False]).train()
     (best, ) = tmp_path.glob('best*')
     with pytest.raises(ResumeError, match='no optimizer.*load_from'):
-        _runner(tmp_path, resume=True, load_from=str(best)).train()
-    _runner(tmp_path / 'new', load_from=str(best),
+        runner(tmp_path, resume=True, load_from=str(best)).train()
+    runner(tmp_path / 'new', load_from=str(best),
             train_cfg=_steps(1)).train()
 
 
 def test_checkpoint_of_another_network_is_refused(tmp_path):
-    _runner(tmp_path, train_cfg=_steps(1)).train()
+    runner(tmp_path, train_cfg=_steps(1)).train()
     other = OneNumber()
     other.bias = torch.nn.Parameter(torch.zeros(2))
-    runner = _runner(tmp_path, model=other, resume=True)
+    run = runner(tmp_path, model=other, resume=True)
     with pytest.raises(ResumeError, match='1 weights.* bias. .*long_run_'):
-        runner.train()
+        run.train()
 
 
 def test_train_tool_says_what_is_wrong(scene, tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ randomness inside the network.
 """
 import itertools
 import random
-from typing import Iterator, List, Tuple, Union
+from collections import deque
+from typing import Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -17,6 +18,10 @@ from mmengine.dist import (broadcast_object_list, get_dist_info, get_rank,
                            get_world_size)
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+from ..models.finite import NonFiniteLossError
+from .non_finite import explain_non_finite
+from .worker_restart import RestartedBatches
 
 _IMAGE, _STEP = 0, 1  # two families of random numbers
 _KEPT = ('num_workers', 'collate_fn', 'pin_memory', 'timeout',
@@ -59,15 +64,31 @@ class _SeededDataset(Dataset):
 class _Visits:
     """Batches without end of (index, running number), from ``start`` on.
 
-    The batches before are gone through by their indices alone.
+    The batches before are gone through by their indices alone. A sampler
+    need not start anew for a second loader: that one gets once more what the
+    first has drawn and not delivered.
     """
 
     def __init__(self, batches: BatchSampler) -> None:
         self.batches = batches
         self.sampler = batches.sampler
         self.start = 0
+        self._to_come: Optional[Iterator] = None
+        self._undelivered: deque = deque()
 
     def __iter__(self) -> Iterator[List[Tuple[int, int]]]:
+        if self._to_come is None:
+            self._to_come = self._from_start()
+        yield from tuple(self._undelivered)
+        for visits in self._to_come:
+            self._undelivered.append(visits)
+            yield visits
+
+    def delivered(self) -> None:
+        """The oldest batch that was drawn has been loaded."""
+        self._undelivered.popleft()
+
+    def _from_start(self) -> Iterator[List[Tuple[int, int]]]:
         # The ranks take turns, as they do in the samplers: N ranks draw what
         # one rank with N times the batch draws, under the same numbers.
         numbers = itertools.count(*get_dist_info())
@@ -109,7 +130,13 @@ class ReproducibleLoader(DataLoader):
     def __iter__(self) -> Iterator:
         # As a generator it starts its workers with the first batch, when it
         # is known where to start.
-        yield from super().__iter__()
+        for batch in RestartedBatches(self._start, self.batch_sampler.start):
+            self.batch_sampler.delivered()
+            yield batch
+
+    def _start(self) -> Iterator:
+        self._iterator = None  # of persistent workers, one of which is dead
+        return super().__iter__()
 
     def start_at(self, iteration: int, seed: int) -> None:
         """Say where to start. Call it before the first batch.
@@ -135,7 +162,9 @@ class ReproducibleTrainLoop(IterBasedTrainLoop):
 
     A resumed run sees the same images with the same augmentation and ends
     with the same weights as one that was never stopped, with any number of
-    loader workers. No image is read to get there.
+    loader workers. No image is read to get there. A loader worker that is
+    killed is replaced. A loss that is not finite ends the training, after
+    what repeats the step has been saved.
 
     Args:
         runner (Runner): The runner.
@@ -166,7 +195,11 @@ class ReproducibleTrainLoop(IterBasedTrainLoop):
     def run_iter(self, data_batch: dict) -> None:
         """One step, with random numbers of its own."""
         seed_everything(self._seed, _STEP, self._iter, get_rank())
-        super().run_iter(data_batch)
+        try:
+            super().run_iter(data_batch)
+        except NonFiniteLossError as error:
+            raise explain_non_finite(self.runner, error, data_batch,
+                                     self._seed) from None
 
     def _compare_order(self) -> None:
         hub, now = self.runner.message_hub, self.dataloader.describe()

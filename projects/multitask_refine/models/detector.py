@@ -1,6 +1,11 @@
 """The network: backbone, FPN, RPN and the multitask RoI head."""
+from typing import Dict, Tuple
+
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
+from torch import Tensor
+
+from .finite import check_finite
 
 
 @MODELS.register_module()
@@ -15,3 +20,19 @@ class MultitaskRCNN(TwoStageDetector):
     ``predict`` returns data samples whose ``pred_instances`` hold what
     ``MultitaskRoIHead.predict`` describes, in pixels of the original image.
     """
+
+    def parse_losses(
+            self, losses: Dict[str,
+                               Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
+        """Add up the losses.
+
+        Returns:
+            tuple[Tensor, dict]: The sum, and each term for the log.
+
+        Raises:
+            NonFiniteLossError: If the sum is NaN or infinite. AMP's scaling
+                comes later and is not looked at.
+        """
+        total, terms = super().parse_losses(losses)
+        check_finite(total, terms)
+        return total, terms
