@@ -1,4 +1,6 @@
 import json
+import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -7,10 +9,15 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
 
-from projects.multitask_refine.datasets import (CocoMultitaskDataset,
-                                                find_meta_file)
+from projects.multitask_refine.datasets import (AnnotationError,
+                                                CocoMultitaskDataset,
+                                                find_meta_file, startup)
+from projects.multitask_refine.evaluation import MultitaskCocoMetric
 
-LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadMultitaskAnnotations')]
+LOAD = [
+    dict(type='CheckedLoadImageFromFile'),
+    dict(type='LoadMultitaskAnnotations')
+]
 PACK = [dict(type='PackMultitaskInputs')]
 
 
@@ -154,3 +161,124 @@ def test_joints_stay_with_the_box_that_a_crop_keeps(scene):
     boxes.clip_((48, 32))
     kept = boxes[boxes.is_inside((48, 32)).numpy()]
     assert torch.all(kept.keypoints[0] == torch.tensor([-25., 7.]))
+
+
+# ---- annotations and images that are not as they should be
+
+
+def _spoil(scene, tmp_path, change):
+    """A copy of the folder whose annotation file was changed."""
+    folder = tmp_path / 'data'
+    shutil.copytree(scene, folder)
+    path = folder / 'annotations/person_keypoints_train2017.json'
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return folder
+
+
+def _two_faults(content):
+    content['annotations'][0]['area'] = float('nan')
+    content['annotations'][1]['bbox'] = [34, 5, 0, 20]
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    """What the data set logs."""
+    said = []
+
+    log = SimpleNamespace(warning=said.append)
+    monkeypatch.setattr(startup, 'MMLogger',
+                        SimpleNamespace(get_current_instance=lambda: log))
+    return said
+
+
+def test_training_mends_and_leaves_out_and_says_so_once(
+        scene, tmp_path, warnings):
+    dataset = _dataset(_spoil(scene, tmp_path, _two_faults))
+    people = dataset[0]['data_samples'].gt_instances
+    assert people.bboxes.tensor.tolist() == [[10, 10, 30, 40]]
+    (table, ) = warnings
+    lines = table.splitlines()
+    assert '2 problems were mended or left out' in lines[0]
+    assert lines[1].split()[:4] == ['area', '1', 'annotation', '1']
+    assert lines[2].split()[:4] == ['box', '1', 'annotation', '2']
+
+
+def test_data_in_order_is_not_mentioned(scene, warnings):
+    _dataset(scene, strict=True)
+    _dataset(scene, test_mode=True)
+    assert warnings == []
+
+
+@pytest.mark.parametrize('how', [dict(strict=True), dict(test_mode=True)])
+def test_strict_and_test_refuse(how, scene, tmp_path):
+    folder = _spoil(scene, tmp_path, _two_faults)
+    with pytest.raises(AnnotationError, match='check_coco.py') as error:
+        _dataset(folder, **how)
+    assert 'found 2:' in str(error.value)
+    assert str(folder) in str(error.value)
+
+
+def test_test_goes_on_with_what_evaluation_takes(scene, tmp_path, warnings):
+    """A wrong count of joints; a test sees the file as the metric does."""
+
+    def change(content):
+        content['annotations'][0].update(num_keypoints=15,
+                                         bbox=[10, 10, 20, 40])
+
+    folder = _spoil(scene, tmp_path, change)
+    dataset = _dataset(folder, test_mode=True)
+    (table, ) = warnings
+    assert 'left as they are' in table
+    assert 'num_keypoints' in table and 'box_overhang' in table
+    people = dataset[0]['data_samples'].gt_instances
+    assert people.bboxes.tensor[0].tolist() == [10, 10, 30, 50]
+    metric = MultitaskCocoMetric(
+        str(folder / 'annotations/person_keypoints_train2017.json'))
+    metric.dataset_meta = dataset.metainfo
+    assert 'bbox_AP' in metric.compute_metrics([])
+    with pytest.raises(AnnotationError):
+        _dataset(folder, strict=True)
+
+
+def test_faults_of_other_categories_do_not_count(scene, tmp_path):
+
+    def change(content):
+        content['categories'].append(dict(id=2, name='horse'))
+        content['annotations'].append(dict(id=9, image_id=1, category_id=2))
+
+    _dataset(_spoil(scene, tmp_path, change), strict=True)
+
+
+def test_missing_images(scene, tmp_path, warnings):
+    folder = _spoil(scene, tmp_path, lambda content: None)
+    (folder / 'train2017/000000000002.png').unlink()
+    dataset = _dataset(folder)
+    ids = [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
+    assert ids == [1, 3]
+    assert 'image_missing' in warnings[0] and '002.png' in warnings[0]
+    for how in (dict(strict=True), dict(test_mode=True)):
+        with pytest.raises(AnnotationError, match='000000000002.png'):
+            _dataset(folder, **how)
+    assert len(_dataset(folder, test_mode=True, indices=[0, 2])) == 2
+    with pytest.raises(AnnotationError, match='found none of 3'):
+        CocoMultitaskDataset(
+            ann_file=str(
+                folder / 'annotations/person_keypoints_train2017.json'),
+            data_prefix=dict(img=str(folder / 'annotations')))
+
+
+def test_images_of_a_file_without_annotations(scene, tmp_path):
+    """As COCO's image_info_test-dev2017.json."""
+    folder = _spoil(scene, tmp_path,
+                    lambda content: content.pop('annotations'))
+    assert len(_dataset(folder, test_mode=True, strict=True)) == 3
+
+
+def test_file_cut_short(scene, tmp_path):
+    folder = _spoil(scene, tmp_path, lambda content: None)
+    path = folder / 'annotations/person_keypoints_train2017.json'
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(AnnotationError, match='train2017.json: expected'):
+        _dataset(folder)

@@ -141,7 +141,7 @@ def test_annotations_fed_back_score_100(folder, request):
         data_prefix=dict(img=str(root / 'val2017')),
         test_mode=True,
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='CheckedLoadImageFromFile'),
             dict(type='LoadMultitaskAnnotations'),
             dict(type='PackMultitaskInputs')
         ])

@@ -3,7 +3,7 @@
 data_root = '{{$COCO_ROOT:data/coco}}/'
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='CheckedLoadImageFromFile'),
     dict(type='LoadMultitaskAnnotations'),
     dict(
         type='RandomChoiceResize',
@@ -15,7 +15,7 @@ train_pipeline = [
 # Annotations come after the resize: results are compared and drawn in the
 # original image.
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='CheckedLoadImageFromFile'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='LoadMultitaskAnnotations'),
     dict(

@@ -1,9 +1,15 @@
+from .annotation_rules import mend, read_annotations
 from .coco_multitask import CocoMultitaskDataset, find_meta_file
+from .image_rules import ImageError
+from .load_image import CheckedLoadImageFromFile
+from .problems import AnnotationError
 from .shape_batch_sampler import ShapeBatchSampler
 from .transforms import (FloatResize, LoadMultitaskAnnotations,
                          PackMultitaskInputs)
 
 __all__ = [
-    'CocoMultitaskDataset', 'FloatResize', 'LoadMultitaskAnnotations',
-    'PackMultitaskInputs', 'ShapeBatchSampler', 'find_meta_file'
+    'AnnotationError', 'CheckedLoadImageFromFile', 'CocoMultitaskDataset',
+    'FloatResize', 'ImageError', 'LoadMultitaskAnnotations',
+    'PackMultitaskInputs', 'ShapeBatchSampler', 'find_meta_file', 'mend',
+    'read_annotations'
 ]

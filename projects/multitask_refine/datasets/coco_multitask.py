@@ -5,8 +5,15 @@ from typing import List, Optional, Union
 import mmpose
 import numpy as np
 from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
+
+from .annotation_rules import (keep_classes, mend, read_annotations,
+                               same_joints)
+from .image_rules import ImageError, list_missing
+from .problems import AnnotationError, Problem
+from .startup import log_problems, refuse
 
 
 def find_meta_file(name: str) -> str:
@@ -69,19 +76,35 @@ class CocoMultitaskDataset(CocoDataset):
             ``classes`` are the categories to keep. Defaults to COCO's
             persons (``coco.py``).
 
+        strict (bool): Whether any problem of the annotations, or a missing
+            image, is an error. Defaults to False.
+
     The other arguments are those of ``mmdet.datasets.CocoDataset``.
+
+    In training, annotations that break a rule are mended or left out, images
+    whose file is missing are left out, and the log has a table of them. An
+    image that cannot be read when its turn comes is replaced by another. In
+    ``test_mode`` nothing is changed, because the evaluation reads the file
+    itself: what it would stumble over is an error.
 
     Raises:
         FileNotFoundError: If the annotation file or the folder of the images
             is missing.
-        ValueError: If the annotation file lacks the categories, or an
-            annotation has another number of joints than the meta file.
+        AnnotationError: If the annotation file is none, all its annotations
+            have another number of joints than the meta file, or it has
+            problems and ``strict`` or ``test_mode`` do not allow them.
+        ValueError: If the annotation file lacks the categories.
     """
 
     METAINFO = dict(
         classes=('person', ),
         palette=[(220, 20, 60)],
         from_file='coco.py')
+
+    def __init__(self, *args, strict: bool = False, **kwargs) -> None:
+        self.strict = strict
+        self._problems: List[Problem] = []
+        super().__init__(*args, **kwargs)
 
     @classmethod
     def _load_metainfo(cls, metainfo: Optional[dict] = None) -> dict:
@@ -102,6 +125,92 @@ class CocoMultitaskDataset(CocoDataset):
                 'dataset to names in the file.')
         return data_list
 
+    def COCOAPI(self, path: str) -> COCO:  # by this name mmdet calls it
+        """The index of the file: mended, or in ``test_mode`` as it is."""
+        content = keep_classes(read_annotations(path),
+                               self.metainfo['classes'])
+        mended, self._problems = mend(
+            content, same_joints(content, self.metainfo['num_keypoints']))
+        self._check_meta_file(content)
+        refuse(self._problems, self.ann_file, self.data_prefix['img'],
+               self.test_mode, self.strict)
+        coco = COCO()
+        coco.dataset = content if self.test_mode else mended
+        coco.createIndex()
+        coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
+        return coco
+
+    def _check_meta_file(self, content: dict) -> None:
+        """A fault of all annotations is none of theirs."""
+        faults = [each for each in self._problems if each.rule == 'keypoints']
+        counted = sum(
+            isinstance(ann, dict) and 'keypoints' in ann
+            for ann in content.get('annotations', ()))
+        if faults and len(faults) == counted:
+            raise AnnotationError(
+                f'{self.ann_file}: annotation {faults[0].annotation_id} has '
+                f'{faults[0].found} in "keypoints", and so have the others; '
+                'expected 3 for each of the '
+                f'{self.metainfo["num_keypoints"]} joints of the meta file. '
+                'Set metainfo.from_file to the meta file of this data set.')
+
+    def filter_data(self) -> List[dict]:
+        """The images to use; in training without those whose file is
+        missing."""
+        kept = used = super().filter_data()
+        if self.test_mode and self._indices is not None:
+            used = self._get_unserialized_subset(self._indices)
+        folder = self.data_prefix['img']
+        missing = set() if self.backend_args else list_missing(
+            info['img_path'] for info in used)
+        if missing and len(missing) == len(used):
+            raise AnnotationError(
+                f'{folder}: expected the images of {self.ann_file} in this '
+                f'folder, found none of {len(used)}, such as '
+                f'{used[0]["img_path"]}. Set data_prefix.img of the dataset.')
+        problems = [
+            Problem('image_missing', info['img_id'], None, 'no such file',
+                    f'the file {info["img_path"]}', 'left out')
+            for info in used if info['img_path'] in missing
+        ]
+        refuse(problems, self.ann_file, folder, self.test_mode, self.strict)
+        log_problems(self._problems + problems, self.ann_file, folder,
+                     self.test_mode)
+        self._problems = []
+        return [info for info in kept if info['img_path'] not in missing]
+
+    def __getitem__(self, idx: int) -> dict:
+        """Load an image; in training, in place of one that cannot be read,
+        another one.
+
+        The data sample then has ``replaced_images``, the path and the reason
+        of each that was replaced.
+
+        Raises:
+            ImageError: If an image cannot be read in ``test_mode``, or none
+                of ``max_refetch`` others in training.
+        """
+        replaced = []
+        while True:
+            try:
+                data = super().__getitem__(idx)
+                break
+            except ImageError as error:
+                if self.test_mode:
+                    raise
+                replaced.append((error.path, error.reason))
+            if len(replaced) > self.max_refetch:
+                raise ImageError(
+                    replaced[-1][0],
+                    f'{replaced[-1][1]}. It is the last of {len(replaced)} '
+                    'images in a row that could not be read. See to the '
+                    'storage; tools/dataset/check_coco.py --images looks at '
+                    'all images.')
+            idx = self._rand_another()
+        if replaced and 'data_samples' in data:
+            data['data_samples'].set_metainfo(dict(replaced_images=replaced))
+        return data
+
     def parse_data_info(self, raw_data_info: dict) -> Union[dict, List[dict]]:
         """Parse one image; each instance gets ``keypoints``, a (K, 3) array
         of x, y in continuous image pixels and COCO's visibility."""
@@ -121,12 +230,6 @@ class CocoMultitaskDataset(CocoDataset):
     def _parse_keypoints(self, ann: dict) -> np.ndarray:
         num_keypoints = self.metainfo['num_keypoints']
         flat = ann.get('keypoints', [0] * (3 * num_keypoints))
-        if len(flat) != 3 * num_keypoints:
-            raise ValueError(
-                f'{self.ann_file}: annotation {ann["id"]} has '
-                f'{len(flat)} numbers in "keypoints", expected 3 for each of '
-                f'the {num_keypoints} joints of the meta file. Set '
-                'metainfo.from_file to the meta file of this data set.')
         joints = np.array(flat, dtype=np.float32).reshape(num_keypoints, 3)
         joints[:, :2] += 0.5
         return joints
