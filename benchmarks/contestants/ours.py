@@ -1,0 +1,127 @@
+"""This project's network, plain or by one of its means to be faster."""
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, ContextManager, Dict, List, Optional, Tuple
+
+import projects.multitask_refine.ops.refined_conv as refined_conv
+import torch
+from mmcv.cnn import fuse_conv_bn
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+from projects.multitask_refine.ops.deform_conv import deform_conv_by_mmcv
+from torch import Tensor, nn
+
+from benchmarks.contestants.mmdet_net import MMDetNet
+from benchmarks.inputs import People
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs/multitask_refine'
+
+
+class Ours(MMDetNet):
+    """A config of this project.
+
+    Args:
+        config (str): Name of the file.
+        by_mmcv (bool): Whether refined convolutions are mmcv's operator on
+            the CPU, too.
+        channels_last (bool): Whether the channels lie last in memory.
+        fold_norms (bool): Whether batch norms become part of the
+            convolutions before them; for inference.
+        bfloat16 (bool): Whether layers run in bfloat16 by autocast.
+        checkpointing (bool): Whether the backbone computes its features
+            anew in the backward pass instead of keeping them.
+        common: As in ``Contestant``.
+    """
+
+    def __init__(self,
+                 config: str,
+                 *,
+                 by_mmcv: bool = False,
+                 channels_last: bool = False,
+                 fold_norms: bool = False,
+                 bfloat16: bool = False,
+                 checkpointing: bool = False,
+                 **common: Any) -> None:
+        self.bfloat16, self.checkpointing = bfloat16, checkpointing
+        if by_mmcv:
+            refined_conv.deform_conv = deform_conv_by_mmcv
+        super().__init__(config, **common)
+        if fold_norms:
+            self.model = fuse_conv_bn(self.model.eval())
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)
+
+    def load_config(self) -> Config:
+        register_all_modules(init_default_scope=True)
+        config = Config.fromfile(CONFIGS / self.config)
+        config.model.backbone.with_cp = self.checkpointing
+        return config
+
+    def draw(self, shapes: Dict[str, Tuple[int, ...]]) -> Dict[str, Tensor]:
+        weights = super().draw(shapes)
+        # The first layer is drawn for pixels of deviation 1.
+        deviation = 58 / float(self.model.data_preprocessor.std.mean())
+        weights['backbone.conv1.weight'] /= deviation
+        for name in weights:
+            if re.search(r'(heatmap|offset)_pred\.', name):
+                weights[name] *= 0.1
+        return weights
+
+    def annotate(self, people: People) -> InstanceData:
+        instances = super().annotate(people)
+        instances.keypoints = torch.from_numpy(people.joints)
+        instances.keypoints_visible = torch.full(people.joints.shape[:2], 2.)
+        return instances
+
+    def run(self, batch: dict) -> List[DetDataSample]:
+        with self._precision():
+            return super().run(batch)
+
+    def losses(self, batch: dict) -> Tensor:
+        with self._precision():
+            return super().losses(batch)
+
+    def _precision(self) -> ContextManager:
+        if not self.bfloat16:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def stage_calls(self) -> List[Tuple[Any, str, str]]:
+        model, heads = self.model, self.model.roi_head
+        calls = [
+            (model.data_preprocessor, 'forward', 'preprocessing'),
+            (model.backbone, 'forward', 'backbone'),
+            (model.neck, 'forward', 'FPN'),
+            (model.rpn_head, 'predict', 'RPN'),
+            (model.rpn_head, 'loss_and_predict', 'RPN'),
+            (model.rpn_head, 'get_targets', 'targets'),
+            (heads.bbox_assigner, 'assign', 'RoI sampling'),
+            (heads.bbox_sampler, 'sample', 'RoI sampling'),
+            (heads.bbox_roi_extractor, 'forward', 'box pooling'),
+            (heads.bbox_head, 'forward', 'box head'),
+            (heads.bbox_head, 'get_targets', 'targets'),
+            (heads.bbox_head, 'predict_by_feat', 'box decoding'),
+            (heads.instance_roi_extractor, 'forward', 'instance pooling'),
+            (self, 'backward', 'backward'),
+            (self.optimizer, 'step', 'optimizer'),
+        ]
+        return calls + self._mask_calls(heads.mask_head if heads.with_mask
+                                        else None) + self._keypoint_calls()
+
+    def _mask_calls(self, head: Optional[nn.Module]) -> list:
+        return [] if head is None else [
+            (head, 'forward', 'mask head'),
+            (head, 'get_targets', 'targets'),
+            (head, 'predict_by_feat', 'mask pasting'),
+        ]
+
+    def _keypoint_calls(self) -> list:
+        head = self.model.roi_head.keypoint_head
+        return [] if head is None else [
+            (head, 'refined_heatmaps', 'keypoint head'),
+            (head.codec, 'encode', 'targets'),
+            (head.codec, 'decode', 'keypoint decoding'),
+        ]

@@ -1,0 +1,48 @@
+"""Contestants in turn, and the arithmetic of paired ratios."""
+from statistics import median
+from typing import Callable, Dict, List
+
+
+def run_rounds(calls: Dict[str, Callable[[], float]],
+               rounds: int) -> Dict[str, List[float]]:
+    """Call each contestant once a round, each round beginning with another.
+
+    Args:
+        calls (dict): Each contestant's call, which returns seconds.
+        rounds (int): How often.
+
+    Returns:
+        dict[str, list[float]]: The seconds of every round.
+    """
+    names = list(calls)
+    seconds: Dict[str, List[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            seconds[name].append(calls[name]())
+    return seconds
+
+
+def compare_pairs(seconds: Dict[str, List[float]],
+                  reference: str) -> Dict[str, dict]:
+    """Medians and paired ratios.
+
+    A machine that is slow for a while is slow for all contestants of a
+    round: the ratio within a round is steadier than that of two medians.
+
+    Args:
+        seconds (dict): Of every round, as :func:`run_rounds` gives them.
+        reference (str): Whom the others are compared with.
+
+    Returns:
+        dict[str, dict]: ``seconds``, their ``median``, and ``ratio``, the
+        median over rounds of the contestant's seconds divided by the
+        reference's; no ratio where the reference is not among them.
+    """
+    result = {}
+    for name, own in seconds.items():
+        result[name] = dict(seconds=own, median=median(own))
+        if reference in seconds:
+            result[name]['ratio'] = median(
+                a / b for a, b in zip(own, seconds[reference]))
+    return result

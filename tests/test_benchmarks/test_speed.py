@@ -1,0 +1,229 @@
+"""The speed benchmark, with stand-ins for the networks."""
+import json
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import scaling, speed
+from benchmarks.agreement import differences
+from benchmarks.client import ContestantError, Process
+from benchmarks.inputs import image_names, load_people
+from benchmarks.parts import PARTS, Entrant, Part
+from benchmarks.rounds import compare_pairs, run_rounds
+from benchmarks.stages import StageMeter, measure_stages
+from tests.conftest import CONFIGS, ROOT
+
+STAND_IN = 'tests.test_benchmarks.stand_in:StandIn'
+MISSING = 'tests.test_benchmarks.missing_framework:Net'
+
+
+# ---- arithmetic
+
+
+def test_paired_ratios_by_hand():
+    found = compare_pairs(dict(ours=[1., 6., 2.], theirs=[2., 2., 8.]),
+                          'theirs')
+    # 1/2, 6/2 and 2/8; not 2/2, the ratio of the medians
+    assert found['ours'] == dict(seconds=[1., 6., 2.], median=2., ratio=0.5)
+    assert found['theirs']['ratio'] == 1
+
+
+def test_no_ratio_without_the_reference():
+    assert compare_pairs(dict(ours=[1.]), 'theirs') == dict(
+        ours=dict(seconds=[1.], median=1.))
+
+
+def test_each_round_times_all_once_and_begins_with_another():
+    order = []
+
+    def call(name):
+        return lambda: order.append(name) or float(len(order))
+
+    seconds = run_rounds({name: call(name) for name in 'abc'}, 3)
+    assert order == list('abcbcacab')
+    assert seconds == dict(a=[1., 6., 8.], b=[2., 4., 9.], c=[3., 5., 7.])
+
+
+def test_inner_stages_do_not_count_for_the_outer_one():
+    readings = iter([0, 1, 3, 6, 10, 15])
+    meter = StageMeter(lambda: next(readings), lambda a, b: b - a)
+    meter.mark()
+    with meter.stage('outer'):
+        with meter.stage('inner'):
+            pass
+    meter.mark()
+    # rest 0-1 and 10-15, outer 1-3 and 6-10, inner 3-6
+    assert meter.totals() == dict(rest=6, outer=6, inner=3)
+
+
+def test_stages_of_a_network_by_hand(monkeypatch):
+    """A linear layer from 3 to 5 numbers, for 2 rows, after a pause."""
+    model = nn.Sequential(nn.Linear(3, 5))
+    owner = SimpleNamespace(
+        model=model, device=torch.device('cpu'),
+        pause=lambda: time.sleep(0.02))
+    owner.stage_calls = lambda: [(model, 'forward', 'layer'),
+                                 (owner, 'pause', 'pause')]
+    monkeypatch.setattr(
+        'benchmarks.stages.measure_rates', lambda device: dict(
+            operations_per_second=10., bytes_per_second=100.))
+
+    def run():
+        owner.pause()
+        model(torch.ones(2, 3))
+
+    stages = measure_stages(owner, run, 3)['stages']
+    assert set(stages) == {'layer', 'pause', 'rest'}
+    assert stages['pause']['seconds'] >= 0.02
+    assert stages['layer']['seconds'] < 0.02
+    assert stages['layer']['operations'] == 2 * 2 * 3 * 5
+    assert stages['layer']['bytes'] == 4 * (2 * 3 + 2 * 5 + 3 * 5)
+    assert stages['layer']['floor_seconds'] == pytest.approx(6.0)  # > 124/100
+    assert stages['layer']['ratio'] == pytest.approx(
+        stages['layer']['seconds'] / 6)
+    assert stages['pause']['floor_seconds'] == 0
+    assert stages['pause']['ratio'] is None
+
+
+# ---- inputs and outputs
+
+
+def test_copies_overlap_their_person():
+    people = load_people(1, 120, 160)
+    assert people.joints.shape == (4, 17, 2)
+    for index, box in enumerate(people.boxes):
+        for copy in people.copies[8 * index:8 * index + 8]:
+            both = np.prod(np.minimum(box[2:], copy[2:]) -
+                           np.maximum(box[:2], copy[:2]))
+            one = np.prod(box[2:] - box[:2])
+            assert both / (2 * one - both) > 0.7
+        assert (people.joints[index] > box[:2]).all()
+        assert (people.joints[index] < box[2:]).all()
+        rows, columns = people.masks[index].nonzero()
+        assert rows.min() >= int(box[1]) and columns.max() <= box[2]
+        # an ellipse fills pi / 4 of its box
+        assert people.masks[index].sum() == pytest.approx(
+            np.pi / 4 * one, rel=0.05)
+
+
+def test_differences_by_hand():
+    masks = np.zeros((2, 4, 4), bool)
+    masks[:, :2] = True
+    expected = dict(
+        boxes=np.array([[0., 0., 4., 4.], [50., 50., 60., 60.]]),
+        scores=np.array([0.9, 0.8]), masks=masks,
+        keypoints=np.zeros((2, 17, 2)))
+    found = {name: values[::-1].copy() for name, values in expected.items()}
+    found['boxes'][0, 2] += 0.25
+    found['scores'][1] -= 0.125
+    found['keypoints'][1, 3, 1] = 7
+    found['masks'][0, 0] = False  # 4 of 8 pixels are left
+    result = differences(expected, found)
+    assert result == dict(
+        persons=2, box_pixels=0.25, score=pytest.approx(0.125),
+        joint_pixels_median=0.0, joint_pixels_largest=7.0,
+        joints_elsewhere=1 / 34, mask_iou_smallest=0.5, mask_iou_median=0.75)
+
+
+# ---- the protocol
+
+
+def test_process_answers_whatever_libraries_print():
+    with Process('stand-in') as process:
+        about = process.ask('build', contestant=STAND_IN, options={})
+        assert about['versions'] == dict(stand_in='1')
+        answer = process.ask('predict', images=image_names(24, 2))
+        assert answer['detections'] == [20, 20] and answer['seconds'] >= 0
+        answer = process.ask('step', images=image_names(24, 2))
+        assert answer['foreground'] == [36, 36] and answer['loss'] == 1.5
+
+
+def test_crash_names_the_contestant_and_shows_its_last_lines():
+    with Process('beans') as process:
+        process.ask('build', contestant=STAND_IN, options=dict(crash=True))
+        with pytest.raises(ContestantError) as error:
+            process.ask('predict', images=image_names(24, 1))
+        for part in ('contestant beans', "'predict'", 'status 3',
+                     'out of beans'):
+            assert part in str(error.value)
+        with pytest.raises(ContestantError, match='contestant beans'):
+            process.ask('predict', images=image_names(24, 1))
+
+
+def test_exception_of_a_contestant_is_shown():
+    with Process('beans') as process:
+        with pytest.raises(ContestantError, match='has no attribute'):
+            process.ask('build', contestant=STAND_IN[:-1], options={})
+
+
+# ---- the whole command
+
+
+def test_results_merge_and_missing_contestants_are_named(
+        tmp_path, monkeypatch):
+    parts = dict(
+        first=Part('Two', 'one', dict(
+            one=Entrant(STAND_IN, {}),
+            two=Entrant(STAND_IN, dict(shift=0.5), ('predict', )),
+            three=Entrant(MISSING, {}))),
+        second=Part('One', 'one', dict(one=Entrant(STAND_IN, {}))))
+    monkeypatch.setattr(speed, 'PARTS', parts)
+    path = tmp_path / 'speed.json'
+    common = ['--sides', '24', '--rounds', '2', '--json', str(path)]
+    speed.main(['--only', 'first', *common])
+    first = json.loads(path.read_text())['parts']['first']
+    assert first['not_installed'] == dict(
+        three='tests.test_benchmarks.missing_framework')
+    assert list(first['entrants']) == ['one', 'two']
+    assert first['outputs']['24'] == dict(
+        two=dict(persons=20, box_pixels=0.5, score=0.0))
+    assert list(first['tasks']['step-2']['24']) == ['one']
+    two = first['tasks']['predict-8']['24']['two']
+    assert two['detections'] == [20] * 8 and len(two['seconds']) == 2
+    assert two['peak_bytes'] == 1000 and two['ratio'] > 0
+    speed.main(['--only', 'second', *common])
+    content = json.loads(path.read_text())
+    assert list(content['parts']) == ['first', 'second']
+    assert content['parts']['first'] == first
+    assert set(content['parts']['second']['run']) == {
+        'command', 'commit', 'date', 'machine'}
+
+
+def test_scaling_grows_one_number_at_a_time(tmp_path, monkeypatch):
+    part = Part('', 'regular', dict(
+        regular=Entrant(STAND_IN, {}), rb_h=Entrant(STAND_IN, {})))
+    monkeypatch.setattr(scaling, 'PARTS', dict(refinement=part))
+    monkeypatch.setattr(scaling, 'SERIES', dict(
+        images=[scaling.Point(images=3, side=24)],
+        people=[scaling.Point(people=5, side=24)]))
+    path = tmp_path / 'scaling.json'
+    scaling.main(['--rounds', '2', '--json', str(path)])
+    series = json.loads(path.read_text())['series']
+    assert series['images']['3']['regular']['detections'] == [20] * 3
+    assert series['people']['5']['rb_h']['detections'] == [5]
+    assert len(series['people']['5']['rb_h']['seconds']) == 2
+
+
+def test_too_few_detections_are_refused():
+    with Process('few') as process:
+        process.ask('build', contestant=STAND_IN,
+                    options=dict(detections=19))
+        with pytest.raises(ValueError, match=r'few: expected 20 .*\[19\]'):
+            speed.warm_up('few', process, 'predict', image_names(24, 1))
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_parts_name_configs_and_classes_that_exist(name):
+    part = PARTS[name]
+    assert part.reference in part.entrants
+    assert not part.converter or 'ours' in part.entrants
+    for entrant in part.entrants.values():
+        module, made = entrant.contestant.split(':')
+        file = ROOT / f'{module.replace(".", "/")}.py'
+        assert f'class {made}(' in file.read_text()
+        if made == 'Ours':
+            assert (CONFIGS / entrant.options['config']).is_file()
