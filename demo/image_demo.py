@@ -4,6 +4,9 @@
     python demo/image_demo.py photo.jpg CONFIG CHECKPOINT
     python demo/image_demo.py folder CONFIG CHECKPOINT --out-dir pictures
     python demo/image_demo.py 'photos/*.jpg' CONFIG CHECKPOINT
+    python demo/image_demo.py photo.jpg MODEL.onnx
+
+MODEL.onnx is an exported network; it needs onnxruntime, but no PyTorch.
 """
 import argparse
 import sys
@@ -12,7 +15,7 @@ from typing import List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from projects.multitask_refine.apis.command_line import (  # noqa: E402
+from projects.multitask_runtime.command_line import (  # noqa: E402
     add_options, run)
 
 
@@ -26,7 +29,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         help='a picture, a folder (its pictures and those of its '
         'subfolders are taken), or a glob pattern in quotes')
     add_options(parser)
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -3,6 +3,9 @@
 
     python demo/video_demo.py video.mp4 CONFIG CHECKPOINT --track
     python demo/video_demo.py 0 CONFIG CHECKPOINT --show --out-dir ''
+    python demo/video_demo.py video.mp4 MODEL.onnx --track
+
+MODEL.onnx is an exported network; it needs onnxruntime, but no PyTorch.
 """
 import argparse
 import sys
@@ -11,7 +14,7 @@ from typing import List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from projects.multitask_refine.apis.command_line import (  # noqa: E402
+from projects.multitask_runtime.command_line import (  # noqa: E402
     add_options, run)
 
 
@@ -28,7 +31,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         '--track',
         action='store_true',
         help='number the people, each with one number throughout the video')
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from demo import image_demo, video_demo
 from projects.multitask_refine.apis import VideoWriter
-from projects.multitask_refine.apis import inferencer as inferencer_module
+from projects.multitask_runtime import finder
 from tests.conftest import ROOT
 
 
@@ -140,8 +140,8 @@ def test_stopping_by_hand_keeps_what_is_done(names, photos, tmp_path,
         yield from list(real(sources, read_image, report))[:2]
         raise KeyboardInterrupt
 
-    real = inferencer_module.read_frames
-    monkeypatch.setattr(inferencer_module, 'read_frames', stop)
+    real = finder.read_frames
+    monkeypatch.setattr(finder, 'read_frames', stop)
     folder = os.path.dirname(photos[0])
     assert image_demo.main([folder, *names, '--out-dir', str(tmp_path)]) == 130
     assert 'Stopped.' in capsys.readouterr().out

@@ -15,9 +15,9 @@ from pycocotools.coco import COCO
 
 from projects.multitask_refine.apis import InputError, MultitaskInferencer
 from projects.multitask_refine.apis.frames import ImageFile
-from projects.multitask_refine.apis.inputs import collect
-from projects.multitask_refine.apis.progress import Report
 from projects.multitask_refine.engine import UnsafeCheckpointError
+from projects.multitask_runtime.inputs import collect
+from projects.multitask_runtime.progress import Report
 from tests.conftest import SAMPLE_CONFIG
 from tests.test_apis.conftest import FIVE_JOINTS
 from tools import test as tools_test

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from projects.multitask_refine.apis import Tracker
-from projects.multitask_refine.apis.tracking import object_keypoint_similarity
+from projects.multitask_runtime.tracking import object_keypoint_similarity
 
 SIGMAS = [0.05, 0.08, 0.1]
 BODY = np.array([[20., 5.], [20., 50.], [20., 95.]])  # in a box of 40 x 100

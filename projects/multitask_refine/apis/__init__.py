@@ -1,8 +1,7 @@
-from .drawing import NoWindowError
+from projects.multitask_runtime import (InputError, NoWindowError, Tracker,
+                                         VideoReader, VideoWriter)
+
 from .inferencer import MultitaskInferencer
-from .inputs import InputError
-from .tracking import Tracker
-from .video import VideoReader, VideoWriter
 
 __all__ = [
     'InputError', 'MultitaskInferencer', 'NoWindowError', 'Tracker',

@@ -1,91 +1,21 @@
-"""What the demos have in common: options, the run and its errors."""
-from argparse import ArgumentParser, Namespace
+"""The demos with a network of PyTorch."""
+from argparse import Namespace
 from typing import Union
 
-from .drawing import NoWindowError, Window
+from projects.multitask_runtime.command_line import look
+
+from ..errors import explained_errors
 from .inferencer import MultitaskInferencer
-from .inputs import InputError
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """Add the network, and the options that all demos share."""
-    parser.add_argument('config', help='config that the network has')
-    parser.add_argument('checkpoint', help='its weights')
-    parser.add_argument(
-        '--out-dir',
-        default='outputs',
-        help='folder for what is drawn, under the names of the inputs, and '
-        "for predictions.json; '' writes nothing (default: outputs)")
-    parser.add_argument(
-        '--score-thr',
-        '--pred-score-thr',
-        type=float,
-        default=0.3,
-        help='people with a lower score are not drawn (default: 0.3)')
-    parser.add_argument(
-        '--kpt-thr',
-        type=float,
-        help='joints with a lower score are not drawn (default: the '
-        "config's, else 0.2)")
-    parser.add_argument(
-        '--device',
-        default='auto',
-        help='cpu, cuda or cuda:1; auto takes cuda where there is one '
-        '(default: auto)')
-    parser.add_argument(
-        '--batch-size',
-        type=int,
-        default=1,
-        help='images of one size that go through at once (default: 1)')
-    parser.add_argument(
-        '--show',
-        action='store_true',
-        help='show them in a window; Esc or q ends it')
+@explained_errors()
+def run_checkpoint(inputs: Union[str, int], args: Namespace,
+                   **options) -> int:
+    """Look at the inputs with a config and its weights.
 
-
-def run(inputs: Union[str, int], args: Namespace, **options) -> int:
-    """Look at the inputs as the options say.
-
-    Args:
-        inputs (str | int): As ``MultitaskInferencer`` takes them.
-        args (Namespace): Has what :func:`add_options` adds.
-        options: Further ones of ``MultitaskInferencer.stream``.
-
-    Returns:
-        int: 0, or 130 if it was stopped by Ctrl-C.
-
-    Raises:
-        SystemExit: With a sentence that says what was wrong.
+    Arguments, what is returned and raised: see ``run`` of
+    ``projects.multitask_runtime.command_line``.
     """
-    try:
-        if args.show:
-            Window().close()  # says that there is none before all the work
-        inferencer = MultitaskInferencer(args.config, args.checkpoint,
-                                         args.device)
-        results = inferencer.stream(
-            inputs,
-            batch_size=args.batch_size,
-            score_thr=args.score_thr,
-            kpt_thr=args.kpt_thr,
-            out_dir=args.out_dir or None,
-            show=args.show,
-            **options)
-    except (OSError, ValueError, NoWindowError) as error:
-        raise SystemExit(str(error)) from None
-    stopped = _use_up(results)
-    if args.out_dir:
-        print(f'Results: {args.out_dir}')
-    return 130 if stopped else 0
-
-
-def _use_up(results) -> bool:
-    """Run to the end; True if stopped before."""
-    try:
-        for _ in results:
-            pass
-    except (OSError, InputError) as error:
-        raise SystemExit(str(error)) from None
-    except KeyboardInterrupt:
-        print('Stopped.')
-        return True
-    return False
+    return look(
+        inputs, args, lambda: MultitaskInferencer(
+            args.config, args.checkpoint, args.device), **options)

@@ -1,36 +1,11 @@
-"""From sources to images, one after the other."""
-import os
-from dataclasses import dataclass
-from typing import Callable, Iterator, List, Optional
-
-import cv2
+"""Picture files, read by the step of the config's pipeline."""
 import numpy as np
-from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
-from PIL import Image
 
-from .inputs import InputError, Source
-from .progress import Report
-from .video import VideoReader, count_frames
+from projects.multitask_runtime import image_file
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One image to look at.
-
-    Args:
-        source (Source): Where it comes from.
-        image (np.ndarray): (H, W, 3) BGR uint8.
-        index (int, optional): Its number in the video, from 0.
-        rate (float, optional): The video's frames a second.
-    """
-    source: Source
-    image: np.ndarray
-    index: Optional[int] = None
-    rate: Optional[float] = None
-
-
-class ImageFile:
+class ImageFile(image_file.ImageFile):
     """Reads picture files the way the config's pipeline does.
 
     Args:
@@ -38,110 +13,9 @@ class ImageFile:
     """
 
     def __init__(self, step: dict) -> None:
-        self._read = _build(step)
-        # Pillow has no colour for grey of 16 bits and makes it white.
-        self._read_deep = _build(dict(step, imdecode_backend='cv2'))
-        self._by_pillow = step.get('imdecode_backend') == 'pillow'
+        super().__init__(step.get('imdecode_backend', 'cv2'))
+        self._step = dict(step, to_float32=False)
 
-    def __call__(self, path: str) -> np.ndarray:
-        """Read one file.
-
-        Args:
-            path (str): Path of the file.
-
-        Returns:
-            np.ndarray: (H, W, 3) BGR uint8, turned as EXIF says.
-
-        Raises:
-            InputError: If there is no such file or it is no whole picture.
-        """
-        try:
-            deep = self._by_pillow and _is_deep_grey(path)
-            step = self._read_deep if deep else self._read
-            return step(dict(img_path=path))['img']
-        # OSError: no such file, no permission. And what the decoders raise.
-        except (OSError, AssertionError, ValueError, SyntaxError,
-                cv2.error) as error:
-            raise InputError(f'{path}: {_explain(path, error)}') from None
-
-
-def _build(step: dict) -> BaseTransform:
-    return TRANSFORMS.build(dict(step, to_float32=False))
-
-
-def _explain(path: str, error: Exception) -> str:
-    reason = getattr(error, 'strerror', None)
-    return reason or (f'expected a picture, found {os.path.getsize(path)} '
-                      'bytes that are not a whole one')
-
-
-def _is_deep_grey(path: str) -> bool:
-    with Image.open(path) as image:
-        return image.mode.startswith('I')
-
-
-def count_images(sources: List[Source]) -> Optional[int]:
-    """How many images the sources have.
-
-    Args:
-        sources (list[Source]): Of these the videos are opened.
-
-    Returns:
-        int | None: None if it is not known, as of a camera.
-    """
-    counts = [_count(source) for source in sources]
-    return None if None in counts else sum(counts)
-
-
-def _count(source: Source) -> Optional[int]:
-    if source.is_moving:
-        is_camera = source.kind == 'camera'
-        return None if is_camera else count_frames(source.value)
-    return 1
-
-
-def read_frames(sources: List[Source], read_image: Callable,
-                report: Report) -> Iterator[Frame]:
-    """Yield all images; what cannot be read is reported and passed over.
-
-    Args:
-        sources (list[Source]): What to read.
-        read_image (Callable): From the path of a picture to its array.
-        report (Report): Is told what is read and what is not.
-
-    Yields:
-        Frame: Only one is held here at a time.
-    """
-    for source in sources:
-        number = 0
-        try:
-            for frame in _read_source(source, read_image, report):
-                number += 1
-                yield frame
-        except InputError as error:
-            report.skip(str(error))
-        if number:
-            report.count_source()
-
-
-def _read_source(source: Source, read_image: Callable,
-                 report: Report) -> Iterator[Frame]:
-    if source.kind == 'array':
-        yield Frame(source, source.value)
-    elif source.kind == 'image':
-        yield Frame(source, read_image(source.value))
-    else:
-        yield from _read_video(source, report)
-
-
-def _read_video(source: Source, report: Report) -> Iterator[Frame]:
-    reader = VideoReader(source.value)
-    number = 0
-    try:
-        for number, image in enumerate(reader, 1):
-            yield Frame(source, image, number - 1, reader.rate)
-    finally:
-        reader.close()
-    if reader.count and number < reader.count:
-        report.note(f'{source.title}: says it has {reader.count} frames; '
-                    f'{number} could be read')
+    def _read(self, path: str, backend: str) -> np.ndarray:
+        step = TRANSFORMS.build(dict(self._step, imdecode_backend=backend))
+        return step(dict(img_path=path))['img']

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import List, Optional, Sequence
 
 import numpy as np
-from mmdet.evaluation.functional import bbox_overlaps
-from scipy.optimize import linear_sum_assignment
+from pycocotools import mask as rle
+
+from .assignment import assign
 
 _STEADINESS = 0.5  # how much of a change of speed is believed
 
@@ -119,7 +120,7 @@ class Tracker:
         old_labels = np.array([track.label for track in self._tracks])
         differ = old_labels[:, None] != labels
         similarity[differ | (similarity < self.min_similarity)] = 0
-        for row, person in zip(*linear_sum_assignment(-similarity)):
+        for row, person in assign(similarity):
             if similarity[row, person]:
                 assigned[person] = self._tracks[row]
         return assigned
@@ -128,7 +129,7 @@ class Tracker:
         """Similarity (T, N) of tracks and people, 0 to 1."""
         old_boxes = np.stack([track.box for track in self._tracks])
         if joints[0] is None:
-            return bbox_overlaps(old_boxes, boxes)
+            return _overlap(old_boxes, boxes)
         old_joints = np.stack([track.joints for track in self._tracks])
         return object_keypoint_similarity(old_joints, old_boxes, joints,
                                           self.sigmas)
@@ -139,6 +140,13 @@ class Tracker:
         self._next_id += 1
         self._tracks.append(track)
         return track
+
+
+def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """IoU (T, N) of boxes xyxy."""
+    sides = [np.hstack([each[:, :2], each[:, 2:] - each[:, :2]]).astype(float)
+             for each in (boxes, others)]
+    return rle.iou(*sides, [False] * len(others))
 
 
 def object_keypoint_similarity(joints: np.ndarray, boxes: np.ndarray,

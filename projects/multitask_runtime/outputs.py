@@ -10,7 +10,6 @@ from .inputs import IMAGE_SUFFIXES, InputError, Source
 from .results import PredictionsFile
 from .video import VideoWriter
 
-
 _PREDICTIONS = 'predictions.json'
 
 

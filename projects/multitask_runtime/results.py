@@ -6,11 +6,10 @@ pixel ``i`` covers [i, i + 1).
 import json
 import tempfile
 from pathlib import Path
-from typing import List, Union
+from typing import Dict, List, Union
 
 import numpy as np
-from mmdet.structures import DetDataSample
-from mmdet.structures.mask import encode_mask_results
+from pycocotools import mask as rle
 
 from .frames import Frame
 
@@ -18,13 +17,15 @@ _PIXEL_INDEX = 0.5  # how much less COCO's files count joints
 _DECIMALS = 3
 
 
-def to_result(frame: Frame, sample: DetDataSample,
+def to_result(frame: Frame, people: Dict[str, np.ndarray],
               joint_shift: float = 0.5) -> dict:
     """Describe the people of one image.
 
     Args:
         frame (Frame): The image.
-        sample (DetDataSample): What the network says of it.
+        people (dict): What the network says of it: ``bboxes``, ``scores``,
+            ``labels``, and from the heads that it has ``masks`` (N, H, W)
+            bool, ``keypoints`` and ``keypoint_scores``.
         joint_shift (float): As in ``MultitaskCocoMetric``: how much more the
             network's joints count than COCO's files. Defaults to 0.5.
 
@@ -35,23 +36,24 @@ def to_result(frame: Frame, sample: DetDataSample,
         network has also ``masks``, N compressed RLEs that JSON can hold,
         ``keypoints`` (N, K, 2) and ``keypoint_scores`` (N, K).
     """
-    people = sample.pred_instances.cpu()
     result = dict(source=frame.source.title)
     if frame.index is not None:
         result['frame'] = frame.index
     result['height'], result['width'] = frame.image.shape[:2]
     for name in ('bboxes', 'scores', 'labels'):
-        result[name] = people[name].numpy()
+        result[name] = people[name]
     if 'masks' in people:
-        result['masks'] = [
-            dict(size=rle['size'], counts=rle['counts'].decode())
-            for rle in encode_mask_results(people.masks.numpy())
-        ]
+        result['masks'] = [_encode(mask) for mask in people['masks']]
     if 'keypoints' in people:
         shift = _PIXEL_INDEX - joint_shift
-        result['keypoints'] = people.keypoints.numpy() + shift
-        result['keypoint_scores'] = people.keypoint_scores.numpy()
+        result['keypoints'] = people['keypoints'] + shift
+        result['keypoint_scores'] = people['keypoint_scores']
     return result
+
+
+def _encode(mask: np.ndarray) -> dict:
+    encoded = rle.encode(np.asfortranarray(mask, np.uint8))
+    return dict(encoded, counts=encoded['counts'].decode())
 
 
 def to_coco(result: dict) -> List[dict]:
