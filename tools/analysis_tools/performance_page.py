@@ -1,0 +1,281 @@
+"""docs/performance.md: how fast, beside whom, and what the floor is."""
+import json
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from projects.multitask_refine.evaluation import markdown_table
+
+HEAD = """# Performance
+
+Speed of training, inference, evaluation and data, beside other frameworks on
+the same weights and images. This page is made by
+`python tools/analysis_tools/pages.py` from the files in
+`docs/results/performance`, which the commands beside the tables wrote.
+
+Machines are noisy: contestants take turns within one run, each in a process
+of its own, and a ratio is the median over the rounds of the paired ratios.
+Times are seconds; *times as fast* above 1 means that this project is faster.
+Images are drawn, 4:3, and not resized; inference finds 20 people an image, a
+training step takes 2 images with 4 people each.
+"""
+
+NAMES = dict(
+    detectron2='Detectron2', torchvision='torchvision', mmdet='MMDetection',
+    mmcv="mmcv's operator", regular='regular', rb='RB', rb_h='RB+H',
+    plain='plain')
+TASKS = {
+    'predict-1': 'inference, 1 image',
+    'predict-8': 'inference, 8 images',
+    'step-2': 'training step, 2 images'
+}
+
+
+def render(folder: Path) -> str:
+    """The whole page.
+
+    Args:
+        folder (Path): Where the results files are.
+    """
+    found = folder / 'performance'
+    speed = _parts(found, 'cpu')
+    cuda = _parts(found, 'cuda')
+    return ''.join([
+        HEAD, _targets(speed, cuda, _read(found / 'evaluation.json')),
+        _speed('CPU', speed), _stages(speed),
+        _scaling(_read(found / 'scaling-cpu.json')),
+        _evaluation(_read(found / 'evaluation.json')),
+        _data(_read(found / 'data_pipeline.json')), _cuda(found, cuda)
+    ])
+
+
+def _read(path: Path) -> Optional[dict]:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _parts(folder: Path, device: str) -> Dict[str, dict]:
+    """Parts of the speed benchmark by name, from all files of a device."""
+    parts: Dict[str, dict] = {}
+    for path in sorted(folder.glob(f'speed-{device}*.json')):
+        parts.update(json.loads(path.read_text())['parts'])
+    return parts
+
+
+def _origin(run: dict) -> str:
+    machine = run['machine']
+    return (f'\n`{run["command"]}`, commit {run["commit"]}, {run["date"]}, '
+            f'{machine["device"]}, torch {machine["torch"]}\n')
+
+
+def _times_as_fast(numbers: dict) -> float:
+    return 1 / numbers['ratio']
+
+
+# ---- targets
+
+
+def _targets(speed: Dict[str, dict], cuda: Dict[str, dict],
+             evaluation: Optional[dict]) -> str:
+    rows = [
+        ['inference on the CPU, times as fast as the best contestant', '1.5',
+         _worst(speed, 'predict-1')],
+        ['training step on the CPU', '1.25', _worst(speed, 'step-2')],
+        ['RB+H on the CPU, times the time of regular, inference', '1.5',
+         _refined(speed, 'predict-1')],
+        ['RB+H on the CPU, times the time of regular, training', '1.5',
+         _refined(speed, 'step-2')],
+        ["inference on CUDA, times as fast as Detectron2", '2',
+         _worst(cuda, 'predict-1', ('detectron2', ))],
+        ['training step on CUDA', '2',
+         _worst(cuda, 'step-2', ('detectron2', ))],
+        ['RB+H on CUDA, times the time of regular, training', '1.35',
+         _refined(cuda, 'step-2')],
+        ["evaluation, times as fast as three runs of pycocotools", '3',
+         'not measured' if evaluation is None else str(evaluation['ratio'])],
+    ]
+    table = markdown_table(['what', 'target', 'measured'], rows)
+    return f'\n## Targets\n\n{table}\n'
+
+
+def _worst(parts: Dict[str, dict], task: str,
+           names: Sequence[str] = ('detectron2', 'torchvision-keypoints',
+                                   'torchvision-masks', 'mmdet')) -> str:
+    """Against the contestant and at the size where it is least."""
+    found = {
+        f'{NAMES[parts[name]["reference"]]}, {side} pixels':
+        _times_as_fast(entrants['ours'])
+        for name in names if name in parts
+        for side, entrants in parts[name]['tasks'].get(task, {}).items()
+        if len(entrants) > 1
+    }
+    if not found:
+        return 'not measured'
+    where = min(found, key=found.get)
+    return f'{found[where]:.2f} ({where})'
+
+
+def _refined(parts: Dict[str, dict], task: str) -> str:
+    sides = parts.get('refinement', {}).get('tasks', {}).get(task, {})
+    if not sides:
+        return 'not measured'
+    return ', '.join(f'{entrants["rb_h"]["ratio"]:.2f} ({side} pixels)'
+                     for side, entrants in sides.items())
+
+
+# ---- speed
+
+
+def _speed(device: str, parts: Dict[str, dict]) -> str:
+    if not parts:
+        return f'\n## Training and inference on {device}\n\nNot measured.\n'
+    return f'\n## Training and inference on {device}\n' + ''.join(
+        _part(part) for part in parts.values())
+
+
+def _part(part: dict) -> str:
+    rows = []
+    for task, sides in part['tasks'].items():
+        for side, entrants in sides.items():
+            rows += [_row(task, side, name, numbers)
+                     for name, numbers in entrants.items()]
+    table = markdown_table(
+        ['task', 'pixels', 'who', 'seconds', 'times as fast', 'GiB'], rows)
+    lacks = ''.join(f'\nNot installed: {NAMES.get(name, name)} ({reason}).\n'
+                    for name, reason in part['not_installed'].items())
+    return (f'\n### {part["about"]}\n\n{table}\n{lacks}{_outputs(part)}'
+            f'{_versions(part)}{_origin(part["run"])}')
+
+
+def _row(task: str, side: str, name: str, numbers: dict) -> List[str]:
+    who = 'this project' if name == 'ours' else NAMES.get(name, name)
+    return [TASKS[task], side, who, f'{numbers["median"]:.2f}',
+            f'{_times_as_fast(numbers):.2f}',
+            f'{numbers["peak_bytes"] / 2**30:.1f}']
+
+
+def _outputs(part: dict) -> str:
+    """How far the results are from the reference's."""
+    lines = []
+    for side, entrants in part['outputs'].items():
+        for name, found in entrants.items():
+            numbers = ', '.join(
+                f'{key.replace("_", " ")} {value:.2g}'
+                for key, value in found.items()
+                if isinstance(value, (int, float)))
+            lines.append(f'- {NAMES.get(name, name)}, {side} pixels, largest '
+                         f'differences: {numbers}')
+    return '\n' + '\n'.join(lines) + '\n' if lines else ''
+
+
+def _versions(part: dict) -> str:
+    lines = [
+        f'{NAMES.get(name, name)}: '
+        + ', '.join(f'{key} {value}' for key, value in
+                    about['versions'].items()) + f', {about["threads"]} threads'
+        for name, about in part['entrants'].items()
+    ]
+    return '\n' + '; '.join(dict.fromkeys(lines)) + '\n'
+
+
+def _stages(parts: Dict[str, dict]) -> str:
+    """Where the time goes, beside the floor, of regular and RB+H."""
+    measured = parts.get('refinement', {}).get('stages', {})
+    text = ''
+    for name, tasks in measured.items():
+        for task, sides in tasks.items():
+            if task == 'predict-8' or name == 'rb':
+                continue
+            for side, found in sides.items():
+                text += _stage_table(name, task, side, found)
+    if not text:
+        return '\n## Where the time goes\n\nNot measured.\n'
+    return ('\n## Where the time goes\n\nThe floor is the longer of the '
+            "stage's operations over the machine's rate of a large matrix "
+            'product and its bytes over that of a large copy, both measured '
+            f'in the same process.\n{text}')
+
+
+def _stage_table(name: str, task: str, side: str, found: dict) -> str:
+    total = sum(stage['seconds'] for stage in found['stages'].values())
+    rows = [
+        [stage, f'{1000 * numbers["seconds"]:.1f}',
+         f'{100 * numbers["seconds"] / total:.1f}',
+         f'{1000 * numbers["floor_seconds"]:.1f}',
+         '-' if numbers['ratio'] is None else f'{numbers["ratio"]:.1f}']
+        for stage, numbers in sorted(
+            found['stages'].items(), key=lambda item: -item[1]['seconds'])
+    ]
+    table = markdown_table(
+        ['stage', 'ms', '%', 'floor in ms', 'times the floor'], rows)
+    return f'\n### {NAMES[name]}, {TASKS[task]}, {side} pixels\n\n{table}\n'
+
+
+# ---- the rest
+
+
+def _scaling(found: Optional[dict]) -> str:
+    title = '\n## As images, people and sizes grow\n'
+    if found is None:
+        return f'{title}\nNot measured.\n'
+    text = ''
+    for kind, series in found['series'].items():
+        rows = []
+        for value, entrants in series.items():
+            for name, numbers in entrants.items():
+                rows.append([NAMES.get(name, name), value,
+                             f'{numbers["median"]:.2f}',
+                             f'{numbers["peak_bytes"] / 2**30:.1f}'])
+        table = markdown_table(['variant', kind, 'seconds', 'GiB'], rows)
+        text += f'\n{table}\n'
+    return title + text + _origin(found['run'])
+
+
+def _evaluation(found: Optional[dict]) -> str:
+    title = "\n## Evaluation at the size of val2017\n\n"
+    if found is None:
+        return f'{title}Not measured.\n'
+    size = found['size']
+    rows = [[name, ', '.join(f'{value:.1f}' for value in seconds)]
+            for name, seconds in found['seconds'].items()]
+    table = markdown_table(['', 'seconds of each round'], rows)
+    return (f'{title}{size["images"]} images, {size["persons"]} persons, '
+            f'{size["detections"]} detections, three tasks: '
+            f'{found["ratio"]} times as fast as three runs of pycocotools; '
+            'the figures differ by at most '
+            f'{found["largest_difference"]:.1e} percent points.\n\n{table}\n'
+            f'{_origin(found["run"])}')
+
+
+def _data(found: Optional[dict]) -> str:
+    title = '\n## Data pipeline\n\n'
+    if found is None:
+        return f'{title}Not measured.\n'
+    rates = markdown_table(
+        ['loader workers', 'images a second, each round'],
+        [[workers, ', '.join(map(str, values))]
+         for workers, values in found['images_per_second'].items()])
+    steps = markdown_table(
+        ['step', 'ms an image'],
+        [[name, str(value)]
+         for name, value in found['step_milliseconds'].items()])
+    return (f'{title}`{found["config"]}` on JPEG files of 480 x 640 pixels '
+            f'with {found["persons_per_image"]} people.\n\n{rates}\n\n{steps}'
+            f'\n{_origin(found["run"])}')
+
+
+def _cuda(folder: Path, parts: Dict[str, dict]) -> str:
+    text = _speed('CUDA', parts)
+    operators = _read(folder / 'cuda-ops.json')
+    text += '\n## CUDA operators against float64\n\n'
+    if operators is None:
+        return (f'{text}Not measured: no CUDA machine was at hand. '
+                '`python benchmarks/cuda/suite.py` runs everything, in parts '
+                'that resume.\n')
+    rows = [
+        [row['operator'], row['type'],
+         f'{max(row["errors"].values()):.1e}' if 'errors' in row else
+         row['failure'], 'yes' if row['passed'] else 'NO']
+        for row in operators['operators']
+    ]
+    table = markdown_table(['operator', 'type', 'largest error', 'passed'],
+                           rows)
+    return text + table + '\n' + _origin(operators['run'])
