@@ -74,7 +74,7 @@ class Leg(NamedTuple):
         status: Exit status of the launcher.
         seconds: Wall time.
         memory: Of each process its role and (seconds, bytes) again and
-            again; bytes that are its own (USS).
+            again; bytes that are its own, in memory and swapped out.
     """
 
     status: int
@@ -151,10 +151,11 @@ def _children(pid: int) -> List[psutil.Process]:
 def _note(role: str, process: psutil.Process, now: float,
           memory: dict) -> None:
     try:
-        used = process.memory_full_info().uss
+        info = process.memory_full_info()
     except psutil.Error:
         return
-    memory[f'{role} {process.pid}'].append((now, used))
+    # What the system has put aside is the process's, too.
+    memory[f'{role} {process.pid}'].append((now, info.uss + info.swap))
 
 
 def describe_memory(memory: Dict[str, List[tuple]]) -> List[dict]:

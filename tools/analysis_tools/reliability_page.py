@@ -126,7 +126,7 @@ iterations the run got SIGTERM (status {found['status'][0]}), another
 {found['status'][1]}). Of {found['images_drawn']} images drawn
 **{found['replaced']} were replaced and counted; {found['replaced_expected']} were
 expected** from loading the same images again. Memory of each process, its own
-pages (USS); early is the second quarter of its life, late the last:
+pages (USS and swap); early is the second quarter of its life, late the last:
 
 {table}
 

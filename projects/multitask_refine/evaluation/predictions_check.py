@@ -9,6 +9,7 @@ from typing import Callable, List, Tuple
 
 from pycocotools.coco import COCO
 
+from ..datasets.mask_rules import run_lengths
 from .coco_scores import TASKS, CocoData
 from .predictions import FORMAT, VERSION
 
@@ -211,31 +212,10 @@ def _check_masks(image: dict, field: str, known: dict) -> None:
         name = f'{field}.segm[{index}].segmentation'
         _require(mask.get('size') == size, f'{name}.size', str(size),
                  mask.get('size'))
-        runs = _runs(mask['counts'])
-        _require(min(runs) >= 0 and sum(runs) == size[0] * size[1],
+        runs = run_lengths(mask['counts'])
+        _require(runs and min(runs) >= 0 and sum(runs) == size[0] * size[1],
                  f'{name}.counts', f'runs of {size[0] * size[1]} pixels',
                  mask['counts'])
-
-
-def _runs(counts: str) -> List[int]:
-    """Lengths of a compressed RLE mask's runs; [-1] if it is none.
-
-    Numbers have five bits in each character, the lowest first; a sixth says
-    that more follow. From the fourth on they are differences to the last but
-    one. pycocotools would read on where such a text ends too early.
-    """
-    runs, value, shift = [], 0, 0
-    for code in (ord(char) - 48 for char in counts):
-        if not 0 <= code < 64:
-            return [-1]
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            if code & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value, shift = 0, 0
-    return [-1] if shift else runs
 
 
 def _is_number(value: object) -> bool:
