@@ -7,8 +7,8 @@ from torch.autograd import gradcheck
 
 from projects.multitask_refine.ops import (RefinedConv2d, RefinedRoIAlign,
                                            SeparableRoIAlign,
-                                           deform_conv_by_grid_sample,
                                            deform_conv_by_mmcv,
+                                           deform_conv_by_rows,
                                            deform_roi_pool_by_grid_sample,
                                            deform_roi_pool_by_mmcv,
                                            refine_heatmaps,
@@ -77,7 +77,7 @@ def test_refinement_rejects_wrong_offsets():
 
 
 @pytest.mark.parametrize(
-    'conv', [deform_conv_by_grid_sample, deform_conv_by_mmcv])
+    'conv', [deform_conv_by_rows, deform_conv_by_mmcv])
 def test_deformable_value_by_hand(conv):
     """Eq. 5 at the middle of 1..9 with two taps that are not zero."""
     weight = torch.zeros(1, 1, 3, 3, dtype=torch.double)
@@ -104,7 +104,7 @@ def test_both_deformable_convolutions_agree(modulated, batch):
     args = (weight, bias, (2, 2), (1, 1), (1, 1), 2, 2)
     results = [
         conv(x, offset, factor, *args)
-        for conv in (deform_conv_by_grid_sample, deform_conv_by_mmcv)
+        for conv in (deform_conv_by_rows, deform_conv_by_mmcv)
     ]
     torch.testing.assert_close(*results)
     inputs = [t for t in (x, offset, factor, weight, bias) if t is not None]
@@ -118,7 +118,7 @@ def test_deformable_gradients():
     torch.manual_seed(3)
 
     def conv(*tensors):
-        return deform_conv_by_grid_sample(*tensors, (1, 1), (1, 1), (1, 1), 1,
+        return deform_conv_by_rows(*tensors, (1, 1), (1, 1), (1, 1), 1,
                                           1)
 
     assert gradcheck(

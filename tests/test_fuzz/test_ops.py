@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmcv.ops import modulated_deform_conv2d
 
-from projects.multitask_refine.ops.deform_conv import (
-    deform_conv_by_grid_sample)
+from projects.multitask_refine.ops.deform_conv import deform_conv_by_rows
 from projects.multitask_refine.ops.sampling import refine_heatmaps
 
 _OFFSET = st.one_of(
@@ -71,7 +70,7 @@ def test_convolutions_by_any_offsets(data, kernel, stride, modulated):
                                    value=st.floats(0, 2, width=32)))
     options = (None, (stride, stride), (kernel // 2, kernel // 2), (1, 1), 1,
                1)
-    y = deform_conv_by_grid_sample(x, offset, factor, weight, *options)
+    y = deform_conv_by_rows(x, offset, factor, weight, *options)
     expected = modulated_deform_conv2d(
         x, offset.clamp(-1e6, 1e6), factor, weight, *options)
     torch.testing.assert_close(y, expected, atol=2e-2, rtol=1e-3)
@@ -100,6 +99,6 @@ def test_offsets_that_are_no_numbers_do_not_crash(value):
     offsets = torch.full((1, 2, 4, 4), value)
     assert refine_heatmaps(torch.rand(1, 1, 4, 4),
                                     offsets).shape == (1, 1, 4, 4)
-    deform_conv_by_grid_sample(
+    deform_conv_by_rows(
         torch.rand(1, 1, 4, 4), offsets, None, torch.ones(1, 1, 1, 1), None,
         (1, 1), (0, 0), (1, 1), 1, 1)

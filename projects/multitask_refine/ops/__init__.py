@@ -1,5 +1,5 @@
-from .deform_conv import (deform_conv, deform_conv_by_grid_sample,
-                          deform_conv_by_mmcv)
+from .deform_conv import (deform_conv, deform_conv_by_mmcv,
+                          deform_conv_by_rows)
 from .refined_conv import RefinedConv2d
 from .roi_align import (RefinedRoIAlign, deform_roi_pool_by_grid_sample,
                         deform_roi_pool_by_mmcv)
@@ -8,7 +8,7 @@ from .separable_roi_align import SeparableRoIAlign, roi_align_by_products
 
 __all__ = [
     'RefinedConv2d', 'RefinedRoIAlign', 'SeparableRoIAlign', 'deform_conv',
-    'deform_conv_by_grid_sample', 'deform_conv_by_mmcv',
+    'deform_conv_by_mmcv', 'deform_conv_by_rows',
     'deform_roi_pool_by_grid_sample', 'deform_roi_pool_by_mmcv',
     'refine_heatmaps', 'refine_heatmaps_by_deform_conv',
     'roi_align_by_products'

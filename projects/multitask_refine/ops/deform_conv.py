@@ -1,10 +1,11 @@
 """Eq. 5, computed in two ways that agree.
 
 mmcv's kernels are the choice on CUDA. On the CPU they run on one thread and
-scatter their gradients value by value; there, sampling by ``grid_sample`` and
-one matrix product does the same many times faster.
+scatter their gradients value by value; there, weighted sums of pixels and one
+matrix product do the same many times faster.
 
-Shape letters: B images, C channels, G deformable groups, N kernel points.
+Shape letters: B images, C channels, G deformable groups, N kernel points, P
+pixels of the result.
 """
 import math
 from typing import Optional, Tuple
@@ -41,7 +42,7 @@ def deform_conv(x: Tensor, offset: Tensor, factor: Optional[Tensor],
     Returns:
         Tensor: y, shape (B, C_out, H_out, W_out).
     """
-    way = deform_conv_by_mmcv if x.is_cuda else deform_conv_by_grid_sample
+    way = deform_conv_by_mmcv if x.is_cuda else deform_conv_by_rows
     return way(x, offset, factor, weight, bias, stride, padding, dilation,
                groups, deform_groups)
 
@@ -75,37 +76,87 @@ def deform_conv_by_mmcv(x: Tensor, offset: Tensor, factor: Optional[Tensor],
     return y if bias is None else y + bias[:, None, None]
 
 
-def deform_conv_by_grid_sample(x: Tensor, offset: Tensor,
-                               factor: Optional[Tensor], weight: Tensor,
-                               bias: Optional[Tensor], stride: Pair,
-                               padding: Pair, dilation: Pair, groups: int,
-                               deform_groups: int) -> Tensor:
-    """:func:`deform_conv` by bilinear sampling and a matrix product."""
-    batch, channels, height, width = x.shape
+def deform_conv_by_rows(x: Tensor, offset: Tensor, factor: Optional[Tensor],
+                        weight: Tensor, bias: Optional[Tensor], stride: Pair,
+                        padding: Pair, dilation: Pair, groups: int,
+                        deform_groups: int) -> Tensor:
+    """:func:`deform_conv` by weighted sums of pixels and a matrix product.
+
+    With the channels last a pixel is a row of a matrix. A sample is the sum
+    of four rows by bilinear weights, and the convolution is one product of
+    all samples with the weights.
+    """
+    batch, channels = x.shape[:2]
     out_size = offset.shape[-2:]
     # Half precision cannot hold a position.
     exact = torch.promote_types(x.dtype, torch.float32)
     grid = _sampling_grid(
         offset.to(exact), weight.shape[-2:], stride, padding, dilation,
         deform_groups)
-    # Pixel i lies at (2 i + 1) / size - 1 on the grid.
-    scale = grid.new_tensor([2 / height, 2 / width])
-    grid = (grid + 0.5) * scale - 1
-    columns = F.grid_sample(
-        x.reshape(batch * deform_groups, -1, height, width).to(exact),
-        grid.flip(-1).flatten(1, 2),
-        mode='bilinear',
-        padding_mode='zeros',
-        align_corners=False)
-    columns = columns.to(x.dtype).reshape(batch, deform_groups, -1,
-                                          weight[0, 0].numel(), *out_size)
+    pixels, shares = _bilinear(grid, x.shape[-2:])
     if factor is not None:
-        columns = columns * factor.reshape(batch, deform_groups, 1, -1,
-                                           *out_size)
-    columns = columns.reshape(batch, groups, -1, math.prod(out_size))
-    y = weight.reshape(groups, weight.shape[0] // groups, -1) @ columns
-    y = y.reshape(batch, -1, *out_size)
-    return y if bias is None else y + bias[:, None, None]
+        shares = shares * factor.reshape(*grid.shape[:-1], 1).to(exact)
+    rows = x.reshape(batch * deform_groups, -1, *x.shape[-2:])
+    rows = rows.permute(0, 2, 3, 1).flatten(0, 2).to(exact)
+    # Row by row of the product: pixel of the result, kernel point, channel.
+    pixels, shares = (part.permute(0, 2, 3, 1, 4).reshape(-1, 4)
+                      for part in (pixels, shares))
+    samples = F.embedding_bag(
+        pixels, rows, per_sample_weights=shares, mode='sum')
+    samples = samples.to(x.dtype).reshape(
+        batch, deform_groups, math.prod(out_size), weight[0, 0].numel(), -1)
+    samples = samples.permute(0, 2, 3, 1, 4).reshape(
+        -1, weight[0, 0].numel(), groups, channels // groups)
+    y = _product(samples, weight, groups)
+    y = y if bias is None else y + bias
+    return y.reshape(batch, *out_size, -1).permute(0, 3, 1, 2)
+
+
+def _bilinear(grid: Tensor, size: Pair) -> Tuple[Tensor, Tensor]:
+    """The four pixels around each position and their weights.
+
+    Args:
+        grid (Tensor): Positions as (y, x) in pixels, counted by index,
+            shape (BG, N, H_out, W_out, 2).
+        size (tuple[int]): Height and width of the map.
+
+    Returns:
+        tuple: Indices of pixels, row by row of all BG maps, and weights, 0
+        for pixels outside, each (BG, N, H_out, W_out, 4).
+    """
+    height, width = size
+    first = grid.detach().floor()
+    far_y, far_x = (grid - first).unbind(-1)
+    y, x = first.unbind(-1)
+    y, x = torch.stack([y, y, y + 1, y + 1], -1), torch.stack(
+        [x, x + 1, x, x + 1], -1)
+    down = torch.stack([1 - far_y, 1 - far_y, far_y, far_y], -1)
+    across = torch.stack([1 - far_x, far_x, 1 - far_x, far_x], -1)
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    # What is not finite is outside, too.
+    y, x = (torch.where(inside, part, 0).long() for part in (y, x))
+    index = y * width + x
+    maps = torch.arange(len(grid), device=grid.device) * (height * width)
+    return index + maps.view(-1, 1, 1, 1, 1), down * across * inside
+
+
+def _product(samples: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """The convolution's sums over kernel points and channels.
+
+    Args:
+        samples (Tensor): Shape (BP, N, groups, C_in / groups).
+        weight (Tensor): Shape (C_out, C_in / groups, height, width).
+        groups (int): Groups.
+
+    Returns:
+        Tensor: Shape (BP, C_out).
+    """
+    matrix = weight.permute(0, 2, 3, 1).flatten(1)
+    if groups == 1:
+        return samples.flatten(1) @ matrix.T
+    parts = samples.permute(2, 0, 1, 3).flatten(2)
+    matrices = matrix.reshape(groups, -1, matrix.shape[1])
+    return (parts @ matrices.transpose(1, 2)).transpose(0, 1).flatten(1)
 
 
 def _sampling_grid(offset: Tensor, kernel: Pair, stride: Pair, padding: Pair,
