@@ -159,22 +159,22 @@ def _note(role: str, process: psutil.Process, now: float,
 
 
 def describe_memory(memory: Dict[str, List[tuple]]) -> List[dict]:
-    """Mebibytes of each process early and late in its life, and growth.
+    """Mebibytes of each process in the quarters of its life, and its growth.
 
-    Early is from a quarter to a half of it, when everything has been loaded;
-    late the last quarter; both are medians.
+    The figures are the quarters' medians. Growth is from the third to the
+    last: before, libraries and buffers are still being loaded.
     """
     rows = []
     for name, samples in sorted(memory.items()):
         if len(samples) < 16:
             continue
         used = [size / 2**20 for _, size in samples]
-        early = median(used[len(used) // 4:len(used) // 2])
-        late = median(used[-(len(used) // 4):])
+        length = len(used) // 4
+        quarters = [round(median(used[i * length:(i + 1) * length]), 1)
+                    for i in range(4)]
         rows.append(dict(
-            process=name.split()[0], samples=len(used), early=round(early, 1),
-            late=round(late, 1), growth_percent=round(
-                100 * (late / early - 1), 2)))
+            process=name.split()[0], samples=len(used), quarters=quarters,
+            growth_percent=round(100 * (quarters[3] / quarters[2] - 1), 2)))
     return rows
 
 

@@ -81,11 +81,13 @@ def test_damaged_files_are_not_what_they_were(tmp_path):
 
 
 def test_growth_of_memory_by_hand():
-    """100 MiB early and 110 late; processes seen too rarely are left out."""
+    """100 MiB, and 110 in the last quarter; processes that were seen too
+    rarely are left out."""
     samples = [(i, (100 if i < 12 else 110) * 2**20) for i in range(16)]
     rows = endurance.describe_memory({
         'rank 5': samples, 'worker 6': samples[:4]})
-    assert rows == [dict(process='rank', samples=16, early=100.0, late=110.0,
+    assert rows == [dict(process='rank', samples=16,
+                         quarters=[100.0, 100.0, 100.0, 110.0],
                          growth_percent=10.0)]
 
 

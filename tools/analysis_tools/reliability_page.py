@@ -109,12 +109,12 @@ def _endurance(found: Optional[dict]) -> str:
         return title + 'Not measured.\n'
     damage = found['damage']
     faults = sum(damage['annotations'].values())
-    rows = [[f'{leg}', row['process'], row['early'], row['late'],
+    rows = [[f'{leg}', row['process'], *row['quarters'],
              f'{row["growth_percent"]:+.1f}']
             for leg, members in enumerate(found['memory'], 1)
             for row in members]
     table = markdown_table(
-        ['start', 'process', 'MiB early', 'MiB late', 'growth in %'],
+        ['start', 'process', '1st', '2nd', '3rd', '4th', 'growth in %'],
         [[str(cell) for cell in row] for row in rows])
     return f"""{title}\
 {found['ranks']} ranks with {found['workers']} loader workers each trained the
@@ -126,7 +126,9 @@ iterations the run got SIGTERM (status {found['status'][0]}), another
 {found['status'][1]}). Of {found['images_drawn']} images drawn
 **{found['replaced']} were replaced and counted; {found['replaced_expected']} were
 expected** from loading the same images again. Memory of each process, its own
-pages (USS and swap); early is the second quarter of its life, late the last:
+pages (USS and swap), in MiB: medians of the quarters of its life, and the
+growth from the third to the last. Rank 0 grows once, when it has written some
+checkpoints, and then stays:
 
 {table}
 
