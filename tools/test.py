@@ -13,17 +13,23 @@ from mmengine.dist import is_main_process  # noqa: E402
 from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
+from projects.multitask_refine.deployment.onnx_detector import (  # noqa: E402
+    OnnxDetector)
 from projects.multitask_refine.engine import (  # noqa: E402
-    DamagedCheckpointError, UnsafeCheckpointError, add_common_options,
-    describe_run, load_config, write_results)
+    add_common_options, describe_run, explained_errors, load_config,
+    write_results)
 from projects.multitask_refine.evaluation import add_run  # noqa: E402
 from projects.multitask_refine.models import mirrored_pipeline  # noqa: E402
+from projects.multitask_runtime.session import is_onnx  # noqa: E402
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_common_options(parser)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'checkpoint',
+        help='checkpoint file, or MODEL.onnx: an exported network, run by '
+        'onnxruntime')
     parser.add_argument(
         '--json',
         help='results file (default: metrics.json in the work dir)')
@@ -61,6 +67,12 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     if args.predictions and not args.predictions.endswith('.json'):
         parser.error('--predictions: expected a .json file, got '
                      f'{args.predictions}')
+    if args.tta and is_onnx(args.checkpoint):
+        parser.error('--tta: an ONNX file sees each image once; expected a '
+                     f'checkpoint, got {args.checkpoint}')
+    if args.launcher != 'none' and is_onnx(args.checkpoint):
+        parser.error('--launcher: an ONNX file is evaluated by one process, '
+                     f'got {args.launcher}')
     return args
 
 
@@ -77,6 +89,9 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.test_evaluator.predictions_file = args.predictions
     if args.tta:
         use_tta(cfg)
+    if is_onnx(args.checkpoint):
+        cfg.model = dict(type=OnnxDetector.__name__, file=args.checkpoint)
+        cfg.load_from = None
     if not (args.show or args.show_dir):
         return
     hook = cfg.default_hooks.visualization
@@ -103,14 +118,16 @@ def use_tta(cfg: Config) -> None:
 
 def run(cfg: Config, checkpoint: str,
         out: Optional[str]) -> Tuple[dict, int]:
-    """Load the weights, all of them, and evaluate.
+    """Load the weights, all of them, and evaluate. An ONNX file is the
+    network itself.
 
     Returns:
         tuple[dict, int]: The metrics and the number of images.
     """
     runner = Runner.from_cfg(cfg)
     try:
-        runner.load_checkpoint(checkpoint, strict=True)
+        if not is_onnx(checkpoint):
+            runner.load_checkpoint(checkpoint, strict=True)
     except RuntimeError as error:
         # Last comes what one has to know.
         raise SystemExit(
@@ -140,13 +157,10 @@ def save(cfg: Config, args: argparse.Namespace, metrics: dict,
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     start = time.perf_counter()
-    try:
+    with explained_errors():
         cfg = load_config(args)
         apply_options(cfg, args)
         metrics, num_images = run(cfg, args.checkpoint, args.out)
-    except (FileNotFoundError, DamagedCheckpointError,
-            UnsafeCheckpointError) as error:
-        raise SystemExit(str(error)) from None
     if is_main_process():
         save(cfg, args, metrics, num_images, time.perf_counter() - start)
     return 0

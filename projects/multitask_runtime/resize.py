@@ -139,7 +139,7 @@ def _resize_float(image: np.ndarray, size: Size, **_) -> np.ndarray:
 def _neighbours(old: int, new: int
                 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The two old pixels next to each new one, and the second's weight."""
-    # torch divides in float32, then multiplies and subtracts with one rounding.
+    # torch divides in float32; product and difference are rounded once.
     scale = float(np.float32(old) / np.float32(new))
     place = (scale * (np.arange(new) + 0.5) - 0.5).astype(np.float32)
     place = np.maximum(place, 0)

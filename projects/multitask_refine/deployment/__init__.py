@@ -1,0 +1,4 @@
+from .export import export
+from .support import ExportError
+
+__all__ = ['ExportError', 'export']

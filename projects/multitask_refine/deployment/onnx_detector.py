@@ -1,0 +1,69 @@
+"""An ONNX file in the place of the network, for tools/test.py."""
+from typing import List, Optional
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from projects.multitask_runtime.description import OnnxError
+from projects.multitask_runtime.network import ExportedNetwork
+
+from ..errors import ExplainedError
+
+
+class OnnxFileError(ExplainedError, OnnxError):
+    """An ONNX file that cannot be evaluated."""
+
+
+@MODELS.register_module()
+class OnnxDetector(BaseModel):
+    """Finds people with an exported network, run by onnxruntime.
+
+    ``test_step`` and ``val_step`` take and return what those of
+    ``MultitaskRCNN`` do. Images go through the network one by one.
+
+    Args:
+        file (str): The ONNX file.
+        device (str): As in ``load_session``. Defaults to 'auto'.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        OnnxFileError: If it cannot be used, or not with this onnxruntime.
+    """
+
+    def __init__(self, file: str, device: str = 'auto') -> None:
+        super().__init__()
+        try:
+            self._network = ExportedNetwork(file, device)
+        except OnnxError as error:
+            raise OnnxFileError(str(error)) from None
+
+    def forward(self,
+                inputs: List[Tensor],
+                data_samples: Optional[List[DetDataSample]] = None,
+                mode: str = 'predict') -> List[DetDataSample]:
+        """Find the people of each image.
+
+        Args:
+            inputs (list[Tensor]): Resized images, (3, H, W) BGR, 0 to 255.
+            data_samples (list[DetDataSample]): Their ``scale_factor`` and
+                ``ori_shape``.
+            mode (str): Only 'predict'.
+
+        Returns:
+            list[DetDataSample]: The samples with ``pred_instances`` as those
+            of ``MultitaskRCNN``, in pixels of the original images.
+        """
+        if mode != 'predict':
+            raise ValueError(f"mode: expected 'predict', got '{mode}'")
+        for image, sample in zip(inputs, data_samples):
+            people = self._network(image.cpu().numpy(), sample.scale_factor,
+                                   sample.ori_shape)
+            sample.pred_instances = InstanceData(**{
+                name: torch.from_numpy(values)
+                for name, values in people.items()
+            })
+        return data_samples
