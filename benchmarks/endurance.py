@@ -51,7 +51,7 @@ OPTIONS = [
     f'train_dataloader.batch_size={BATCH}',
     f'train_dataloader.num_workers={WORKERS}',
     'train_dataloader.persistent_workers=True',
-    'train_cfg.val_interval=1000000', 'default_hooks.checkpoint.interval=250',
+    'train_cfg.val_interval=1000000', 'default_hooks.checkpoint.interval=50',
     'default_hooks.logger.interval=50',
     'default_hooks.bad_images.max_share=0.1', 'randomness.seed=0'
 ]
