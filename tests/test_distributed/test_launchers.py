@@ -81,7 +81,17 @@ def test_two_nodes_train_as_one_run(trained, checkpoint):
     assert torch.load(checkpoint, weights_only=True)['meta']['iter'] == 1
 
 
-def test_two_ranks_predict_what_one_does(checkpoint, options, tmp_path):
+@pytest.fixture
+def one_thread():
+    """As each rank has: more would round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_ranks_predict_what_one_does(checkpoint, options, one_thread,
+                                         tmp_path):
     """Three images: the sampler gives one of them to both ranks."""
     out = run([
         'bash', 'tools/dist_test.sh', CONFIG, checkpoint, '2', '--out',

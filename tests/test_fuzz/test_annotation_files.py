@@ -59,7 +59,7 @@ def _use(dataset):
         assert people.masks.masks.shape == (len(boxes), height, width)
 
 
-@settings(max_examples=portion(0.5))
+@settings(max_examples=portion(0.2))
 @given(data=st.data(), test_mode=st.booleans())
 def test_spoilt_structure(content, folder, data, test_mode):
     text = json.dumps(data.draw(mutated_json(content))).encode()
@@ -72,7 +72,7 @@ def test_spoilt_structure(content, folder, data, test_mode):
         _use(dataset)
 
 
-@settings(max_examples=portion(0.5))
+@settings(max_examples=portion(0.2))
 @given(data=st.data())
 def test_spoilt_bytes(content, folder, data):
     text = data.draw(mutated_bytes(
