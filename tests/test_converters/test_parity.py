@@ -246,6 +246,9 @@ def test_mmdets_mask_rcnn(tmp_path):
         torch.testing.assert_close(found, level)
     torch.testing.assert_close(outputs['proposals'], proposals.bboxes)
     assert len(expected) > 5
-    torch.testing.assert_close(outputs['boxes'], expected.bboxes)
-    torch.testing.assert_close(outputs['scores'], expected.scores)
-    torch.testing.assert_close(outputs['mask_logits'], logits[:, 0])
+    # RoIAlign is computed in another way here than mmcv does on the CPU.
+    close = dict(rtol=1e-4, atol=1e-3)  # pixels; logits
+    torch.testing.assert_close(outputs['boxes'], expected.bboxes, **close)
+    torch.testing.assert_close(
+        outputs['scores'], expected.scores, rtol=0, atol=1e-5)
+    torch.testing.assert_close(outputs['mask_logits'], logits[:, 0], **close)
