@@ -9,7 +9,9 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.structures import InstanceData
+from torch import nn
 
+from projects.multitask_refine.models import prepare_for_inference
 from tests.conftest import CONFIGS
 
 HEIGHT, WIDTH = 64, 96
@@ -159,6 +161,35 @@ def test_inputs_are_left_as_they_are(model):
     for old, new in zip(kept, proposals):
         assert set(old.keys()) == set(new.keys())
         assert torch.equal(old.bboxes, new.bboxes)
+
+
+def _find(model):
+    """People in one image."""
+    with torch.no_grad():
+        return model.predict(_images(1), [_sample(0)])[0].pred_instances
+
+
+def test_network_prepared_for_inference_finds_the_same(model):
+    torch.manual_seed(4)
+    prepared = copy.deepcopy(model).eval()
+    norms = [m for m in prepared.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:  # what training leaves
+        norm.running_mean.normal_(std=0.3)
+        norm.running_var.uniform_(0.5, 2)
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.3)
+    prepared.roi_head.mask_head.conv_logits.weight.data.mul_(1000)
+    before = _find(prepared)
+    prepare_for_inference(prepared)
+    after = _find(prepared)
+    left = [m for m in prepared.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(left) < len(norms) / 2  # those of refined convolutions stay
+    assert len(before) and len(before) == len(after)
+    # A pixel at the threshold may fall to the other side.
+    assert (before.masks != after.masks).float().mean() < 1e-3
+    for name in ('bboxes', 'scores', 'keypoints', 'keypoint_scores'):
+        torch.testing.assert_close(after[name], before[name], rtol=1e-4,
+                                   atol=1e-4)
 
 
 @pytest.mark.parametrize('threshold', [0.0, 1.1])

@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from projects.multitask_refine.datasets import FloatResize
 from projects.multitask_refine.models import (LogitRankedRPNHead,
                                               PersonBBoxHead,
+                                              SharedMeanRPNHead,
                                               StretchedAnchorGenerator)
 from projects.multitask_refine.models.roi_head import _drop_small
 
@@ -71,6 +72,24 @@ def test_ranking_tells_large_logits_apart(head_type, first):
         ConfigDict(nms_pre=10, max_per_img=5, min_bbox_size=0,
                    nms=dict(type='nms', iou_threshold=0.7)))]
     assert result.bboxes[:, 3].tolist() == [50. + first]
+
+
+def test_suppression_by_level_keeps_what_mmdet_keeps():
+    """Boxes of four levels over each other: the same, in the same order."""
+    torch.manual_seed(0)
+    corners = 60 * torch.rand(300, 2)
+    proposals = InstanceData(
+        bboxes=torch.cat([corners, corners + 30 + 9 * torch.rand(300, 2)], 1),
+        scores=torch.rand(300), level_ids=torch.arange(300) % 4)
+    cfg = ConfigDict(max_per_img=80, min_bbox_size=0,
+                     nms=dict(type='nms', iou_threshold=0.7))
+    found, expected = (
+        head_type._bbox_post_process(object.__new__(head_type),
+                                     proposals[:], cfg)
+        for head_type in (SharedMeanRPNHead, RPNHead))
+    assert len(found) == 80
+    for name in ('bboxes', 'scores', 'labels'):
+        assert torch.equal(found[name], expected[name])
 
 
 def test_boxes_of_which_nothing_is_left_are_dropped():

@@ -17,6 +17,7 @@ from projects.multitask_runtime.results import to_result
 
 # Importing the engine puts the safe loader in the place of MMEngine's.
 from ..engine import safe_checkpoint  # noqa: F401
+from ..models import prepare_for_inference
 from .frames import ImageFile
 from .settings import (check_joints, choose_device, find_dataset_meta,
                        find_joint_shift, load_config, split_pipeline)
@@ -62,6 +63,7 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
             device=choose_device(device),
             scope='mmdet',
             show_progress=show_progress)
+        prepare_for_inference(self.model)
         self.joint_shift = find_joint_shift(self.cfg)
 
     @property

@@ -1,6 +1,7 @@
 from .backbone import ResNet26
 from .box_head import PersonBBoxHead
 from .detector import MultitaskRCNN
+from .inference import prepare_for_inference
 from .keypoint_head import KeypointOffsetHead, KeypointSoftmaxHead
 from .normalisation import SharedMeanRPNHead
 from .proposals import LogitRankedRPNHead, StretchedAnchorGenerator
@@ -12,5 +13,5 @@ __all__ = [
     'KeypointOffsetHead', 'KeypointSoftmaxHead', 'LogitRankedRPNHead',
     'MultitaskRCNN', 'MultitaskRoIHead', 'MultitaskTTAModel', 'PersonBBoxHead',
     'RegistryRoIExtractor', 'ResNet26', 'SharedMeanRPNHead',
-    'StretchedAnchorGenerator', 'mirrored_pipeline'
+    'StretchedAnchorGenerator', 'mirrored_pipeline', 'prepare_for_inference'
 ]

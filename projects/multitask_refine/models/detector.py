@@ -5,6 +5,7 @@ from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from ..ops import use_fast_convs
 from .finite import check_finite
 
 
@@ -17,9 +18,20 @@ class MultitaskRCNN(TwoStageDetector):
     is a matter of the parts' configs: ``RefinedConv2d`` in the backbone (RB)
     and in the keypoint head (H), ``refine`` in the keypoint head.
 
+    Args:
+        fast_convs (bool): Whether large 3x3 convolutions compute by
+            Winograd's method on the CPU; the results differ by their
+            rounding. Defaults to True.
+        kwargs: As in ``mmdet.models.TwoStageDetector``.
+
     ``predict`` returns data samples whose ``pred_instances`` hold what
     ``MultitaskRoIHead.predict`` describes, in pixels of the original image.
     """
+
+    def __init__(self, *, fast_convs: bool = True, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if fast_convs:
+            use_fast_convs(self)
 
     def parse_losses(
             self, losses: Dict[str,

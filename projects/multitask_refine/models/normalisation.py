@@ -11,6 +11,8 @@ import torch
 from mmdet.models.dense_heads import RPNHead
 from mmdet.registry import MODELS
 from mmdet.utils import reduce_mean
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 
@@ -61,6 +63,8 @@ class SharedMeanRPNHead(RPNHead):
 
     Arguments, weights and, on one process, losses as there. In mixed
     precision its results are float32, which ranking and suppression need.
+    On the CPU, which compares the boxes pair by pair, suppression goes level
+    by level: no two boxes of different levels are compared anyway.
     """
 
     def forward_single(self, x: Tensor) -> Tuple[Tensor, Tensor]:
@@ -74,3 +78,10 @@ class SharedMeanRPNHead(RPNHead):
         *targets, num_anchors = super().get_targets(*args, **kwargs)
         device = targets[0][0].device
         return (*targets, mean_over_ranks(num_anchors, device))
+
+    def _bbox_post_process(self, results: InstanceData, cfg: ConfigDict,
+                           **kwargs) -> InstanceData:
+        """Suppress an image's proposals and keep the best, as in mmdet."""
+        if not results.scores.is_cuda:
+            cfg = ConfigDict(cfg, nms=dict(cfg.nms, split_thr=0))
+        return super()._bbox_post_process(results, cfg, **kwargs)

@@ -5,11 +5,12 @@ from .roi_align import (RefinedRoIAlign, deform_roi_pool_by_grid_sample,
                         deform_roi_pool_by_mmcv)
 from .sampling import refine_heatmaps, refine_heatmaps_by_deform_conv
 from .separable_roi_align import SeparableRoIAlign, roi_align_by_products
+from .winograd import WinogradConv2d, conv3x3_by_winograd, use_fast_convs
 
 __all__ = [
-    'RefinedConv2d', 'RefinedRoIAlign', 'SeparableRoIAlign', 'deform_conv',
-    'deform_conv_by_mmcv', 'deform_conv_by_rows',
+    'RefinedConv2d', 'RefinedRoIAlign', 'SeparableRoIAlign', 'WinogradConv2d',
+    'conv3x3_by_winograd', 'deform_conv', 'deform_conv_by_mmcv', 'deform_conv_by_rows',
     'deform_roi_pool_by_grid_sample', 'deform_roi_pool_by_mmcv',
     'refine_heatmaps', 'refine_heatmaps_by_deform_conv',
-    'roi_align_by_products'
+    'roi_align_by_products', 'use_fast_convs'
 ]
