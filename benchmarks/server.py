@@ -92,6 +92,7 @@ class Server:
             batch = self.contestant.to_batch(load_images(images))
             return self.contestant.predict(batch)
 
+        run()  # the task's network is there only now
         return measure_stages(self.contestant, run, rounds)
 
     def _annotated(self, images: Names) -> Any:

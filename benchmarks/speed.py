@@ -15,14 +15,15 @@ The results file is written after each part; with ``--only`` the other parts
 stay in it. Its layout, with ENTRANT a name in ``parts.py``, SIDE the images'
 short side, and TASK ``predict-1`` or ``predict-8`` (inference of 1 or 8
 images, 20 detections each) or ``step-2`` (a training step of 2 images with 4
-people each)::
+people each); the 8 images are measured at the first side alone::
 
     parts: by name
       about, reference, score_threshold: as in parts.py
       device: cpu or cuda; rounds: how many
       weights: whose layout they were drawn in, and the seed
       not_installed: {ENTRANT: the module that is missing}
-      entrants: {ENTRANT: {contestant, options, device, threads, versions}}
+      entrants: {ENTRANT: {contestant, options, prediction, device, threads,
+        versions}}
       outputs: {SIDE: {ENTRANT: how far the persons of the first image are
         from the reference's; see agreement.py}}
       tasks: {TASK: {SIDE: {ENTRANT: {
@@ -126,7 +127,8 @@ def _enter(name: str, entrant: Entrant, weights: Optional[str], team: Team,
         return
     team.processes[name] = process
     team.about[name] = dict(
-        contestant=entrant.contestant, options=entrant.options, **answer)
+        contestant=entrant.contestant, options=entrant.options,
+        prediction=entrant.prediction, **answer)
 
 
 def _environment(entrant: Entrant,
@@ -215,7 +217,7 @@ def time_stages(team: Team, part: Part, args: argparse.Namespace) -> dict:
                     rounds=min(args.rounds, STAGE_ROUNDS))
                 for side in args.sides
             }
-            for task, count in TASKS
+            for task, count in TASKS if count < 8
         }
         say(f'  stages of {name} done')
     return result
@@ -229,7 +231,7 @@ def measure(part: Part, args: argparse.Namespace) -> dict:
                    for side in args.sides}
         tasks: Dict[str, dict] = {}
         for task, count in TASKS:
-            for side in args.sides:
+            for side in args.sides[:1] if count == 8 else args.sides:
                 times = time_task(team, part, task, image_names(side, count),
                                   args.rounds)
                 tasks.setdefault(f'{task}-{count}', {})[str(side)] = times

@@ -1,17 +1,24 @@
 """This project's network, plain or by one of its means to be faster."""
+import copy
+import ctypes
 import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ContextManager, Dict, List, Optional, Tuple
 
+import mmcv.ops
 import projects.multitask_refine.ops.refined_conv as refined_conv
 import torch
 from mmcv.cnn import fuse_conv_bn
+from mmdet.models.dense_heads import RPNHead
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.structures import InstanceData
-from projects.multitask_refine.ops.deform_conv import deform_conv_by_mmcv
+from projects.multitask_refine.models import (SharedMeanRPNHead,
+                                              prepare_for_inference)
+from projects.multitask_refine.ops import (SeparableRoIAlign,
+                                           deform_conv_by_mmcv)
 from torch import Tensor, nn
 
 from benchmarks.contestants.mmdet_net import MMDetNet
@@ -25,39 +32,72 @@ class Ours(MMDetNet):
 
     Args:
         config (str): Name of the file.
-        by_mmcv (bool): Whether refined convolutions are mmcv's operator on
-            the CPU, too.
+        prepare (bool): Whether inference is by a network that was prepared
+            for it, as the inferencer's.
+        usual_convs (bool): Whether 3x3 convolutions are PyTorch's.
+        mmcv_deform (bool): Whether refined convolutions are mmcv's operator
+            on the CPU, too.
+        mmcv_pooling (bool): Whether RoIAlign is mmcv's operator on the CPU,
+            too.
+        joint_suppression (bool): Whether the proposals of all levels are
+            suppressed at once on the CPU, too.
+        pool_twice (bool): Whether mask and keypoint head each pool, in the
+            place of sharing a feature.
         channels_last (bool): Whether the channels lie last in memory.
         fold_norms (bool): Whether batch norms become part of the
             convolutions before them; for inference.
+        keep_memory (bool): Whether the C library keeps freed memory in the
+            place of giving it back to the system.
         bfloat16 (bool): Whether layers run in bfloat16 by autocast.
         checkpointing (bool): Whether the backbone computes its features
             anew in the backward pass instead of keeping them.
+        compiled (bool): Whether ``torch.compile`` compiles backbone and FPN.
         common: As in ``Contestant``.
     """
 
     def __init__(self,
                  config: str,
                  *,
-                 by_mmcv: bool = False,
+                 prepare: bool = False,
+                 usual_convs: bool = False,
+                 mmcv_deform: bool = False,
+                 mmcv_pooling: bool = False,
+                 joint_suppression: bool = False,
+                 pool_twice: bool = False,
                  channels_last: bool = False,
                  fold_norms: bool = False,
+                 keep_memory: bool = False,
                  bfloat16: bool = False,
                  checkpointing: bool = False,
+                 compiled: bool = False,
                  **common: Any) -> None:
         self.bfloat16, self.checkpointing = bfloat16, checkpointing
-        if by_mmcv:
+        self.prepare, self.usual_convs = prepare, usual_convs
+        self.learner: Optional[nn.Module] = None  # while another predicts
+        if keep_memory:
+            _keep_memory()
+        if mmcv_deform:
             refined_conv.deform_conv = deform_conv_by_mmcv
+        if mmcv_pooling:
+            SeparableRoIAlign.forward = mmcv.ops.RoIAlign.forward
+        if joint_suppression:
+            SharedMeanRPNHead._bbox_post_process = RPNHead._bbox_post_process
         super().__init__(config, **common)
+        if pool_twice:
+            self._pool_twice(self.model.roi_head)
         if fold_norms:
             self.model = fuse_conv_bn(self.model.eval())
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
+        if compiled:
+            self.model.backbone.compile()
+            self.model.neck.compile()
 
     def load_config(self) -> Config:
         register_all_modules(init_default_scope=True)
         config = Config.fromfile(CONFIGS / self.config)
         config.model.backbone.with_cp = self.checkpointing
+        config.model.fast_convs = not self.usual_convs
         return config
 
     def draw(self, shapes: Dict[str, Tuple[int, ...]]) -> Dict[str, Tensor]:
@@ -76,6 +116,18 @@ class Ours(MMDetNet):
         instances.keypoints_visible = torch.full(people.joints.shape[:2], 2.)
         return instances
 
+    def predict(self, batch: dict) -> List[DetDataSample]:
+        if self.prepare and self.learner is None:
+            self.learner = self.model
+            self.model = copy.deepcopy(self.model).eval()
+            prepare_for_inference(self.model)
+        return super().predict(batch)
+
+    def step(self, batch: dict) -> float:
+        if self.learner is not None:
+            self.model, self.learner = self.learner, None
+        return super().step(batch)
+
     def run(self, batch: dict) -> List[DetDataSample]:
         with self._precision():
             return super().run(batch)
@@ -88,6 +140,16 @@ class Ours(MMDetNet):
         if not self.bfloat16:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+    @staticmethod
+    def _pool_twice(heads: nn.Module) -> None:
+        original = heads._pool_instances
+
+        def pool(*args: Any) -> Tensor:
+            original(*args)
+            return original(*args)
+
+        heads._pool_instances = pool
 
     def stage_calls(self) -> List[Tuple[Any, str, str]]:
         model, heads = self.model, self.model.roi_head
@@ -125,3 +187,10 @@ class Ours(MMDetNet):
             (head.codec, 'encode', 'targets'),
             (head.codec, 'decode', 'keypoint decoding'),
         ]
+
+
+def _keep_memory() -> None:
+    """Tell glibc never to map memory for one tensor, and to return none."""
+    library = ctypes.CDLL(None)
+    library.mallopt(-4, 0)  # M_MMAP_MAX
+    library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD

@@ -22,7 +22,10 @@ training step takes 2 images with 4 people each.
 NAMES = dict(
     detectron2='Detectron2', torchvision='torchvision', mmdet='MMDetection',
     mmcv="mmcv's operator", regular='regular', rb='RB', rb_h='RB+H',
-    plain='plain')
+    plain='plain', **{
+        'regular, ONNX': 'regular, onnxruntime',
+        'rb_h, ONNX': 'RB+H, onnxruntime'
+    })
 TASKS = {
     'predict-1': 'inference, 1 image',
     'predict-8': 'inference, 8 images',
@@ -83,6 +86,11 @@ def _targets(speed: Dict[str, dict], cuda: Dict[str, dict],
          _refined(speed, 'predict-1')],
         ['RB+H on the CPU, times the time of regular, training', '1.5',
          _refined(speed, 'step-2')],
+        ['finding boxes and joints in outputs, % of inference on the CPU',
+         '3', _share(speed, 'predict-1', ('box decoding',
+                                          'keypoint decoding'))],
+        ['making targets, % of a training step on the CPU', '3',
+         _share(speed, 'step-2', ('targets', ))],
         ["inference on CUDA, times as fast as Detectron2", '2',
          _worst(cuda, 'predict-1', ('detectron2', ))],
         ['training step on CUDA', '2',
@@ -121,6 +129,20 @@ def _refined(parts: Dict[str, dict], task: str) -> str:
                      for side, entrants in sides.items())
 
 
+def _share(parts: Dict[str, dict], task: str,
+           names: Sequence[str]) -> str:
+    """Of the network with all heads, beside Detectron2's."""
+    measured = parts.get('detectron2', {}).get('stages', {}).get('ours', {})
+    shares = []
+    for side, found in measured.get(task, {}).items():
+        seconds = {name: stage['seconds']
+                   for name, stage in found['stages'].items()}
+        share = sum(seconds.get(name, 0) for name in names)
+        shares.append(f'{100 * share / sum(seconds.values()):.1f} '
+                      f'({side} pixels)')
+    return ', '.join(shares) or 'not measured'
+
+
 # ---- speed
 
 
@@ -128,7 +150,8 @@ def _speed(device: str, parts: Dict[str, dict]) -> str:
     if not parts:
         return f'\n## Training and inference on {device}\n\nNot measured.\n'
     return f'\n## Training and inference on {device}\n' + ''.join(
-        _part(part) for part in parts.values())
+        _means(part) if name == 'means' else _part(part)
+        for name, part in parts.items())
 
 
 def _part(part: dict) -> str:
@@ -150,6 +173,29 @@ def _row(task: str, side: str, name: str, numbers: dict) -> List[str]:
     return [TASKS[task], side, who, f'{numbers["median"]:.2f}',
             f'{_times_as_fast(numbers):.2f}',
             f'{numbers["peak_bytes"] / 2**30:.1f}']
+
+
+def _means(part: dict) -> str:
+    """A row for each mean: what was expected, and what it brought."""
+    rows = []
+    for name, about in part['entrants'].items():
+        found = {task: sides[min(sides, key=int)].get(name)
+                 for task, sides in part['tasks'].items()}
+        memory = found['step-2'] or found['predict-1']
+        rows.append([
+            name, about['prediction'],
+            *(f'{_times_as_fast(numbers):.2f}' if numbers else '-'
+              for numbers in found.values()),
+            f'{memory["peak_bytes"] / 2**30:.1f}'
+        ])
+    table = markdown_table(
+        ['what', 'expected', *(TASKS[task] for task in part['tasks']),
+         'GiB'], rows)
+    sides = min(part['tasks']['step-2'], key=int)
+    return (f'\n### {part["about"]}\n\nTimes as fast as *plain*, at {sides} '
+            'pixels; what was expected was written before it was measured. '
+            f'GiB are those of the training step, if there is one.\n\n{table}'
+            f'\n{_versions(part)}{_origin(part["run"])}')
 
 
 def _outputs(part: dict) -> str:
