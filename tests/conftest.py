@@ -145,7 +145,6 @@ def tiny_options(scene: Path) -> dict:
         'model.backbone.base_channels': 4,
         'model.backbone.stem_channels': 4,
         'model.neck.in_channels': [32, 64, 128],
-        'model.roi_head.bbox_head.fc_out_channels': 16,
         'model.roi_head.mask_head.conv_out_channels': 8,
         'model.roi_head.keypoint_head.conv_channels': 8,
         # What is not trained finds people everywhere.
