@@ -40,7 +40,7 @@ quickstart: setup
 	$(PY) tools/quickstart.py $(QUICKSTART_ARGS)
 
 test: setup
-	$(PY) -m pytest tests $(PYTEST_ARGS)
+	$(PY) -m pytest tests -n auto --dist loadfile $(PYTEST_ARGS)
 
 fuzz: setup
 	$(PY) tests/test_fuzz/run_thorough.py $(FUZZ_ARGS)

@@ -1,14 +1,18 @@
 """A handful of drawn people and the smallest network, shared by the tests."""
+import functools
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Callable
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 from mmdet.utils import register_all_modules
+from mmengine.config import config as mmengine_config
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -16,11 +20,37 @@ sys.path.insert(0, str(ROOT))
 import projects.multitask_refine  # noqa: E402, F401
 
 register_all_modules(init_default_scope=True)
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+CORES = len(os.sched_getaffinity(0))
+BESIDE = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
+torch.set_num_threads(max(1, min(2, CORES // BESIDE)))
+if BESIDE > 1:  # also for the processes that the tests start
+    os.environ['OMP_NUM_THREADS'] = str(torch.get_num_threads())
 
 CONFIGS = ROOT / 'configs/multitask_refine'
 SAMPLE_CONFIG = (
     CONFIGS / 'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py')
+
+
+def _once(format_code: Callable) -> Callable:
+    """Keep what was formatted: MMEngine formats the same config again for
+    every checkpoint, which takes longer than a step of the smallest network.
+    """
+    format_text = functools.lru_cache(maxsize=32)(
+        lambda text, style: format_code(text, style_config=dict(style)))
+    return lambda text, style_config: format_text(
+        text, tuple(style_config.items()))
+
+
+mmengine_config.FormatCode = _once(mmengine_config.FormatCode)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: one worker a core, each with 3 GB of memory."""
+    memory = psutil.virtual_memory().available // 2**30
+    workers = min(CORES, 4, memory // 3)
+    return workers if workers > 1 else 0
 
 
 @pytest.fixture(scope='session')
@@ -115,6 +145,10 @@ def tiny_options(scene: Path) -> dict:
         'model.backbone.base_channels': 4,
         'model.backbone.stem_channels': 4,
         'model.neck.in_channels': [32, 64, 128],
+        'model.roi_head.mask_head.conv_out_channels': 8,
+        'model.roi_head.keypoint_head.conv_channels': 8,
+        # What is not trained finds people everywhere.
+        'model.test_cfg.rpn.max_per_img': 10,
     }
     for split in ('train', 'val', 'test'):
         options[f'{split}_dataloader.num_workers'] = 0

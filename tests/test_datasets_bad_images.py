@@ -282,7 +282,7 @@ def _training(folder, work_dir, ranks=1, steps=10, **hook):
 
 def _end(training):
     for process in training.processes:
-        process.join(120)
+        process.join(300)
     return ([process.exitcode for process in training.processes],
             training.log.read_text())
 

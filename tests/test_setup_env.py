@@ -268,8 +268,8 @@ def test_interrupt_ends_the_children_too(setup):
         children.append(int(line))
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        setup.run_logged(['sh', '-c', 'sleep 60 & echo $!; wait'], dict(os.environ), interrupt)
-    deadline = time.monotonic() + 10
+        setup.run_logged(['sh', '-c', 'sleep 600 & echo $!; wait'], dict(os.environ), interrupt)
+    deadline = time.monotonic() + 60
     while is_running(children[0]) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not is_running(children[0])
@@ -283,9 +283,9 @@ def test_second_set_up_waits_for_the_first(setup, monkeypatch, capsys):
         fcntl.flock(lock, fcntl.LOCK_EX)
         second = threading.Thread(target=setup.main, args=([],))
         second.start()
-        assert told.wait(timeout=10)
+        assert told.wait(timeout=60)
         assert 'another set-up' in capsys.readouterr().out
-    second.join(timeout=10)
+    second.join(timeout=60)
     assert capsys.readouterr().out == 'my turn\n'
 
 

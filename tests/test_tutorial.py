@@ -64,7 +64,7 @@ def _run_all(folder, iterations):
         f'train_cfg.max_iters={iterations} train_dataloader.num_workers=0 '
         'train_dataloader.persistent_workers=False\n', 1)
     commands = commands.replace('iter_1500', f'iter_{iterations}')
-    env = dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS='2',
+    env = dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS='1',
                PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}')
     done = subprocess.run(
         ['bash', '-ec', commands], cwd=folder, env=env, text=True,

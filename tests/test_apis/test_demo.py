@@ -169,6 +169,6 @@ def test_from_another_folder(names, photos, tmp_path):
     env.pop('PYTHONPATH', None)
     done = subprocess.run(
         [sys.executable, str(ROOT / 'demo/image_demo.py'), photos[0], *names],
-        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'outputs/000000000001.png').is_file()

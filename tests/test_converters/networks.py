@@ -54,12 +54,13 @@ def run_layers(model: nn.Module, rgb: np.ndarray,
     inputs, samples = to_batch(model, rgb)
     feats = model.extract_feat(inputs)
     (proposals, ) = model.rpn_head.predict(feats, samples)
-    (found, ) = model.roi_head.predict(feats, [proposals], samples)
+    head, rois = model.roi_head, [proposals.bboxes]
+    (found, ) = head.select_boxes(
+        *head.rate_boxes(feats, rois), rois, [samples[0].metainfo])
     return dict(fpn=feats, proposals=proposals.bboxes,
                 proposal_scores=proposals.scores, boxes=found.bboxes,
                 scores=found.scores,
-                **_instance_heads(model.roi_head, feats,
-                                  torch.from_numpy(boxes)))
+                **_instance_heads(head, feats, torch.from_numpy(boxes)))
 
 
 def to_batch(model: nn.Module, rgb: np.ndarray) -> Tuple[Tensor, list]:

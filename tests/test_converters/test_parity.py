@@ -217,7 +217,8 @@ def _run_mmdets_own(model: torch.nn.Module, rgb: np.ndarray) -> tuple:
     inputs, samples = to_batch(model, rgb)
     feats = model.extract_feat(inputs)
     (proposals, ) = model.rpn_head.predict(feats, samples)
-    (found, ) = model.roi_head.predict(feats, [proposals], samples)
+    (found, ) = model.roi_head.predict_bbox(
+        feats, [samples[0].metainfo], [proposals], model.roi_head.test_cfg)
     persons = found[found.labels == 0]
     masks = model.roi_head._mask_forward(feats, bbox2roi([persons.bboxes]))
     return feats, proposals, persons, masks['mask_preds']

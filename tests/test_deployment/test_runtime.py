@@ -198,7 +198,7 @@ def run_without_torch(tmp_path):
         done = subprocess.run(
             [sys.executable, *map(str, command)], cwd=tmp_path, text=True,
             env=dict(os.environ, PYTHONPATH=str(tmp_path / 'site')),
-            capture_output=True, timeout=60)
+            capture_output=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -91,7 +91,8 @@ def build_model() -> nn.Module:
     cfg = Config.fromfile(SAMPLE_CONFIG)
     options = tiny_options(Path())
     cfg.merge_from_dict({
-        **{k: v for k, v in options.items() if k.startswith('model.')},
+        **{k: v for k, v in options.items()
+           if k.startswith(('model.backbone', 'model.neck'))},
         'model.rpn_head.type': 'Float64RPNHead',
         # More than there are: every anchor and every proposal is taken.
         'model.train_cfg.rpn.sampler.num': 10**6,

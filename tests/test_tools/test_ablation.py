@@ -44,4 +44,5 @@ def test_runs_leave_results_and_tables_and_are_not_repeated(
 
 def test_a_failed_run_names_its_log(options):
     with pytest.raises(SystemExit, match=r'train.py failed.*output.txt'):
-        ablation.main([*options, 'model.backbone.type=Nothing'])
+        ablation.main(
+            ['--seeds', '5', *options, 'model.backbone.type=Nothing'])

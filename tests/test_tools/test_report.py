@@ -338,7 +338,7 @@ def _browse(program, tmp_path, *options):
     profile = tmp_path / f'profile{len(list(tmp_path.iterdir()))}'
     done = subprocess.run(
         [program, *CHROMIUM, f'--user-data-dir={profile}', *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 

@@ -98,14 +98,14 @@ class PreemptionHook(Hook):
     def _stop(self, runner: Runner, done: int) -> None:
         runner.call_hook('before_stop')  # on all ranks, for what they count
         path = _save(self._checkpoints, runner, done)
-        if self._group is not None:
-            # A launcher kills the rest when the first process has ended.
-            distributed.barrier(self._group)
         name = signal.Signals(self._signal).name
         runner.logger.warning(
             f'Stopped by {name} after {done} iterations. {path} is written; '
             'go on by the same command with --resume. The exit status is '
             f'{RESUME_ME}.')
+        if self._group is not None:
+            # A launcher kills the rest when the first process has ended.
+            distributed.barrier(self._group)
         if STATUS_FILE in os.environ:
             with open(os.environ[STATUS_FILE], 'a') as file:
                 file.write('stopped\n')
