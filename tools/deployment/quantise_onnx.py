@@ -25,7 +25,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument(
         '--images',
         metavar='FOLDER',
-        help='pictures with people for int8-static, dozens of them')
+        help='pictures with people for int8-static; the first 100 are taken')
     return parser.parse_args(argv)
 
 
