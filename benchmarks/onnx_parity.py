@@ -113,7 +113,7 @@ def compare_network(cfg: Config, checkpoint: str,
     Returns:
         dict: ``people``, the numbers that PyTorch and ONNX find in each
         picture; ``onnx`` and ``float64``, how PyTorch's float32 differs from
-        them: see :func:`_summarise`.
+        them: see :func:`summarise`.
     """
     path = Path(folder) / 'model.onnx'
     path.write_bytes(record(load_network(cfg, checkpoint), 19))
@@ -134,10 +134,10 @@ def compare_network(cfg: Config, checkpoint: str,
     return dict(
         config=Path(cfg.filename).name,
         people=people,
-        **{name: _summarise(each) for name, each in rows.items()})
+        **{name: summarise(each) for name, each in rows.items()})
 
 
-def _summarise(rows: List[Dict[str, Difference]]) -> Dict[str, dict]:
+def summarise(rows: List[Dict[str, Difference]]) -> Dict[str, dict]:
     """Of each output over all pictures: ``largest``, the largest difference
     of those within the limit, and how many are ``beyond`` it, of how many
     (``total``)."""
