@@ -11,8 +11,8 @@ How near ONNX files ([onnx.md](onnx.md)) are to PyTorch, and what float16 and
 int8 cost and gain, on the CPU. This page is made by
 `python tools/analysis_tools/pages.py` from the files in `docs/results/onnx`,
 which the commands below the tables wrote. Times are medians over pictures, on
-which the files take turns, with onnxruntime's own number of threads; they are for
-comparison within a table.
+which the files take turns, with onnxruntime's own number of threads; they are
+for comparison within a table.
 """
 TASKS = dict(bbox_AP='box AP', segm_AP='mask AP', keypoints_AP='keypoint AP')
 OUTPUTS = dict(boxes='boxes', scores='scores', masks='masks',
