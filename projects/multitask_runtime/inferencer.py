@@ -45,7 +45,9 @@ class OnnxInferencer(PeopleFinder):
         self.dataset_meta = to_dataset_meta(self.description)
         self.joint_shift = self.description['joint_shift']
         self.read_image = ImageFile(self.description['image_backend'])
-        self.kpt_thr, self.mask_alpha = KPT_THR, MASK_ALPHA
+        # The first files did not say how to draw.
+        self.kpt_thr = self.description.get('kpt_thr', KPT_THR)
+        self.mask_alpha = self.description.get('mask_alpha', MASK_ALPHA)
         self.show_progress = show_progress
         self._resize = Resizer(self.description['resize'])
 

@@ -16,7 +16,8 @@ from packaging.version import Version
 from projects.multitask_refine.deployment import ExportError, export
 from projects.multitask_refine.deployment.export import load_network
 from projects.multitask_refine.deployment.parity import (LIMITS, compare,
-                                                         find_people)
+                                                         find_people,
+                                                         refuse_others)
 from tests.conftest import CONFIGS, SAMPLE_CONFIG
 from tests.test_converters import drawn
 
@@ -194,8 +195,9 @@ def test_the_file_says_what_it_is(sample):
     assert content['checkpoint'] == 'drawn.pth'
     assert len(content['checkpoint_sha256']) == 64
     expected = dict(image_backend='cv2', joint_shift=0.5, channel_order='bgr',
-                    mask_threshold=0.5, score_thr=0.05, max_per_img=100,
-                    keypoint_ranking='bbox_keypoint', opset=20,
+                    kpt_thr=0.2, mask_alpha=0.4, mask_threshold=0.5,
+                    score_thr=0.05, max_per_img=100, opset=20,
+                    keypoint_ranking='bbox_keypoint',
                     torch=torch.__version__)
     assert expected.items() <= content.items()
 
@@ -219,6 +221,18 @@ def test_what_cannot_be_exported_is_said(sample, tmp_path, options, message):
     with pytest.raises(ExportError, match=f'(?s){message}'):
         export(cfg, checkpoint, tmp_path / 'out.onnx')
     assert not list(tmp_path.glob('out*'))
+
+
+def test_nobody_pairs_up():
+    here, there = (dict(
+        boxes=np.float32([[0, 0, 9, 9]] * count) + shift,
+        scores=np.ones(count, np.float32),
+        masks=np.zeros((count, 28, 28), np.float32),
+        keypoints=np.zeros((count, 17, 2), np.float32),
+        keypoint_scores=np.ones((count, 17), np.float32))
+                   for count, shift in ((2, 0), (3, 50)))
+    with pytest.raises(ExportError, match='boxes of 3 of 3 differ by more'):
+        refuse_others(compare(here, there))
 
 
 def test_other_files_and_operators_are_refused(sample, monkeypatch):

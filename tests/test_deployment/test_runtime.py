@@ -22,9 +22,11 @@ from scipy.optimize import linear_sum_assignment
 
 from demo import image_demo
 from projects.multitask_refine.apis import MultitaskInferencer, frames
+from projects.multitask_refine.deployment.description import describe
 from projects.multitask_runtime import (InputError, OnnxError, OnnxInferencer,
                                         VideoReader, VideoWriter)
 from projects.multitask_runtime.assignment import assign
+from projects.multitask_runtime.description import to_dataset_meta
 from projects.multitask_runtime.image_file import ImageFile
 from projects.multitask_runtime.masks import paste_masks
 from projects.multitask_runtime.resize import Resizer
@@ -171,6 +173,24 @@ def test_drawn_like_the_description_says(model, picture):
     assert drawn[29, 21].tolist() == [0, 0, 255]
     assert abs(drawn[19, 20].astype(int) - [255, 0, 0]).max() < 60
     assert (drawn[20:40, 54:] == picture[20:40, 54:]).all()
+
+
+def test_names_of_a_network_without_joints(make_network):
+    network = make_network(**{'model.roi_head.keypoint_head': None})
+    inferencer = MultitaskInferencer(network.config, network.checkpoint, 'cpu')
+    said = json.loads(describe(
+        inferencer.cfg, network.checkpoint, inferencer.model, 19
+    )['description'])
+    assert to_dataset_meta(said) == inferencer.dataset_meta == dict(
+        classes=('person', ))
+
+
+def test_thresholds_of_drawing(model, tmp_path):
+    said = OnnxInferencer(make_file(
+        tmp_path / 'a.onnx', kpt_thr=0.6, mask_alpha=0.1))
+    assert (said.kpt_thr, said.mask_alpha) == (0.6, 0.1)
+    unsaid = OnnxInferencer(model)
+    assert (unsaid.kpt_thr, unsaid.mask_alpha) == (0.2, 0.4)
 
 
 BLOCK = '''

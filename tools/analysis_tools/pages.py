@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tools.analysis_tools import (  # noqa: E402
-    benchmarks_page, metafile, performance_page, reliability_page,
-    results_page)
+    benchmarks_page, metafile, onnx_page, performance_page,
+    reliability_page, results_page)
 from tools.analysis_tools.report_tables import (  # noqa: E402
     FILE, load_tables)
 
@@ -41,6 +41,7 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> Dict[Path, str]:
     return {
         root / 'docs/results.md': results_page.render(folder),
         root / 'docs/reliability.md': reliability_page.render(folder),
+        root / 'docs/onnx-results.md': onnx_page.render(folder),
         root / 'docs/performance.md': performance_page.render(folder),
         root / 'docs/benchmarks.md':
         benchmarks_page.render(source, tables, folder),

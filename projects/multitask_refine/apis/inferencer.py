@@ -20,7 +20,8 @@ from ..engine import safe_checkpoint  # noqa: F401
 from ..models import prepare_for_inference
 from .frames import ImageFile
 from .settings import (check_joints, choose_device, find_dataset_meta,
-                       find_joint_shift, load_config, split_pipeline)
+                       find_joint_shift, find_keypoint_head, load_config,
+                       split_pipeline)
 
 
 class MultitaskInferencer(PeopleFinder, BaseInferencer):
@@ -68,8 +69,12 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
 
     @property
     def dataset_meta(self) -> dict:
-        """dict: Classes, joints, skeleton, colours and OKS sigmas."""
-        return self.model.dataset_meta
+        """dict: Classes; of a network with a keypoint head also joints,
+        skeleton, colours and OKS sigmas."""
+        meta = self.model.dataset_meta
+        if find_keypoint_head(self.model) is None:
+            return dict(classes=meta['classes'])
+        return meta
 
     def postprocess(self, frame: Frame, sample: DetDataSample) -> dict:
         """Describe what the network says of an image, see ``to_result``."""

@@ -1,6 +1,6 @@
 """What the inferencer takes from config and checkpoint."""
 from pathlib import Path
-from typing import List, Tuple, Union
+from typing import List, Optional, Tuple, Union
 
 import torch
 from mmdet.registry import DATASETS
@@ -83,13 +83,18 @@ def find_dataset_meta(cfg: Config, checkpoint: dict) -> dict:
     return DATASETS.get(dataset.type)._load_metainfo(dataset.get('metainfo'))
 
 
+def find_keypoint_head(model: nn.Module) -> Optional[nn.Module]:
+    """The keypoint head of a network, if it has one."""
+    return getattr(getattr(model, 'roi_head', None), 'keypoint_head', None)
+
+
 def check_joints(model: nn.Module, meta: dict) -> None:
     """Refuse a meta file of other joints than the network's.
 
     Raises:
         ValueError: If their numbers differ.
     """
-    head = getattr(getattr(model, 'roi_head', None), 'keypoint_head', None)
+    head = find_keypoint_head(model)
     named = meta.get('num_keypoints', 0)
     if head is not None and head.num_keypoints != named:
         raise ValueError(

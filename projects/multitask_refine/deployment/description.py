@@ -7,6 +7,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from projects.multitask_runtime.drawing import KPT_THR, MASK_ALPHA
+
 from ..apis.settings import find_joint_shift, split_pipeline
 from ..codecs import RoISoftmaxCodec
 from ..engine.results_file import current_commit
@@ -93,12 +95,15 @@ def _results(cfg: Config, model: nn.Module) -> dict:
         evaluator = evaluator[0]
     ranking = evaluator.get('keypoint_ranking', 'bbox_keypoint')
     limits = model.roi_head.test_cfg
+    drawing = cfg.get('visualizer') or {}
     return dict(
         box_score=_BOX_SCORE,
         keypoint_score=_keypoint_score(model.roi_head),
         keypoint_ranking=ranking,
         keypoint_ranking_means=_RANKINGS[ranking],
         joint_shift=find_joint_shift(cfg),
+        kpt_thr=drawing.get('kpt_thr', KPT_THR),
+        mask_alpha=drawing.get('mask_alpha', MASK_ALPHA),
         mask_threshold=limits.get('mask_thr_binary'),
         score_thr=limits.score_thr,
         max_per_img=limits.max_per_img)

@@ -142,13 +142,22 @@ def check_parity(graph, model: nn.Module) -> Dict[str, Difference]:
     differences = compare(
         run_graph(_without_least_score(graph), image.numpy()),
         find_people(model, image[0]))
-    for name, (largest, others, total) in differences.items():
+    refuse_others(differences)
+    return differences
+
+
+def refuse_others(differences: Dict[str, Difference]) -> None:
+    """Refuse more differences than rounding explains.
+
+    Raises:
+        ExportError: Names the output, how many differ and of how many.
+    """
+    for name, (_, others, total) in differences.items():
         if others > TIES * total:
             raise ExportError(
                 f'The exported graph does not compute what the network does: '
                 f'{name} of {others} of {total} differ by more than '
                 f'{LIMITS[name]}. Nothing was written.')
-    return differences
 
 
 def run_graph(content: bytes, image: np.ndarray) -> People:

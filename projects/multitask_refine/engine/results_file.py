@@ -64,7 +64,8 @@ def describe_training(checkpoint: str) -> dict:
         dict: ``trained_with`` (name of the config), ``seed``, ``iteration``
         and ``training_commit``; None where the checkpoint does not say, one
         of weights alone for instance. Of an ONNX file also
-        ``exported_from`` and ``exported_from_sha256``: the checkpoint.
+        ``exported_from`` and ``exported_from_sha256``, the checkpoint, and
+        ``quantisation``, None if there is none.
     """
     if is_onnx(checkpoint):
         return _describe_export(checkpoint)
@@ -88,7 +89,8 @@ def _describe_export(path: str) -> dict:
         iteration=None,
         training_commit=None,
         exported_from=description['checkpoint'],
-        exported_from_sha256=description['checkpoint_sha256'])
+        exported_from_sha256=description['checkpoint_sha256'],
+        quantisation=description.get('quantisation'))
 
 
 def describe_machine() -> dict:
