@@ -10,10 +10,9 @@ one that transforms the results.
 Shape letters: B images, C input channels, D output channels, H x W map,
 T tiles of 4 x 4 results.
 """
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -31,11 +30,9 @@ _CHUNK = 1 << 16
 # Output channels of a block: of larger tensors the C library returns the
 # memory each time, and getting it anew takes longer than the transform.
 _BLOCK = 256
-# Fewer channels or tiles are not worth the transforms.
+# Fewer channels or pixels are not worth the transforms.
 _LEAST_CHANNELS = 128
-_LEAST_TILES = 64
-
-Chunk = Tuple[slice, slice]  # of images and of rows of tiles
+_LEAST_PIXELS = 768
 
 
 def use_fast_convs(model: nn.Module) -> None:
@@ -61,11 +58,22 @@ class WinogradConv2d(nn.Conv2d):
     else it is ``nn.Conv2d``.
     """
 
+    factors: Optional[List[Tensor]] = None
+
+    def keep_factors(self) -> None:
+        """Transform the weights once for all, for inference: a later change
+        of the weights has no effect. It takes four times their memory."""
+        with torch.no_grad():
+            self.factors = _transform_weights(self.weight)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, D, H, W)."""
-        if self._gains(x):
+        if not self._gains(x):
+            return super().forward(x)
+        if self.factors is None:
             return conv3x3_by_winograd(x, self.weight, self.bias)
-        return super().forward(x)
+        y = _convolve(x, self.factors)
+        return y if self.bias is None else y + self.bias[:, None, None]
 
     @staticmethod
     def _gains(x: Tensor) -> bool:
@@ -73,7 +81,7 @@ class WinogradConv2d(nn.Conv2d):
         return (not x.is_cuda and x.dtype in (torch.float32, torch.float64)
                 and not torch.is_autocast_enabled(x.device.type)
                 and not torch.jit.is_tracing()
-                and batch * _tiles(height) * _tiles(width) >= _LEAST_TILES)
+                and batch * height * width >= _LEAST_PIXELS)
 
 
 def conv3x3_by_winograd(x: Tensor, weight: Tensor,
@@ -101,7 +109,7 @@ class _Winograd(Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _convolve(x, weight)
+        return _convolve(x, _transform_weights(weight))
 
     @staticmethod
     @once_differentiable
@@ -109,57 +117,125 @@ class _Winograd(Function):
         x, weight = ctx.saved_tensors
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_x = _convolve(grad, weight.flip(2, 3).transpose(0, 1))
+            turned = weight.flip(2, 3).transpose(0, 1)
+            of_x = _convolve(grad, _transform_weights(turned))
         if ctx.needs_input_grad[1]:
             of_weight = _correlate(x, grad)
         return of_x, of_weight
 
 
-def _convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """(B, C, H, W) and (D, C, 3, 3) to (B, D, H, W)."""
-    batch, _, height, width = x.shape
-    to_pixels, to_weights, to_results = _transforms(x)
-    factors = [
-        (to_weights @ block.flatten(2).flatten(0, 1).T).view(
-            36, *block.shape[:2]).transpose(1, 2)
-        for block in weight.split(_BLOCK)
-    ]
-    tiles = _cut_tiles(x)
-    size = _tiles(height), _tiles(width)
-    y = x.new_empty(batch, size[0], 4, size[1], 4, len(weight))
-    for chunk in _chunks(*size, x.shape):
+def _transform_weights(weight: Tensor) -> List[Tensor]:
+    """The factors (36, C, block of D) of each block of (D, C, 3, 3)."""
+    _, to_weights, _ = _transforms(weight)
+    return [(to_weights @ block.flatten(2).flatten(0, 1).T).view(
+        36, *block.shape[:2]).transpose(1, 2)
+            for block in weight.split(_BLOCK)]
+
+
+def _convolve(x: Tensor, factors: List[Tensor]) -> Tensor:
+    """A map (B, C, H, W) and transformed weights to (B, D, H, W)."""
+    channels = sum(factor.shape[2] for factor in factors)
+    to_pixels, _, to_results = _transforms(x)
+    layout = _Layout(x)
+    tiles = layout.cut_pixels(x)
+    rows, columns = tiles.shape[:2]
+    y = x.new_empty(rows, 4, columns, 4, channels)
+    for chunk in _chunks(tiles):
         pixels = _transform(to_pixels, tiles[chunk])
         for target, factor in zip(y[chunk].split(_BLOCK, -1), factors):
             part = to_results @ torch.bmm(pixels, factor).view(36, -1)
             target.copy_(
-                part.view(4, 4, *target.shape[:2], size[1],
-                          -1).permute(2, 3, 0, 4, 1, 5))
-    y = y.flatten(3, 4).flatten(1, 2)
-    return y[:, :height, :width].permute(0, 3, 1, 2).contiguous(
-        memory_format=torch.channels_last)
+                part.view(4, 4, len(target), columns,
+                          -1).permute(2, 0, 3, 1, 4))
+    return layout.take_images(y.flatten(2, 3).flatten(0, 1))
 
 
 def _correlate(x: Tensor, grad: Tensor) -> Tensor:
     """The weights' gradient (D, C, 3, 3) from (B, C, H, W) and that of the
     result, (B, D, H, W)."""
-    channels, height, width = grad.shape[1:]
     to_pixels, to_weights, to_results = _transforms(x)
-    size = _tiles(height), _tiles(width)
-    fill = (0, 0, 0, 4 * size[1] - width, 0, 4 * size[0] - height)
-    results = F.pad(grad.permute(0, 2, 3, 1), fill).view(
-        len(grad), size[0], 4, size[1], 4, channels).permute(0, 1, 3, 5, 2, 4)
-    tiles = _cut_tiles(x)
+    layout = _Layout(x)
+    tiles, results = layout.cut_pixels(x), layout.cut_results(grad)
     totals = [
-        x.new_zeros(36, min(_BLOCK, channels - first), x.shape[1])
-        for first in range(0, channels, _BLOCK)
+        x.new_zeros(36, block.shape[2], x.shape[1])
+        for block in results.split(_BLOCK, 2)
     ]
-    for chunk in _chunks(*size, x.shape):
+    for chunk in _chunks(tiles):
         pixels = _transform(to_pixels, tiles[chunk])
-        for total, block in zip(totals, results[chunk].split(_BLOCK, 3)):
+        for total, block in zip(totals, results[chunk].split(_BLOCK, 2)):
             total.baddbmm_(
                 _transform(to_results.T, block).transpose(1, 2), pixels)
     blocks = [(to_weights.T @ total.view(36, -1)).T for total in totals]
-    return torch.cat(blocks).view(channels, x.shape[1], 3, 3)
+    return torch.cat(blocks).view(grad.shape[1], x.shape[1], 3, 3)
+
+
+class _Layout:
+    """Images side by side on one canvas, a line of zeros around each.
+
+    That line is the padding of both neighbours, and fewer tiles are cut off
+    at the border: four small images need no more than one of their size.
+
+    Args:
+        x (Tensor): A map like those to be laid out, (B, C, H, W).
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.count, _, self.height, self.width = x.shape
+        self.columns = min(4, self.count)
+        self.rows = -(-self.count // max(1, self.columns))
+        self.tiles = (-(-self.rows * (self.height + 1) // 4),
+                      -(-self.columns * (self.width + 1) // 4))
+
+    def cut_pixels(self, x: Tensor) -> Tensor:
+        """Views of the 6 x 6 pixels that each tile's results need,
+        (rows of tiles, T of a row, C, 6, 6)."""
+        canvas = self._lay(x, 1)
+        return canvas.unfold(0, 6, 4).unfold(1, 6, 4)
+
+    def cut_results(self, y: Tensor) -> Tensor:
+        """Views of each tile's results, (rows of tiles, T of a row, D, 4,
+        4)."""
+        canvas = self._lay(y, 0)
+        return canvas.unfold(0, 4, 4).unfold(1, 4, 4)
+
+    def take_images(self, canvas: Tensor) -> Tensor:
+        """Results on a canvas (4 rows of tiles, 4 T of a row, D) to
+        (B, D, H, W)."""
+        y = canvas.new_empty(self.count, self.height, self.width,
+                             canvas.shape[2])
+        for column, place in enumerate(self._cells(canvas, 0)):
+            images = y[column::self.columns]
+            images.copy_(place[:len(images)])
+        return y.permute(0, 3, 1, 2)
+
+    def _lay(self, x: Tensor, border: int) -> Tensor:
+        """Images (B, C, H, W) on a canvas that begins with ``border`` lines
+        of zeros and ends with at least as many."""
+        canvas = x.new_empty(*(4 * number + 2 * border
+                               for number in self.tiles), x.shape[1])
+        rest = self.height + border, self.width + border
+        canvas[:border] = 0
+        canvas[:, :border] = 0
+        canvas[rest[0]::self.height + 1] = 0
+        canvas[:, rest[1]::self.width + 1] = 0
+        canvas[border + self.rows * (self.height + 1):] = 0
+        canvas[:, border + self.columns * (self.width + 1):] = 0
+        pixels = x.permute(0, 2, 3, 1)
+        for column, place in enumerate(self._cells(canvas, border)):
+            images = pixels[column::self.columns]
+            place[:len(images)] = images
+            place[len(images):] = 0
+        return canvas
+
+    def _cells(self, canvas: Tensor, border: int) -> Iterator[Tensor]:
+        """Views of the canvas where the images of each column lie,
+        (rows, H, W, C)."""
+        tall, wide = self.height + 1, self.width + 1
+        used = canvas[border:border + self.rows * tall]
+        lines = used.unflatten(0, (self.rows, tall))[:, :self.height]
+        for column in range(self.columns):
+            first = border + column * wide
+            yield lines[:, :, first:first + self.width]
 
 
 def _transforms(like: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
@@ -173,35 +249,16 @@ def _transforms(like: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
         for matrix in (pixels, weights / 24, results))
 
 
-def _cut_tiles(x: Tensor) -> Tensor:
-    """Views of the 6 x 6 pixels that each tile's results need: those of a
-    map (B, C, H, W), as (B, rows of tiles, tiles of a row, C, 6, 6)."""
-    height, width = x.shape[2:]
-    fill = (0, 0, 1, 4 * _tiles(width) + 1 - width, 1,
-            4 * _tiles(height) + 1 - height)
-    padded = F.pad(x.permute(0, 2, 3, 1), fill)
-    return padded.unfold(1, 6, 4).unfold(2, 6, 4)
-
-
 def _transform(matrix: Tensor, tiles: Tensor) -> Tensor:
-    """Tiles (B, rows, T of a row, C, n, n) by a matrix (36, n n) to
+    """Tiles (rows, T of a row, C, n, n) by a matrix (36, n n) to
     (36, T, C)."""
-    rows = tiles.permute(4, 5, 0, 1, 2, 3).reshape(matrix.shape[1], -1)
-    return (matrix @ rows).view(36, -1, tiles.shape[3])
+    rows = tiles.permute(3, 4, 0, 1, 2).reshape(matrix.shape[1], -1)
+    return (matrix @ rows).view(36, -1, tiles.shape[2])
 
 
-def _chunks(rows: int, columns: int, shape: torch.Size) -> Iterator[Chunk]:
-    """Parts of the tiles: some whole images, or rows of one."""
-    most = max(1, _CHUNK // (columns * shape[1]))
-    if most >= rows:
-        step = most // rows
-        for first in range(0, shape[0], step):
-            yield slice(first, first + step), slice(None)
-        return
-    for image in range(shape[0]):
-        for first in range(0, rows, most):
-            yield slice(image, image + 1), slice(first, first + most)
-
-
-def _tiles(length: int) -> int:
-    return -(-length // 4)
+def _chunks(tiles: Tensor) -> Iterator[slice]:
+    """Rows of tiles, in parts of about the same size."""
+    rows, columns, channels = tiles.shape[:3]
+    most = max(1, _CHUNK // (columns * channels))
+    step = -(-rows // -(-rows // most))
+    return (slice(first, first + step) for first in range(0, rows, step))
