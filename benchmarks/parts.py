@@ -7,6 +7,7 @@ ONNX = 'benchmarks.contestants.onnx_net:OnnxNet'
 DETECTRON2 = 'benchmarks.contestants.detectron2_net:Detectron2Net'
 TORCHVISION = 'benchmarks.contestants.torchvision_net:TorchvisionNet'
 EVERY_TASK = ('predict', 'step')
+EVERY_BATCH = ('predict-1', 'predict-8', 'step-2')
 
 
 class Entrant(NamedTuple):
@@ -40,6 +41,7 @@ class Part(NamedTuple):
             reference's weights to the others; None where all have the same
             layout.
         same_outputs: Whether all should find the same people.
+        tasks: What is measured; see benchmarks/speed.py.
         score_threshold: Detections below are dropped: 0.05 is every
             framework's own; weights that are drawn in this project's layout
             do not always find 20 people above it.
@@ -50,6 +52,7 @@ class Part(NamedTuple):
     entrants: Dict[str, Entrant]
     converter: Optional[str] = None
     same_outputs: bool = True
+    tasks: Tuple[str, ...] = EVERY_BATCH
     score_threshold: float = 0.05
 
 
@@ -151,13 +154,14 @@ PARTS: Dict[str, Part] = {
         "RB by this project's deformable convolution and by mmcv's", 'mmcv',
         dict(mmcv=_refined('rb', mmcv_deform=True), ours=_refined('rb')),
         score_threshold=0.0),
-    'means': Part('What makes it faster or smaller, one at a time', 'plain',
-                  MEANS, score_threshold=0.0),
+    'means': Part(
+        'What makes it faster or smaller, one at a time', 'plain', MEANS,
+        tasks=('predict-1', 'step-2'), score_threshold=0.0),
     'onnx': Part(
         'onnxruntime on the exported file beside PyTorch', 'regular', {
             'regular': _exported('regular', OURS, prepare=True),
             'regular, ONNX': _exported('regular', ONNX),
             'rb_h': _exported('rb-h', OURS, prepare=True),
             'rb_h, ONNX': _exported('rb-h', ONNX),
-        }, same_outputs=False, score_threshold=0.0),
+        }, same_outputs=False, tasks=('predict-1', ), score_threshold=0.0),
 }

@@ -67,7 +67,8 @@ from projects.multitask_refine.engine import (  # noqa: E402
 DETECTIONS = 20
 SEED = 7
 STAGE_ROUNDS = 3  # at most; these take long and are no ratios
-TASKS = (('predict', 1), ('predict', 8), ('step', 2))
+TASKS = {'predict-1': ('predict', 1), 'predict-8': ('predict', 8),
+         'step-2': ('step', 2)}
 
 
 class Team(NamedTuple):
@@ -211,13 +212,14 @@ def time_stages(team: Team, part: Part, args: argparse.Namespace) -> dict:
         if not part.entrants[name].stages:
             continue
         result[name] = {
-            f'{task}-{count}': {
+            title: {
                 str(side): process.ask(
                     'stages', task=task, images=image_names(side, count),
                     rounds=min(args.rounds, STAGE_ROUNDS))
                 for side in args.sides
             }
-            for task, count in TASKS if count < 8
+            for title, (task, count) in TASKS.items()
+            if title in part.tasks and count < 8
         }
         say(f'  stages of {name} done')
     return result
@@ -230,12 +232,13 @@ def measure(part: Part, args: argparse.Namespace) -> dict:
         outputs = {str(side): compare_outputs(team, part, side)
                    for side in args.sides}
         tasks: Dict[str, dict] = {}
-        for task, count in TASKS:
+        for title in part.tasks:
+            task, count = TASKS[title]
             for side in args.sides[:1] if count == 8 else args.sides:
                 times = time_task(team, part, task, image_names(side, count),
                                   args.rounds)
-                tasks.setdefault(f'{task}-{count}', {})[str(side)] = times
-                say(f'  {task}-{count}, {side} pixels: ' + ', '.join(
+                tasks.setdefault(title, {})[str(side)] = times
+                say(f'  {title}, {side} pixels: ' + ', '.join(
                     f'{name} {numbers["median"]:.3f} s'
                     for name, numbers in times.items()))
         return dict(

@@ -119,6 +119,7 @@ def peaks_by_resize(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
     """
     index = torch.empty_like(logits[..., 0, 0], dtype=torch.long)
     peaks = torch.empty_like(logits[..., 0, 0])
+    logits = logits.contiguous()
     for i, (width, height) in enumerate(pixels.tolist()):
         resized = F.interpolate(
             logits[i:i + 1],
