@@ -86,39 +86,47 @@ def _by_means(prediction: str, *tasks: str, **options: bool) -> Entrant:
                    prediction=prediction)
 
 
+PLAIN = _by_means('what the configs give, before any preparation')
+# A few at a time: all stay in memory.
 MEANS = {
-    'plain': _by_means('what the configs give, before any preparation'),
-    # what is on by default, switched off
-    "PyTorch's 3x3 convolutions": _by_means(
-        'slower: 0.7 of the speed; Winograd needs a quarter of the products '
-        'where most of the work is', usual_convs=True),
-    "mmcv's RoIAlign": _by_means(
-        'slower: 0.8 of the speed; it walks through every value on its own',
-        mmcv_pooling=True),
-    'suppression of all levels at once': _by_means(
-        'slower: 0.95 of the speed, a quarter of the pairs being enough',
-        joint_suppression=True),
-    'mask and keypoint head pool twice': _by_means(
-        'slower: 0.98 of the speed; pooling 20 people is cheap',
-        pool_twice=True),
-    # what the inferencer switches on
-    'channels last': _by_means('1.05 times as fast', channels_last=True),
-    'folded norms': _by_means('1.03 times as fast', 'predict',
-                              fold_norms=True),
-    'both, as the inferencer does': _by_means(
-        '1.07 times as fast', 'predict', prepare=True),
-    # what is off
-    'freed memory is kept': _by_means(
-        '1.05 times as fast: no pages to be mapped anew, for more memory',
-        keep_memory=True),
-    'bfloat16': _by_means(
-        'faster where the processor multiplies in bfloat16, with other '
-        'results', bfloat16=True),
-    'compiled backbone and FPN': _by_means(
-        'little: convolutions stay what they are', 'predict', compiled=True),
-    'checkpointing of the backbone': _by_means(
-        'slower by the forward pass of the backbone, less memory', 'step',
-        checkpointing=True),
+    'on by default, switched off one at a time': {
+        "PyTorch's 3x3 convolutions": _by_means(
+            'slower: 0.7 of the speed; Winograd needs a quarter of the '
+            'products where most of the work is', usual_convs=True),
+        "mmcv's RoIAlign": _by_means(
+            'slower: 0.8 of the speed; it walks through every value on its '
+            'own', mmcv_pooling=True),
+        'suppression of all levels at once': _by_means(
+            'slower: 0.95 of the speed, a quarter of the pairs being enough',
+            joint_suppression=True),
+        'mask and keypoint head pool twice': _by_means(
+            'slower: 0.98 of the speed; pooling 20 people is cheap',
+            pool_twice=True),
+    },
+    'for inference': {
+        'channels last': _by_means('1.05 times as fast', 'predict',
+                                   channels_last=True),
+        'folded norms': _by_means('1.03 times as fast', 'predict',
+                                  fold_norms=True),
+        'both and kept factors, as the inferencer does': _by_means(
+            '1.1 times as fast', 'predict', prepare=True),
+        'compiled backbone and FPN': _by_means(
+            'little: convolutions stay what they are', 'predict',
+            compiled=True),
+    },
+    'off by default': {
+        'channels last in training': _by_means('1.05 times as fast', 'step',
+                                               channels_last=True),
+        'freed memory is kept': _by_means(
+            '1.05 times as fast: no pages to be mapped anew, for more memory',
+            keep_memory=True),
+        'bfloat16': _by_means(
+            'faster where the processor multiplies in bfloat16, with other '
+            'results', bfloat16=True),
+        'checkpointing of the backbone': _by_means(
+            'slower by the forward pass of the backbone, less memory', 'step',
+            checkpointing=True),
+    },
 }
 
 PARTS: Dict[str, Part] = {
@@ -154,13 +162,19 @@ PARTS: Dict[str, Part] = {
         "RB by this project's deformable convolution and by mmcv's", 'mmcv',
         dict(mmcv=_refined('rb', mmcv_deform=True), ours=_refined('rb')),
         score_threshold=0.0),
-    'means': Part(
-        'What makes it faster or smaller, one at a time', 'plain', MEANS,
-        tasks=('predict-1', 'step-2'), score_threshold=0.0),
+    **{
+        f'means-{number}': Part(
+            f'What makes it faster or smaller: {title}', 'plain',
+            dict(plain=PLAIN, **entrants), tasks=('predict-1', 'step-2'),
+            score_threshold=0.0)
+        for number, (title, entrants) in enumerate(MEANS.items(), 1)
+    },
     'onnx': Part(
         'onnxruntime on the exported file beside PyTorch', 'regular', {
             'regular': _exported('regular', OURS, prepare=True),
             'regular, ONNX': _exported('regular', ONNX),
+            'rb': _exported('rb', OURS, prepare=True),
+            'rb, ONNX': _exported('rb', ONNX),
             'rb_h': _exported('rb-h', OURS, prepare=True),
             'rb_h, ONNX': _exported('rb-h', ONNX),
         }, same_outputs=False, tasks=('predict-1', ), score_threshold=0.0),

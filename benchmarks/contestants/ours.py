@@ -1,7 +1,6 @@
 """This project's network, plain or by one of its means to be faster."""
 import copy
 import ctypes
-import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ContextManager, Dict, List, Optional, Tuple
@@ -21,8 +20,10 @@ from projects.multitask_refine.ops import (SeparableRoIAlign,
                                            deform_conv_by_mmcv)
 from torch import Tensor, nn
 
+from benchmarks.contestants.base import SEED
 from benchmarks.contestants.mmdet_net import MMDetNet
 from benchmarks.inputs import People
+from benchmarks.like_trained import draw_like_trained
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/multitask_refine'
 
@@ -101,14 +102,7 @@ class Ours(MMDetNet):
         return config
 
     def draw(self, shapes: Dict[str, Tuple[int, ...]]) -> Dict[str, Tensor]:
-        weights = super().draw(shapes)
-        # The first layer is drawn for pixels of deviation 1.
-        deviation = 58 / float(self.model.data_preprocessor.std.mean())
-        weights['backbone.conv1.weight'] /= deviation
-        for name in weights:
-            if re.search(r'(heatmap|offset)_pred\.', name):
-                weights[name] *= 0.1
-        return weights
+        return draw_like_trained(self.model, SEED)
 
     def annotate(self, people: People) -> InstanceData:
         instances = super().annotate(people)

@@ -38,8 +38,9 @@ def list_parts(python: str, detectron2: Optional[str]) -> List[Part]:
     parts = [
         _own('ops'), _own('precision'), _own('kernels'),
         *[_speed(name, python, detectron2)
-          for name in ('detectron2', 'refinement', 'means', 'mmdet',
-                       'torchvision-keypoints', 'torchvision-masks')],
+          for name in ('detectron2', 'refinement', 'means-1', 'means-2',
+                       'means-3', 'mmdet', 'torchvision-keypoints',
+                       'torchvision-masks')],
         Part('scaling', [
             'benchmarks/scaling.py', '--device', 'cuda', '--json',
             f'{RESULTS}/scaling-cuda.json'

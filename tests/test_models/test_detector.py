@@ -178,6 +178,7 @@ def test_network_prepared_for_inference_finds_the_same(model):
         norm.running_var.uniform_(0.5, 2)
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias, std=0.3)
+    prepared.roi_head.test_cfg.score_thr = 0.0
     prepared.roi_head.mask_head.conv_logits.weight.data.mul_(1000)
     before = _find(prepared)
     prepare_for_inference(prepared)
@@ -329,6 +330,19 @@ def test_occluded_joints_are_zero_maps_where_the_config_says():
     assert losses[0] > losses[1]
     assert losses[1] == pytest.approx(0.05 * 17 * 56 * 56 * 0.01**2, rel=0.01)
     assert losses[2] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_checkpointing_of_the_backbone_gives_the_same_gradients():
+    (path, ) = CONFIGS.glob('*r26*_rb-h_1xb8*_sample.py')
+    gradients = []
+    for with_cp in (False, True):
+        model = _build(path, **{'model.backbone.with_cp': with_cp}).train()
+        torch.manual_seed(5)
+        total, _ = model.parse_losses(
+            model.loss(_images(2), [_sample(2), _sample(1)]))
+        total.backward()
+        gradients.append([p.grad for p in model.backbone.parameters()])
+    torch.testing.assert_close(*gradients)
 
 
 def test_heads_can_be_off():

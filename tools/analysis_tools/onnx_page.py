@@ -21,10 +21,10 @@ PARITY = """\
 Each cell is the largest difference that is within the limit: {limits} (boxes
 and joints in pixels; joint scores greater than 1 by their share). What is
 beyond it is counted, a person or joint each, and in parentheses how many of
-them PyTorch's float32 has beyond it beside its own float64: there rounding
-decides, for instance between two boxes that are equally good, or two cells
-that are equally high. Weights drawn from a seed amplify rounding, and their
-heatmaps have no clear peaks.
+them PyTorch's float32 has beyond it beside its own float64, which is the work
+of rounding alone: it decides between two boxes that are equally good, or two
+cells that are equally high. Networks whose weights were drawn from a seed have
+many of both.
 
 Pictures: {photos} photos of {sizes} sizes, up to {side} pixels long; for the
 trained networks also {drawn} drawn ones. The last of each is grey all over.

@@ -24,6 +24,7 @@ NAMES = dict(
     mmcv="mmcv's operator", regular='regular', rb='RB', rb_h='RB+H',
     plain='plain', **{
         'regular, ONNX': 'regular, onnxruntime',
+        'rb, ONNX': 'RB, onnxruntime',
         'rb_h, ONNX': 'RB+H, onnxruntime'
     })
 TASKS = {
@@ -56,17 +57,35 @@ def _read(path: Path) -> Optional[dict]:
 
 
 def _parts(folder: Path, device: str) -> Dict[str, dict]:
-    """Parts of the speed benchmark by name, from all files of a device."""
+    """Parts of the speed benchmark by name, from all files of a device; a
+    part whose sizes are in several files becomes one."""
     parts: Dict[str, dict] = {}
     for path in sorted(folder.glob(f'speed-{device}*.json')):
-        parts.update(json.loads(path.read_text())['parts'])
+        for name, found in json.loads(path.read_text())['parts'].items():
+            part = parts.setdefault(name, dict(found, runs=[]))
+            part['runs'].append(found['run'])
+            for content in ('tasks', 'outputs', 'stages'):
+                _merge(part[content], found[content])
     return parts
+
+
+def _merge(target: dict, source: dict) -> None:
+    """Put in what is not there, on every level."""
+    for key, value in source.items():
+        if isinstance(value, dict):
+            _merge(target.setdefault(key, {}), value)
+        else:
+            target.setdefault(key, value)
 
 
 def _origin(run: dict) -> str:
     machine = run['machine']
     return (f'\n`{run["command"]}`, commit {run["commit"]}, {run["date"]}, '
             f'{machine["device"]}, torch {machine["torch"]}\n')
+
+
+def _origins(part: dict) -> str:
+    return ''.join(map(_origin, part['runs']))
 
 
 def _times_as_fast(numbers: dict) -> float:
@@ -150,7 +169,7 @@ def _speed(device: str, parts: Dict[str, dict]) -> str:
     if not parts:
         return f'\n## Training and inference on {device}\n\nNot measured.\n'
     return f'\n## Training and inference on {device}\n' + ''.join(
-        _means(part) if name == 'means' else _part(part)
+        _means(part) if name.startswith('means') else _part(part)
         for name, part in parts.items())
 
 
@@ -165,7 +184,7 @@ def _part(part: dict) -> str:
     lacks = ''.join(f'\nNot installed: {NAMES.get(name, name)} ({reason}).\n'
                     for name, reason in part['not_installed'].items())
     return (f'\n### {part["about"]}\n\n{table}\n{lacks}{_outputs(part)}'
-            f'{_versions(part)}{_origin(part["run"])}')
+            f'{_versions(part)}{_origins(part)}')
 
 
 def _row(task: str, side: str, name: str, numbers: dict) -> List[str]:
@@ -195,7 +214,7 @@ def _means(part: dict) -> str:
     return (f'\n### {part["about"]}\n\nTimes as fast as *plain*, at {sides} '
             'pixels; what was expected was written before it was measured. '
             f'GiB are those of the training step, if there is one.\n\n{table}'
-            f'\n{_versions(part)}{_origin(part["run"])}')
+            f'\n{_versions(part)}{_origins(part)}')
 
 
 def _outputs(part: dict) -> str:
@@ -309,19 +328,61 @@ def _data(found: Optional[dict]) -> str:
 
 
 def _cuda(folder: Path, parts: Dict[str, dict]) -> str:
-    text = _speed('CUDA', parts)
-    operators = _read(folder / 'cuda-ops.json')
-    text += '\n## CUDA operators against float64\n\n'
-    if operators is None:
-        return (f'{text}Not measured: no CUDA machine was at hand. '
+    return ''.join([
+        _speed('CUDA', parts), _operators(_read(folder / 'cuda-ops.json')),
+        _precision(_read(folder / 'cuda-precision.json')),
+        _kernels(_read(folder / 'cuda-kernels.json'))
+    ])
+
+
+def _operators(found: Optional[dict]) -> str:
+    title = '\n## CUDA operators against float64\n\n'
+    if found is None:
+        return (f'{title}Not measured: no CUDA machine was at hand. '
                 '`python benchmarks/cuda/suite.py` runs everything, in parts '
                 'that resume.\n')
     rows = [
         [row['operator'], row['type'],
          f'{max(row["errors"].values()):.1e}' if 'errors' in row else
          row['failure'], 'yes' if row['passed'] else 'NO']
-        for row in operators['operators']
+        for row in found['operators']
     ]
     table = markdown_table(['operator', 'type', 'largest error', 'passed'],
                            rows)
-    return text + table + '\n' + _origin(operators['run'])
+    return title + table + '\n' + _origin(found['run'])
+
+
+def _precision(found: Optional[dict]) -> str:
+    title = '\n## Mixed precision on CUDA\n\n'
+    if found is None:
+        return f'{title}Not measured.\n'
+    rows = [
+        [NAMES.get(row['variant'].replace('-', '_'), row['variant']),
+         row['type'],
+         *([row['failure'], '-', '-'] if 'failure' in row else
+           [f'{row["loss"]:.4f}', f'{row["gradient_cosine"]:.5f}',
+            f'{row["gradient_length"]:.5f}'])] for row in found['rows']
+    ]
+    table = markdown_table(
+        ['variant', 'type', 'loss', 'cosine of the gradient and the exact '
+         'one', 'its length to that of the exact one'], rows)
+    return title + table + '\n' + _origin(found['run'])
+
+
+def _kernels(found: Optional[dict]) -> str:
+    title = '\n## The largest kernels on CUDA\n\n'
+    if found is None:
+        return f'{title}Not measured.\n'
+    text = ''
+    for variant, tasks in found['variants'].items():
+        for task, profile in tasks.items():
+            rows = [[row['name'], str(row['calls']),
+                     str(row['milliseconds'])] for row in profile['largest']]
+            waits = ', '.join(f'{name} {count} times' for name, count in
+                              profile['waits'].items()) or 'never'
+            name = NAMES.get(variant.replace('-', '_'), variant)
+            text += (f'### {name}, {task}, {found["side"]} pixels\n\nThe host '
+                     f'waits: {waits}.\n\n'
+                     + markdown_table(['kernel', 'calls', 'ms'], rows)
+                     + '\n\n')
+    return title + text.rstrip('\n') + '\n' + _origin(found['run'])

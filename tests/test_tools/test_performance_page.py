@@ -1,0 +1,100 @@
+"""The page of performance, from numbers by hand."""
+import json
+
+import pytest
+
+from tools.analysis_tools import performance_page
+
+RUN = dict(command='python x.py', commit='abc', date='2026-01-01',
+           machine=dict(device='a device', torch='2'))
+ABOUT = dict(contestant='a:B', options={}, device='CPU', threads=2,
+             versions=dict(torch='2'), prediction='')
+
+
+def _numbers(median, ratio):
+    return dict(seconds=[median], median=median, ratio=ratio,
+                peak_bytes=2**30)
+
+
+def _part(side, ours, theirs='detectron2', tasks=('predict-1', 'step-2')):
+    return dict(
+        about='Two', reference=theirs, not_installed={}, run=RUN,
+        entrants={theirs: ABOUT, 'ours': ABOUT}, outputs={},
+        tasks={task: {side: {theirs: _numbers(2, 1),
+                             'ours': _numbers(2 * ours, ours)}}
+               for task in tasks},
+        stages=dict(ours={'step-2': {side: dict(stages=dict(
+            targets=dict(seconds=1), backbone=dict(seconds=39)))}}))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'performance').mkdir()
+    return tmp_path
+
+
+def _write(folder, name, content):
+    path = folder / f'performance/{name}.json'
+    path.write_text(json.dumps(content))
+
+
+def _cells(folder):
+    return [[cell.strip() for cell in line.strip('|').split('|')]
+            for line in performance_page.render(folder).splitlines()
+            if line.startswith('|')]
+
+
+def test_nothing_was_measured(folder):
+    page = performance_page.render(folder)
+    assert page.count('Not measured') == 9
+    assert len([row for row in _cells(folder) if row[-1] == 'not measured']
+               ) == 10
+
+
+def test_sizes_from_two_files_and_the_worst_of_them(folder):
+    _write(folder, 'speed-cpu', dict(parts=dict(detectron2=_part('480', .5))))
+    _write(folder, 'speed-cpu-800',
+           dict(parts=dict(detectron2=_part('800', .8))))
+    cells = _cells(folder)
+    assert ['training step on the CPU', '1.25',
+            '1.25 (Detectron2, 800 pixels)'] in cells
+    assert ['training step, 2 images', '480', 'this project', '1.00', '2.00',
+            '1.0'] in cells
+    assert ['training step, 2 images', '800', 'this project', '1.60', '1.25',
+            '1.0'] in cells
+    assert ['making targets, % of a training step on the CPU', '3',
+            '2.5 (480 pixels), 2.5 (800 pixels)'] in cells
+    assert performance_page.render(folder).count('`python x.py`') == 2
+
+
+def test_means_are_beside_what_was_expected(folder):
+    part = _part('480', 0.8, 'plain')
+    part['entrants']['ours'] = dict(ABOUT, prediction='much')
+    part['entrants']['other'] = dict(ABOUT, prediction='little')
+    part['tasks']['predict-1']['480']['other'] = _numbers(4, 2)
+    _write(folder, 'speed-cpu', dict(parts={'means-1': part}))
+    cells = _cells(folder)
+    assert ['ours', 'much', '1.25', '1.25', '1.0'] in cells
+    assert ['other', 'little', '0.50', '-', '1.0'] in cells
+
+
+def test_cuda(folder):
+    _write(folder, 'cuda-ops', dict(run=RUN, operators=[
+        dict(operator='nms', type='float32', errors=dict(a=2e-3, b=1e-4),
+             passed=False)]))
+    _write(folder, 'cuda-precision', dict(run=RUN, side=480, rows=[
+        dict(variant='rb-h', type='float16', loss=1.5, gradient_cosine=0.25,
+             gradient_length=0.5),
+        dict(variant='rb', type='bfloat16', failure='no kernel')]))
+    _write(folder, 'cuda-kernels', dict(run=RUN, side=800, variants={
+        'rb-h': dict(step=dict(
+            largest=[dict(name='gemm', calls=3, milliseconds=1.25)],
+            waits=dict(cudaStreamSynchronize=4)))}))
+    cells = _cells(folder)
+    assert ['nms', 'float32', '2.0e-03', 'NO'] in cells
+    assert ['RB+H', 'float16', '1.5000', '0.25000', '0.50000'] in cells
+    assert ['RB', 'bfloat16', 'no kernel', '-', '-'] in cells
+    assert ['gemm', '3', '1.25'] in cells
+    page = performance_page.render(folder)
+    assert '### RB+H, step, 800 pixels' in page
+    assert 'The host waits: cudaStreamSynchronize 4 times.' in page
