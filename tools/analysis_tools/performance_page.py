@@ -60,7 +60,8 @@ def _parts(folder: Path, device: str) -> Dict[str, dict]:
     """Parts of the speed benchmark by name, from all files of a device; a
     part whose sizes are in several files becomes one."""
     parts: Dict[str, dict] = {}
-    for path in sorted(folder.glob(f'speed-{device}*.json')):
+    files = folder.glob(f'speed-{device}*.json')
+    for path in sorted(files, key=lambda path: path.stem):
         for name, found in json.loads(path.read_text())['parts'].items():
             part = parts.setdefault(name, dict(found, runs=[]))
             part['runs'].append(found['run'])

@@ -8,15 +8,21 @@ Shape letters: B images, C channels, G deformable groups, N kernel points, P
 pixels of the result.
 """
 import math
+from itertools import repeat
 from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from mmcv.ops import deform_conv2d, modulated_deform_conv2d
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 Pair = Tuple[int, int]
 _MAX_STEP = 32
+# Samples at a time on the CPU: of larger tensors the C library returns the
+# memory each time, and getting it anew takes as long as the sums.
+_MAX_SAMPLES = 1 << 23
 
 
 def deform_conv(x: Tensor, offset: Tensor, factor: Optional[Tensor],
@@ -86,6 +92,24 @@ def deform_conv_by_rows(x: Tensor, offset: Tensor, factor: Optional[Tensor],
     of four rows by bilinear weights, and the convolution is one product of
     all samples with the weights.
     """
+    samples = weight[0, 0].numel() * x.shape[1] * math.prod(
+        offset.shape[-2:])
+    step = max(1, _MAX_SAMPLES // max(1, samples))
+    parts = [
+        _convolve_rows(*part, weight, stride, padding, dilation, groups,
+                       deform_groups)
+        for part in zip(x.split(step), offset.split(step),
+                        repeat(None) if factor is None else factor.split(step))
+    ]
+    y = torch.cat(parts)
+    y = y if bias is None else y + bias
+    return y.permute(0, 3, 1, 2)
+
+
+def _convolve_rows(x: Tensor, offset: Tensor, factor: Optional[Tensor],
+                   weight: Tensor, stride: Pair, padding: Pair,
+                   dilation: Pair, groups: int, deform_groups: int) -> Tensor:
+    """Some images to y without bias, (B, H_out, W_out, C_out)."""
     batch, channels = x.shape[:2]
     out_size = offset.shape[-2:]
     # Half precision cannot hold a position.
@@ -97,19 +121,68 @@ def deform_conv_by_rows(x: Tensor, offset: Tensor, factor: Optional[Tensor],
     if factor is not None:
         shares = shares * factor.reshape(*grid.shape[:-1], 1).to(exact)
     rows = x.reshape(batch * deform_groups, -1, *x.shape[-2:])
-    rows = rows.permute(0, 2, 3, 1).flatten(0, 2).to(exact)
+    rows = rows.permute(0, 2, 3, 1).flatten(0, 2).to(exact).contiguous()
     # Row by row of the product: pixel of the result, kernel point, channel.
     pixels, shares = (part.permute(0, 2, 3, 1, 4).reshape(-1, 4)
                       for part in (pixels, shares))
+    matrices = weight.permute(0, 2, 3, 1).reshape(
+        groups, len(weight) // groups, -1)
+    shape = (batch, deform_groups, math.prod(out_size),
+             weight[0, 0].numel(), channels // deform_groups)
+    y = _SampledProduct.apply(rows, pixels, shares, matrices, shape)
+    return y.transpose(0, 1).reshape(batch, *out_size, -1)
+
+
+class _SampledProduct(Function):
+    """Samples times weights. The samples, nine times as many as there are
+    pixels, are not kept for the gradients but taken again."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, pixels: Tensor, shares: Tensor,
+                matrices: Tensor, shape: Tuple[int, ...]) -> Tensor:
+        """The pixels that are summed up and their shares, each (BPN, 4), of
+        rows (BGHW, C / G), and weights (groups, C_out / groups, N C_in /
+        groups), to (groups, BP, C_out / groups)."""
+        ctx.save_for_backward(rows, pixels, shares, matrices)
+        ctx.shape = shape
+        samples = _sample(rows, pixels, shares, matrices, shape)
+        return _multiply(samples, matrices.transpose(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
+        rows, pixels, shares, matrices = ctx.saved_tensors
+        with torch.enable_grad():
+            inputs = [part.detach().requires_grad_()
+                      for part in (rows, shares)]
+            samples = _sample(inputs[0], pixels, inputs[1], matrices,
+                              ctx.shape)
+        of_matrices = _multiply(grad.transpose(1, 2), samples.detach())
+        of_rows, of_shares = torch.autograd.grad(
+            samples, inputs, _multiply(grad, matrices))
+        return of_rows, None, of_shares, of_matrices, None
+
+
+def _multiply(one: Tensor, other: Tensor) -> Tensor:
+    """Products of (groups, a, b) and (groups, b, c); that of one group by all
+    threads."""
+    return one @ other if len(one) > 1 else (one[0] @ other[0])[None]
+
+
+def _sample(rows: Tensor, pixels: Tensor, shares: Tensor, matrices: Tensor,
+            shape: Tuple[int, ...]) -> Tensor:
+    """Weighted sums of rows, arranged for the product: (groups, BP, N C_in /
+    groups) in the type of the weights.
+
+    Args:
+        shape (tuple[int]): B, G, P, N and C / G.
+    """
     samples = F.embedding_bag(
         pixels, rows, per_sample_weights=shares, mode='sum')
-    samples = samples.to(x.dtype).reshape(
-        batch, deform_groups, math.prod(out_size), weight[0, 0].numel(), -1)
-    samples = samples.permute(0, 2, 3, 1, 4).reshape(
-        -1, weight[0, 0].numel(), groups, channels // groups)
-    y = _product(samples, weight, groups)
-    y = y if bias is None else y + bias
-    return y.reshape(batch, *out_size, -1).permute(0, 3, 1, 2)
+    batch, _, pixels_out, points, _ = shape
+    samples = samples.to(matrices.dtype).reshape(shape).permute(0, 2, 3, 1, 4)
+    samples = samples.reshape(batch * pixels_out, points, len(matrices), -1)
+    return samples.permute(2, 0, 1, 3).flatten(2)
 
 
 def _bilinear(grid: Tensor, size: Pair) -> Tuple[Tensor, Tensor]:
@@ -138,25 +211,6 @@ def _bilinear(grid: Tensor, size: Pair) -> Tuple[Tensor, Tensor]:
     index = y * width + x
     maps = torch.arange(len(grid), device=grid.device) * (height * width)
     return index + maps.view(-1, 1, 1, 1, 1), down * across * inside
-
-
-def _product(samples: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """The convolution's sums over kernel points and channels.
-
-    Args:
-        samples (Tensor): Shape (BP, N, groups, C_in / groups).
-        weight (Tensor): Shape (C_out, C_in / groups, height, width).
-        groups (int): Groups.
-
-    Returns:
-        Tensor: Shape (BP, C_out).
-    """
-    matrix = weight.permute(0, 2, 3, 1).flatten(1)
-    if groups == 1:
-        return samples.flatten(1) @ matrix.T
-    parts = samples.permute(2, 0, 1, 3).flatten(2)
-    matrices = matrix.reshape(groups, -1, matrix.shape[1])
-    return (parts @ matrices.transpose(1, 2)).transpose(0, 1).flatten(1)
 
 
 def _sampling_grid(offset: Tensor, kernel: Pair, stride: Pair, padding: Pair,
