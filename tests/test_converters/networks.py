@@ -19,15 +19,18 @@ def config_path(config: str) -> Path:
     return CONFIGS / f'multitask-rcnn_{config}_8xb2-90k_coco.py'
 
 
-def load_network(config: str, checkpoint: Path, most: int) -> nn.Module:
+def load_network(config: str, checkpoint: Path, most: int,
+                 **options: bool) -> nn.Module:
     """Build a config's network with a converted checkpoint's weights.
 
     Args:
         config (str): See :func:`config_path`.
         checkpoint (Path): What a converter wrote.
         most (int): Detections of an image.
+        options (dict): Changes of the model's config.
     """
     cfg = Config.fromfile(config_path(config)).model
+    cfg.update(options)
     cfg.test_cfg.rcnn.max_per_img = most
     model = MODELS.build(cfg).eval()
     state = torch.load(checkpoint, weights_only=True)['state_dict']

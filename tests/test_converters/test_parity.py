@@ -240,7 +240,9 @@ def test_mmdets_mask_rcnn(tmp_path):
     mmdet_to_multitask.main([str(config_path(config)),
                              str(tmp_path / 'source.pth'),
                              str(tmp_path / 'converted.pth')])
-    model = load_network(config, tmp_path / 'converted.pth', 1000)
+    # PyTorch's convolutions on both sides.
+    model = load_network(config, tmp_path / 'converted.pth', 1000,
+                         fast_convs=False)
     rgb = drawn.draw_image(1, 300, 250)
     # mmcv's RoIAlign rounds positions in another way than the one here.
     _compare_with_mmdet(own, model, rgb, rtol=1e-5, atol=1e-4)

@@ -129,7 +129,11 @@ def _convolve_rows(x: Tensor, offset: Tensor, factor: Optional[Tensor],
         groups, len(weight) // groups, -1)
     shape = (batch, deform_groups, math.prod(out_size),
              weight[0, 0].numel(), channels // deform_groups)
-    y = _SampledProduct.apply(rows, pixels, shares, matrices, shape)
+    inputs = rows, pixels, shares, matrices, shape
+    # A graph that is recorded holds the operators themselves.
+    way = (_sampled_product if torch.jit.is_tracing() else
+           _SampledProduct.apply)
+    y = way(*inputs)
     return y.transpose(0, 1).reshape(batch, *out_size, -1)
 
 
@@ -145,8 +149,7 @@ class _SampledProduct(Function):
         groups), to (groups, BP, C_out / groups)."""
         ctx.save_for_backward(rows, pixels, shares, matrices)
         ctx.shape = shape
-        samples = _sample(rows, pixels, shares, matrices, shape)
-        return _multiply(samples, matrices.transpose(1, 2))
+        return _sampled_product(rows, pixels, shares, matrices, shape)
 
     @staticmethod
     @once_differentiable
@@ -161,6 +164,13 @@ class _SampledProduct(Function):
         of_rows, of_shares = torch.autograd.grad(
             samples, inputs, _multiply(grad, matrices))
         return of_rows, None, of_shares, of_matrices, None
+
+
+def _sampled_product(rows: Tensor, pixels: Tensor, shares: Tensor,
+                     matrices: Tensor, shape: Tuple[int, ...]) -> Tensor:
+    """See :class:`_SampledProduct`."""
+    samples = _sample(rows, pixels, shares, matrices, shape)
+    return _multiply(samples, matrices.transpose(1, 2))
 
 
 def _multiply(one: Tensor, other: Tensor) -> Tensor:
