@@ -26,10 +26,9 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from projects.multitask_refine.engine import (DamagedCheckpointError,
                                               FileWriteError,
-                                              PreemptionHook,
-                                              WorkersDieError,
-                                              load_checkpoint_file,
-                                              preemption)
+                                              KeepingCheckpointHook,
+                                              PreemptionHook, WorkersDieError,
+                                              load_checkpoint_file, preemption)
 from projects.multitask_refine.engine.reproducible_loop import (
     ReproducibleLoader)
 from projects.multitask_refine.engine.resume import find_latest_checkpoint
@@ -381,16 +380,14 @@ def test_checkpoint_later_than_the_note_is_found(tmp_path):
 
 
 def test_killed_at_any_moment_a_whole_checkpoint_is_found(tmp_path):
-    """Three are kept; a kill may leave one that was about to be removed."""
-    kept = 3
-    for kill in range(15):
-        reached = _newest(tmp_path)
+    """Three are kept, and for the time of writing one more."""
+    reached = 0
+    for _ in range(15):
         process = SERVER.Process(
             target=train_without_end, args=(str(tmp_path), ))
         process.start()
         deadline = time.monotonic() + 300
-        # The last one goes on for long enough to keep all, if it did.
-        while _newest(tmp_path) < reached + (1 if kill < 14 else 5):
+        while _newest(tmp_path) <= reached:
             assert process.is_alive() and time.monotonic() < deadline
             time.sleep(0.005)
         time.sleep(random.random() * 0.1)
@@ -400,9 +397,29 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_found(tmp_path):
         found = find_latest_checkpoint(str(tmp_path))
         assert Path(found).name == f'iter_{highest}.pth'
         assert load_checkpoint_file(found)['meta']['iter'] == highest
-        count = len(list(tmp_path.glob('iter_*.pth')))
-        assert min(highest, 3) <= count <= kept + 1
-        kept = max(kept, count)
+        assert min(highest, 3) <= len(list(tmp_path.glob('iter_*.pth'))) <= 4
+        reached = highest
+
+
+def test_what_a_kill_left_is_removed_before_the_next_is_written(
+        tmp_path, monkeypatch):
+    """Killed after the third was written, before the second was removed."""
+    remove = KeepingCheckpointHook._remove
+
+    def die(hook, outdated):
+        if (tmp_path / 'iter_3.pth').exists():
+            raise KeyboardInterrupt
+        remove(hook, outdated)
+
+    keep = dict(checkpoint=dict(max_keep_ckpts=1))
+    monkeypatch.setattr(KeepingCheckpointHook, '_remove', die)
+    with pytest.raises(KeyboardInterrupt):
+        runner(tmp_path, **keep).train()
+    assert {path.name for path in tmp_path.glob('iter_*')} == {
+        'iter_2.pth', 'iter_3.pth'}
+    monkeypatch.setattr(KeepingCheckpointHook, '_remove', remove)
+    runner(tmp_path, resume=True, **keep).train()
+    assert [path.name for path in tmp_path.glob('iter_*')] == ['iter_8.pth']
 
 
 def _newest(folder):

@@ -2,15 +2,20 @@
 from typing import Any, List
 
 from mmdet.registry import HOOKS
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
+
+NOTE = 'outdated_checkpoints'
 
 
 class _LaterRemovals:
-    """A file backend that only notes what is to be removed."""
+    """A file backend that only notes what is to be removed, also in what the
+    next checkpoint says."""
 
-    def __init__(self, backend: Any) -> None:
-        self.backend = backend
+    def __init__(self, backend: Any, hub: MessageHub) -> None:
+        self.backend, self.hub = backend, hub
         self.noted: List[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -18,9 +23,9 @@ class _LaterRemovals:
 
     def remove(self, path: str) -> None:
         self.noted.append(path)
+        self.hub.update_info(NOTE, list(self.noted))
 
-    def rmtree(self, path: str) -> None:
-        self.noted.append(path)
+    rmtree = remove
 
 
 @HOOKS.register_module()
@@ -29,31 +34,38 @@ class KeepingCheckpointHook(CheckpointHook):
 
     MMEngine removes the oldest checkpoint, and the former best one, before it
     writes the next: if that fails, on a full disk for instance, too few are
-    left, or none. Here there is one more for the time of writing.
-    Arguments as in ``mmengine.hooks.CheckpointHook``.
+    left, or none. Here there is one more for the time of writing. What a
+    process that was killed in between has left is removed before the next is
+    written. Arguments as in ``mmengine.hooks.CheckpointHook``.
     """
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int,
                                    meta: dict) -> None:
-        self._removing_later(super()._save_checkpoint_with_step, runner, step,
-                             meta)
+        self._removing_later(runner, super()._save_checkpoint_with_step,
+                             runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        self._removing_later(super()._save_best_checkpoint, runner, metrics)
+        self._removing_later(runner, super()._save_best_checkpoint, runner,
+                             metrics)
 
-    def _removing_later(self, save: Any, *args: Any) -> None:
-        backend = self.file_backend
-        self.file_backend = _LaterRemovals(backend)
+    def _removing_later(self, runner: Runner, save: Any, *args: Any) -> None:
+        backend, hub = self.file_backend, runner.message_hub
+        self._remove(hub.get_info(NOTE, []))
+        self.file_backend = _LaterRemovals(backend, hub)
         try:
             save(*args)
             outdated = self.file_backend.noted
         finally:
             self.file_backend = backend
+            hub.update_info(NOTE, [])
+        self._remove(outdated)
+
+    def _remove(self, outdated: List[str]) -> None:
         written = (self.last_ckpt, getattr(self, 'best_ckpt_path', None),
                    *getattr(self, 'best_ckpt_path_dict', {}).values())
-        for path in outdated:
-            if path not in written:
+        for path in outdated if is_main_process() else ():
+            if path not in written and self.file_backend.exists(path):
                 remove = (
-                    backend.rmtree
-                    if backend.isdir(path) else backend.remove)
+                    self.file_backend.rmtree if self.file_backend.isdir(path)
+                    else self.file_backend.remove)
                 remove(path)
