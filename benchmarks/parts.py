@@ -19,7 +19,7 @@ class Entrant(NamedTuple):
         tasks: What it does.
         elsewhere: Whether it runs in the contestants' environment.
         stages: Whether its stages are measured, too.
-        prediction: What it was expected to bring before it was measured.
+        prediction: What it was expected to bring, before the comparison.
     """
 
     contestant: str

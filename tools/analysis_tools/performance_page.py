@@ -213,7 +213,8 @@ def _means(part: dict) -> str:
          'GiB'], rows)
     sides = min(part['tasks']['step-2'], key=int)
     return (f'\n### {part["about"]}\n\nTimes as fast as *plain*, at {sides} '
-            'pixels; what was expected was written before it was measured. '
+            'pixels; what was expected was written before this run, some of it '
+            'after trials of single layers. '
             f'GiB are those of the training step, if there is one.\n\n{table}'
             f'\n{_versions(part)}{_origins(part)}')
 
