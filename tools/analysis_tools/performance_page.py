@@ -213,8 +213,8 @@ def _means(part: dict) -> str:
          'GiB'], rows)
     sides = min(part['tasks']['step-2'], key=int)
     return (f'\n### {part["about"]}\n\nTimes as fast as *plain*, at {sides} '
-            'pixels; what was expected was written before this run, some of it '
-            'after trials of single layers. '
+            'pixels; what was expected was written before this run, some of '
+            'it after trials of single layers. '
             f'GiB are those of the training step, if there is one.\n\n{table}'
             f'\n{_versions(part)}{_origins(part)}')
 
@@ -225,7 +225,7 @@ def _outputs(part: dict) -> str:
     for side, entrants in part['outputs'].items():
         for name, found in entrants.items():
             numbers = ', '.join(
-                f'{key.replace("_", " ")} {value:.2g}'
+                f'{key.replace("_", " ")} {value:.4g}'
                 for key, value in found.items()
                 if isinstance(value, (int, float)))
             lines.append(f'- {NAMES.get(name, name)}, {side} pixels, largest '

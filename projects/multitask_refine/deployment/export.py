@@ -17,7 +17,7 @@ from ..engine import load_checkpoint_file
 from .description import describe
 from .network import OnnxNetwork
 from .parity import Difference, check_parity
-from .support import ExportError, check_network, check_opset
+from .support import ExportError, check_network, check_opset, whole_file
 
 _INSTALL = 'pip install onnx onnxruntime'
 
@@ -60,7 +60,8 @@ def export(cfg: Config,
     _check_graph(onnx, graph)
     # Recording took the network apart.
     differences = check_parity(graph, load_network(cfg, checkpoint))
-    _write_whole(graph.SerializeToString(), out)
+    with whole_file(out) as draft:
+        draft.write_bytes(graph.SerializeToString())
     return differences
 
 
@@ -139,16 +140,6 @@ def _check_graph(onnx, graph) -> None:
             f'{", ".join(foreign)}. Of deformable convolutions it holds '
             'RefinedConv2d, of RoI poolings RoIAlign and RefinedRoIAlign.')
     onnx.checker.check_model(graph, full_check=True)
-
-
-def _write_whole(content: bytes, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(out.name + '.tmp')
-    try:
-        draft.write_bytes(content)
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _import_onnx():

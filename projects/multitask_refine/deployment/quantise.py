@@ -15,6 +15,7 @@ from projects.multitask_runtime.session import load_session
 
 from ..errors import ExplainedError
 from ..evaluation.predictions import file_sha256
+from .support import whole_file
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -205,14 +206,9 @@ def _write(onnx, graph, description: dict, out: Path) -> None:
             format=FORMAT,
             format_version=str(FORMAT_VERSION),
             description=json.dumps(description)))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f'{out.name}.tmp')
-    try:
+    with whole_file(out) as draft:
         onnx.save(graph, draft)
         load_session(draft)
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _import_onnx():

@@ -11,7 +11,7 @@ def prepare_for_inference(model: nn.Module) -> None:
 
     Each batch norm becomes part of the convolution before it, the channels
     lie last in memory, and what Winograd's method makes of the weights is
-    kept (500 MB more for a ResNet-50). Its weights no longer have the names
+    kept (four times their memory). Its weights no longer have the names
     of a checkpoint, and they cannot be changed. The results differ by their
     rounding. A network on CUDA is left as it is.
 
