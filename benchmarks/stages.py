@@ -146,9 +146,18 @@ def _time(device: torch.device, calls: Calls,
 
 def _count_operations(calls: Calls,
                       run: Callable[[], Any]) -> Dict[str, float]:
-    with FlopCounterMode(display=False) as counter:
+    formulas = {}
+    if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
+        formulas[torch.ops.mkldnn._linear_pointwise] = _linear_operations
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         meter = StageMeter(counter.get_total_flops, lambda a, b: b - a)
         return _metered(meter, calls, run).totals()
+
+
+def _linear_operations(x: Tuple[int, ...], weight: Tuple[int, ...],
+                       *_: Any, **__: Any) -> int:
+    """Of (a, b) times the transposed (c, b)."""
+    return 2 * x[0] * x[1] * weight[0]
 
 
 def _count_bytes(model: nn.Module, calls: Calls,

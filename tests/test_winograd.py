@@ -92,3 +92,16 @@ def test_kept_factors_give_the_same():
         before = layer(x)
         layer[0].keep_factors()
         assert torch.equal(layer(x), before)
+
+
+def test_kept_factors_do_not_stand_in_the_way_of_gradients():
+    layer = WinogradConv2d(128, 130, 3, padding=1)
+    layer.keep_factors()
+    x = torch.randn(1, 128, 32, 32, requires_grad=True)
+    inputs = x, layer.weight, layer.bias
+    usual = F.conv2d(x, layer.weight, layer.bias, padding=1)
+    found, expected = (
+        torch.autograd.grad(y.square().sum(), inputs)
+        for y in (layer(x), usual))
+    for one, other in zip(found, expected):
+        assert (one - other).abs().max() < 1e-4 * other.abs().max()

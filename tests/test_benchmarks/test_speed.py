@@ -14,7 +14,9 @@ from benchmarks.client import ContestantError, Process
 from benchmarks.inputs import image_names, load_people
 from benchmarks.parts import PARTS, Entrant, Part
 from benchmarks.rounds import compare_pairs, run_rounds
-from benchmarks.stages import StageMeter, measure_stages
+from benchmarks.stages import (StageMeter, _count_operations,
+                               measure_stages)
+from projects.multitask_refine.ops import multiply
 from tests.conftest import CONFIGS, ROOT
 
 STAND_IN = 'tests.test_benchmarks.stand_in:StandIn'
@@ -87,6 +89,21 @@ def test_stages_of_a_network_by_hand(monkeypatch):
         stages['layer']['seconds'] / 6)
     assert stages['pause']['floor_seconds'] == 0
     assert stages['pause']['ratio'] is None
+
+
+def test_operations_of_both_libraries_count():
+    """(2, 3) times (3, 5), once by each."""
+    one, other = torch.ones(2, 3), torch.ones(3, 5)
+    owner = SimpleNamespace(usual=lambda: one @ other,
+                            fast=lambda: multiply(one, other))
+    calls = [(owner, 'usual', 'usual'), (owner, 'fast', 'fast')]
+
+    def run():
+        owner.usual()
+        owner.fast()
+
+    counted = _count_operations(calls, run)
+    assert counted['usual'] == counted['fast'] == 2 * 2 * 3 * 5
 
 
 # ---- inputs and outputs

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from .products import multiply
+
 Pair = Tuple[int, int]
 _MAX_STEP = 32
 # Samples at a time on the CPU: of larger tensors the C library returns the
@@ -176,7 +178,9 @@ def _sampled_product(rows: Tensor, pixels: Tensor, shares: Tensor,
 def _multiply(one: Tensor, other: Tensor) -> Tensor:
     """Products of (groups, a, b) and (groups, b, c); that of one group by all
     threads."""
-    return one @ other if len(one) > 1 else (one[0] @ other[0])[None]
+    if len(one) > 1:
+        return one @ other
+    return multiply(one[0], other[0])[None]
 
 
 def _sample(rows: Tensor, pixels: Tensor, shares: Tensor, matrices: Tensor,

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from .products import multiply
+
 _PIXELS = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
            [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]
 _WEIGHTS = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4],
@@ -70,10 +72,9 @@ class WinogradConv2d(nn.Conv2d):
         """(B, C, H, W) to (B, D, H, W)."""
         if not self._gains(x):
             return super().forward(x)
-        if self.factors is None:
+        if self.factors is None or torch.is_grad_enabled():
             return conv3x3_by_winograd(x, self.weight, self.bias)
-        y = _convolve(x, self.factors)
-        return y if self.bias is None else y + self.bias[:, None, None]
+        return _convolve(x, self.factors, self.bias)
 
     @staticmethod
     def _gains(x: Tensor) -> bool:
@@ -99,29 +100,31 @@ def conv3x3_by_winograd(x: Tensor, weight: Tensor,
     Returns:
         Tensor: Shape (B, D, H, W), with the channels last in memory.
     """
-    y = _Winograd.apply(x, weight)
-    return y if bias is None else y + bias[:, None, None]
+    return _Winograd.apply(x, weight, bias)
 
 
 class _Winograd(Function):
-    """The convolution and its gradients, chunk by chunk."""
+    """The convolution and its gradients, strip by strip."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor,
+                bias: Optional[Tensor]) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _convolve(x, _transform_weights(weight))
+        return _convolve(x, _transform_weights(weight), bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
         x, weight = ctx.saved_tensors
-        of_x = of_weight = None
+        of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
             turned = weight.flip(2, 3).transpose(0, 1)
             of_x = _convolve(grad, _transform_weights(turned))
         if ctx.needs_input_grad[1]:
             of_weight = _correlate(x, grad)
-        return of_x, of_weight
+        if ctx.needs_input_grad[2]:
+            of_bias = grad.sum((0, 2, 3))
+        return of_x, of_weight, of_bias
 
 
 def _transform_weights(weight: Tensor) -> List[Tensor]:
@@ -132,48 +135,56 @@ def _transform_weights(weight: Tensor) -> List[Tensor]:
             for block in weight.split(_BLOCK)]
 
 
-def _convolve(x: Tensor, factors: List[Tensor]) -> Tensor:
-    """A map (B, C, H, W) and transformed weights to (B, D, H, W)."""
+def _convolve(x: Tensor, factors: List[Tensor],
+              bias: Optional[Tensor] = None) -> Tensor:
+    """A map (B, C, H, W), transformed weights and bias (D) to
+    (B, D, H, W)."""
     channels = sum(factor.shape[2] for factor in factors)
     to_pixels, _, to_results = _transforms(x)
-    layout = _Layout(x)
-    tiles = layout.cut_pixels(x)
-    rows, columns = tiles.shape[:2]
-    y = x.new_empty(rows, 4, columns, 4, channels)
-    for chunk in _chunks(tiles):
-        pixels = _transform(to_pixels, tiles[chunk])
-        for target, factor in zip(y[chunk].split(_BLOCK, -1), factors):
-            part = to_results @ torch.bmm(pixels, factor).view(36, -1)
-            target.copy_(
-                part.view(4, 4, len(target), columns,
-                          -1).permute(2, 0, 3, 1, 4))
-    return layout.take_images(y.flatten(2, 3).flatten(0, 1))
+    canvas = _Canvas(x)
+    y = torch.empty(
+        canvas.count, channels, canvas.height, canvas.width, dtype=x.dtype,
+        device=x.device, memory_format=torch.channels_last)
+    addends = (x.new_zeros(channels) if bias is None else bias).split(_BLOCK)
+    for strip in canvas.strips(x.shape[1]):
+        pixels = _transform(to_pixels, canvas.cut_pixels(x, strip))
+        rows = len(strip)
+        results = x.new_empty(rows, 4, canvas.tiles[1], 4, channels)
+        for target, factor, addend in zip(
+                results.split(_BLOCK, -1), factors, addends):
+            part = multiply(to_results,
+                            torch.bmm(pixels, factor).view(36, -1))
+            part = part.view(4, 4, rows, canvas.tiles[1], -1)
+            torch.add(part.permute(2, 0, 3, 1, 4), addend, out=target)
+        canvas.put_results(results.flatten(2, 3).flatten(0, 1), strip, y)
+    return y
 
 
 def _correlate(x: Tensor, grad: Tensor) -> Tensor:
     """The weights' gradient (D, C, 3, 3) from (B, C, H, W) and that of the
     result, (B, D, H, W)."""
     to_pixels, to_weights, to_results = _transforms(x)
-    layout = _Layout(x)
-    tiles, results = layout.cut_pixels(x), layout.cut_results(grad)
+    canvas = _Canvas(x)
     totals = [
-        x.new_zeros(36, block.shape[2], x.shape[1])
-        for block in results.split(_BLOCK, 2)
+        x.new_zeros(36, len(block), x.shape[1])
+        for block in torch.empty(grad.shape[1]).split(_BLOCK)
     ]
-    for chunk in _chunks(tiles):
-        pixels = _transform(to_pixels, tiles[chunk])
-        for total, block in zip(totals, results[chunk].split(_BLOCK, 2)):
+    for strip in canvas.strips(x.shape[1]):
+        pixels = _transform(to_pixels, canvas.cut_pixels(x, strip))
+        results = canvas.cut_results(grad, strip)
+        for total, block in zip(totals, results.split(_BLOCK, 2)):
             total.baddbmm_(
                 _transform(to_results.T, block).transpose(1, 2), pixels)
     blocks = [(to_weights.T @ total.view(36, -1)).T for total in totals]
     return torch.cat(blocks).view(grad.shape[1], x.shape[1], 3, 3)
 
 
-class _Layout:
-    """Images side by side on one canvas, a line of zeros around each.
+class _Canvas:
+    """Images side by side, a line of zeros between neighbours.
 
-    That line is the padding of both neighbours, and fewer tiles are cut off
-    at the border: four small images need no more than one of their size.
+    That line is the padding of both, and fewer tiles are cut off at the
+    border: four small images need no more than one of their size. The canvas
+    exists in strips alone, which stay in the caches.
 
     Args:
         x (Tensor): A map like those to be laid out, (B, C, H, W).
@@ -183,59 +194,62 @@ class _Layout:
         self.count, _, self.height, self.width = x.shape
         self.columns = min(4, self.count)
         self.rows = -(-self.count // max(1, self.columns))
-        self.tiles = (-(-self.rows * (self.height + 1) // 4),
-                      -(-self.columns * (self.width + 1) // 4))
+        self.tall = self.height + (self.rows > 1)
+        self.wide = self.width + (self.columns > 1)
+        self.tiles = (-(-self.rows * self.tall // 4),
+                      -(-self.columns * self.wide // 4))
 
-    def cut_pixels(self, x: Tensor) -> Tensor:
-        """Views of the 6 x 6 pixels that each tile's results need,
-        (rows of tiles, T of a row, C, 6, 6)."""
-        canvas = self._lay(x, 1)
-        return canvas.unfold(0, 6, 4).unfold(1, 6, 4)
+    def strips(self, channels: int) -> Iterator[range]:
+        """Rows of tiles, in parts of about the same size."""
+        rows = self.tiles[0]
+        most = max(1, _CHUNK // max(1, self.tiles[1] * channels))
+        step = -(-rows // -(-rows // most)) if rows else 1
+        return (range(first, min(first + step, rows))
+                for first in range(0, rows, step))
 
-    def cut_results(self, y: Tensor) -> Tensor:
-        """Views of each tile's results, (rows of tiles, T of a row, D, 4,
-        4)."""
-        canvas = self._lay(y, 0)
-        return canvas.unfold(0, 4, 4).unfold(1, 4, 4)
+    def cut_pixels(self, x: Tensor, strip: range) -> Tensor:
+        """Views of the 6 x 6 pixels of (B, C, H, W) that each tile's results
+        need, (rows of tiles, T of a row, C, 6, 6)."""
+        return self._lay(x, strip, 1).unfold(0, 6, 4).unfold(1, 6, 4)
 
-    def take_images(self, canvas: Tensor) -> Tensor:
-        """Results on a canvas (4 rows of tiles, 4 T of a row, D) to
-        (B, D, H, W)."""
-        y = canvas.new_empty(self.count, self.height, self.width,
-                             canvas.shape[2])
-        for column, place in enumerate(self._cells(canvas, 0)):
-            images = y[column::self.columns]
-            images.copy_(place[:len(images)])
-        return y.permute(0, 3, 1, 2)
+    def cut_results(self, y: Tensor, strip: range) -> Tensor:
+        """Views of each tile's results of (B, D, H, W), (rows of tiles, T of
+        a row, D, 4, 4)."""
+        return self._lay(y, strip, 0).unfold(0, 4, 4).unfold(1, 4, 4)
 
-    def _lay(self, x: Tensor, border: int) -> Tensor:
-        """Images (B, C, H, W) on a canvas that begins with ``border`` lines
-        of zeros and ends with at least as many."""
-        canvas = x.new_empty(*(4 * number + 2 * border
-                               for number in self.tiles), x.shape[1])
-        rest = self.height + border, self.width + border
-        canvas[:border] = 0
-        canvas[:, :border] = 0
-        canvas[rest[0]::self.height + 1] = 0
-        canvas[:, rest[1]::self.width + 1] = 0
-        canvas[border + self.rows * (self.height + 1):] = 0
-        canvas[:, border + self.columns * (self.width + 1):] = 0
+    def put_results(self, lines: Tensor, strip: range, y: Tensor) -> None:
+        """Copy the lines of a strip, (4 rows of tiles, 4 T of a row, D), to
+        images (B, D, H, W)."""
+        for part, images in self._images(lines, 4 * strip.start, y):
+            images.copy_(part)
+
+    def _lay(self, x: Tensor, strip: range, border: int) -> Tensor:
+        """The strip's lines of the images (B, C, H, W), with ``border`` more
+        lines on each side, (lines, pixels, C)."""
+        lines = x.new_zeros(4 * len(strip) + 2 * border,
+                            4 * self.tiles[1] + 2 * border, x.shape[1])
+        inner = lines[:, border:lines.shape[1] - border]
+        for part, images in self._images(
+                inner, 4 * strip.start - border, x):
+            part.copy_(images)
+        return lines
+
+    def _images(self, lines: Tensor, first: int,
+                x: Tensor) -> Iterator[Tuple[Tensor, Tensor]]:
+        """Views of lines (lines, pixels, C), the canvas's from ``first`` on,
+        and of the images (B, C, H, W), where they are the same places."""
         pixels = x.permute(0, 2, 3, 1)
-        for column, place in enumerate(self._cells(canvas, border)):
-            images = pixels[column::self.columns]
-            place[:len(images)] = images
-            place[len(images):] = 0
-        return canvas
-
-    def _cells(self, canvas: Tensor, border: int) -> Iterator[Tensor]:
-        """Views of the canvas where the images of each column lie,
-        (rows, H, W, C)."""
-        tall, wide = self.height + 1, self.width + 1
-        used = canvas[border:border + self.rows * tall]
-        lines = used.unflatten(0, (self.rows, tall))[:, :self.height]
-        for column in range(self.columns):
-            first = border + column * wide
-            yield lines[:, :, first:first + self.width]
+        cells = lines[:, :self.columns * self.wide].unflatten(
+            1, (self.columns, self.wide))[:, :, :self.width].transpose(0, 1)
+        last = first + len(lines)
+        for row in range(max(0, first) // self.tall,
+                         min(self.rows, -(-last // self.tall))):
+            top = row * self.tall
+            begin, end = max(first, top), min(last, top + self.height)
+            if begin < end:
+                images = pixels[row * self.columns:(row + 1) * self.columns]
+                yield (cells[:len(images), begin - first:end - first],
+                       images[:, begin - top:end - top])
 
 
 def _transforms(like: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
@@ -253,12 +267,4 @@ def _transform(matrix: Tensor, tiles: Tensor) -> Tensor:
     """Tiles (rows, T of a row, C, n, n) by a matrix (36, n n) to
     (36, T, C)."""
     rows = tiles.permute(3, 4, 0, 1, 2).reshape(matrix.shape[1], -1)
-    return (matrix @ rows).view(36, -1, tiles.shape[2])
-
-
-def _chunks(tiles: Tensor) -> Iterator[slice]:
-    """Rows of tiles, in parts of about the same size."""
-    rows, columns, channels = tiles.shape[:3]
-    most = max(1, _CHUNK // (columns * channels))
-    step = -(-rows // -(-rows // most))
-    return (slice(first, first + step) for first in range(0, rows, step))
+    return multiply(matrix, rows).view(36, -1, tiles.shape[2])

@@ -1,0 +1,36 @@
+"""Products of matrices beside float64."""
+import pytest
+import torch
+
+from projects.multitask_refine.ops import multiply
+
+
+@pytest.mark.parametrize('rows, inner, columns', [
+    (36, 36, 700), (129, 1000, 65), (1, 3, 1), (0, 3, 2), (2, 0, 3)])
+@pytest.mark.parametrize('turn_one', [False, True])
+@pytest.mark.parametrize('turn_other', [False, True])
+def test_values_in_every_layout(rows, inner, columns, turn_one, turn_other):
+    torch.manual_seed(0)
+    one, other = torch.randn(rows, inner), torch.randn(inner, columns)
+    expected = one.double() @ other.double()
+    one = one.T.contiguous().T if turn_one else one
+    other = other.T.contiguous().T if turn_other else other
+    found = multiply(one, other)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(
+        found.double(), expected, rtol=0, atol=1e-6 * (inner + 1))
+
+
+def test_other_types_and_autocast_are_torch_s_own():
+    one, other = torch.randn(5, 7), torch.randn(7, 3)
+    assert torch.equal(
+        multiply(one.double(), other.double()), one.double() @ other.double())
+    with torch.autocast('cpu', torch.bfloat16):
+        assert multiply(one, other).dtype == torch.bfloat16
+
+
+def test_a_recorded_graph_holds_the_usual_operator():
+    inputs = torch.randn(5, 7), torch.randn(7, 3)
+    graph = str(torch.jit.trace(multiply, inputs).graph)
+    assert 'aten::matmul' in graph
+    assert 'mkldnn' not in graph
