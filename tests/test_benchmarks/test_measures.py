@@ -5,7 +5,7 @@ import cv2
 import pytest
 import torch
 
-from benchmarks import data_pipeline, endurance, evaluation
+from benchmarks import data_pipeline, endurance, evaluation, pieces
 from benchmarks.cuda import ops, suite
 from benchmarks.dirty_data import (ANNOTATION_FAULTS, damage_annotations,
                                    damage_files)
@@ -25,6 +25,28 @@ def test_evaluation_gives_pycocotools_figures(tmp_path):
     for task in ('bbox', 'segm', 'keypoints'):
         assert 1 < found['figures'][task]['AP'] < 99
     assert found['run']['machine']['torch'] == torch.__version__
+
+
+def test_ways_of_a_piece_give_the_same(tmp_path):
+    path = tmp_path / 'pieces.json'
+    pieces.main(['--rounds', '1', '--repeats', '1', '--json', str(path)])
+    found = json.loads(path.read_text())['pieces']
+    limits = dict(masks=0, Highest=3e-5, Samples=1e-2, JPEG=8, product=1e-4)
+    assert len(found) == 6
+    for piece in found:
+        (limit, ) = (limits[word] for word in limits
+                     if word in piece['about'].split())
+        for way in piece['ways'].values():
+            assert 'missing' in way or way['difference'] <= limit
+            assert 'missing' in way or way['median'] > 0
+
+
+def test_a_piece_without_its_library():
+    ways = dict(usual=pieces.Way(lambda: torch.ones(2)),
+                fast=pieces.Way(lambda: None, 'faster', 'no_such_library'))
+    found = pieces.measure(pieces.Piece('A thing', ways), 1, 1)['ways']
+    assert found['fast'] == dict(expected='faster', missing='no_such_library')
+    assert found['usual']['ratio'] == 1 and found['usual']['difference'] == 0
 
 
 def test_data_pipeline_times_every_step(tmp_path):

@@ -46,7 +46,7 @@ def _cells(folder):
 
 def test_nothing_was_measured(folder):
     page = performance_page.render(folder)
-    assert page.count('Not measured') == 9
+    assert page.count('Not measured') == 10
     assert len([row for row in _cells(folder) if row[-1] == 'not measured']
                ) == 10
 
@@ -98,3 +98,19 @@ def test_cuda(folder):
     page = performance_page.render(folder)
     assert '### RB+H, step, 800 pixels' in page
     assert 'The host waits: cudaStreamSynchronize 4 times.' in page
+
+
+def test_single_functions_beside_their_reference(folder):
+    ways = {
+        'old': dict(expected='', median=0.004, ratio=1, difference=0),
+        'new': dict(expected='faster', median=0.002, ratio=0.5,
+                    difference=1e-7),
+        'else': dict(expected='no faster', missing='somelib'),
+    }
+    _write(folder, 'pieces-cpu', dict(run=RUN, pieces=[
+        dict(about='A thing', reference='old', ways=ways)]))
+    cells = _cells(folder)
+    assert ['A thing', 'old', '-', '4.00', '1.00', '0.0e+00'] in cells
+    assert ['', 'new', 'faster', '2.00', '2.00', '1.0e-07'] in cells
+    assert ['', 'else', 'no faster', '-', 'somelib is not installed', '-'
+            ] in cells

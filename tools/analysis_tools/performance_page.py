@@ -45,7 +45,8 @@ def render(folder: Path) -> str:
     cuda = _parts(found, 'cuda')
     return ''.join([
         HEAD, _targets(speed, cuda, _read(found / 'evaluation.json')),
-        _speed('CPU', speed), _stages(speed),
+        _speed('CPU', speed), _pieces(_read(found / 'pieces-cpu.json')),
+        _stages(speed),
         _scaling(_read(found / 'scaling-cpu.json')),
         _evaluation(_read(found / 'evaluation.json')),
         _data(_read(found / 'data_pipeline.json')), _cuda(found, cuda)
@@ -241,6 +242,28 @@ def _versions(part: dict) -> str:
         for name, about in part['entrants'].items()
     ]
     return '\n' + '; '.join(dict.fromkeys(lines)) + '\n'
+
+
+def _pieces(found: Optional[dict]) -> str:
+    """Single functions, a row for each way."""
+    title = '\n## Single functions\n\n'
+    if found is None:
+        return f'{title}Not measured.\n'
+    rows = []
+    for piece in found['pieces']:
+        for name, way in piece['ways'].items():
+            what = piece['about'] if name == piece['reference'] else ''
+            numbers = (['-', f'{way["missing"]} is not installed', '-']
+                       if 'missing' in way else
+                       [f'{1000 * way["median"]:.2f}',
+                        f'{_times_as_fast(way):.2f}',
+                        f'{way["difference"]:.1e}'])
+            rows.append([what, name, way['expected'] or '-', *numbers])
+    table = markdown_table(['what', 'how', 'expected', 'ms', 'times as fast',
+                            'largest difference'], rows)
+    return (f'{title}Means that are too small to be seen in a whole network, '
+            'beside the first way of each; what was expected was written '
+            f'before the run.\n\n{table}\n{_origin(found["run"])}')
 
 
 def _stages(parts: Dict[str, dict]) -> str:

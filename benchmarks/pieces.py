@@ -1,0 +1,231 @@
+#!/usr/bin/env python
+"""Time single functions beside other ways to the same result.
+
+    python benchmarks/pieces.py --json docs/results/performance/pieces-cpu.json
+
+For ways that are too small to be seen in a whole network; those that are seen
+are in benchmarks/speed.py. The ways take turns in every round. The results
+file has a list of ``pieces``: ``about``, ``reference``, and ``ways`` by name,
+each with what was ``expected`` before this run, the rounds' ``seconds``,
+their ``median``, ``ratio`` to the reference's, and ``difference``, the
+largest from the reference's values, in the unit that ``about`` names; a way
+whose library is not installed has only ``expected`` and ``missing``.
+"""
+import argparse
+import importlib
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from mmdet.models.roi_heads.mask_heads.fcn_mask_head import (  # noqa: E402
+    _do_paste_mask)
+from PIL import Image  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from benchmarks.rounds import compare_pairs, run_rounds  # noqa: E402
+from projects.multitask_refine.codecs.roi_softmax import (  # noqa: E402
+    peaks_by_products, peaks_by_resize)
+from projects.multitask_refine.engine import write_record  # noqa: E402
+from projects.multitask_refine.ops import multiply  # noqa: E402
+from tests.test_converters.drawn import draw_image  # noqa: E402
+
+PEOPLE, JOINTS, CELLS, MASK = 20, 17, 56, 28
+HEIGHT, WIDTH = 480, 640
+MAX_PIXELS = 1 << 23
+SEED = 7
+
+
+class Way(NamedTuple):
+    """One of the ways.
+
+    Attributes:
+        call: Returns the values, as a tensor or an array.
+        expected: What it was expected to bring.
+        module: What must be installed.
+    """
+
+    call: Callable[[], Any]
+    expected: str = ''
+    module: str = 'torch'
+
+
+class Piece(NamedTuple):
+    """Ways to the same result; the first is the reference."""
+
+    about: str
+    ways: Dict[str, Way]
+
+
+def draw_boxes() -> Tensor:
+    """xyxy in image pixels, (20, 4), inside the image."""
+    random = np.random.RandomState(SEED)
+    size = random.uniform([40, 80], [160, 320], (PEOPLE, 2))
+    corner = random.uniform(0, [WIDTH, HEIGHT] - size)
+    return torch.from_numpy(np.hstack([corner, corner + size])).float()
+
+
+def masks() -> Piece:
+    generator = torch.Generator().manual_seed(SEED)
+    shares = torch.rand(PEOPLE, 1, MASK, MASK, generator=generator)
+    boxes = draw_boxes()
+
+    def whole() -> Tensor:
+        return _do_paste_mask(shares, boxes, HEIGHT, WIDTH, False)[0] >= 0.5
+
+    def cropped() -> Tensor:
+        result = torch.zeros(PEOPLE, HEIGHT, WIDTH, dtype=torch.bool)
+        for index in range(PEOPLE):
+            part, place = _do_paste_mask(
+                shares[index:index + 1], boxes[index:index + 1], HEIGHT,
+                WIDTH, True)
+            result[(slice(index, index + 1), *place)] = part >= 0.5
+        return result
+
+    return Piece(
+        f'{PEOPLE} masks of {MASK} x {MASK} cells to {WIDTH} x {HEIGHT} '
+        'pixels (difference: share of a pixel)', {
+            'all over the image': Way(whole),
+            "each in its box's pixels, as in inference on the CPU": Way(
+                cropped, '5 times as fast: a box has a tenth of the pixels'),
+        })
+
+
+def joints() -> Piece:
+    generator = torch.Generator().manual_seed(SEED)
+    logits = torch.randn(PEOPLE, JOINTS, CELLS, CELLS, generator=generator)
+    boxes = draw_boxes()
+    pixels = (boxes[:, 2:] - boxes[:, :2]).ceil().long()
+    return Piece(
+        f"Highest pixels of {PEOPLE} people's {JOINTS} maps of {CELLS} x "
+        f'{CELLS} logits (difference: height)', {
+            'one person after the other, as on the CPU': Way(
+                lambda: peaks_by_resize(logits, pixels)[1]),
+            'people of like size together, as on CUDA': Way(
+                lambda: peaks_by_products(logits, pixels, MAX_PIXELS)[1],
+                '0.8 times as fast on the CPU: all are filled up to the '
+                'largest'),
+        })
+
+
+def buffers(side: int, expected: str) -> Piece:
+    generator = torch.Generator().manual_seed(SEED)
+    one, other = (torch.randn(36, *shape, generator=generator)
+                  for shape in ((side, 64), (64, 256)))
+    buffer = torch.empty(36, side, 256)
+    return Piece(
+        f'A product of {buffer.numel() * 4 / 2**20:.0f} MiB (difference: '
+        'value)', {
+            'in new memory': Way(lambda: one @ other),
+            'in a buffer that is there': Way(
+                lambda: torch.bmm(one, other, out=buffer), expected),
+        })
+
+
+def products() -> Piece:
+    generator = torch.Generator().manual_seed(SEED)
+    one, other = (torch.randn(*shape, generator=generator)
+                  for shape in ((1568, 4608), (4608, 512)))
+    return Piece(
+        'Samples of 8 RoIs times the weights of a deformable convolution, '
+        '(1568, 4608) by (4608, 512) (difference: value)', {
+            '`@`': Way(lambda: one @ other),
+            'oneDNN, as on the CPU': Way(
+                lambda: multiply(one, other), '1.1 times as fast'),
+        })
+
+
+def photos() -> Piece:
+    # Smooth like a photo: noise has far more bits than any camera's file.
+    drawn = cv2.GaussianBlur(draw_image(SEED, HEIGHT, WIDTH), (0, 0), 2)
+    content = cv2.imencode('.jpg', drawn)[1].tobytes()
+
+    def pillow() -> np.ndarray:
+        image = Image.open(io.BytesIO(content)).convert('RGB')
+        return np.ascontiguousarray(np.asarray(image)[..., ::-1])
+
+    def simplejpeg() -> np.ndarray:
+        library = importlib.import_module('simplejpeg')
+        return library.decode_jpeg(content, 'BGR')
+
+    return Piece(
+        f'A JPEG file of {WIDTH} x {HEIGHT} pixels (difference: of 255)', {
+            'OpenCV, as in the pipelines': Way(lambda: cv2.imdecode(
+                np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)),
+            'Pillow': Way(
+                pillow, '0.8 times as fast: the same decoder, and a copy'),
+            'simplejpeg': Way(
+                simplejpeg, 'no faster: all three use libjpeg-turbo',
+                'simplejpeg'),
+        })
+
+
+def all_pieces() -> List[Piece]:
+    return [
+        masks(), joints(), products(), photos(),
+        buffers(256, '1.0 times as fast: the C library gives the same memory '
+                'again'),
+        buffers(1088, '1.5 times as fast: new memory is mapped page by page'),
+    ]
+
+
+def measure(piece: Piece, rounds: int, repeats: int) -> dict:
+    """A piece's entry of the results file."""
+    reference = next(iter(piece.ways))
+    found = {name: dict(expected=way.expected)
+             for name, way in piece.ways.items()}
+    calls, values = {}, {}
+    for name, way in piece.ways.items():
+        try:
+            importlib.import_module(way.module)
+        except ImportError:
+            found[name]['missing'] = way.module
+            continue
+        values[name] = np.asarray(way.call()).astype(float)
+        calls[name] = _timer(way.call, repeats)
+    seconds = run_rounds(calls, rounds)
+    for name, numbers in compare_pairs(seconds, reference).items():
+        difference = np.abs(values[name] - values[reference]).max()
+        found[name].update(numbers, difference=float(difference))
+    return dict(about=piece.about, reference=reference, ways=found)
+
+
+def _timer(call: Callable[[], Any], repeats: int) -> Callable[[], float]:
+    """Seconds of one call, the mean of some."""
+    def timed() -> float:
+        start = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        return (time.perf_counter() - start) / repeats
+    return timed
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--rounds', type=int, default=9)
+    parser.add_argument('--repeats', type=int, default=10,
+                        help='calls of a round')
+    parser.add_argument('--json', required=True, help='results file')
+    args = parser.parse_args(argv)
+    found = []
+    with torch.no_grad():
+        for piece in all_pieces():
+            found.append(measure(piece, args.rounds, args.repeats))
+            print(piece.about, {
+                name: numbers.get('ratio')
+                for name, numbers in found[-1]['ways'].items()
+            }, file=sys.stderr, flush=True)
+    write_record(args.json, dict(
+        rounds=args.rounds, repeats=args.repeats, pieces=found))
+    print(f'{args.json} written')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
