@@ -100,6 +100,15 @@ def test_cuda(folder):
     assert 'The host waits: cudaStreamSynchronize 4 times.' in page
 
 
+def test_two_networks_of_one_framework_are_both_looked_at(folder):
+    _write(folder, 'speed-cpu', dict(parts={
+        f'torchvision-{task}': _part('480', ours, 'torchvision')
+        for task, ours in (('keypoints', .8), ('masks', .5))}))
+    assert ['training step on the CPU', '1.25',
+            "1.25 (torchvision's Keypoint R-CNN, 480 pixels)"] in _cells(
+                folder)
+
+
 def test_single_functions_beside_their_reference(folder):
     ways = {
         'old': dict(expected='', median=0.004, ratio=1, difference=0),

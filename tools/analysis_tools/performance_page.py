@@ -23,6 +23,8 @@ NAMES = dict(
     detectron2='Detectron2', torchvision='torchvision', mmdet='MMDetection',
     mmcv="mmcv's operator", regular='regular', rb='RB', rb_h='RB+H',
     plain='plain', **{
+        'torchvision-keypoints': "torchvision's Keypoint R-CNN",
+        'torchvision-masks': "torchvision's Mask R-CNN",
         'regular, ONNX': 'regular, onnxruntime',
         'rb, ONNX': 'RB, onnxruntime',
         'rb_h, ONNX': 'RB+H, onnxruntime'
@@ -130,8 +132,7 @@ def _worst(parts: Dict[str, dict], task: str,
                                    'torchvision-masks', 'mmdet')) -> str:
     """Against the contestant and at the size where it is least."""
     found = {
-        f'{NAMES[parts[name]["reference"]]}, {side} pixels':
-        _times_as_fast(entrants['ours'])
+        f'{NAMES[name]}, {side} pixels': _times_as_fast(entrants['ours'])
         for name in names if name in parts
         for side, entrants in parts[name]['tasks'].get(task, {}).items()
         if len(entrants) > 1
