@@ -173,7 +173,11 @@ def _sha256(path: str) -> str:
 
 
 def current_commit() -> Optional[str]:
-    """The commit, marked when files were changed since; None outside git."""
+    """The commit, marked when files were changed since; None outside git.
+
+    Changed results files do not count: a series of benchmarks writes some
+    before the next begins.
+    """
     try:
         git = ['git', '-C', str(_ROOT)]
         commit = subprocess.check_output(
@@ -181,7 +185,8 @@ def current_commit() -> Optional[str]:
             text=True,
             stderr=subprocess.DEVNULL).strip()
         changed = subprocess.check_output(
-            [*git, 'status', '--porcelain', '--untracked-files=no'], text=True)
+            [*git, 'status', '--porcelain', '--untracked-files=no', '--',
+             ':/', ':(top,exclude)docs/results'], text=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ('+changes' if changed.strip() else '')

@@ -1,0 +1,35 @@
+"""What a results file says about the commit, in repositories made here."""
+import subprocess
+
+import pytest
+
+from projects.multitask_refine.engine import results_file
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """One commit with a source file and a results file."""
+    monkeypatch.setattr(results_file, '_ROOT', tmp_path)
+    for path in ('code.py', 'docs/results/old.json'):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text('old')
+    for command in (['init', '-q'], ['add', '.'], [
+            '-c', 'user.name=A', '-c', 'user.email=a@b', 'commit', '-qm',
+            'first']):
+        subprocess.check_call(['git', '-C', str(tmp_path), *command])
+    return tmp_path
+
+
+def test_changed_sources_are_told_and_changed_results_are_not(repository):
+    commit = results_file.current_commit()
+    assert len(commit) == 12
+    (repository / 'docs/results/old.json').unlink()
+    assert results_file.current_commit() == commit
+    (repository / 'code.py').write_text('new')
+    assert results_file.current_commit() == commit + '+changes'
+
+
+def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_file, '_ROOT', tmp_path)
+    monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
+    assert results_file.current_commit() is None
