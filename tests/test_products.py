@@ -1,8 +1,9 @@
 """Products of matrices beside float64."""
 import pytest
 import torch
+import torch.nn.functional as F
 
-from projects.multitask_refine.ops import multiply
+from projects.multitask_refine.ops import WinogradConv2d, multiply
 
 
 @pytest.mark.parametrize('rows, inner, columns', [
@@ -34,3 +35,23 @@ def test_a_recorded_graph_holds_the_usual_operator():
     graph = str(torch.jit.trace(multiply, inputs).graph)
     assert 'aten::matmul' in graph
     assert 'mkldnn' not in graph
+
+
+def test_a_compiled_graph_holds_the_usual_operators():
+    """``fullgraph``: nothing in it is left to the interpreter."""
+    graphs = []
+
+    def note(graph, _):
+        graphs.append(graph.code)
+        return graph.forward
+
+    layer = WinogradConv2d(128, 128, 3, padding=1)
+    x = torch.randn(1, 128, 32, 32)
+    with torch.no_grad():
+        compiled = torch.compile(
+            lambda x: multiply(layer(x)[0, 0], x[0, 0]), backend=note,
+            fullgraph=True)(x)
+        usual = F.conv2d(x, layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(compiled, usual[0, 0] @ x[0, 0])
+    (code, ) = graphs
+    assert 'conv2d' in code and 'mkldnn' not in code

@@ -16,10 +16,12 @@ def multiply(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _by_onednn(one: Tensor, other: Tensor) -> bool:
-    # A recorded graph holds the usual operators; autocast knows only those.
+    # Graphs that are recorded or compiled hold the usual operators; autocast
+    # knows only those.
     return (hasattr(torch.ops.mkldnn, '_linear_pointwise')
             and one.device.type == other.device.type == 'cpu'
             and one.dtype == other.dtype == torch.float32
             and one.numel() > 0 and other.numel() > 0
             and not torch.is_autocast_enabled('cpu')
-            and not torch.jit.is_tracing())
+            and not torch.jit.is_tracing()
+            and not torch.compiler.is_compiling())

@@ -57,7 +57,7 @@ class WinogradConv2d(nn.Conv2d):
 
     On the CPU and in float32 or float64 it is
     :func:`conv3x3_by_winograd`, where the map is large enough for a gain;
-    else it is ``nn.Conv2d``.
+    else, and in graphs that are recorded or compiled, it is ``nn.Conv2d``.
     """
 
     factors: Optional[List[Tensor]] = None
@@ -82,6 +82,7 @@ class WinogradConv2d(nn.Conv2d):
         return (not x.is_cuda and x.dtype in (torch.float32, torch.float64)
                 and not torch.is_autocast_enabled(x.device.type)
                 and not torch.jit.is_tracing()
+                and not torch.compiler.is_compiling()
                 and batch * height * width >= _LEAST_PIXELS)
 
 
