@@ -15,11 +15,11 @@ def _random(*shape):
 
 @pytest.mark.parametrize('batch, height, width', [
     (1, 1, 1), (1, 4, 8), (3, 7, 9), (2, 13, 6), (7, 3, 6)])
-@pytest.mark.parametrize('chunk, block', [(1 << 16, 256), (1, 2), (99, 3)])
-def test_values_and_gradients_are_those_of_torch(batch, height, width, chunk,
+@pytest.mark.parametrize('strip, block', [(1 << 16, 256), (1, 2), (99, 3)])
+def test_values_and_gradients_are_those_of_torch(batch, height, width, strip,
                                                  block, monkeypatch):
-    """Whole and cut tiles, in one chunk, row by row, some rows each."""
-    monkeypatch.setattr(winograd, '_CHUNK', chunk)
+    """Whole and cut tiles, in one strip, row by row, some rows each."""
+    monkeypatch.setattr(winograd, '_STRIP', strip)
     monkeypatch.setattr(winograd, '_BLOCK', block)
     torch.manual_seed(0)
     inputs = _random(batch, 3, height, width), _random(5, 3, 3, 3), _random(5)

@@ -26,9 +26,9 @@ _WEIGHTS = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4],
 _RESULTS = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0],
             [0, 1, -1, 8, -8, 1]]
 
-# Values of a chunk before the transform: what 36 / 16 times as many take
+# Values of a strip before the transform: what 36 / 16 times as many take
 # stays in the caches between the products.
-_CHUNK = 1 << 16
+_STRIP = 1 << 16
 # Output channels of a block: of larger tensors the C library returns the
 # memory each time, and getting it anew takes longer than the transform.
 _BLOCK = 256
@@ -167,8 +167,8 @@ def _correlate(x: Tensor, grad: Tensor) -> Tensor:
     to_pixels, to_weights, to_results = _transforms(x)
     canvas = _Canvas(x)
     totals = [
-        x.new_zeros(36, len(block), x.shape[1])
-        for block in torch.empty(grad.shape[1]).split(_BLOCK)
+        x.new_zeros(36, block.shape[1], x.shape[1])
+        for block in grad.split(_BLOCK, 1)
     ]
     for strip in canvas.strips(x.shape[1]):
         pixels = _transform(to_pixels, canvas.cut_pixels(x, strip))
@@ -203,7 +203,7 @@ class _Canvas:
     def strips(self, channels: int) -> Iterator[range]:
         """Rows of tiles, in parts of about the same size."""
         rows = self.tiles[0]
-        most = max(1, _CHUNK // max(1, self.tiles[1] * channels))
+        most = max(1, _STRIP // max(1, self.tiles[1] * channels))
         step = -(-rows // -(-rows // most)) if rows else 1
         return (range(first, min(first + step, rows))
                 for first in range(0, rows, step))
