@@ -12,7 +12,8 @@ from projects.multitask_refine.ops import (RefinedConv2d, RefinedRoIAlign,
                                            deform_roi_pool_by_grid_sample,
                                            deform_roi_pool_by_mmcv,
                                            refine_heatmaps,
-                                           refine_heatmaps_by_deform_conv)
+                                           refine_heatmaps_by_deform_conv,
+                                           separable_roi_align)
 
 ONE_TO_NINE = torch.arange(1., 10., dtype=torch.double).reshape(1, 1, 3, 3)
 WAYS = [refine_heatmaps, refine_heatmaps_by_deform_conv]
@@ -168,7 +169,8 @@ def test_refined_conv_takes_an_empty_batch():
 
 @pytest.mark.parametrize('aligned', [True, False])
 @pytest.mark.parametrize('size, ratio', [(7, 0), (7, 1), (14, 2)])
-def test_separable_roi_align_equals_mmcv(size, ratio, aligned):
+def test_separable_roi_align_equals_mmcv(size, ratio, aligned, monkeypatch):
+    monkeypatch.setattr(separable_roi_align, '_GROUP', 7)
     torch.manual_seed(6)
     x = _random(3, 4, 10, 12)
     rois = _rois(20)

@@ -2,8 +2,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from projects.multitask_refine.ops import WinogradConv2d, multiply
+from projects.multitask_refine.ops import (PredictingLinear, WinogradConv2d,
+                                           multiply)
 
 
 @pytest.mark.parametrize('rows, inner, columns', [
@@ -20,6 +22,23 @@ def test_values_in_every_layout(rows, inner, columns, turn_one, turn_other):
     assert found.dtype == torch.float32
     torch.testing.assert_close(
         found.double(), expected, rtol=0, atol=1e-6 * (inner + 1))
+
+
+@pytest.mark.parametrize('rows', [200, 0])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('bias', [True, False])
+def test_linear_layer_that_predicts(rows, dtype, bias):
+    torch.manual_seed(1)
+    layer = nn.Linear(300, 90, bias, dtype=dtype)
+    x = torch.randn(rows, 300, dtype=dtype)
+    expected = nn.functional.linear(
+        *(None if part is None else part.detach().double()
+          for part in (x, layer.weight, layer.bias)))
+    layer.__class__ = PredictingLinear
+    with torch.no_grad():
+        found = layer(x)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
 
 
 def test_other_types_and_autocast_are_torch_s_own():

@@ -74,15 +74,19 @@ def test_ranking_tells_large_logits_apart(head_type, first):
     assert result.bboxes[:, 3].tolist() == [50. + first]
 
 
-def test_suppression_by_level_keeps_what_mmdet_keeps():
-    """Boxes of four levels over each other: the same, in the same order."""
+@pytest.mark.parametrize('more', [
+    {}, dict(score_threshold=0.5), dict(type='soft_nms'), dict(max_num=90)
+])
+def test_suppression_by_level_keeps_what_mmdet_keeps(more):
+    """Boxes of four levels over each other: the same, in the same order, by
+    what the user has set."""
     torch.manual_seed(0)
     corners = 60 * torch.rand(300, 2)
     proposals = InstanceData(
         bboxes=torch.cat([corners, corners + 30 + 9 * torch.rand(300, 2)], 1),
         scores=torch.rand(300), level_ids=torch.arange(300) % 4)
     cfg = ConfigDict(max_per_img=80, min_bbox_size=0,
-                     nms=dict(type='nms', iou_threshold=0.7))
+                     nms=dict(dict(type='nms', iou_threshold=0.7), **more))
     found, expected = (
         head_type._bbox_post_process(object.__new__(head_type),
                                      proposals[:], cfg)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from ..ops import RefinedConv2d, deform_conv, roi_align_by_products
+from ..ops import RefinedConv2d, deform_conv, roi_align_by_sums
 
 _SHOWN = 3  # boxes while the graph is recorded
 
@@ -70,7 +70,7 @@ class _RoIAlign(Function):
     @staticmethod
     def forward(ctx, x, boxes, images, size, scale, ratio, aligned):
         rois = torch.cat([images[:, None].to(boxes), boxes], 1)
-        return roi_align_by_products(x, rois, size, scale, ratio, aligned)
+        return roi_align_by_sums(x, rois, size, scale, ratio, aligned)
 
     @staticmethod
     def symbolic(g, x, boxes, images, size, scale, ratio, aligned):
@@ -87,7 +87,7 @@ class _RoIAlign(Function):
 def roi_align(x: Tensor, boxes: Tensor, size: int, scale: float, ratio: int,
               aligned: bool) -> Tensor:
     """Pool a feature (1, C, H, W) of boxes (R, 4) to (R, C, P, P); the
-    other arguments as in ``roi_align_by_products``."""
+    other arguments as in ``roi_align_by_sums``."""
     images = boxes[:, 0].long() * 0
     return _RoIAlign.apply(x, boxes, images, size, scale, ratio, aligned)
 

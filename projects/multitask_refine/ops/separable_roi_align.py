@@ -1,21 +1,26 @@
-"""RoIAlign as two matrix products for each RoI, for the CPU.
+"""RoIAlign as weighted sums of pixels, for the CPU.
 
-The mean of bilinear samples over a bin is separable: what a bin takes from
-the map is the product of what its rows take and what its columns take. With
-the channels last, the window of a RoI is a matrix without copying it, and its
-pooled feature is two small products.
+The mean of bilinear samples over a bin is a weighted sum of the map's pixels,
+and a pixel's weight is the product of what the bin takes from its row and
+from its column: the samples are merged before a pixel is read. With the
+channels last a pixel is a row of a table, and ``embedding_bag`` sums up the
+rows of each bin.
 
 Shape letters: B images, R RoIs, C channels, H x W map, P side of the pooled
-feature, s samples a bin and axis, L longest window.
+feature, s samples a bin and axis, L pixels along the axis of the longest bin,
+N weights other than zero.
 """
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Tuple
 
 import mmcv.ops
 import torch
+import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+_GROUP = 256  # RoIs at a time: what is computed of them stays in the caches
 
 
 @MODELS.register_module()
@@ -23,8 +28,8 @@ class SeparableRoIAlign(mmcv.ops.RoIAlign):
     """RoIAlign that is fast on the CPU, too.
 
     On CUDA this is mmcv's operator. On the CPU, where that walks through
-    every value on its own, :func:`roi_align_by_products` gives the same
-    values. Arguments as in ``mmcv.ops.RoIAlign``; its average pooling only.
+    every value on its own, :func:`roi_align_by_sums` gives the same values.
+    Arguments as in ``mmcv.ops.RoIAlign``; its average pooling only.
     """
 
     def forward(self, x: Tensor, rois: Tensor) -> Tensor:
@@ -32,18 +37,18 @@ class SeparableRoIAlign(mmcv.ops.RoIAlign):
         the box xyxy in image pixels, to (R, C, P, P)."""
         if x.is_cuda:
             return super().forward(x, rois)
-        return roi_align_by_products(x, rois, self.output_size[0],
-                                     self.spatial_scale, self.sampling_ratio,
-                                     self.aligned)
+        return roi_align_by_sums(x, rois, self.output_size[0],
+                                 self.spatial_scale, self.sampling_ratio,
+                                 self.aligned)
 
 
-def roi_align_by_products(x: Tensor,
-                          rois: Tensor,
-                          size: int,
-                          scale: float = 1.0,
-                          ratio: int = 0,
-                          aligned: bool = True) -> Tensor:
-    """RoIAlign (He et al. 2017, section 3) by matrix products.
+def roi_align_by_sums(x: Tensor,
+                      rois: Tensor,
+                      size: int,
+                      scale: float = 1.0,
+                      ratio: int = 0,
+                      aligned: bool = True) -> Tensor:
+    """RoIAlign (He et al. 2017, section 3) by weighted sums of pixels.
 
     Args:
         x (Tensor): Features, shape (B, C, H, W).
@@ -66,24 +71,44 @@ def roi_align_by_products(x: Tensor,
     start, extent = corners[:, :2], corners[:, 2:] - corners[:, :2]
     if not aligned:
         extent = extent.clamp(min=1)
-    across = _share_axis(start[:, 0], extent[:, 0], size, ratio, x.shape[3])
-    down = _share_axis(start[:, 1], extent[:, 1], size, ratio, x.shape[2])
-    return _Products.apply(x, rois[:, 0].long(), *across, *down)
+    groups = (
+        _fill_bags(image, _share_axis(begin[:, 1], length[:, 1], size, ratio,
+                                      x.shape[2]),
+                   _share_axis(begin[:, 0], length[:, 0], size, ratio,
+                               x.shape[3]), x)
+        for image, begin, length in zip(rois[:, 0].long().split(_GROUP),
+                                        start.split(_GROUP),
+                                        extent.split(_GROUP)))
+    bags = _Bags(*map(torch.cat, zip(*groups)))
+    pooled = _Sums.apply(x, bags)
+    return pooled.view(-1, size, size, x.shape[1]).permute(0, 3, 1, 2)
 
 
 class _Axis(NamedTuple):
     """What the bins of each RoI take from the map along one axis.
 
     Attributes:
-        shares: Weight of each pixel of the window in each bin,
-            shape (R, P, L); zero beyond the RoI's own window.
-        first: Index of the window's first pixel, int64 (R).
-        last: Index after the window's last pixel, int64 (R).
+        shares: Weight of each pixel of the bin, shape (R, P, L); zero beyond
+            the bin's own pixels.
+        first: Index of the bin's first pixel, int64 (R, P).
     """
 
     shares: Tensor
     first: Tensor
-    last: Tensor
+
+
+class _Bags(NamedTuple):
+    """Weighted rows of a table to be summed, bag after bag.
+
+    Attributes:
+        rows: Index of the row, int64 (N).
+        weights: Its weight, (N).
+        counts: How many rows each bag has, int64 (bags).
+    """
+
+    rows: Tensor
+    weights: Tensor
+    counts: Tensor
 
 
 def _share_axis(start: Tensor, extent: Tensor, size: int, ratio: int,
@@ -108,13 +133,13 @@ def _share_axis(start: Tensor, extent: Tensor, size: int, ratio: int,
     near = (position >= -1) & (position <= length) & (step < number)
     position = position.clamp(0, length - 1)
     low = position.floor()
-    return _to_windows(low.long(), position - low,
-                       near / number.clamp(min=1), length)
+    return _merge(low.long(), position - low, near / number.clamp(min=1),
+                  length)
 
 
-def _to_windows(low: Tensor, fraction: Tensor, share: Tensor,
-                length: int) -> _Axis:
-    """Sum the samples' weights over the pixels of each RoI's window.
+def _merge(low: Tensor, fraction: Tensor, share: Tensor,
+           length: int) -> _Axis:
+    """Sum the samples' weights over the pixels of each bin.
 
     Args:
         low (Tensor): Pixel before each sample, int64 (R, P, s).
@@ -124,56 +149,67 @@ def _to_windows(low: Tensor, fraction: Tensor, share: Tensor,
     """
     high = (low + 1).clamp(max=length - 1)
     used = share > 0
-    first = torch.where(used, low, length).flatten(1).amin(1)
-    last = torch.where(used, high, -1).flatten(1).amax(1) + 1
-    first = torch.minimum(first, last)  # a RoI outside has an empty window
-    longest = max(1, int((last - first).max())) if len(low) else 1
-    shares = fraction.new_zeros(*low.shape[:2], longest)
+    first = torch.where(used, low, length).amin(2)
+    last = torch.where(used, high, -1).amax(2)
+    longest = max(1, int((last - first).max()) + 1) if len(low) else 1
+    shares = fraction.new_zeros(*first.shape, longest)
     for pixel, weight in ((low, 1 - fraction), (high, fraction)):
-        place = (pixel - first[:, None, None]).clamp(0, longest - 1)
+        place = (pixel - first[..., None]).clamp(0, longest - 1)
         shares.scatter_add_(2, place, share * weight)
-    return _Axis(shares, first, last)
+    return _Axis(shares, first)
 
 
-class _Products(Function):
-    """The two products of each RoI, and their gradient for the map."""
+def _fill_bags(image: Tensor, down: _Axis, across: _Axis, x: Tensor) -> _Bags:
+    """The pixels of each bin; a bag is a bin, a row of the table a pixel.
+
+    Args:
+        image (Tensor): The image's index of each RoI, int64 (R).
+        down, across (_Axis): Weights of the map's lines and columns.
+        x (Tensor): The map, (B, C, H, W).
+    """
+    lines, columns = (
+        axis.first[..., None] + torch.arange(axis.shares.shape[2])
+        for axis in (down, across))
+    lines = (lines + image[:, None, None] * x.shape[2]) * x.shape[3]
+    pixels = lines[:, :, None, :, None] + columns[:, None, :, None]
+    weights = (
+        down.shares[:, :, None, :, None] * across.shares[:, None, :, None])
+    used = weights != 0  # (R, P, P, L, L)
+    return _Bags(pixels[used], weights[used].to(x),
+                 used.flatten(3).sum(3).flatten())
+
+
+class _Sums(Function):
+    """The sum of each bag, (bags, C), of the pixels of a map
+    (B, C, H, W), and the map's gradient."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, images: Tensor, *axes: Tensor) -> Tensor:
-        ctx.plan = images, _Axis(*axes[:3]), _Axis(*axes[3:])
-        ctx.shape = x.shape
-        features = x.permute(0, 2, 3, 1).contiguous()
-        size = axes[0].shape[1]
-        pooled = features.new_empty(len(images), size, size, x.shape[1])
-        for out, (window, rows, columns) in zip(
-                pooled, _plan(features, *ctx.plan)):
-            height, width, channels = window.shape
-            lines = rows @ window.view(height, width * channels)
-            out.copy_(columns @ lines.view(size, width, channels))
-        return pooled.permute(0, 3, 1, 2)
+    def forward(ctx, x: Tensor, bags: _Bags) -> Tensor:
+        ctx.bags, ctx.shape = bags, x.shape
+        return _sum(x.permute(0, 2, 3, 1).flatten(0, 2), bags)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
+    def backward(ctx, grad: Tensor) -> Tuple[Tensor, None]:
         batch, channels, height, width = ctx.shape
-        total = grad.new_zeros(batch, height, width, channels)
-        parts = grad.permute(0, 2, 3, 1).contiguous()
-        for part, (window, rows, columns) in zip(parts,
-                                                 _plan(total, *ctx.plan)):
-            tall, wide, _ = window.shape
-            lines = (columns.T @ part).view(len(part), wide * channels)
-            window.view(tall, wide * channels).addmm_(rows.T, lines)
-        return (total.permute(0, 3, 1, 2), *[None] * 7)
+        total = _sum(grad, _turn(ctx.bags, batch * height * width))
+        return total.view(batch, height, width, channels).permute(
+            0, 3, 1, 2), None
 
 
-def _plan(features: Tensor, images: Tensor, across: _Axis,
-          down: _Axis) -> Iterator[Tuple[Tensor, Tensor, Tensor]]:
-    """For each RoI its window of a map (B, H, W, C), which is not copied, and
-    its weights of rows and columns, (P, height) and (P, width)."""
-    places = torch.stack(
-        [images, down.first, down.last, across.first, across.last], 1)
-    for (image, top, bottom, left, right), rows, columns in zip(
-            places.tolist(), down.shares.to(features),
-            across.shares.to(features)):
-        yield (features[image, top:bottom, left:right], rows[:, :bottom - top],
-               columns[:, :right - left])
+def _sum(table: Tensor, bags: _Bags) -> Tensor:
+    """The sums, (bags, C), of rows of a table (rows, C)."""
+    return F.embedding_bag(
+        bags.rows,
+        table.contiguous(),
+        bags.counts.cumsum(0) - bags.counts,
+        mode='sum',
+        per_sample_weights=bags.weights)
+
+
+def _turn(bags: _Bags, num_rows: int) -> _Bags:
+    """Bags of what each row of the table gave to which bag."""
+    order = bags.rows.argsort(stable=True)
+    owners = torch.arange(len(bags.counts)).repeat_interleave(bags.counts)
+    return _Bags(owners[order], bags.weights[order],
+                 bags.rows.bincount(minlength=num_rows))
