@@ -17,13 +17,14 @@ import io
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import (  # noqa: E402
     _do_paste_mask)
 from PIL import Image  # noqa: E402
@@ -31,7 +32,7 @@ from torch import Tensor  # noqa: E402
 
 from benchmarks.rounds import compare_pairs, run_rounds  # noqa: E402
 from projects.multitask_refine.codecs.roi_softmax import (  # noqa: E402
-    peaks_by_products, peaks_by_resize)
+    find_peaks)
 from projects.multitask_refine.engine import write_record  # noqa: E402
 from projects.multitask_refine.ops import multiply  # noqa: E402
 from tests.test_converters.drawn import draw_image  # noqa: E402
@@ -105,13 +106,41 @@ def joints() -> Piece:
     return Piece(
         f"Highest pixels of {PEOPLE} people's {JOINTS} maps of {CELLS} x "
         f'{CELLS} logits (difference: height)', {
-            'one person after the other, as on the CPU': Way(
+            "torch's bicubic interpolation, as in Detectron2": Way(
                 lambda: peaks_by_resize(logits, pixels)[1]),
-            'people of like size together, as on CUDA': Way(
-                lambda: peaks_by_products(logits, pixels, MAX_PIXELS)[1],
+            'by products, person after person, as on the CPU': Way(
+                lambda: find_peaks(logits, pixels, 1)[1],
+                '1.7 times as fast'),
+            'by products, people of like size together, as on CUDA': Way(
+                lambda: find_peaks(logits, pixels, MAX_PIXELS)[1],
                 '0.8 times as fast on the CPU: all are filled up to the '
                 'largest'),
         })
+
+
+def peaks_by_resize(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
+    """What ``find_peaks`` finds, by torch's own interpolation.
+
+    Args:
+        logits (Tensor): Shape (R, K, S, S).
+        pixels (Tensor): Width and height of each RoI, int64 (R, 2).
+
+    Returns:
+        tuple: Index of the highest pixel as (x, y), shape (R, K, 2), and its
+        height, shape (R, K).
+    """
+    index = torch.empty_like(logits[..., 0, 0], dtype=torch.long)
+    peaks = torch.empty_like(logits[..., 0, 0])
+    logits = logits.contiguous()
+    for i, (width, height) in enumerate(pixels.tolist()):
+        resized = F.interpolate(
+            logits[i:i + 1],
+            size=(height, width),
+            mode='bicubic',
+            align_corners=False)
+        peaks[i], index[i] = resized[0].flatten(1).max(1)
+    width = pixels[:, :1]
+    return torch.stack([index % width, index // width], -1).to(peaks), peaks
 
 
 def buffers(side: int, expected: str) -> Piece:

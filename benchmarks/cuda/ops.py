@@ -18,6 +18,7 @@ import torch  # noqa: E402
 from mmcv.ops import nms  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from benchmarks.pieces import peaks_by_resize  # noqa: E402
 from projects.multitask_refine import codecs, ops  # noqa: E402
 from projects.multitask_refine.codecs import roi_softmax  # noqa: E402
 from projects.multitask_refine.engine import write_record  # noqa: E402
@@ -119,10 +120,10 @@ def _boxes() -> Dict[str, Case]:
         return codecs.RoISoftmaxCodec(56).decode(logits, rois.to(logits))[0]
 
     def peaks(logits):
-        return roi_softmax.peaks_by_resize(logits, pixels)[1]
+        return peaks_by_resize(logits, pixels)[1]
 
     def peaks_on_device(logits):
-        return roi_softmax.peaks_by_products(
+        return roi_softmax.find_peaks(
             logits, pixels.to(logits.device), 2**22)[1]
 
     single = (torch.float32, )

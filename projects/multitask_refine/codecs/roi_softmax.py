@@ -9,7 +9,6 @@ Shape letters: R RoIs, K keypoints, S heatmap side.
 from typing import Tuple
 
 import torch
-import torch.nn.functional as F
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
@@ -95,10 +94,11 @@ class RoISoftmaxCodec:
 
     def find_peaks(self, logits: Tensor,
                    pixels: Tensor) -> Tuple[Tensor, Tensor]:
-        """:func:`peaks_by_resize` by the faster way on the tensors' device."""
-        if logits.is_cuda:  # where many small steps cost most
-            return peaks_by_products(logits, pixels, self.max_pixels)
-        return peaks_by_resize(logits, pixels)
+        """:func:`find_peaks` with as many pixels at a time as are fast on the
+        tensors' device."""
+        # CUDA waits for steps, the CPU for pixels beyond a RoI's own.
+        return find_peaks(logits, pixels,
+                          self.max_pixels if logits.is_cuda else 1)
 
     def _scores(self, peaks: Tensor, logits: Tensor) -> Tensor:
         if self.score == 'logit':
@@ -106,35 +106,23 @@ class RoISoftmaxCodec:
         return (peaks - logits.logsumexp((2, 3))).exp()
 
 
-def peaks_by_resize(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
+def find_peaks(logits: Tensor, pixels: Tensor,
+               max_pixels: int) -> Tuple[Tensor, Tensor]:
     """Resize each map to its RoI's pixels and find the highest of them.
+
+    Resizing is torch's bicubic interpolation, by two matrix products for
+    RoIs of like size together.
 
     Args:
         logits (Tensor): Shape (R, K, S, S).
         pixels (Tensor): Width and height of each RoI, int64 (R, 2).
+        max_pixels (int): How many resized pixels are held at a time; those
+            of one RoI always are.
 
     Returns:
         tuple: Index of the highest pixel as (x, y), shape (R, K, 2), and its
         height, shape (R, K).
     """
-    index = torch.empty_like(logits[..., 0, 0], dtype=torch.long)
-    peaks = torch.empty_like(logits[..., 0, 0])
-    logits = logits.contiguous()
-    for i, (width, height) in enumerate(pixels.tolist()):
-        resized = F.interpolate(
-            logits[i:i + 1],
-            size=(height, width),
-            mode='bicubic',
-            align_corners=False)
-        peaks[i], index[i] = resized[0].flatten(1).max(1)
-    width = pixels[:, :1]
-    return torch.stack([index % width, index // width], -1).to(peaks), peaks
-
-
-def peaks_by_products(logits: Tensor, pixels: Tensor,
-                      max_pixels: int) -> Tuple[Tensor, Tensor]:
-    """:func:`peaks_by_resize` with RoIs of like size together, as many as
-    ``max_pixels`` allows, resized by two matrix products."""
     cells = torch.empty_like(logits[..., 0, :2])
     peaks = torch.empty_like(cells[..., 0])
     for chosen in _batches(pixels, logits.shape[1], max_pixels):
@@ -153,17 +141,24 @@ def _batches(pixels: Tensor, num_keypoints: int,
 
 
 def _highest_pixels(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
-    """:func:`peaks_by_resize` in one batch."""
+    """:func:`find_peaks` in one batch."""
     across = _bicubic_matrix(pixels[:, 0], logits)
     down = _bicubic_matrix(pixels[:, 1], logits)
-    resized = down @ logits @ across.transpose(-1, -2)
+    resized = down @ (logits @ across.transpose(-1, -2))
     width, height = resized.shape[-1], resized.shape[-2]
-    steps = torch.arange(max(width, height), device=logits.device)
-    beyond = (steps[:width] >= pixels[:, 0, None])[:, None, None, :] | (
-        steps[:height] >= pixels[:, 1, None])[:, None, :, None]
-    resized = resized.masked_fill(beyond, float('-inf'))
+    if len(pixels) > 1:
+        resized = resized.masked_fill(
+            _beyond(pixels, width, height), float('-inf'))
     peaks, index = resized.flatten(2).max(-1)
     return torch.stack([index % width, index // width], -1).to(peaks), peaks
+
+
+def _beyond(pixels: Tensor, width: int, height: int) -> Tensor:
+    """Which of a batch's pixels are not the RoI's, bool (R, 1, height,
+    width)."""
+    steps = torch.arange(max(width, height), device=pixels.device)
+    return (steps[:width] >= pixels[:, 0, None])[:, None, None, :] | (
+        steps[:height] >= pixels[:, 1, None])[:, None, :, None]
 
 
 def _bicubic_matrix(sizes: Tensor, logits: Tensor) -> Tensor:
