@@ -1,4 +1,6 @@
 """Values worked out by hand, mmcv's operators and numerical gradients."""
+import importlib
+
 import mmcv.ops
 import pytest
 import torch
@@ -15,6 +17,9 @@ from projects.multitask_refine.ops import (RefinedConv2d, RefinedRoIAlign,
                                            refine_heatmaps_by_deform_conv,
                                            separable_roi_align)
 
+# The package's attribute of that name is the function.
+deform_conv_module = importlib.import_module(
+    deform_conv_by_rows.__module__)
 ONE_TO_NINE = torch.arange(1., 10., dtype=torch.double).reshape(1, 1, 3, 3)
 WAYS = [refine_heatmaps, refine_heatmaps_by_deform_conv]
 
@@ -113,6 +118,51 @@ def test_both_deformable_convolutions_agree(modulated, batch):
         torch.autograd.grad(y.square().sum(), inputs) for y in results
     ]
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize('deform_groups', [1, 2])
+def test_images_in_parts(deform_groups, monkeypatch):
+    """Two images at a time, of five: nothing changes."""
+    torch.manual_seed(12)
+    x, weight = _random(5, 4, 6, 7), _random(6, 4, 3, 3)
+    offset = _random(5, 18 * deform_groups, 6, 7)
+
+    def gradients():
+        y = deform_conv_by_rows(x, offset, None, weight, None, (1, 1), (1, 1),
+                                (1, 1), 1, deform_groups)
+        return y, *torch.autograd.grad(y.square().sum(), (x, offset, weight))
+
+    whole = gradients()
+    monkeypatch.setattr(deform_conv_module, '_MAX_SAMPLES', 2 * 42 * 36)
+    torch.testing.assert_close(gradients(), whole)
+
+
+def test_a_layer_in_place_after_it_learns_the_same():
+    torch.manual_seed(13)
+    conv = RefinedConv2d(3, 4, 3, padding=1).double()
+    x = _random(2, 3, 5, 5)
+    of_x = [torch.autograd.grad(F.relu(conv(x), inplace=inplace).sum(), x)[0]
+            for inplace in (False, True)]
+    assert torch.equal(*of_x)
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+def test_mixed_precision_learns(groups):
+    torch.manual_seed(14)
+    conv = RefinedConv2d(8, 8, 3, padding=1, groups=groups)
+    x = torch.randn(2, 8, 9, 9, requires_grad=True)
+    with torch.autocast('cpu', torch.bfloat16):
+        y = conv(x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), conv(x), rtol=0.02, atol=0.02)
+    y.float().square().sum().backward()
+    mixed = x.grad.clone(), conv.weight.grad.clone(), conv.bias.grad.clone()
+    x.grad = None
+    conv.zero_grad()
+    conv(x).square().sum().backward()
+    for found, exact in zip(mixed, (x.grad, conv.weight.grad,
+                                    conv.bias.grad)):
+        assert (found - exact).abs().max() < 0.03 * exact.abs().max()
 
 
 def test_deformable_gradients():

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from projects.multitask_refine.ops import (PredictingLinear, WinogradConv2d,
-                                           multiply)
+                                           multiply, prepare_product)
 
 
 @pytest.mark.parametrize('rows, inner, columns', [
@@ -22,6 +22,30 @@ def test_values_in_every_layout(rows, inner, columns, turn_one, turn_other):
     assert found.dtype == torch.float32
     torch.testing.assert_close(
         found.double(), expected, rtol=0, atol=1e-6 * (inner + 1))
+
+
+def test_values_of_parts_of_matrices():
+    torch.manual_seed(2)
+    one, other = torch.randn(40, 60)[::2, 10:50], torch.randn(70, 90)[5:45, 9:]
+    torch.testing.assert_close(
+        multiply(one, other).double(), one.double() @ other.double(), rtol=0,
+        atol=1e-5)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('turned', [False, True])
+def test_one_matrix_in_many_products(dtype, turned):
+    """Also of other numbers of rows than was said."""
+    torch.manual_seed(3)
+    other = torch.randn(300, 70, dtype=dtype)
+    other = other.T.contiguous().T if turned else other
+    product = prepare_product(other, 50)
+    for rows in (50, 1, 333):
+        one = torch.randn(rows, 300, dtype=dtype)
+        found = product(one)
+        assert found.dtype == dtype
+        torch.testing.assert_close(
+            found.double(), one.double() @ other.double(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize('rows', [200, 0])

@@ -1,6 +1,6 @@
 from .deform_conv import (deform_conv, deform_conv_by_mmcv,
                           deform_conv_by_rows)
-from .products import PredictingLinear, multiply
+from .products import PredictingLinear, multiply, prepare_product
 from .refined_conv import RefinedConv2d
 from .roi_align import (RefinedRoIAlign, deform_roi_pool_by_grid_sample,
                         deform_roi_pool_by_mmcv)
@@ -14,7 +14,8 @@ __all__ = [
     'SeparableRoIAlign', 'WinogradConv2d',
     'conv3x3_by_winograd', 'deform_conv', 'deform_conv_by_mmcv',
     'deform_conv_by_rows', 'deform_roi_pool_by_grid_sample',
-    'deform_roi_pool_by_mmcv', 'multiply', 'refine_heatmaps',
-    'refine_heatmaps_by_deform_conv', 'roi_align_by_sums', 'suppress',
+    'deform_roi_pool_by_mmcv', 'multiply', 'prepare_product',
+    'refine_heatmaps', 'refine_heatmaps_by_deform_conv',
+    'roi_align_by_sums', 'suppress',
     'use_fast_convs'
 ]

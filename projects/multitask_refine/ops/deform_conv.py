@@ -8,8 +8,7 @@ Shape letters: B images, C channels, G deformable groups, N kernel points, P
 pixels of the result.
 """
 import math
-from itertools import repeat
-from typing import Optional, Tuple
+from typing import Callable, Iterator, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +17,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .products import multiply
+from .bags import Bags, sum_bags, turn_bags
+from .products import multiply, prepare_product
 
 Pair = Tuple[int, int]
 _MAX_STEP = 32
@@ -94,26 +94,9 @@ def deform_conv_by_rows(x: Tensor, offset: Tensor, factor: Optional[Tensor],
     of four rows by bilinear weights, and the convolution is one product of
     all samples with the weights.
     """
-    samples = weight[0, 0].numel() * x.shape[1] * math.prod(
-        offset.shape[-2:])
-    step = max(1, _MAX_SAMPLES // max(1, samples))
-    parts = [
-        _convolve_rows(*part, weight, stride, padding, dilation, groups,
-                       deform_groups)
-        for part in zip(x.split(step), offset.split(step),
-                        repeat(None) if factor is None else factor.split(step))
-    ]
-    y = torch.cat(parts)
-    y = y if bias is None else y + bias
-    return y.permute(0, 3, 1, 2)
-
-
-def _convolve_rows(x: Tensor, offset: Tensor, factor: Optional[Tensor],
-                   weight: Tensor, stride: Pair, padding: Pair,
-                   dilation: Pair, groups: int, deform_groups: int) -> Tensor:
-    """Some images to y without bias, (B, H_out, W_out, C_out)."""
-    batch, channels = x.shape[:2]
-    out_size = offset.shape[-2:]
+    if torch.is_autocast_enabled(x.device.type):
+        kind = torch.get_autocast_dtype(x.device.type)
+        weight, bias = weight.to(kind), bias if bias is None else bias.to(kind)
     # Half precision cannot hold a position.
     exact = torch.promote_types(x.dtype, torch.float32)
     grid = _sampling_grid(
@@ -122,57 +105,147 @@ def _convolve_rows(x: Tensor, offset: Tensor, factor: Optional[Tensor],
     pixels, shares = _bilinear(grid, x.shape[-2:])
     if factor is not None:
         shares = shares * factor.reshape(*grid.shape[:-1], 1).to(exact)
-    rows = x.reshape(batch * deform_groups, -1, *x.shape[-2:])
-    rows = rows.permute(0, 2, 3, 1).flatten(0, 2).to(exact).contiguous()
-    # Row by row of the product: pixel of the result, kernel point, channel.
-    pixels, shares = (part.permute(0, 2, 3, 1, 4).reshape(-1, 4)
-                      for part in (pixels, shares))
-    matrices = weight.permute(0, 2, 3, 1).reshape(
-        groups, len(weight) // groups, -1)
-    shape = (batch, deform_groups, math.prod(out_size),
-             weight[0, 0].numel(), channels // deform_groups)
-    inputs = rows, pixels, shares, matrices, shape
+    # In the order of the product: pixel of the result, kernel point, group.
+    pixels, shares = (
+        part.unflatten(0, (-1, deform_groups)).permute(
+            0, 3, 4, 2, 1, 5).flatten(1, 4) for part in (pixels, shares))
+    group = torch.arange(pixels.shape[1]) % deform_groups
+    rows = x.permute(0, 2, 3, 1).reshape(
+        len(x), -1, x.shape[1] // deform_groups).to(exact)
     # A graph that is recorded holds the operators themselves.
     way = (_sampled_product if torch.jit.is_tracing() else
            _SampledProduct.apply)
-    y = way(*inputs)
-    return y.transpose(0, 1).reshape(batch, *out_size, -1)
+    return way(rows, pixels * deform_groups + group[:, None], shares, weight,
+               bias, groups, offset.shape[-2:])
+
+
+def _sampled_product(rows: Tensor, pixels: Tensor, shares: Tensor,
+                     weight: Tensor, bias: Optional[Tensor], groups: int,
+                     size: Pair) -> Tensor:
+    """Samples times weights.
+
+    Args:
+        rows (Tensor): Of each image, (B, HWG, C_in / G).
+        pixels (Tensor): The rows that each sample sums up, int64
+            (B, PNG, 4).
+        shares (Tensor): Their weights, (B, PNG, 4).
+        weight, bias, groups: As in :func:`deform_conv`.
+        size (tuple[int]): Height and width of the result.
+
+    Returns:
+        Tensor: Shape (B, C_out, H_out, W_out), the channels last in memory.
+    """
+    y = torch.empty(
+        len(rows), len(weight), *size, dtype=weight.dtype,
+        device=weight.device, memory_format=torch.channels_last)
+    product = _prepare_product(
+        _to_matrices(weight, groups).transpose(1, 2))
+    for part in _parts(rows, pixels):
+        samples = _sum_rows(rows[part], pixels[part], shares[part])
+        results = product(_arrange(samples, weight, groups))
+        target = y[part].permute(0, 2, 3, 1)
+        results = results.transpose(0, 1).reshape(target.shape)
+        if bias is None:
+            target.copy_(results)
+        else:
+            torch.add(results, bias, out=target)
+    return y
 
 
 class _SampledProduct(Function):
-    """Samples times weights. The samples, nine times as many as there are
-    pixels, are not kept for the gradients but taken again."""
+    """:func:`_sampled_product`, and its gradients. The samples, nine times as
+    many as there are pixels, are not kept for them but taken again."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, pixels: Tensor, shares: Tensor,
-                matrices: Tensor, shape: Tuple[int, ...]) -> Tensor:
-        """The pixels that are summed up and their shares, each (BPN, 4), of
-        rows (BGHW, C / G), and weights (groups, C_out / groups, N C_in /
-        groups), to (groups, BP, C_out / groups)."""
-        ctx.save_for_backward(rows, pixels, shares, matrices)
-        ctx.shape = shape
-        return _sampled_product(rows, pixels, shares, matrices, shape)
+                weight: Tensor, bias: Optional[Tensor], groups: int,
+                size: Pair) -> Tensor:
+        ctx.save_for_backward(rows, pixels, shares, weight)
+        ctx.groups = groups
+        return _sampled_product(rows, pixels, shares, weight, bias, groups,
+                                size)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
-        rows, pixels, shares, matrices = ctx.saved_tensors
-        with torch.enable_grad():
-            inputs = [part.detach().requires_grad_()
-                      for part in (rows, shares)]
-            samples = _sample(inputs[0], pixels, inputs[1], matrices,
-                              ctx.shape)
-        of_matrices = _multiply(grad.transpose(1, 2), samples.detach())
-        of_rows, of_shares = torch.autograd.grad(
-            samples, inputs, _multiply(grad, matrices))
-        return of_rows, None, of_shares, of_matrices, None
+        rows, pixels, shares, weight = ctx.saved_tensors
+        groups = ctx.groups
+        matrices = _to_matrices(weight, groups)
+        product = _prepare_product(matrices)
+        of_rows, of_shares = torch.empty_like(rows), torch.empty_like(shares)
+        of_matrices = torch.zeros_like(matrices)
+        for part in _parts(rows, pixels):
+            learned = shares[part].detach().requires_grad_()
+            with torch.enable_grad():
+                samples = _sum_rows(rows[part], pixels[part], learned)
+            results = grad[part].permute(0, 2, 3, 1).reshape(
+                -1, groups, len(weight) // groups).transpose(0, 1)
+            of_matrices += _multiply(
+                results.transpose(1, 2),
+                _arrange(samples.detach(), weight, groups))
+            of_samples = _arrange_back(
+                product(results), weight).to(samples).view(samples.shape)
+            of_shares[part], = torch.autograd.grad(samples, learned,
+                                                   of_samples)
+            of_rows[part] = _sum_back(of_samples, rows[part], pixels[part],
+                                      shares[part])
+        of_weight = of_matrices.view(
+            len(weight), *weight.shape[2:], -1).permute(0, 3, 1, 2)
+        of_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[4] else None
+        return of_rows, None, of_shares, of_weight, of_bias, None, None
 
 
-def _sampled_product(rows: Tensor, pixels: Tensor, shares: Tensor,
-                     matrices: Tensor, shape: Tuple[int, ...]) -> Tensor:
-    """See :class:`_SampledProduct`."""
-    samples = _sample(rows, pixels, shares, matrices, shape)
-    return _multiply(samples, matrices.transpose(1, 2))
+def _parts(rows: Tensor, pixels: Tensor) -> Iterator[slice]:
+    """As many images at a time as are fast."""
+    samples = pixels.shape[1] * rows.shape[2]
+    step = max(1, _MAX_SAMPLES // max(1, samples))
+    return (slice(first, first + step) for first in range(0, len(rows), step))
+
+
+def _sum_rows(rows: Tensor, pixels: Tensor, shares: Tensor) -> Tensor:
+    """The samples of some images, (B PNG, C_in / G)."""
+    return F.embedding_bag(
+        _across_images(rows, pixels),
+        rows.flatten(0, 1),
+        per_sample_weights=shares.flatten(0, 1),
+        mode='sum')
+
+
+def _sum_back(of_samples: Tensor, rows: Tensor, pixels: Tensor,
+              shares: Tensor) -> Tensor:
+    """The rows' gradient, (B, HWG, C_in / G), from that of the samples."""
+    places = _across_images(rows, pixels)
+    bags = Bags(places.flatten(), shares.flatten(),
+                torch.full(places.shape[:1], places.shape[1]))
+    count = rows.shape[0] * rows.shape[1]
+    return sum_bags(of_samples, turn_bags(bags, count)).view(rows.shape)
+
+
+def _across_images(rows: Tensor, pixels: Tensor) -> Tensor:
+    """Indices of rows within each image, (B, n, 4), to those of a table of
+    all of them, (B n, 4)."""
+    first = torch.arange(len(rows)) * rows.shape[1]
+    return (pixels + first[:, None, None]).flatten(0, 1)
+
+
+def _to_matrices(weight: Tensor, groups: int) -> Tensor:
+    """(groups, C_out / groups, N C_in / groups)."""
+    return weight.permute(0, 2, 3, 1).reshape(
+        groups, len(weight) // groups, -1)
+
+
+def _arrange(samples: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """Samples (B PNG, C_in / G) for the product: (groups, BP,
+    N C_in / groups), in the type of the weights."""
+    samples = samples.to(weight.dtype).view(
+        -1, weight[0, 0].numel(), groups, weight.shape[1])
+    return samples.permute(2, 0, 1, 3).flatten(2)
+
+
+def _arrange_back(samples: Tensor, weight: Tensor) -> Tensor:
+    """(groups, BP, N C_in / groups) to (BP, N, groups, C_in / groups)."""
+    return samples.unflatten(2, (-1, weight.shape[1])).permute(
+        1, 2, 0, 3).contiguous()
 
 
 def _multiply(one: Tensor, other: Tensor) -> Tensor:
@@ -183,20 +256,12 @@ def _multiply(one: Tensor, other: Tensor) -> Tensor:
     return multiply(one[0], other[0])[None]
 
 
-def _sample(rows: Tensor, pixels: Tensor, shares: Tensor, matrices: Tensor,
-            shape: Tuple[int, ...]) -> Tensor:
-    """Weighted sums of rows, arranged for the product: (groups, BP, N C_in /
-    groups) in the type of the weights.
-
-    Args:
-        shape (tuple[int]): B, G, P, N and C / G.
-    """
-    samples = F.embedding_bag(
-        pixels, rows, per_sample_weights=shares, mode='sum')
-    batch, _, pixels_out, points, _ = shape
-    samples = samples.to(matrices.dtype).reshape(shape).permute(0, 2, 3, 1, 4)
-    samples = samples.reshape(batch * pixels_out, points, len(matrices), -1)
-    return samples.permute(2, 0, 1, 3).flatten(2)
+def _prepare_product(other: Tensor) -> Callable[[Tensor], Tensor]:
+    """:func:`_multiply` by (groups, b, c), which is the same each time."""
+    if len(other) > 1:
+        return lambda one: one @ other
+    product = prepare_product(other[0], _MAX_SAMPLES // max(other.shape))
+    return lambda one: product(one[0])[None]
 
 
 def _bilinear(grid: Tensor, size: Pair) -> Tuple[Tensor, Tensor]:
@@ -208,8 +273,8 @@ def _bilinear(grid: Tensor, size: Pair) -> Tuple[Tensor, Tensor]:
         size (tuple[int]): Height and width of the map.
 
     Returns:
-        tuple: Indices of pixels, row by row of all BG maps, and weights, 0
-        for pixels outside, each (BG, N, H_out, W_out, 4).
+        tuple: Indices of pixels, row by row of the map, and weights, 0 for
+        pixels outside, each (BG, N, H_out, W_out, 4).
     """
     height, width = size
     first = grid.detach().floor()
@@ -222,9 +287,7 @@ def _bilinear(grid: Tensor, size: Pair) -> Tuple[Tensor, Tensor]:
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     # What is not finite is outside, too.
     y, x = (torch.where(inside, part, 0).long() for part in (y, x))
-    index = y * width + x
-    maps = torch.arange(len(grid), device=grid.device) * (height * width)
-    return index + maps.view(-1, 1, 1, 1, 1), down * across * inside
+    return y * width + x, down * across * inside
 
 
 def _sampling_grid(offset: Tensor, kernel: Pair, stride: Pair, padding: Pair,

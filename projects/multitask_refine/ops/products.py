@@ -1,5 +1,5 @@
 """Matrix products on the CPU by the faster of torch's two libraries."""
-from typing import Optional
+from typing import Callable, Optional
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,20 @@ def multiply(one: Tensor, other: Tensor,
                                               '')
 
 
+def prepare_product(other: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    """:func:`multiply` by a matrix that is the same in many products.
+
+    Args:
+        other (Tensor): Shape (b, c).
+        rows (int): About how many rows, a, the first matrix will have.
+    """
+    if not _by_onednn(other, other):
+        return lambda one: one @ other
+    packed = torch.ops.mkldnn._reorder_linear_weight(other.T, rows)
+    return lambda one: torch.ops.mkldnn._linear_pointwise(
+        one, packed, None, 'none', [], '')
+
+
 class PredictingLinear(nn.Linear):
     """``nn.Linear`` that computes by :func:`multiply`, for inference."""
 
@@ -33,6 +47,13 @@ def _by_onednn(one: Tensor, other: Tensor) -> bool:
             and one.device.type == other.device.type == 'cpu'
             and one.dtype == other.dtype == torch.float32
             and one.numel() > 0 and other.numel() > 0
+            and _is_dense(one) and _is_dense(other)
             and not torch.is_autocast_enabled('cpu')
             and not torch.jit.is_tracing()
             and not torch.compiler.is_compiling())
+
+
+def _is_dense(matrix: Tensor) -> bool:
+    """Whether nothing lies between the values; oneDNN is a hundred times
+    slower where something does."""
+    return matrix.is_contiguous() or matrix.T.is_contiguous()

@@ -2,23 +2,21 @@
 
 The mean of bilinear samples over a bin is a weighted sum of the map's pixels,
 and a pixel's weight is the product of what the bin takes from its row and
-from its column: the samples are merged before a pixel is read. With the
-channels last a pixel is a row of a table, and ``embedding_bag`` sums up the
-rows of each bin.
+from its column: the samples are merged before a pixel is read.
 
 Shape letters: B images, R RoIs, C channels, H x W map, P side of the pooled
-feature, s samples a bin and axis, L pixels along the axis of the longest bin,
-N weights other than zero.
+feature, s samples a bin and axis, L pixels along the axis of the longest bin.
 """
 from typing import NamedTuple, Tuple
 
 import mmcv.ops
 import torch
-import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from .bags import Bags, sum_bags, turn_bags
 
 _GROUP = 256  # RoIs at a time: what is computed of them stays in the caches
 
@@ -79,7 +77,7 @@ def roi_align_by_sums(x: Tensor,
         for image, begin, length in zip(rois[:, 0].long().split(_GROUP),
                                         start.split(_GROUP),
                                         extent.split(_GROUP)))
-    bags = _Bags(*map(torch.cat, zip(*groups)))
+    bags = Bags(*map(torch.cat, zip(*groups)))
     pooled = _Sums.apply(x, bags)
     return pooled.view(-1, size, size, x.shape[1]).permute(0, 3, 1, 2)
 
@@ -95,20 +93,6 @@ class _Axis(NamedTuple):
 
     shares: Tensor
     first: Tensor
-
-
-class _Bags(NamedTuple):
-    """Weighted rows of a table to be summed, bag after bag.
-
-    Attributes:
-        rows: Index of the row, int64 (N).
-        weights: Its weight, (N).
-        counts: How many rows each bag has, int64 (bags).
-    """
-
-    rows: Tensor
-    weights: Tensor
-    counts: Tensor
 
 
 def _share_axis(start: Tensor, extent: Tensor, size: int, ratio: int,
@@ -159,7 +143,7 @@ def _merge(low: Tensor, fraction: Tensor, share: Tensor,
     return _Axis(shares, first)
 
 
-def _fill_bags(image: Tensor, down: _Axis, across: _Axis, x: Tensor) -> _Bags:
+def _fill_bags(image: Tensor, down: _Axis, across: _Axis, x: Tensor) -> Bags:
     """The pixels of each bin; a bag is a bin, a row of the table a pixel.
 
     Args:
@@ -175,7 +159,7 @@ def _fill_bags(image: Tensor, down: _Axis, across: _Axis, x: Tensor) -> _Bags:
     weights = (
         down.shares[:, :, None, :, None] * across.shares[:, None, :, None])
     used = weights != 0  # (R, P, P, L, L)
-    return _Bags(pixels[used], weights[used].to(x),
+    return Bags(pixels[used], weights[used].to(x),
                  used.flatten(3).sum(3).flatten())
 
 
@@ -184,32 +168,14 @@ class _Sums(Function):
     (B, C, H, W), and the map's gradient."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, bags: _Bags) -> Tensor:
+    def forward(ctx, x: Tensor, bags: Bags) -> Tensor:
         ctx.bags, ctx.shape = bags, x.shape
-        return _sum(x.permute(0, 2, 3, 1).flatten(0, 2), bags)
+        return sum_bags(x.permute(0, 2, 3, 1).flatten(0, 2), bags)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> Tuple[Tensor, None]:
         batch, channels, height, width = ctx.shape
-        total = _sum(grad, _turn(ctx.bags, batch * height * width))
+        total = sum_bags(grad, turn_bags(ctx.bags, batch * height * width))
         return total.view(batch, height, width, channels).permute(
             0, 3, 1, 2), None
-
-
-def _sum(table: Tensor, bags: _Bags) -> Tensor:
-    """The sums, (bags, C), of rows of a table (rows, C)."""
-    return F.embedding_bag(
-        bags.rows,
-        table.contiguous(),
-        bags.counts.cumsum(0) - bags.counts,
-        mode='sum',
-        per_sample_weights=bags.weights)
-
-
-def _turn(bags: _Bags, num_rows: int) -> _Bags:
-    """Bags of what each row of the table gave to which bag."""
-    order = bags.rows.argsort(stable=True)
-    owners = torch.arange(len(bags.counts)).repeat_interleave(bags.counts)
-    return _Bags(owners[order], bags.weights[order],
-                 bags.rows.bincount(minlength=num_rows))
