@@ -146,7 +146,10 @@ def _time(device: torch.device, calls: Calls,
 
 def _count_operations(calls: Calls,
                       run: Callable[[], Any]) -> Dict[str, float]:
-    formulas = {}
+    formulas = {
+        torch.ops.aten._embedding_bag: _bag_operations,
+        torch.ops.aten._embedding_bag_forward_only: _bag_operations,
+    }
     if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
         formulas[torch.ops.mkldnn._linear_pointwise] = _linear_operations
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
@@ -158,6 +161,12 @@ def _linear_operations(x: Tuple[int, ...], weight: Tuple[int, ...],
                        *_: Any, **__: Any) -> int:
     """Of (a, b) times the transposed (c, b)."""
     return 2 * x[0] * x[1] * weight[0]
+
+
+def _bag_operations(table: Tuple[int, ...], rows: Tuple[int, ...],
+                    *_: Any, **__: Any) -> int:
+    """Of weighted rows, (N), of a table (rows, C)."""
+    return 2 * rows[0] * table[1]
 
 
 def _count_bytes(model: nn.Module, calls: Calls,

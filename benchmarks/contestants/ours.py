@@ -41,7 +41,7 @@ class Ours(MMDetNet):
         mmcv_pooling (bool): Whether RoIAlign is mmcv's operator on the CPU,
             too.
         joint_suppression (bool): Whether the proposals of all levels are
-            suppressed at once on the CPU, too.
+            suppressed at once and by mmcv's operator on the CPU, too.
         pool_twice (bool): Whether mask and keypoint head each pool, in the
             place of sharing a feature.
         channels_last (bool): Whether the channels lie last in memory.

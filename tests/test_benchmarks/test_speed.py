@@ -17,6 +17,7 @@ from benchmarks.rounds import compare_pairs, run_rounds
 from benchmarks.stages import (StageMeter, _count_operations,
                                measure_stages)
 from projects.multitask_refine.ops import multiply
+from projects.multitask_refine.ops.bags import Bags, sum_bags
 from tests.conftest import CONFIGS, ROOT
 
 STAND_IN = 'tests.test_benchmarks.stand_in:StandIn'
@@ -104,6 +105,15 @@ def test_operations_of_both_libraries_count():
 
     counted = _count_operations(calls, run)
     assert counted['usual'] == counted['fast'] == 2 * 2 * 3 * 5
+
+
+def test_operations_of_weighted_sums_count():
+    """Four weighted rows of three values."""
+    bags = Bags(torch.tensor([0, 1, 1, 4]), torch.ones(4),
+                torch.tensor([1, 3]))
+    owner = SimpleNamespace(run=lambda: sum_bags(torch.ones(5, 3), bags))
+    counted = _count_operations([(owner, 'run', 'sums')], lambda: owner.run())
+    assert counted['sums'] == 2 * 4 * 3
 
 
 # ---- inputs and outputs
