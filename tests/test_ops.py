@@ -146,6 +146,18 @@ def test_a_layer_in_place_after_it_learns_the_same():
     assert torch.equal(*of_x)
 
 
+@pytest.mark.parametrize('bias', [True, False])
+def test_a_recorded_graph_computes_the_same(bias):
+    torch.manual_seed(15)
+    conv = RefinedConv2d(4, 6, 3, padding=1, bias=bias)
+    torch.nn.init.normal_(conv.conv_offset.weight)
+    x = torch.randn(3, 4, 9, 9)
+    graph = torch.jit.trace(conv, x, check_trace=False)
+    torch.testing.assert_close(graph(x), conv(x))
+    other = torch.randn(3, 4, 9, 9)
+    torch.testing.assert_close(graph(other), conv(other))
+
+
 @pytest.mark.parametrize('groups', [1, 2])
 def test_mixed_precision_learns(groups):
     torch.manual_seed(14)

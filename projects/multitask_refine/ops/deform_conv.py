@@ -135,21 +135,10 @@ def _sampled_product(rows: Tensor, pixels: Tensor, shares: Tensor,
     Returns:
         Tensor: Shape (B, C_out, H_out, W_out), the channels last in memory.
     """
-    y = torch.empty(
-        len(rows), len(weight), *size, dtype=weight.dtype,
-        device=weight.device, memory_format=torch.channels_last)
-    product = _prepare_product(
-        _to_matrices(weight, groups).transpose(1, 2))
-    for part in _parts(rows, pixels):
-        samples = _sum_rows(rows[part], pixels[part], shares[part])
-        results = product(_arrange(samples, weight, groups))
-        target = y[part].permute(0, 2, 3, 1)
-        results = results.transpose(0, 1).reshape(target.shape)
-        if bias is None:
-            target.copy_(results)
-        else:
-            torch.add(results, bias, out=target)
-    return y
+    parts = _multiply_parts(rows, pixels, shares, weight, groups)
+    y = torch.cat([results for _, results in parts])
+    y = y if bias is None else y + bias
+    return y.view(-1, *size, len(weight)).permute(0, 3, 1, 2)
 
 
 class _SampledProduct(Function):
@@ -162,8 +151,19 @@ class _SampledProduct(Function):
                 size: Pair) -> Tensor:
         ctx.save_for_backward(rows, pixels, shares, weight)
         ctx.groups = groups
-        return _sampled_product(rows, pixels, shares, weight, bias, groups,
-                                size)
+        # No view of another tensor, which layers in place would copy.
+        y = torch.empty(
+            len(rows), len(weight), *size, dtype=weight.dtype,
+            device=weight.device, memory_format=torch.channels_last)
+        for part, results in _multiply_parts(rows, pixels, shares, weight,
+                                             groups):
+            target = y[part].permute(0, 2, 3, 1)
+            results = results.view(target.shape)
+            if bias is None:
+                target.copy_(results)
+            else:
+                torch.add(results, bias, out=target)
+        return y
 
     @staticmethod
     @once_differentiable
@@ -193,6 +193,20 @@ class _SampledProduct(Function):
             len(weight), *weight.shape[2:], -1).permute(0, 3, 1, 2)
         of_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[4] else None
         return of_rows, None, of_shares, of_weight, of_bias, None, None
+
+
+def _multiply_parts(rows: Tensor, pixels: Tensor, shares: Tensor,
+                    weight: Tensor,
+                    groups: int) -> Iterator[Tuple[slice, Tensor]]:
+    """For some images at a time which they are and their results,
+    (B, P, C_out)."""
+    product = _prepare_product(
+        _to_matrices(weight, groups).transpose(1, 2))
+    for part in _parts(rows, pixels):
+        samples = _sum_rows(rows[part], pixels[part], shares[part])
+        results = product(_arrange(samples, weight, groups))
+        yield part, results.transpose(0, 1).reshape(
+            len(rows[part]), -1, len(weight))
 
 
 def _parts(rows: Tensor, pixels: Tensor) -> Iterator[slice]:

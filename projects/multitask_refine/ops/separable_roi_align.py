@@ -7,7 +7,7 @@ from its column: the samples are merged before a pixel is read.
 Shape letters: B images, R RoIs, C channels, H x W map, P side of the pooled
 feature, s samples a bin and axis, L pixels along the axis of the longest bin.
 """
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import mmcv.ops
 import torch
@@ -78,7 +78,7 @@ def roi_align_by_sums(x: Tensor,
                                         start.split(_GROUP),
                                         extent.split(_GROUP)))
     bags = Bags(*map(torch.cat, zip(*groups)))
-    pooled = _Sums.apply(x, bags)
+    pooled = _Sums.apply(x, *bags)
     return pooled.view(-1, size, size, x.shape[1]).permute(0, 3, 1, 2)
 
 
@@ -168,14 +168,14 @@ class _Sums(Function):
     (B, C, H, W), and the map's gradient."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, bags: Bags) -> Tensor:
-        ctx.bags, ctx.shape = bags, x.shape
-        return sum_bags(x.permute(0, 2, 3, 1).flatten(0, 2), bags)
+    def forward(ctx, x: Tensor, *bags: Tensor) -> Tensor:
+        ctx.bags, ctx.shape = Bags(*bags), x.shape
+        return sum_bags(x.permute(0, 2, 3, 1).flatten(0, 2), ctx.bags)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> Tuple[Tensor, None]:
+    def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
         batch, channels, height, width = ctx.shape
         total = sum_bags(grad, turn_bags(ctx.bags, batch * height * width))
-        return total.view(batch, height, width, channels).permute(
-            0, 3, 1, 2), None
+        total = total.view(batch, height, width, channels)
+        return (total.permute(0, 3, 1, 2), *[None] * len(ctx.bags))
