@@ -5,7 +5,7 @@ from typing import Callable, Dict
 import torch
 from projects.multitask_refine.ops import multiply
 
-REPEATS = 5
+REPEATS = 20
 SIDES = dict(cpu=2048, cuda=8192)  # of the matrices
 COPIED = 1 << 28  # bytes
 

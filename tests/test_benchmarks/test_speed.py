@@ -71,15 +71,19 @@ def test_stages_of_a_network_by_hand(monkeypatch):
         pause=lambda: time.sleep(0.02))
     owner.stage_calls = lambda: [(model, 'forward', 'layer'),
                                  (owner, 'pause', 'pause')]
+    rates = iter([dict(operations_per_second=10., bytes_per_second=80.),
+                  dict(operations_per_second=8., bytes_per_second=100.)])
     monkeypatch.setattr(
-        'benchmarks.stages.measure_rates', lambda device: dict(
-            operations_per_second=10., bytes_per_second=100.))
+        'benchmarks.stages.measure_rates', lambda device: next(rates))
 
     def run():
         owner.pause()
         model(torch.ones(2, 3))
 
-    stages = measure_stages(owner, run, 3)['stages']
+    measured = measure_stages(owner, run, 3)
+    assert measured['rates'] == dict(operations_per_second=10.,
+                                     bytes_per_second=100.)
+    stages = measured['stages']
     assert set(stages) == {'layer', 'pause', 'rest'}
     assert stages['pause']['seconds'] >= 0.02
     assert stages['layer']['seconds'] < 0.02
