@@ -1,7 +1,9 @@
-"""What a results file says about the commit, in repositories made here."""
+"""What a results file says about the commit, in repositories made here, and
+about the machine."""
 import subprocess
 
 import pytest
+import torch
 
 from projects.multitask_refine.engine import results_file
 
@@ -33,3 +35,18 @@ def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(results_file, '_ROOT', tmp_path)
     monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
     assert results_file.current_commit() is None
+
+
+def test_the_processor_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability',
+                        lambda: 'AVX9')
+    monkeypatch.setattr(results_file, '_read', lambda path: (
+        'vendor_id\t: A\nmodel name\t: A Processor 9\nprocessor\t: 1\n'))
+    device = results_file.describe_machine()['device']
+    assert device.startswith('CPU (A Processor 9, AVX9), ')
+    # Other systems have no such file; theirs may be unknown.
+    monkeypatch.setattr(results_file, '_read', lambda path: '')
+    monkeypatch.setattr(results_file.platform, 'processor', lambda: '')
+    device = results_file.describe_machine()['device']
+    assert device.startswith('CPU (AVX9), ')

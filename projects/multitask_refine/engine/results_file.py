@@ -95,7 +95,8 @@ def _describe_export(path: str) -> dict:
 
 def describe_machine() -> dict:
     """Device, cores and versions that a number depends on."""
-    device = f'CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads'
+    device = (f'CPU ({_processor()}), {os.cpu_count()} cores, '
+              f'{torch.get_num_threads()} threads')
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     return dict(
@@ -104,6 +105,20 @@ def describe_machine() -> dict:
         python=platform.python_version(),
         torch=torch.__version__,
         **{name: version(name) for name in _PACKAGES})
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it, and the instructions
+    that torch uses."""
+    name = re.search(r'^model name\s*:\s*(.+)$', _read('/proc/cpuinfo'),
+                     re.MULTILINE)
+    name = name[1].strip() if name else platform.processor()
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return ', '.join(filter(None, [name, instructions]))
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text() if Path(path).exists() else ''
 
 
 def write_results(path: str, metrics: Dict[str, float],

@@ -18,7 +18,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .bags import Bags, sum_bags, turn_bags
-from .products import multiply, prepare_product
+from .products import prepare_product
 
 Pair = Tuple[int, int]
 _MAX_STEP = 32
@@ -173,23 +173,24 @@ class _SampledProduct(Function):
         matrices = _to_matrices(weight, groups)
         product = _prepare_product(matrices)
         of_rows, of_shares = torch.empty_like(rows), torch.empty_like(shares)
-        of_matrices = torch.zeros_like(matrices)
+        of_turned = torch.zeros_like(matrices.transpose(1, 2))
         for part in _parts(rows, pixels):
             learned = shares[part].detach().requires_grad_()
             with torch.enable_grad():
                 samples = _sum_rows(rows[part], pixels[part], learned)
             results = grad[part].permute(0, 2, 3, 1).reshape(
                 -1, groups, len(weight) // groups).transpose(0, 1)
-            of_matrices += _multiply(
-                results.transpose(1, 2),
-                _arrange(samples.detach(), weight, groups))
+            # Not by oneDNN, which would lay out the samples anew.
+            of_turned.baddbmm_(
+                _arrange(samples.detach(), weight, groups).transpose(1, 2),
+                results)
             of_samples = _arrange_back(
                 product(results), weight).to(samples).view(samples.shape)
             of_shares[part], = torch.autograd.grad(samples, learned,
                                                    of_samples)
             of_rows[part] = _sum_back(of_samples, rows[part], pixels[part],
                                       shares[part])
-        of_weight = of_matrices.view(
+        of_weight = of_turned.transpose(1, 2).reshape(
             len(weight), *weight.shape[2:], -1).permute(0, 3, 1, 2)
         of_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[4] else None
         return of_rows, None, of_shares, of_weight, of_bias, None, None
@@ -262,16 +263,9 @@ def _arrange_back(samples: Tensor, weight: Tensor) -> Tensor:
         1, 2, 0, 3).contiguous()
 
 
-def _multiply(one: Tensor, other: Tensor) -> Tensor:
-    """Products of (groups, a, b) and (groups, b, c); that of one group by all
-    threads."""
-    if len(one) > 1:
-        return one @ other
-    return multiply(one[0], other[0])[None]
-
-
 def _prepare_product(other: Tensor) -> Callable[[Tensor], Tensor]:
-    """:func:`_multiply` by (groups, b, c), which is the same each time."""
+    """Products of (groups, a, b) and (groups, b, c), which is the same each
+    time."""
     if len(other) > 1:
         return lambda one: one @ other
     product = prepare_product(other[0], _MAX_SAMPLES // max(other.shape))
