@@ -81,7 +81,7 @@ model = dict(
                 type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
             loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0)),
         mask_head=dict(
-            type='FCNMaskHead',
+            type='PersonMaskHead',
             num_convs=4,
             in_channels=256,
             conv_out_channels=256,
