@@ -1,4 +1,4 @@
-"""Matrix products on the CPU by the faster of torch's two libraries."""
+"""Matrix products on the CPU by oneDNN, one of torch's two libraries."""
 from typing import Callable, Optional
 
 import torch
@@ -9,8 +9,9 @@ def multiply(one: Tensor, other: Tensor,
              bias: Optional[Tensor] = None) -> Tensor:
     """``one @ other`` of matrices (a, b) and (b, c), plus a bias (c).
 
-    Large ones in float32 on the CPU are computed by oneDNN, which is faster
-    there than the library that ``@`` calls. Not differentiable.
+    In float32 on the CPU they are computed by oneDNN. Whether it is faster
+    than the library that ``@`` calls depends on the shapes and the processor
+    (docs/performance.md, single functions). Not differentiable.
     """
     if not _by_onednn(one, other):
         return one @ other if bias is None else torch.addmm(bias, one, other)
