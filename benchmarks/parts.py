@@ -159,6 +159,12 @@ PARTS: Dict[str, Part] = {
         dict(regular=_refined('regular'), rb=_refined('rb'),
              rb_h=_refined('rb-h')),
         same_outputs=False, score_threshold=0.0),
+    'refinement-usual': Part(
+        "What refinement costs with PyTorch's 3x3 convolutions in both "
+        'networks', 'regular',
+        dict(regular=_refined('regular', usual_convs=True),
+             rb_h=_refined('rb-h', usual_convs=True)),
+        same_outputs=False, score_threshold=0.0),
     'refined-convolution': Part(
         "RB by this project's deformable convolution and by mmcv's", 'mmcv',
         dict(mmcv=_refined('rb', mmcv_deform=True), ours=_refined('rb')),

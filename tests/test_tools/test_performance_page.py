@@ -48,7 +48,7 @@ def test_nothing_was_measured(folder):
     page = performance_page.render(folder)
     assert page.count('Not measured') == 10
     assert len([row for row in _cells(folder) if row[-1] == 'not measured']
-               ) == 10
+               ) == 12
 
 
 def test_sizes_from_two_files_and_the_worst_of_them(folder):
@@ -65,6 +65,20 @@ def test_sizes_from_two_files_and_the_worst_of_them(folder):
     assert ['making targets, % of a training step on the CPU', '3',
             '2.5 (480 pixels), 2.5 (800 pixels)'] in cells
     assert performance_page.render(folder).count('`python x.py`') == 2
+
+
+def test_the_cost_of_refinement_in_two_ways(folder):
+    parts = {}
+    for name, ratio in {'refinement': 1.25, 'refinement-usual': 1.125}.items():
+        parts[name] = _part('480', ratio, 'regular')
+        for sides in parts[name]['tasks'].values():
+            sides['480']['rb_h'] = sides['480'].pop('ours')
+    _write(folder, 'speed-cpu', dict(parts=parts))
+    cells = _cells(folder)
+    assert ['RB+H on the CPU, times the time of regular, training', '1.5',
+            '1.25 (480 pixels)'] in cells
+    assert ["the same, with PyTorch's 3x3 convolutions in both, training",
+            '-', '1.12 (480 pixels)'] in cells
 
 
 def test_means_are_beside_what_was_expected(folder):

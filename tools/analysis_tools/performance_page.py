@@ -109,6 +109,10 @@ def _targets(speed: Dict[str, dict], cuda: Dict[str, dict],
          _refined(speed, 'predict-1')],
         ['RB+H on the CPU, times the time of regular, training', '1.5',
          _refined(speed, 'step-2')],
+        ["the same, with PyTorch's 3x3 convolutions in both, inference", '-',
+         _refined(speed, 'predict-1', 'refinement-usual')],
+        ["the same, with PyTorch's 3x3 convolutions in both, training", '-',
+         _refined(speed, 'step-2', 'refinement-usual')],
         ['finding boxes and joints in outputs, % of inference on the CPU',
          '3', _share(speed, 'predict-1', ('box decoding',
                                           'keypoint decoding'))],
@@ -143,8 +147,9 @@ def _worst(parts: Dict[str, dict], task: str,
     return f'{found[where]:.2f} ({where})'
 
 
-def _refined(parts: Dict[str, dict], task: str) -> str:
-    sides = parts.get('refinement', {}).get('tasks', {}).get(task, {})
+def _refined(parts: Dict[str, dict], task: str,
+             name: str = 'refinement') -> str:
+    sides = parts.get(name, {}).get('tasks', {}).get(task, {})
     if not sides:
         return 'not measured'
     return ', '.join(f'{entrants["rb_h"]["ratio"]:.2f} ({side} pixels)'
