@@ -70,7 +70,7 @@ def test_sizes_from_two_files_and_the_worst_of_them(folder):
 def test_the_cost_of_refinement_in_two_ways(folder):
     parts = {}
     for name, ratio in {'refinement': 1.25, 'refinement-usual': 1.125}.items():
-        parts[name] = _part('480', ratio, 'regular')
+        parts[name] = dict(_part('480', ratio, 'regular'), stages={})
         for sides in parts[name]['tasks'].values():
             sides['480']['rb_h'] = sides['480'].pop('ours')
     _write(folder, 'speed-cpu', dict(parts=parts))
