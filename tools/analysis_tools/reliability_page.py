@@ -149,6 +149,6 @@ def _fuzzing(found: Optional[dict]) -> str:
     ]
     table = markdown_table(['module', 'properties', 'inputs', 'failed'], rows)
     return (f'{title}`make fuzz` draws thousands of inputs for each property; '
-            'the tests of every day a hundred.\nWhat broke something before '
+            '`make test` draws a hundred.\nWhat broke something before '
             f'stays among them.\n\n{table}\n\n{_origin(run)}, seed '
             f'{run["seed"]}, {run["seconds"]:.0f} s\n')
