@@ -34,8 +34,6 @@ from benchmarks.rounds import compare_pairs, run_rounds  # noqa: E402
 from projects.multitask_refine.codecs.roi_softmax import (  # noqa: E402
     find_peaks)
 from projects.multitask_refine.engine import write_record  # noqa: E402
-from projects.multitask_refine.ops import (  # noqa: E402
-    multiply, prepare_product)
 from tests.test_converters.drawn import draw_image  # noqa: E402
 
 PEOPLE, JOINTS, CELLS, MASK = 20, 17, 56, 28
@@ -162,18 +160,49 @@ def products() -> Piece:
     generator = torch.Generator().manual_seed(SEED)
     one, other = (torch.randn(*shape, generator=generator)
                   for shape in ((1568, 4608), (4608, 512)))
-    prepared = prepare_product(other, len(one))
-    factors = prepare_quarters(other, len(one))
+    prepared = lay_out(other, len(one))
+    factors = [lay_out(factor, len(one) // 2)
+               for factor in prepare_quarters(other)]
     return Piece(
         'Samples of 8 RoIs times the weights of a deformable convolution, '
         '(1568, 4608) by (4608, 512) (difference: value)', {
-            '`@`': Way(lambda: one @ other),
-            'oneDNN': Way(lambda: multiply(one, other), '1.1 times as fast'),
-            'oneDNN, the weights laid out once, as on the CPU': Way(
-                lambda: prepared(one), '1.1 times as fast'),
+            '`@`, as on the CPU with AVX2': Way(lambda: one @ other),
+            'oneDNN': Way(
+                lambda: multiply_by_onednn(one, other.T),
+                'slower with AVX2, faster with AVX-512'),
+            'oneDNN, the weights laid out once, as with AVX-512': Way(
+                lambda: prepared(one),
+                '0.9 times as fast with AVX2, 1.1 times with AVX-512'),
             "Strassen's products, seven for eight, by oneDNN": Way(
                 lambda: multiply_quarters(one, factors),
                 '1.1 times as fast, less what the sums take'),
+        })
+
+
+def multiply_by_onednn(one: Tensor, turned: Tensor) -> Tensor:
+    """Matrices (a, b) and (c, b) to (a, c)."""
+    return torch.ops.mkldnn._linear_pointwise(one, turned, None, 'none', [],
+                                              '')
+
+
+def lay_out(other: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+    """Products of matrices (rows, b) with one (b, c), which oneDNN lays out
+    for itself once."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(other.T, rows)
+    return lambda one: multiply_by_onednn(one, packed)
+
+
+def transforms() -> Piece:
+    generator = torch.Generator().manual_seed(SEED)
+    matrix, rows = (torch.randn(36, width, generator=generator)
+                    for width in (36, 1 << 16))
+    return Piece(
+        "Winograd's transform of a strip, (36, 36) by (36, 65536) "
+        '(difference: value)', {
+            '`@`': Way(lambda: matrix @ rows),
+            'oneDNN, as on the CPU': Way(
+                lambda: multiply_by_onednn(matrix, rows.T),
+                '1.3 times as fast'),
         })
 
 
@@ -182,23 +211,22 @@ def quarter(matrix: Tensor) -> List[Tensor]:
     return [part for half in matrix.chunk(2) for part in half.chunk(2, 1)]
 
 
-def prepare_quarters(other: Tensor,
-                     rows: int) -> List[Callable[[Tensor], Tensor]]:
+def prepare_quarters(other: Tensor) -> List[Tensor]:
     """The second factors of Strassen's products in Winograd's form (Higham,
     "Accuracy and Stability of Numerical Algorithms", 2002, section 23.1)."""
     first, right, below, last = quarter(other)
     one = right - first
     two = last - one
-    factors = (first, below, last, two - below, one, two, last - right)
-    return [prepare_product(factor.contiguous(), rows // 2)
-            for factor in factors]
+    return [first.contiguous(), below.contiguous(), last.contiguous(),
+            two - below, one, two, last - right]
 
 
 def multiply_quarters(
         matrix: Tensor,
         factors: List[Callable[[Tensor], Tensor]]) -> Tensor:
-    """``matrix`` (a, b) by the matrix (b, c) of :func:`prepare_quarters`;
-    a, b and c are even."""
+    """``matrix`` (a, b) by the matrix (b, c) of :func:`prepare_quarters`,
+    each of whose factors is given as what multiplies by it; a, b and c are
+    even."""
     first, right, below, last = quarter(matrix)
     one = below + last
     two = one - first
@@ -221,7 +249,7 @@ def gradients() -> Piece:
         '(difference: value)', {
             '`@`, as on the CPU': Way(lambda: samples.T @ grad),
             'oneDNN': Way(
-                lambda: multiply(samples.T, grad),
+                lambda: multiply_by_onednn(samples.T, grad.T),
                 '0.7 times as fast: it lays out its factors anew'),
         })
 
@@ -253,7 +281,7 @@ def photos() -> Piece:
 
 def all_pieces() -> List[Piece]:
     return [
-        masks(), joints(), products(), gradients(), photos(),
+        masks(), joints(), products(), gradients(), transforms(), photos(),
         buffers(256, '1.0 times as fast: the C library gives the same memory '
                 'again'),
         buffers(1088, '1.5 times as fast: new memory is mapped page by page'),

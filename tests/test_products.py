@@ -3,16 +3,30 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from projects.multitask_refine.ops import (PredictingLinear, WinogradConv2d,
                                            multiply, prepare_product)
 
+EVERY_PROCESSOR = pytest.mark.parametrize(
+    'processor', ['AVX2', 'AVX512'], indirect=True)
 
+
+@pytest.fixture
+def processor(monkeypatch, request):
+    """As if this machine had it, as far as the choice of a library goes."""
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability',
+                        lambda: request.param)
+    return request.param
+
+
+@EVERY_PROCESSOR
 @pytest.mark.parametrize('rows, inner, columns', [
     (36, 36, 700), (129, 1000, 65), (1, 3, 1), (0, 3, 2), (2, 0, 3)])
 @pytest.mark.parametrize('turn_one', [False, True])
 @pytest.mark.parametrize('turn_other', [False, True])
-def test_values_in_every_layout(rows, inner, columns, turn_one, turn_other):
+def test_values_in_every_layout(processor, rows, inner, columns, turn_one,
+                                turn_other):
     torch.manual_seed(0)
     one, other = torch.randn(rows, inner), torch.randn(inner, columns)
     expected = one.double() @ other.double()
@@ -32,9 +46,10 @@ def test_values_of_parts_of_matrices():
         atol=1e-5)
 
 
+@EVERY_PROCESSOR
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('turned', [False, True])
-def test_one_matrix_in_many_products(dtype, turned):
+def test_one_matrix_in_many_products(processor, dtype, turned):
     """Also of other numbers of rows than was said."""
     torch.manual_seed(3)
     other = torch.randn(300, 70, dtype=dtype)
@@ -48,10 +63,24 @@ def test_one_matrix_in_many_products(dtype, turned):
             found.double(), one.double() @ other.double(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize('processor, rows, by_onednn', [
+    ('AVX2', 36, True), ('AVX2', 1000, False), ('AVX512', 36, True),
+    ('AVX512', 1000, True)], indirect=['processor'])
+def test_the_library_that_is_faster(processor, rows, by_onednn):
+    one, other = torch.randn(rows, 50), torch.randn(50, 20)
+    product = prepare_product(other, rows)
+    for call in (lambda: multiply(one, other), lambda: product(one)):
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            call()
+        names = {event.name for event in found.events()}
+        assert ('mkldnn::_linear_pointwise' in names) == by_onednn
+
+
+@EVERY_PROCESSOR
 @pytest.mark.parametrize('rows', [200, 0])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('bias', [True, False])
-def test_linear_layer_that_predicts(rows, dtype, bias):
+def test_linear_layer_that_predicts(processor, rows, dtype, bias):
     torch.manual_seed(1)
     layer = nn.Linear(300, 90, bias, dtype=dtype)
     x = torch.randn(rows, 300, dtype=dtype)

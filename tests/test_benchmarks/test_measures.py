@@ -32,8 +32,8 @@ def test_ways_of_a_piece_give_the_same(tmp_path):
     pieces.main(['--rounds', '1', '--repeats', '1', '--json', str(path)])
     found = json.loads(path.read_text())['pieces']
     limits = dict(masks=0, Highest=3e-5, Samples=1e-2, gradient=1e-2, JPEG=8,
-                  product=1e-4)
-    assert len(found) == 7
+                  product=1e-4, transform=1e-4)
+    assert len(found) == 8
     for piece in found:
         (limit, ) = (limits[word] for word in limits
                      if word in piece['about'].split())

@@ -4,16 +4,20 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor, nn
 
+# Up to so many rows oneDNN is the faster one everywhere.
+_FEW_ROWS = 64
+
 
 def multiply(one: Tensor, other: Tensor,
              bias: Optional[Tensor] = None) -> Tensor:
     """``one @ other`` of matrices (a, b) and (b, c), plus a bias (c).
 
-    In float32 on the CPU they are computed by oneDNN. Whether it is faster
-    than the library that ``@`` calls depends on the shapes and the processor
-    (docs/performance.md, single functions). Not differentiable.
+    In float32 on the CPU they are computed by oneDNN where it is the faster
+    library: for a first matrix of few rows, and for all on processors with
+    more than AVX2 (docs/performance.md, single functions). Not
+    differentiable.
     """
-    if not _by_onednn(one, other):
+    if not _by_onednn(len(one), one, other):
         return one @ other if bias is None else torch.addmm(bias, one, other)
     return torch.ops.mkldnn._linear_pointwise(one, other.T, bias, 'none', [],
                                               '')
@@ -26,7 +30,7 @@ def prepare_product(other: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
         other (Tensor): Shape (b, c).
         rows (int): About how many rows, a, the first matrix will have.
     """
-    if not _by_onednn(other, other):
+    if not _by_onednn(rows, other):
         return lambda one: one @ other
     packed = torch.ops.mkldnn._reorder_linear_weight(other.T, rows)
     return lambda one: torch.ops.mkldnn._linear_pointwise(
@@ -41,17 +45,19 @@ class PredictingLinear(nn.Linear):
         return multiply(x, self.weight.T, self.bias)
 
 
-def _by_onednn(one: Tensor, other: Tensor) -> bool:
+def _by_onednn(rows: int, *matrices: Tensor) -> bool:
+    """Whether a product whose first matrix has so many rows is oneDNN's."""
     # Graphs that are recorded or compiled hold the usual operators; autocast
     # knows only those.
-    return (hasattr(torch.ops.mkldnn, '_linear_pointwise')
-            and one.device.type == other.device.type == 'cpu'
-            and one.dtype == other.dtype == torch.float32
-            and one.numel() > 0 and other.numel() > 0
-            and _is_dense(one) and _is_dense(other)
-            and not torch.is_autocast_enabled('cpu')
+    return (not torch.compiler.is_compiling()
             and not torch.jit.is_tracing()
-            and not torch.compiler.is_compiling())
+            and not torch.is_autocast_enabled('cpu')
+            and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+            and (rows <= _FEW_ROWS
+                 or torch.backends.cpu.get_cpu_capability() != 'AVX2')
+            and all(matrix.device.type == 'cpu'
+                    and matrix.dtype == torch.float32 and matrix.numel() > 0
+                    and _is_dense(matrix) for matrix in matrices))
 
 
 def _is_dense(matrix: Tensor) -> bool:
