@@ -48,7 +48,7 @@ def test_nothing_was_measured(folder):
     page = performance_page.render(folder)
     assert page.count('Not measured') == 10
     assert len([row for row in _cells(folder) if row[-1] == 'not measured']
-               ) == 12
+               ) == 13
 
 
 def test_sizes_from_two_files_and_the_worst_of_them(folder):
@@ -118,6 +118,8 @@ def test_two_networks_of_one_framework_are_both_looked_at(folder):
     _write(folder, 'speed-cpu', dict(parts={
         f'torchvision-{task}': _part('480', ours, 'torchvision')
         for task, ours in (('keypoints', .8), ('masks', .5))}))
+    assert ['the same, 8 images at a time', '1.5', 'not measured'] in _cells(
+        folder)
     assert ['training step on the CPU', '1.25',
             "1.25 (torchvision's Keypoint R-CNN, 480 pixels)"] in _cells(
                 folder)

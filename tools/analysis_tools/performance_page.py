@@ -104,6 +104,7 @@ def _targets(speed: Dict[str, dict], cuda: Dict[str, dict],
     rows = [
         ['inference on the CPU, times as fast as the best contestant', '1.5',
          _worst(speed, 'predict-1')],
+        ['the same, 8 images at a time', '1.5', _worst(speed, 'predict-8')],
         ['training step on the CPU', '1.25', _worst(speed, 'step-2')],
         ['RB+H on the CPU, times the time of regular, inference', '1.5',
          _refined(speed, 'predict-1')],
