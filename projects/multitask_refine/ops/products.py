@@ -1,4 +1,4 @@
-"""Matrix products on the CPU by oneDNN, one of torch's two libraries."""
+"""Matrix products on the CPU by the faster of torch's two libraries."""
 from typing import Callable, Optional
 
 import torch
