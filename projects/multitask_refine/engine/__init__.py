@@ -4,6 +4,7 @@ from .bad_images import BadImagesHook, TooManyBadImagesError
 from .checkpoint_hook import KeepingCheckpointHook
 from .launch import add_common_options, load_config
 from .non_finite import NonFiniteTrainingError
+from .optimizers import Bfloat16OptimWrapper
 from .preemption import PreemptionHook
 from .reproducible_loop import ReproducibleTrainLoop
 from .results_file import (describe_command, describe_run, describe_training,
@@ -15,7 +16,8 @@ from .safe_pickle import load_arrays
 from .worker_restart import WorkersDieError
 
 __all__ = [
-    'BadImagesHook', 'DamagedCheckpointError', 'ExplainedError',
+    'BadImagesHook', 'Bfloat16OptimWrapper', 'DamagedCheckpointError',
+    'ExplainedError',
     'FileWriteError', 'KeepingCheckpointHook', 'NonFiniteTrainingError',
     'PreemptionHook', 'ReproducibleTrainLoop', 'ResumeError', 'ResumeHook',
     'TooManyBadImagesError',
