@@ -25,7 +25,6 @@ optim_wrapper = dict(
 # For a leaf: optim_wrapper = dict(paramwise_cfg=_base_.slow_offset). AdamW moves
 # what is not yet needed as fast as the rest: at the full rate the offsets soon
 # reach several pixels, and the features they read are noise.
-slow = dict(lr_mult=0.1)
-slow_offset = dict(custom_keys=dict(conv_offset=slow, offset_pred=slow))
+slow_offset = dict(dcn_offset_lr_mult=0.1)
 
 randomness = dict(seed=0)

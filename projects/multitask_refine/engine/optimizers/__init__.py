@@ -1,3 +1,8 @@
 from .bfloat16_optim_wrapper import Bfloat16OptimWrapper
+from .offset_constructor import (OFFSET_LAYERS, OffsetOptimWrapperConstructor,
+                                 ParamwiseConfigError)
 
-__all__ = ['Bfloat16OptimWrapper']
+__all__ = [
+    'Bfloat16OptimWrapper', 'OFFSET_LAYERS', 'OffsetOptimWrapperConstructor',
+    'ParamwiseConfigError'
+]

@@ -15,9 +15,8 @@ class Bfloat16OptimWrapper(OptimWrapper):
 
     MMEngine's ``AmpOptimWrapper`` refuses to be built on the CPU, and scales
     the loss for float16's narrow range. bfloat16 has the range of float32,
-    so its gradients need no scaling. On a CPU with bfloat16 instructions
-    (AVX-512 BF16, AMX) the small networks train 1.2 to 1.6 times as fast; on
-    one without them it is slower than float32.
+    so its gradients need no scaling. It is faster than float32 on a CPU only
+    if that has bfloat16 instructions (AVX-512 BF16 or AMX).
 
     Args:
         kwargs: As in MMEngine's ``OptimWrapper``.
