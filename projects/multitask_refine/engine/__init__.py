@@ -2,6 +2,7 @@ from ..errors import ExplainedError, explained_errors
 from . import cpu_distribution  # noqa: F401
 from .bad_images import BadImagesHook, TooManyBadImagesError
 from .checkpoint_hook import KeepingCheckpointHook
+from .hooks import OffsetStatisticsHook
 from .launch import add_common_options, load_config
 from .non_finite import NonFiniteTrainingError
 from .optimizers import Bfloat16OptimWrapper
@@ -17,9 +18,8 @@ from .worker_restart import WorkersDieError
 
 __all__ = [
     'BadImagesHook', 'Bfloat16OptimWrapper', 'DamagedCheckpointError',
-    'ExplainedError',
-    'FileWriteError', 'KeepingCheckpointHook', 'NonFiniteTrainingError',
-    'PreemptionHook', 'ReproducibleTrainLoop', 'ResumeError', 'ResumeHook',
+    'ExplainedError', 'FileWriteError', 'KeepingCheckpointHook',
+    'NonFiniteTrainingError', 'OffsetStatisticsHook', 'PreemptionHook', 'ReproducibleTrainLoop', 'ResumeError', 'ResumeHook',
     'TooManyBadImagesError',
     'UnsafeCheckpointError', 'WorkersDieError', 'add_common_options',
     'describe_command', 'describe_run', 'describe_training',

@@ -1,0 +1,3 @@
+from .offset_statistics_hook import OffsetStatisticsHook
+
+__all__ = ['OffsetStatisticsHook']
