@@ -19,10 +19,10 @@ from .worker_restart import WorkersDieError
 __all__ = [
     'BadImagesHook', 'Bfloat16OptimWrapper', 'DamagedCheckpointError',
     'ExplainedError', 'FileWriteError', 'KeepingCheckpointHook',
-    'NonFiniteTrainingError', 'OffsetStatisticsHook', 'PreemptionHook', 'ReproducibleTrainLoop', 'ResumeError', 'ResumeHook',
-    'TooManyBadImagesError',
-    'UnsafeCheckpointError', 'WorkersDieError', 'add_common_options',
-    'describe_command', 'describe_run', 'describe_training',
-    'explained_errors', 'load_arrays', 'load_checkpoint_file', 'load_config',
-    'write_record', 'write_results'
+    'NonFiniteTrainingError', 'OffsetStatisticsHook', 'PreemptionHook',
+    'ReproducibleTrainLoop', 'ResumeError', 'ResumeHook',
+    'TooManyBadImagesError', 'UnsafeCheckpointError', 'WorkersDieError',
+    'add_common_options', 'describe_command', 'describe_run',
+    'describe_training', 'explained_errors', 'load_arrays',
+    'load_checkpoint_file', 'load_config', 'write_record', 'write_results'
 ]
