@@ -1,11 +1,11 @@
 # Long training from random weights: warm-up, a constant rate, and a decay to
 # zero over the last fifth. A checkpoint from before the decay can be trained on
 # for longer.
-max_iters = 7000
-decay_begin = 5600
+max_iters = 20000
+decay_begin = 16000
 
 train_cfg = dict(
-    type='ReproducibleTrainLoop', max_iters=max_iters, val_interval=1400)
+    type='ReproducibleTrainLoop', max_iters=max_iters, val_interval=2000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 

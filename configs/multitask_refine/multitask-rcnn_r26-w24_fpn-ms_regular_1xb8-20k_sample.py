@@ -4,4 +4,4 @@ _base_ = [
     '../_base_/schedules/schedule_pretrain.py', '../_base_/default_runtime.py'
 ]
 
-default_hooks = dict(checkpoint=dict(interval=1400, max_keep_ckpts=-1))
+default_hooks = dict(checkpoint=dict(interval=500))
