@@ -3,6 +3,7 @@ custom_imports = dict(
     imports=['projects.multitask_refine'], allow_failed_imports=False)
 
 default_hooks = dict(
+    consistency=dict(type='ConsistencyHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
@@ -11,7 +12,8 @@ default_hooks = dict(
         by_epoch=False,
         interval=5000,
         max_keep_ckpts=3,
-        save_best='coco/keypoints_AP',
+        # Keypoint AP; mask or box AP of a network without that head.
+        save_best='auto',
         rule='greater'),
     resume=dict(type='ResumeHook'),
     preemption=dict(type='PreemptionHook', interval=10),

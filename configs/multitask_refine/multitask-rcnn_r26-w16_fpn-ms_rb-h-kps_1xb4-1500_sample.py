@@ -6,5 +6,3 @@ _base_ = [
 
 train_dataloader = dict(batch_size=4)
 model = dict(roi_head=dict(mask_head=None))
-val_evaluator = dict(tasks=['bbox', 'keypoints'])
-test_evaluator = val_evaluator

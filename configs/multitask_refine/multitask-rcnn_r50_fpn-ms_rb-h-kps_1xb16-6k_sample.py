@@ -7,5 +7,3 @@ _base_ = [
 
 model = _base_.from_scratch
 model.roi_head.mask_head = None
-val_evaluator = dict(tasks=['bbox', 'keypoints'])
-test_evaluator = val_evaluator

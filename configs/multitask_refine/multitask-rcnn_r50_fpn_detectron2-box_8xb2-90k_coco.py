@@ -8,5 +8,3 @@ _base_ = [
 
 model = dict(roi_head=dict(mask_head=None))
 train_dataloader = dict(batch_size=2)
-val_evaluator = dict(tasks=['bbox'])
-test_evaluator = val_evaluator

@@ -12,5 +12,3 @@ model = dict(
         dcn=dict(type='RefinedConv2d'),
         stage_with_dcn=(False, True, True, True)))
 train_dataloader = dict(batch_size=2)
-val_evaluator = dict(tasks=['bbox', 'segm'])
-test_evaluator = val_evaluator

@@ -7,5 +7,3 @@ _base_ = [
 ]
 
 train_dataloader = dict(batch_size=2)
-val_evaluator = dict(tasks=['bbox', 'segm'])
-test_evaluator = val_evaluator

@@ -2,5 +2,3 @@
 _base_ = './multitask-rcnn_r50_fpn_torchvision_8xb2-90k_coco.py'
 
 model = dict(roi_head=dict(mask_head=None))
-val_evaluator = dict(tasks=['bbox', 'keypoints'])
-test_evaluator = val_evaluator

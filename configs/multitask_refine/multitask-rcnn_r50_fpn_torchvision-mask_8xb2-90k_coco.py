@@ -5,5 +5,3 @@ model = dict(
     roi_head=dict(
         bbox_head=dict(type='PersonBBoxHead', num_other_classes=89),
         keypoint_head=None))
-val_evaluator = dict(tasks=['bbox', 'segm'])
-test_evaluator = val_evaluator

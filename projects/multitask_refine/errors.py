@@ -1,8 +1,14 @@
 """Errors that say all a user has to know, and how a tool says them."""
+import difflib
+import re
+import traceback
 from contextlib import contextmanager
 from typing import Iterator
 
 import torch
+
+from projects.multitask_runtime.description import OnnxError
+from projects.multitask_runtime.inputs import InputError
 
 _NO_MEMORY = (
     'The GPU has not enough memory ({reason}). What helps, the first before '
@@ -19,6 +25,12 @@ _NO_CUDA_OPERATORS = (
     'PYTHON=/path/to/bin/python with a CUDA build of torch '
     '(docs/install.md), or run on the CPU: CUDA_VISIBLE_DEVICES= before the '
     'command.')
+_UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\w+)::([\w ]+) registry')
+_WRONG_ARGUMENT = re.compile(
+    r'(\w+)\.__init__\(\) (got an unexpected keyword argument|missing \d+ '
+    r'required \S+ arguments?:) (.+)')
+# What MMEngine says of a setting that is no dict, or one without a type.
+_NO_COMPONENT = ('cfg should be a dict', '`cfg` or `default_args` must contain')
 
 
 class ExplainedError(Exception):
@@ -29,26 +41,87 @@ class ExplainedError(Exception):
     """
 
 
+class ConfigError(ExplainedError, ValueError):
+    """Settings that contradict each other, the data or a checkpoint."""
+
+
 @contextmanager
 def explained_errors() -> Iterator[None]:
-    """Let explained errors and common failures end a tool by a sentence.
+    """End a tool by one sentence where the user can mend the cause.
+
+    It is a decorator, too; every tool has it around its whole ``main``.
 
     Raises:
         SystemExit: With the sentence, in place of an :class:`ExplainedError`,
-            a missing file, CUDA without memory, or mmcv without CUDA
-            operators.
+            a file that cannot be read or written, a component that the config
+            names or configures wrongly, CUDA without memory, or mmcv without
+            CUDA operators. All other errors pass.
     """
     try:
         yield
-    except (ExplainedError, FileNotFoundError) as error:
+    except (ExplainedError, InputError, OnnxError) as error:
         raise SystemExit(str(error)) from None
+    except OSError as error:
+        if error.filename is None and not isinstance(error,
+                                                     FileNotFoundError):
+            raise
+        reason = f'{error.filename}: {error.strerror}'
+        raise SystemExit(
+            str(error) if error.filename is None else reason) from None
     except torch.OutOfMemoryError as error:
         raise SystemExit(_NO_MEMORY.format(reason=_first(error))) from None
+    except (KeyError, TypeError) as error:
+        sentence = _explain_component(error)
+        if not sentence:
+            raise
+        raise SystemExit(sentence) from None
     except RuntimeError as error:
         if 'ot compiled with GPU support' not in str(error):
             raise
         raise SystemExit(
             _NO_CUDA_OPERATORS.format(reason=_first(error))) from None
+
+
+def _explain_component(error: Exception) -> str:
+    """Explain why MMEngine could not build a component of the config; '' if
+    the error is about something else."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not any('build_functions' in frame.filename for frame in frames):
+        return ''
+    message = str(error.args[0])
+    unknown = _UNKNOWN_TYPE.search(message)
+    if unknown:
+        name, scope, kind = unknown.groups()
+        close = difflib.get_close_matches(name, _registered(kind), 1)
+        hint = (f'Did you mean {close[0]!r}?' if close else 'Name its module '
+                'in custom_imports.imports of the config.')
+        return (f'config: type={name!r}: expected the name of a {kind} that '
+                f'{scope} or this project registers, found none of that name. '
+                f'{hint}')
+    argument = _WRONG_ARGUMENT.search(message)
+    if argument:
+        name, fault, setting = argument.groups()
+        return (f'config: type={name!r}: {fault} {setting}. Correct the '
+                'settings beside this type; the docstring of the class lists '
+                'them.')
+    if message.startswith(_NO_COMPONENT):
+        return (f'config: expected dict(type=...), found something else: '
+                f'{message[:200]}')
+    return ''
+
+
+def _registered(kind: str) -> list:
+    """Names in mmdet's registry of a kind, its parents' included."""
+    import mmdet.registry  # not before the environment has been checked
+    from mmengine.registry import Registry
+    registry = next((each for each in vars(mmdet.registry).values()
+                     if isinstance(each, Registry) and each.name == kind),
+                    None)
+    names = []
+    while registry is not None:
+        names += registry.module_dict
+        registry = registry.parent
+    return names
 
 
 def _first(error: Exception) -> str:

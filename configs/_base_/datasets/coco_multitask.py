@@ -27,7 +27,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=3,
     num_workers=4,
-    persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     batch_sampler=dict(type='ShapeBatchSampler'),
     dataset=dict(
@@ -40,7 +39,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
-    persistent_workers=True,
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(

@@ -10,13 +10,12 @@ train_pipeline[2].scale = (384, 384)
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (384, 384)
 
-workers = dict(num_workers=4, persistent_workers=True)
 train_dataloader = dict(
     batch_size=16,
     dataset=dict(data_root=data_root, pipeline=train_pipeline),
-    **workers)
+    num_workers=4)
 val_dataloader = dict(
-    dataset=dict(data_root=data_root, pipeline=test_pipeline), **workers)
+    dataset=dict(data_root=data_root, pipeline=test_pipeline), num_workers=4)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(ann_file=ann_file)

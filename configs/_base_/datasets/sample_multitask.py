@@ -18,14 +18,12 @@ train_dataloader = dict(
     batch_size=8,
     # Loading takes little; a worker would take a core from the training.
     num_workers=0,
-    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         filter_cfg=dict(filter_empty_gt=False),
         pipeline=train_pipeline))
 val_dataloader = dict(
     num_workers=0,
-    persistent_workers=False,
     dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 

@@ -1,7 +1,8 @@
 from .annotation_rules import mend, read_annotations
-from .coco_multitask import CocoMultitaskDataset, find_meta_file
+from .coco_multitask import CocoMultitaskDataset, order_categories
 from .image_rules import ImageError
 from .load_image import CheckedLoadImageFromFile
+from .meta_file import find_meta_file, load_meta_file
 from .problems import AnnotationError
 from .shape_batch_sampler import ShapeBatchSampler
 from .transforms import (FloatResize, LoadMultitaskAnnotations,
@@ -10,6 +11,6 @@ from .transforms import (FloatResize, LoadMultitaskAnnotations,
 __all__ = [
     'AnnotationError', 'CheckedLoadImageFromFile', 'CocoMultitaskDataset',
     'FloatResize', 'ImageError', 'LoadMultitaskAnnotations',
-    'PackMultitaskInputs', 'ShapeBatchSampler', 'find_meta_file', 'mend',
-    'read_annotations'
+    'PackMultitaskInputs', 'ShapeBatchSampler', 'find_meta_file',
+    'load_meta_file', 'mend', 'order_categories', 'read_annotations'
 ]

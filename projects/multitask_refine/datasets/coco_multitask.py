@@ -1,41 +1,20 @@
 """COCO-format annotations of boxes, masks and joints."""
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import Dict, List, Optional, Sequence, Union
 
-import mmpose
 import numpy as np
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
-from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmengine.logging import MMLogger
 
+from ..errors import ConfigError
 from .annotation_rules import (keep_classes, mend, read_annotations,
                                same_joints)
 from .image_rules import ImageError, list_missing
+from .meta_file import find_meta_file, load_meta_file
 from .problems import AnnotationError, Problem
 from .startup import log_problems, refuse
-
-
-def find_meta_file(name: str) -> str:
-    """Find a dataset meta file.
-
-    Args:
-        name (str): A path, or the file name of one that mmpose ships.
-
-    Returns:
-        str: The path of the file.
-
-    Raises:
-        FileNotFoundError: If there is no such file in either place.
-    """
-    if Path(name).is_file():
-        return name
-    shipped = Path(mmpose.__file__).parent / '.mim/configs/_base_/datasets'
-    if (shipped / name).is_file():
-        return str(shipped / name)
-    raise FileNotFoundError(
-        f'metainfo.from_file: there is no dataset meta file {name!r}, '
-        f'neither at this path nor among those of mmpose in {shipped}')
 
 
 def require_files(*paths: str) -> None:
@@ -73,13 +52,19 @@ class CocoMultitaskDataset(CocoDataset):
     Args:
         metainfo (dict): ``from_file`` names the meta file, either a path or
             the name of one of mmpose's own, such as ``crowdpose.py``;
-            ``classes`` are the categories to keep. Defaults to COCO's
-            persons (``coco.py``).
+            ``classes`` are the names of the categories to keep: label i is
+            the i-th of them, whatever the order of the file. Defaults to
+            COCO's persons (``coco.py``).
 
         strict (bool): Whether any problem of the annotations, or a missing
             image, is an error. Defaults to False.
 
     The other arguments are those of ``mmdet.datasets.CocoDataset``.
+
+    Attributes:
+        labelled_tasks (frozenset[str]): Those of 'bbox', 'segm' and
+            'keypoints' that at least one instance of the file is labelled
+            for.
 
     In training, annotations that break a rule are mended or left out, images
     whose file is missing are left out, and the log has a table of them. An
@@ -90,10 +75,12 @@ class CocoMultitaskDataset(CocoDataset):
     Raises:
         FileNotFoundError: If the annotation file or the folder of the images
             is missing.
-        AnnotationError: If the annotation file is none, all its annotations
-            have another number of joints than the meta file, or it has
-            problems and ``strict`` or ``test_mode`` do not allow them.
-        ValueError: If the annotation file lacks the categories.
+        AnnotationError: If the annotation file is none, lacks the
+            categories, lists their keypoints in another order than the meta
+            file, all its annotations have another number of keypoints, or it
+            has problems and ``strict`` or ``test_mode`` do not allow them.
+        ConfigError: If ``classes`` are no names that differ, or the meta
+            file contradicts itself.
     """
 
     METAINFO = dict(
@@ -104,26 +91,26 @@ class CocoMultitaskDataset(CocoDataset):
     def __init__(self, *args, strict: bool = False, **kwargs) -> None:
         self.strict = strict
         self._problems: List[Problem] = []
+        self.labelled_tasks = frozenset()
         super().__init__(*args, **kwargs)
 
     @classmethod
     def _load_metainfo(cls, metainfo: Optional[dict] = None) -> dict:
         """Merge the classes with what the meta file says of the joints."""
         merged = {**cls.METAINFO, **(metainfo or {})}
-        meta_file = find_meta_file(merged.pop('from_file'))
-        return {**parse_pose_metainfo(dict(from_file=meta_file)), **merged}
+        classes = merged['classes']
+        if isinstance(classes, str) or not classes or len(
+                set(classes)) != len(classes):
+            raise ConfigError(
+                'metainfo.classes: expected names of categories that differ, '
+                f"such as ('person', ), found {classes!r}. Write a list or "
+                'tuple, also of one name.')
+        return {**load_meta_file(merged.pop('from_file')), **merged}
 
     def load_data_list(self) -> List[dict]:
         if self.backend_args is None:
             require_files(self.ann_file, self.data_prefix['img'])
-        data_list = super().load_data_list()
-        if len(self.cat_ids) != len(self.metainfo['classes']):
-            raise ValueError(
-                f'{self.ann_file}: expected the categories '
-                f'{list(self.metainfo["classes"])}, found '
-                f'{len(self.cat_ids)} of them. Set metainfo.classes of the '
-                'dataset to names in the file.')
-        return data_list
+        return super().load_data_list()
 
     def COCOAPI(self, path: str) -> COCO:  # by this name mmdet calls it
         """The index of the file: mended, or in ``test_mode`` as it is."""
@@ -131,17 +118,46 @@ class CocoMultitaskDataset(CocoDataset):
                                self.metainfo['classes'])
         mended, self._problems = mend(
             content, same_joints(content, self.metainfo['num_keypoints']))
-        self._check_meta_file(content)
+        # mmdet numbers the labels in the order of the file's categories.
+        categories = order_categories(
+            mended['categories'], self.metainfo['classes'], self.ann_file)
+        self._check_meta_file(content, categories)
         refuse(self._problems, self.ann_file, self.data_prefix['img'],
                self.test_mode, self.strict)
         coco = COCO()
-        coco.dataset = content if self.test_mode else mended
+        coco.dataset = dict(
+            content if self.test_mode else mended, categories=categories)
+        self.labelled_tasks = _labelled_tasks(
+            coco.dataset.get('annotations', ()))
         coco.createIndex()
         coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
         return coco
 
-    def _check_meta_file(self, content: dict) -> None:
-        """A fault of all annotations is none of theirs."""
+    def _check_meta_file(self, content: dict,
+                         categories: Sequence[dict]) -> None:
+        """Compare the keypoints of the file and of the meta file: names,
+        order and number."""
+        names = list(self.metainfo['keypoint_id2name'].values())
+        for category in categories:
+            own = category.get('keypoints')
+            if not isinstance(own, list) or own == names or not all(
+                    isinstance(name, str) for name in own):
+                continue
+            where = (f'{self.ann_file}: category {category["name"]!r}: '
+                     'keypoints')
+            lists = (f'expected, by metainfo.from_file of the dataset, '
+                     f'{names}, found {own}')
+            if any(names.index(name) != own.index(name)
+                   for name in set(names) & set(own)):
+                raise AnnotationError(
+                    f'{where}: {lists}: the same names in other places. '
+                    'Flips would exchange the wrong keypoints: write a meta '
+                    'file whose keypoint_info has the order of the '
+                    'annotation file.')
+            if len(own) == len(names):
+                MMLogger.get_current_instance().warning(
+                    f'{where}: {lists}. They are taken by their place, '
+                    'whatever their names.')
         faults = [each for each in self._problems if each.rule == 'keypoints']
         counted = sum(
             isinstance(ann, dict) and 'keypoints' in ann
@@ -233,3 +249,43 @@ class CocoMultitaskDataset(CocoDataset):
         joints = np.array(flat, dtype=np.float32).reshape(num_keypoints, 3)
         joints[:, :2] += 0.5
         return joints
+
+
+def order_categories(categories: Sequence[dict], classes: Sequence[str],
+                     ann_file: str) -> List[dict]:
+    """Find the categories of an annotation file that are classes.
+
+    Args:
+        categories (Sequence[dict]): Of the file, in any order.
+        classes (Sequence[str]): Names of the classes, in label order.
+        ann_file (str): The file, for messages.
+
+    Returns:
+        list[dict]: The category of each label.
+
+    Raises:
+        AnnotationError: If a class has no category, or two.
+    """
+    by_name: Dict[str, List[dict]] = {}
+    for category in categories:
+        if isinstance(category, dict):
+            by_name.setdefault(str(category.get('name')), []).append(category)
+    for name in classes:
+        if len(by_name.get(name, ())) != 1:
+            raise AnnotationError(
+                f'{ann_file}: categories: expected one for each of '
+                f'{list(classes)}, found {len(by_name.get(name, ()))} named '
+                f'{name!r} among {list(by_name)}. Set metainfo.classes of the '
+                'dataset to names in the file.')
+    return [by_name[name][0] for name in classes]
+
+
+def _labelled_tasks(annotations: Sequence[dict]) -> frozenset:
+    """Tasks that some annotation other than a crowd is labelled for."""
+    people = [ann for ann in annotations if not ann.get('iscrowd')]
+    labelled = dict(
+        bbox=any(ann.get('bbox') for ann in people),
+        segm=any(ann.get('segmentation') for ann in people),
+        keypoints=any(
+            any(ann.get('keypoints', ())[2::3]) for ann in people))
+    return frozenset(task for task, there in labelled.items() if there)

@@ -1,9 +1,11 @@
-from ..errors import ExplainedError, explained_errors
+from ..errors import ConfigError, ExplainedError, explained_errors
 from . import cpu_distribution  # noqa: F401
 from .bad_images import BadImagesHook, TooManyBadImagesError
 from .checkpoint_hook import KeepingCheckpointHook
+from .consistency import ConsistencyHook, check_consistency
 from .hooks import OffsetStatisticsHook
-from .launch import add_common_options, load_config
+from .launch import (add_common_options, list_evaluators, load_config,
+                     read_config)
 from .non_finite import NonFiniteTrainingError
 from .optimizers import Bfloat16OptimWrapper
 from .preemption import PreemptionHook
@@ -17,12 +19,14 @@ from .safe_pickle import load_arrays
 from .worker_restart import WorkersDieError
 
 __all__ = [
-    'BadImagesHook', 'Bfloat16OptimWrapper', 'DamagedCheckpointError',
-    'ExplainedError', 'FileWriteError', 'KeepingCheckpointHook',
-    'NonFiniteTrainingError', 'OffsetStatisticsHook', 'PreemptionHook',
-    'ReproducibleTrainLoop', 'ResumeError', 'ResumeHook',
-    'TooManyBadImagesError', 'UnsafeCheckpointError', 'WorkersDieError',
-    'add_common_options', 'describe_command', 'describe_run',
-    'describe_training', 'explained_errors', 'load_arrays',
-    'load_checkpoint_file', 'load_config', 'write_record', 'write_results'
+    'BadImagesHook', 'Bfloat16OptimWrapper', 'ConfigError',
+    'ConsistencyHook', 'DamagedCheckpointError', 'ExplainedError',
+    'FileWriteError', 'KeepingCheckpointHook', 'NonFiniteTrainingError',
+    'OffsetStatisticsHook', 'PreemptionHook', 'ReproducibleTrainLoop',
+    'ResumeError', 'ResumeHook', 'TooManyBadImagesError',
+    'UnsafeCheckpointError', 'WorkersDieError', 'add_common_options',
+    'check_consistency', 'describe_command', 'describe_run',
+    'describe_training', 'explained_errors', 'list_evaluators',
+    'load_arrays', 'load_checkpoint_file', 'load_config', 'read_config',
+    'write_record', 'write_results'
 ]

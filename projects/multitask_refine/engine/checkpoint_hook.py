@@ -1,5 +1,6 @@
 """Checkpoints that are removed only after the next one is written."""
-from typing import Any, List
+import math
+from typing import Any, Dict, List
 
 from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
@@ -28,6 +29,21 @@ class _LaterRemovals:
     rmtree = remove
 
 
+def _by_importance(metrics: Dict[str, float]) -> Dict[str, float]:
+    """Metrics with those first that ``save_best='auto'`` prefers: MMEngine
+    takes the first one."""
+    tails = ('keypoints_AP', 'segm_AP', 'bbox_AP')
+
+    def rank(name: str) -> int:
+        value = metrics[name]
+        if not isinstance(value, (int, float)) or math.isnan(value):
+            return len(tails) + 1  # NaN, of a task without labels, never wins
+        return next((i for i, tail in enumerate(tails)
+                     if name.split('/')[-1] == tail), len(tails))
+
+    return {name: metrics[name] for name in sorted(metrics, key=rank)}
+
+
 @HOOKS.register_module()
 class KeepingCheckpointHook(CheckpointHook):
     """MMEngine's hook, with the removals after the writing.
@@ -46,7 +62,7 @@ class KeepingCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         self._removing_later(runner, super()._save_best_checkpoint, runner,
-                             metrics)
+                             _by_importance(metrics))
 
     def _removing_later(self, runner: Runner, save: Any, *args: Any) -> None:
         backend, hub = self.file_backend, runner.message_hub

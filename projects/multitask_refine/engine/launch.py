@@ -2,8 +2,21 @@
 import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import List, Optional, Union
 
 from mmengine.config import Config, DictAction
+
+from ..errors import ConfigError, ExplainedError
+
+# Those that MMEngine itself knows how to leave out.
+_MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
+                   'param_scheduler', 'checkpoint')
+_DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader',
+          'train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper',
+          'default_hooks', 'env_cfg', 'randomness', 'visualizer',
+          'log_processor', 'auto_scale_lr', 'tta_model')
+_DICTS_OR_LISTS = ('val_evaluator', 'test_evaluator', 'param_scheduler',
+                   'custom_hooks')
 
 
 def add_common_options(parser: ArgumentParser) -> None:
@@ -38,17 +51,112 @@ def load_config(args: Namespace) -> Config:
         ``Runner.from_cfg``.
 
     Raises:
-        FileNotFoundError: If there is no such config file.
+        FileNotFoundError, ConfigError: As :func:`read_config`.
     """
-    if not Path(args.config).is_file():
-        raise FileNotFoundError(
-            f'{args.config}: there is no such config file; the project\'s '
-            'own are in configs/multitask_refine/')
+    cfg = read_config(args.config, args.cfg_options)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
     return cfg
+
+
+def read_config(path: Union[str, Path],
+                options: Optional[dict] = None) -> Config:
+    """Read a config file and override some of its settings.
+
+    What MMEngine and PyTorch refuse although its meaning is clear is put
+    into their terms: ``None`` for a hook that is not one of MMEngine's own
+    removes that hook, too, and without loader workers nothing is kept or
+    fetched ahead by them.
+
+    Args:
+        path (str | Path): The file.
+        options (dict, optional): Settings by their dotted names.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ConfigError: If it cannot be read, an option does not fit, or a
+            setting is no dict where one is needed.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f'{path}: there is no such config file; the project\'s own are '
+            'in configs/multitask_refine/')
+    # A config is a program: whatever it raises is a fault of its text.
+    try:
+        cfg = Config.fromfile(path)
+    except ExplainedError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f'{path}: expected a config that MMEngine can read, found '
+            f'{_describe(error)}. Correct this file or the one of its _base_ '
+            'that the message names.') from None
+    try:
+        cfg.merge_from_dict(options or {})
+    except Exception as error:
+        raise ConfigError(
+            f'--cfg-options {" ".join(options)}: expected names and values '
+            f'that fit into {path}, found {_describe(error)}. See the config '
+            'as it is read: mim run mmdet print_config CONFIG') from None
+    _check_kinds(cfg, path)
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name in hooks if hooks[name] is None]:
+        if name not in _MMENGINE_HOOKS:
+            del hooks[name]
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name) or {}
+        if not loader.get('num_workers', 0):
+            loader.pop('persistent_workers', None)
+            loader.pop('prefetch_factor', None)
+    return cfg
+
+
+def list_evaluators(cfg: Config, split: str = 'test') -> List[dict]:
+    """The metrics' configs of ``<split>_evaluator``, one or a list of them in
+    the config, those of the project's own type first."""
+    found = cfg.get(f'{split}_evaluator') or []
+    found = [found] if isinstance(found, dict) else list(found)
+    return sorted(
+        found, key=lambda each: each.get('type') != 'MultitaskCocoMetric')
+
+
+def _check_kinds(cfg: Config, path: Union[str, Path]) -> None:
+    """Refuse a text or a list where a setting is a dict.
+
+    Raises:
+        ConfigError: Names the first such setting.
+    """
+    hooks = cfg.get('default_hooks')
+    settings = {name: cfg.get(name) for name in (*_DICTS, *_DICTS_OR_LISTS)}
+    if isinstance(hooks, dict):
+        settings.update(
+            {f'default_hooks.{name}': hook for name, hook in hooks.items()})
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if isinstance(settings[name], dict):
+            for part in ('dataset', 'sampler'):
+                if part not in settings[name]:
+                    raise ConfigError(
+                        f'{path}: {name}: expected a {part}=dict(type=...), '
+                        f'found only {sorted(settings[name])}. Add it.')
+                settings[f'{name}.{part}'] = settings[name][part]
+    for name, value in settings.items():
+        entries = value if (name in _DICTS_OR_LISTS
+                            and isinstance(value, (list, tuple))) else [value]
+        for entry in entries:
+            if entry is not None and not isinstance(entry, dict):
+                raise ConfigError(
+                    f'{path}: {name}: expected a dict'
+                    f'{" or a list of them" if name in _DICTS_OR_LISTS else ""}'
+                    f', found {str(entry)[:60]!r} ({type(entry).__name__}). '
+                    'Write it as dict(...); with --cfg-options name a setting '
+                    f'inside it, such as {name}.type=NAME.')
+
+
+def _describe(error: Exception) -> str:
+    message = str(error.args[0]) if error.args else ''
+    return f'{type(error).__name__}: {message}'

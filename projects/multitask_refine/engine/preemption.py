@@ -29,7 +29,8 @@ class PreemptionHook(Hook):
     Several look together, every ``interval`` iterations of training, over
     the CPU so that no GPU is waited for: it is enough that one of them got
     the signal. Further signals change nothing. Before the training begins and
-    after its end a signal does what it always does.
+    after its end, and in one without a checkpoint hook, a signal does what
+    it always does.
 
     Args:
         interval (int): How many iterations apart several ranks agree.
@@ -47,7 +48,14 @@ class PreemptionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self._checkpoints = next(
-            hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+            (hook for hook in runner.hooks
+             if isinstance(hook, CheckpointHook)), None)
+        if self._checkpoints is None:
+            runner.logger.warning(
+                'default_hooks.checkpoint is None: no checkpoint is written, '
+                'neither in the training nor at a signal, which ends it as it '
+                'ends any process.')
+            return
         if get_world_size() > 1:
             self._group = distributed.new_group(backend='gloo')
         if threading.current_thread() is threading.main_thread():
@@ -63,7 +71,8 @@ class PreemptionHook(Hook):
                          data_batch: Optional[dict] = None,
                          outputs: Optional[dict] = None) -> None:
         done = runner.iter + 1
-        if self._group is not None and done % self.interval:
+        if self._checkpoints is None or (self._group is not None
+                                         and done % self.interval):
             return
         if done < runner.max_iters and self._agree():
             self._stop(runner, done)

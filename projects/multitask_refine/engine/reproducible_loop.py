@@ -19,6 +19,7 @@ from mmengine.dist import (broadcast_object_list, get_dist_info, get_rank,
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
+from ..errors import ConfigError
 from ..models.finite import NonFiniteLossError
 from .non_finite import explain_non_finite
 from .worker_restart import RestartedBatches
@@ -103,7 +104,16 @@ class _Visits:
         for epoch in itertools.count():
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(epoch)
-            yield from self.batches
+            batch = None
+            for batch in self.batches:
+                yield batch
+            if batch is None:
+                raise ConfigError(
+                    'train_dataloader: expected as many images as fill a '
+                    f'batch of {self.batches.batch_size}, or drop_last=False, '
+                    f'found {len(self.sampler)} images a process and '
+                    'drop_last=True. Take a smaller batch_size, or '
+                    'drop_last=False, also of batch_sampler.')
 
 
 class ReproducibleLoader(DataLoader):
@@ -113,12 +123,13 @@ class ReproducibleLoader(DataLoader):
         loader (DataLoader): Must not have been iterated over.
 
     Raises:
-        ValueError: If there is nothing to load.
+        ConfigError: If there is nothing to load, or, with the first batch,
+            if the images do not fill one and ``drop_last`` leaves them out.
     """
 
     def __init__(self, loader: DataLoader) -> None:
         if len(loader.dataset) == 0:
-            raise ValueError(
+            raise ConfigError(
                 'train_dataloader.dataset: expected at least one image, found '
                 'none. See whether its ann_file has annotations of its '
                 'classes, and what its filter_cfg leaves of them.')

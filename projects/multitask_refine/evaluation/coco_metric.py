@@ -9,12 +9,17 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 
+from ..datasets import order_categories
+from ..errors import ConfigError
 from .coco_scores import (TASKS, evaluate, load_ground_truth,
                           result_entries)
 from .predictions import (collect_predictions, file_sha256,
                           write_predictions)
 from .submission import write_submission
 from .table import format_table
+
+# What a network that is able to do a task predicts of each instance.
+FIELDS = dict(bbox='bboxes', segm='masks', keypoints='keypoints')
 
 
 @METRICS.register_module()
@@ -38,8 +43,9 @@ class MultitaskCocoMetric(BaseMetric):
     Args:
         ann_file (str): The COCO-format annotation file. Its 'annotations'
             may be missing with ``format_only``.
-        tasks (Sequence[str]): Any of 'bbox', 'segm' and 'keypoints'.
-            Defaults to all.
+        tasks (Sequence[str], optional): Any of 'bbox', 'segm' and
+            'keypoints'. Defaults to those that the network predicts: boxes,
+            and what it has a head for.
         keypoint_ranking (str): See above. Defaults to 'bbox_keypoint'.
         joint_shift (float): How much more the network's joints count than
             the file's, in pixels. The default 0.5 is the way from an index
@@ -54,7 +60,7 @@ class MultitaskCocoMetric(BaseMetric):
             .json file, in the format that ``predictions.py`` describes.
 
     Raises:
-        ValueError: If a task or a ranking is unknown, or if ``format_only``
+        ConfigError: If a task or a ranking is unknown, or if ``format_only``
             lacks its ``outfile_prefix`` or a task to write.
     """
 
@@ -62,7 +68,7 @@ class MultitaskCocoMetric(BaseMetric):
 
     def __init__(self,
                  ann_file: str,
-                 tasks: Sequence[str] = TASKS,
+                 tasks: Optional[Sequence[str]] = None,
                  keypoint_ranking: str = 'bbox_keypoint',
                  joint_shift: float = 0.5,
                  collect_device: str = 'cpu',
@@ -71,20 +77,20 @@ class MultitaskCocoMetric(BaseMetric):
                  outfile_prefix: Optional[str] = None,
                  predictions_file: Optional[str] = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        unknown = sorted(set(tasks) - set(TASKS))
+        unknown = sorted(set(tasks or ()) - set(TASKS))
         if unknown:
-            raise ValueError(f'tasks: expected some of {TASKS}, got {unknown}')
+            raise ConfigError(f'tasks: expected some of {TASKS}, got {unknown}')
         if keypoint_ranking not in ('bbox', 'bbox_keypoint'):
-            raise ValueError("keypoint_ranking: expected 'bbox' or "
+            raise ConfigError("keypoint_ranking: expected 'bbox' or "
                              f"'bbox_keypoint', got {keypoint_ranking!r}")
         if format_only and not outfile_prefix:
-            raise ValueError("format_only needs outfile_prefix='folder/name': "
+            raise ConfigError("format_only needs outfile_prefix='folder/name': "
                              'where the files go and the algorithm\'s name')
-        if format_only and set(tasks) <= {'bbox'}:
-            raise ValueError("format_only writes 'segm' and 'keypoints'; "
+        if format_only and tasks and set(tasks) <= {'bbox'}:
+            raise ConfigError("format_only writes 'segm' and 'keypoints'; "
                              f'tasks has neither: {list(tasks)}')
         self.ann_file = ann_file
-        self.tasks = list(tasks)
+        self.tasks = tasks and list(tasks)
         self.keypoint_ranking = keypoint_ranking
         self.joint_shift = joint_shift
         self.format_only = format_only
@@ -108,22 +114,30 @@ class MultitaskCocoMetric(BaseMetric):
             ``format_only``.
 
         Raises:
-            ValueError: If there is no ground truth to evaluate with.
+            ConfigError: If there is no ground truth to evaluate with.
+            AnnotationError: If a class has no category in the file.
         """
         with get_local_path(self.ann_file) as path:
             coco = load_ground_truth(path, len(self.dataset_meta['sigmas']))
             annotations = dict(file=self.ann_file, sha256=file_sha256(path))
-        categories = coco.getCatIds(catNms=self.dataset_meta['classes'])
+        categories = [
+            category['id'] for category in order_categories(
+                coco.dataset['categories'], self.dataset_meta['classes'],
+                self.ann_file)
+        ]
+        tasks = self.tasks or [
+            task for task in TASKS if not results or task in results[0]
+        ]
         entries = {
             task: result_entries(results, task, categories)
-            for task in self.tasks
+            for task in tasks
         }
         if self.format_only:
             metrics = self._write(entries, coco, len(results))
         else:
             metrics = self._evaluate(entries, coco, categories, results)
         if self.predictions_file:
-            content = collect_predictions(results, self.tasks, categories,
+            content = collect_predictions(results, tasks, categories,
                                           self.dataset_meta, annotations)
             write_predictions(self.predictions_file, content, metrics, None)
         return metrics
@@ -132,7 +146,7 @@ class MultitaskCocoMetric(BaseMetric):
                   categories: List[int], results: List[dict]) -> dict:
         """All tasks' figures; their table goes to the log."""
         if 'annotations' not in coco.dataset:
-            raise ValueError(
+            raise ConfigError(
                 f'{self.ann_file}: has no "annotations" to evaluate with. '
                 'Write the files for COCO\'s server instead: '
                 'tools/test.py --format-only')
@@ -153,7 +167,7 @@ class MultitaskCocoMetric(BaseMetric):
         logger = MMLogger.get_current_instance()
         logger.info(f'{num_images} of the {len(coco.imgs)} images of '
                     f'{self.ann_file} were tested')
-        for task in (t for t in self.tasks if t != 'bbox'):
+        for task in (t for t in entries if t != 'bbox'):
             path = write_submission(task, entries[task], coco, self.ann_file,
                                     self.outfile_prefix)
             logger.info(f'{task}: {len(entries[task])} results, read back '
@@ -162,25 +176,28 @@ class MultitaskCocoMetric(BaseMetric):
 
     def _to_coco(self, sample: dict) -> dict:
         pred = sample['pred_instances']
+        tasks = self.tasks or [
+            task for task, field in FIELDS.items() if field in pred
+        ]
         scores = pred['scores'].cpu().numpy().astype(float)
         result = dict(
             img_id=sample['img_id'],
             img_path=sample.get('img_path'),
             labels=pred['labels'].cpu().tolist())
-        if 'bbox' in self.tasks:
+        if 'bbox' in tasks:
             boxes = pred['bboxes'].cpu().numpy().astype(float)
             boxes[:, 2:] -= boxes[:, :2]
             result['bbox'] = [
                 dict(bbox=box.tolist(), score=score)
                 for box, score in zip(boxes, scores)
             ]
-        if 'segm' in self.tasks:
+        if 'segm' in tasks:
             masks = encode_mask_results(pred['masks'].cpu().numpy())
             result['segm'] = [
                 dict(segmentation=mask, score=score)
                 for mask, score in zip(masks, scores)
             ]
-        if 'keypoints' in self.tasks:
+        if 'keypoints' in tasks:
             result['keypoints'] = self._joints_to_coco(pred, scores)
         return result
 
