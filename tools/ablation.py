@@ -23,6 +23,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from projects.multitask_refine.errors import explained_errors  # noqa: E402
 from tools.analysis_tools import ablation_tables  # noqa: E402
 
 VARIANTS = ('fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h', 'fpn-ms_rb-h-kps',
@@ -140,6 +141,7 @@ def execute_all(runs: List[Run], args: argparse.Namespace, env: dict) -> None:
                   f'{left:.0f} min left', flush=True)
 
 
+@explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     scale = CUDA if torch.cuda.is_available() else CPU

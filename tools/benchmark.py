@@ -19,17 +19,16 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mmengine.config import Config  # noqa: E402
-
 from projects.multitask_refine.engine import (  # noqa: E402
-    describe_training)
-from projects.multitask_refine.evaluation import TASKS  # noqa: E402
+    ExplainedError, describe_training, explained_errors, read_config)
+from projects.multitask_refine.engine.consistency import (  # noqa: E402
+    HEADS)
 from tools.analysis_tools import pages  # noqa: E402
 from tools.analysis_tools.report_tables import (  # noqa: E402
     FILE, Row, Table, load_tables, rows_by_config)
 
 
-class RowError(Exception):
+class RowError(ExplainedError):
     """Why a row cannot be tested."""
 
 
@@ -134,14 +133,15 @@ def check(job: Job) -> None:
     if job.checkpoint is None or not job.checkpoint.is_file():
         raise RowError(f'no checkpoint{_in(job)}. Train it, or name one by '
                        '--checkpoint')
-    has = Config.fromfile(job.path).test_evaluator.get('tasks', TASKS)
+    roi_head = read_config(job.path).model.roi_head
+    has = [task for task, head in HEADS.items() if roi_head.get(head)]
     for table, row in job.rows:
         lacks = sorted(set(table.tasks_of(row)) - set(has))
         if lacks:
             raise RowError(
                 f'row {row.key} asks for {", ".join(lacks)}, but '
-                f'{job.config} has only {", ".join(has)} '
-                '(test_evaluator.tasks). Choose another row or config')
+                f'the network of {job.config} has heads for '
+                f'{", ".join(has)} only. Choose another row or config')
     trained_with = describe_training(str(job.checkpoint))['trained_with']
     if trained_with not in (None, job.config):
         raise RowError(f'{job.checkpoint} was trained with {trained_with}, '
@@ -183,12 +183,9 @@ def test(job: Job, args: argparse.Namespace) -> None:
 
 def make_jobs(args: argparse.Namespace) -> List[Job]:
     """One job for each config of the chosen rows."""
-    try:
-        chosen = rows_by_config(load_tables(args.tables), args.rows)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
+    chosen = rows_by_config(load_tables(args.tables), args.rows)
     if args.checkpoint and len(chosen) != 1:
-        raise SystemExit(f'--checkpoint: expected rows of one config, got '
+        raise RowError(f'--checkpoint: expected rows of one config, got '
                          f'rows of {len(chosen)}: {", ".join(chosen)}')
     folder = args.root / 'docs/results/coco'
     return [
@@ -220,6 +217,7 @@ def execute(jobs: Sequence[Job], args: argparse.Namespace) -> List[str]:
     return failed
 
 
+@explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     jobs = make_jobs(args)

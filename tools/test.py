@@ -16,8 +16,8 @@ from mmengine.runner import Runner  # noqa: E402
 from projects.multitask_refine.deployment.onnx_detector import (  # noqa: E402
     OnnxDetector)
 from projects.multitask_refine.engine import (  # noqa: E402
-    add_common_options, describe_run, explained_errors, load_config,
-    write_results)
+    ConfigError, add_common_options, describe_run, explained_errors,
+    list_evaluators, load_config, require_settings, write_results)
 from projects.multitask_refine.evaluation import add_run  # noqa: E402
 from projects.multitask_refine.models import mirrored_pipeline  # noqa: E402
 from projects.multitask_runtime.session import is_onnx  # noqa: E402
@@ -78,15 +78,15 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Turn the options of the output into settings of the config."""
+    metric = list_evaluators(cfg)[0]
     if args.format_only:
-        cfg.test_evaluator.format_only = True
-    if cfg.test_evaluator.get('format_only'):
+        metric.format_only = True
+    if metric.get('format_only'):
         # The parts of the files' names are separated by '_'.
         name = Path(args.config).stem.replace('_', '-')
-        cfg.test_evaluator.setdefault('outfile_prefix',
-                                      f'{cfg.work_dir}/{name}')
+        metric.setdefault('outfile_prefix', f'{cfg.work_dir}/{name}')
     if args.predictions:
-        cfg.test_evaluator.predictions_file = args.predictions
+        metric.predictions_file = args.predictions
     if args.tta:
         use_tta(cfg)
     if is_onnx(args.checkpoint):
@@ -94,14 +94,16 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.load_from = None
     if not (args.show or args.show_dir):
         return
-    hook = cfg.default_hooks.visualization
-    hook.update(
-        draw=True,
-        show=args.show,
-        wait_time=args.wait_time,
-        score_thr=args.score_thr)
+    hooks = cfg.default_hooks or {}
+    hook = dict(hooks.get('visualization') or dict(type='DetVisualizationHook'),
+                draw=True,
+                show=args.show,
+                wait_time=args.wait_time,
+                score_thr=args.score_thr)
     if args.show_dir:
-        hook.test_out_dir = str(Path(args.show_dir).absolute())
+        hook['test_out_dir'] = str(Path(args.show_dir).absolute())
+    cfg.default_hooks = dict(hooks, visualization=hook)
+    cfg.visualizer = cfg.get('visualizer') or dict(type='MultitaskVisualizer')
 
 
 def use_tta(cfg: Config) -> None:
@@ -110,7 +112,9 @@ def use_tta(cfg: Config) -> None:
     The views are those of the config's ``tta_pipeline``, if it has one, else
     what its test pipeline makes of both images.
     """
-    cfg.model = dict(cfg.tta_model, module=cfg.model)
+    cfg.model = dict(
+        cfg.get('tta_model') or dict(type='MultitaskTTAModel'),
+        module=cfg.model)
     dataset = cfg.test_dataloader.dataset
     dataset.pipeline = cfg.get('tta_pipeline') or mirrored_pipeline(
         dataset.pipeline)
@@ -130,7 +134,7 @@ def run(cfg: Config, checkpoint: str,
             runner.load_checkpoint(checkpoint, strict=True)
     except RuntimeError as error:
         # Last comes what one has to know.
-        raise SystemExit(
+        raise ConfigError(
             f'{error}\n{checkpoint}: these are not the weights of this '
             f'config\'s network ({Path(cfg.filename).name}). Test it with the '
             'config that it was trained with.') from None
@@ -154,13 +158,15 @@ def save(cfg: Config, args: argparse.Namespace, metrics: dict,
         print(f'Predictions: {args.predictions}')
 
 
+@explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     start = time.perf_counter()
-    with explained_errors():
-        cfg = load_config(args)
-        apply_options(cfg, args)
-        metrics, num_images = run(cfg, args.checkpoint, args.out)
+    cfg = load_config(args)
+    require_settings(cfg, 'model', 'test_dataloader', 'test_cfg',
+                     'test_evaluator')
+    apply_options(cfg, args)
+    metrics, num_images = run(cfg, args.checkpoint, args.out)
     if is_main_process():
         save(cfg, args, metrics, num_images, time.perf_counter() - start)
     return 0

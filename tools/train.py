@@ -14,7 +14,10 @@ from mmengine.device import get_device  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from projects.multitask_refine.engine import (  # noqa: E402
-    add_common_options, explained_errors, load_config)
+    ConfigError, add_common_options, explained_errors, load_config,
+    require_settings)
+
+_NO_PICTURES = dict(type='MultitaskVisualizer')
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -42,13 +45,13 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Turn the training options into settings of the config."""
     if args.seed is not None:
-        cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise SystemExit(
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise ConfigError(
                 f'{args.config}: --auto-scale-lr needs '
                 'auto_scale_lr = dict(base_batch_size=...) in the config: the '
                 'number of images its learning rate was chosen for')
@@ -58,32 +61,39 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.tensorboard:
         if not importlib.util.find_spec('tensorboard'):
-            raise SystemExit(
+            raise ConfigError(
                 '--tensorboard needs the package tensorboard, which is not '
                 'installed here: run make setup, or install it with pip')
-        cfg.visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))
+        visualizer = dict(cfg.get('visualizer') or _NO_PICTURES)
+        visualizer['vis_backends'] = [
+            *(visualizer.get('vis_backends') or ()),
+            dict(type='TensorboardVisBackend')
+        ]
+        cfg.visualizer = visualizer
 
 
 def check_device(cfg: Config) -> None:
     """Refuse mixed precision on the CPU before anything is built.
 
     Raises:
-        SystemExit: Says what to do.
+        ConfigError: Says what to do.
     """
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and (
             get_device() == 'cpu'):
-        raise SystemExit(
+        raise ConfigError(
             f'--amp (optim_wrapper.type=AmpOptimWrapper): expected a GPU, but '
             f'torch {torch.__version__} finds none here. Train without it.')
 
 
+@explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     cfg = load_config(args)
+    require_settings(cfg, 'model', 'train_dataloader', 'train_cfg',
+                     'optim_wrapper')
     apply_options(cfg, args)
     check_device(cfg)
-    with explained_errors():
-        Runner.from_cfg(cfg).train()
+    Runner.from_cfg(cfg).train()
     return 0
 
 

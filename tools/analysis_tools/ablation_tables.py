@@ -16,11 +16,12 @@ from scipy import stats
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from projects.multitask_refine.errors import explained_errors  # noqa: E402
 from projects.multitask_refine.evaluation import (  # noqa: E402
     TASKS, markdown_table, percent)
 from tools.analysis_tools.report_tables import load_tables  # noqa: E402
 from tools.analysis_tools.results_files import (  # noqa: E402
-    read_results, require_fields)
+    ResultsError, read_results, require_fields)
 
 NAMES = {
     'fpn-ms_regular': 'Regular',
@@ -96,7 +97,7 @@ def load_groups(folder: Path) -> List[Group]:
         list[Group]: By name.
 
     Raises:
-        ValueError: If a file is no results file, not what its name says, or
+        ResultsError: If a file is no results file, not what its name says, or
             was tested on other data or trained for longer than the rest of its group.
     """
     groups: Dict[str, Group] = {}
@@ -106,13 +107,13 @@ def load_groups(folder: Path) -> List[Group]:
         require_fields(path, run, _FIELDS)
         config = Path(run['config']).stem
         if path.stem != f'{config}_seed{run["seed"]}':
-            raise ValueError(f'{path}: is of {config} with seed {run["seed"]},'
+            raise ResultsError(f'{path}: is of {config} with seed {run["seed"]},'
                              ' and must be named so')
         variant, name = variant_of(config)
         origin = {key: run[key] for key in _ORIGIN}
         group = groups.setdefault(name, Group(name, origin))
         if group.origin != origin:
-            raise ValueError(f'{path}: expected {group.origin} as in the other'
+            raise ResultsError(f'{path}: expected {group.origin} as in the other'
                              f' files of {name}, found {origin}')
         group.runs.setdefault(variant, {})[run['seed']] = metrics
         group.devices.add(run['machine']['device'])
@@ -241,6 +242,7 @@ def not_measured(columns: Sequence[str]) -> List[str]:
     return ['not measured', *[''] * (len(columns) - 1)]
 
 
+@explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', type=Path, help='folder of results files')

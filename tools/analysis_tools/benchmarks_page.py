@@ -9,7 +9,7 @@ from projects.multitask_refine.evaluation import (TASKS, markdown_table,
 from . import ablation_tables
 from .ablation_tables import HEADS, headings, not_measured
 from .report_tables import Row, Table
-from .results_files import read_results, require_fields
+from .results_files import ResultsError, read_results, require_fields
 
 _FIELDS = ('checkpoint_sha256', 'iteration', 'num_images', 'commit',
            'processes', 'seconds', 'seed', 'machine')
@@ -57,7 +57,7 @@ def load_results(folder: Path) -> Dict[str, dict]:
         dict[str, dict]: Metrics and ``run`` by the config's name.
 
     Raises:
-        ValueError: If a file is no results file or has the name of another
+        ResultsError: If a file is no results file or has the name of another
             config.
     """
     results = {}
@@ -65,7 +65,7 @@ def load_results(folder: Path) -> Dict[str, dict]:
         content = read_results(path)
         config = Path(content['run']['config']).stem
         if config != path.stem:
-            raise ValueError(f'{path}: is a result of {config}')
+            raise ResultsError(f'{path}: is a result of {config}')
         require_fields(path, content['run'], _FIELDS)
         results[config] = content
     return results

@@ -10,6 +10,7 @@ from typing import Dict, List, Optional
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from projects.multitask_refine.errors import explained_errors  # noqa: E402
 from tools.analysis_tools import (  # noqa: E402
     benchmarks_page, metafile, onnx_page, performance_page,
     reliability_page, results_page)
@@ -69,6 +70,7 @@ def _with_excerpt(readme: Path, excerpt: str) -> str:
     return text
 
 
+@explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
     write()

@@ -17,8 +17,8 @@ from typing import List, Optional, Sequence
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from projects.multitask_refine.evaluation import (  # noqa: E402
-    PredictionsFileError, percent)
+from projects.multitask_refine.errors import explained_errors  # noqa: E402
+from projects.multitask_refine.evaluation import percent  # noqa: E402
 from tools.analysis_tools.report_gallery import (  # noqa: E402
     Pictures, rank_pair, rank_single)
 from tools.analysis_tools.report_html import (  # noqa: E402
@@ -158,12 +158,10 @@ def _missing(pictures: Pictures) -> str:
         'another folder by --img-dir.')
 
 
+@explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
-    try:
-        runs = load_runs(args.predictions, args.ann_file)
-    except PredictionsFileError as error:
-        raise SystemExit(str(error)) from None
+    runs = load_runs(args.predictions, args.ann_file)
     analyses = []
     for run in runs:
         print(f'Analysing {run.path} ({len(run.data.images)} images) ...')

@@ -6,6 +6,8 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from projects.multitask_refine.evaluation import TASKS
 
+from .results_files import ResultsError
+
 FILE = Path(__file__).with_suffix('.json')
 
 
@@ -71,7 +73,7 @@ def load_tables(path: Path = FILE) -> List[Table]:
         list[Table]: With all numbers in percent.
 
     Raises:
-        ValueError: If a row has another number of values than the table has
+        ResultsError: If a row has another number of values than the table has
             columns, a column is no metric or a key occurs twice.
     """
     tables = [_table(entry, path)
@@ -79,7 +81,7 @@ def load_tables(path: Path = FILE) -> List[Table]:
     keys = [row.key for table in tables for row in table.rows]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
-        raise ValueError(f'{path}: rows that occur twice: {twice}')
+        raise ResultsError(f'{path}: rows that occur twice: {twice}')
     return tables
 
 
@@ -97,7 +99,7 @@ def rows_by_config(tables: Sequence[Table],
         rows.
 
     Raises:
-        ValueError: Lists the known rows if one of the names is not known.
+        ResultsError: Lists the known rows if one of the names is not known.
     """
     chosen: Dict[str, List[Tuple[Table, Row]]] = {}
     known = set()
@@ -108,7 +110,7 @@ def rows_by_config(tables: Sequence[Table],
                 chosen.setdefault(row.config, []).append((table, row))
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f'unknown row: {", ".join(unknown)}. Known are the '
+        raise ResultsError(f'unknown row: {", ".join(unknown)}. Known are the '
                          f'tables and rows {", ".join(sorted(known))}')
     return chosen
 
@@ -117,7 +119,7 @@ def _table(entry: dict, path: Path) -> Table:
     columns = tuple(entry['columns'])
     wrong = [name for name in columns if name.split('_')[0] not in TASKS]
     if wrong:
-        raise ValueError(f'{path}: table {entry["key"]}: columns are TASK_NAME '
+        raise ResultsError(f'{path}: table {entry["key"]}: columns are TASK_NAME '
                          f'with a task of {TASKS}, got {wrong}')
     rows = tuple(_row(row, entry, path) for row in entry['rows'])
     return Table(entry['key'], entry['title'], entry['split'], columns, rows,
@@ -128,7 +130,7 @@ def _row(row: dict, table: dict, path: Path) -> Row:
     report = row.get('report')
     if report is not None:
         if len(report) != len(table['columns']):
-            raise ValueError(
+            raise ResultsError(
                 f'{path}: row {table["key"]}.{row["key"]}: expected '
                 f'{len(table["columns"])} numbers, found {len(report)}')
         scale = 1 if table['percent'] else 100

@@ -4,11 +4,17 @@ import numbers
 from pathlib import Path
 from typing import Sequence
 
+from projects.multitask_refine.errors import ExplainedError
+
 _REMEDY = 'Results files are written by tools/test.py'
 _KINDS = dict(
     config=(str, ), seed=(int, type(None)), command=(str, ),
     checkpoint_sha256=(str, ), seconds=(int, float), machine=(dict, ),
     training_commit=(str, type(None)))
+
+
+class ResultsError(ExplainedError, ValueError):
+    """A file of results or table rows that cannot be used."""
 
 
 def read_results(path: Path) -> dict:
@@ -21,13 +27,13 @@ def read_results(path: Path) -> dict:
         dict: The metrics by name, and ``run`` with at least ``config``.
 
     Raises:
-        ValueError: Names the file, the field, what was expected and what was
+        ResultsError: Names the file, the field, what was expected and what was
             found.
     """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError):
-        raise ValueError(
+        raise ResultsError(
             f'{path}: expected JSON, found something else. {_REMEDY}'
         ) from None
     _require(path, isinstance(content, dict), 'the file', 'an object', content)
@@ -52,7 +58,7 @@ def require_fields(path: Path, run: dict, fields: Sequence[str],
             the fields.
 
     Raises:
-        ValueError: As :func:`read_results`.
+        ResultsError: As :func:`read_results`.
     """
     for name in fields:
         kinds = _KINDS.get(name, (object, ))
@@ -74,5 +80,5 @@ def _require(path: Path, ok: bool, field: str, expected: str,
              found: object) -> None:
     if not ok:
         text = 'nothing' if found is None else repr(found)[:60]
-        raise ValueError(f'{path}: {field}: expected {expected}, found {text}. '
+        raise ResultsError(f'{path}: {field}: expected {expected}, found {text}. '
                          f'{_REMEDY}')

@@ -13,10 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmengine.dataset import pseudo_collate  # noqa: E402
 
-from projects.multitask_refine.apis import (  # noqa: E402
-    InputError, MultitaskInferencer)
-from projects.multitask_refine.engine import (  # noqa: E402
-    DamagedCheckpointError, UnsafeCheckpointError)
+from projects.multitask_refine.apis import MultitaskInferencer  # noqa: E402
+from projects.multitask_refine.errors import (  # noqa: E402
+    ConfigError, explained_errors)
 from projects.multitask_refine.visualization import \
     study_offsets  # noqa: E402
 from tools.analysis_tools.offset_panels import (  # noqa: E402
@@ -64,7 +63,7 @@ def find_joint(name: str, names: dict) -> int:
         ValueError: If there is none of that name.
     """
     if name not in names:
-        raise ValueError(f'--joint: expected one of {", ".join(names)}, got '
+        raise ConfigError(f'--joint: expected one of {", ".join(names)}, got '
                          f'{name!r}')
     return names[name]
 
@@ -90,14 +89,10 @@ def run(args: argparse.Namespace) -> List[Path]:
     return save_panels(panels, Path(args.out_dir))
 
 
+@explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
-    try:
-        paths = run(args)
-    except (FileNotFoundError, ValueError, InputError,
-            DamagedCheckpointError, UnsafeCheckpointError) as error:
-        raise SystemExit(str(error)) from None
-    for path in paths:
+    for path in run(args):
         print(path)
     return 0
 

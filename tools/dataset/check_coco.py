@@ -21,10 +21,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import cv2  # noqa: E402
-from mmpose.datasets.datasets.utils import parse_pose_metainfo  # noqa: E402
 from PIL import ImageFile  # noqa: E402
 
-from projects.multitask_refine.datasets import find_meta_file  # noqa: E402
+from projects.multitask_refine.datasets import load_meta_file  # noqa: E402
 from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
     mend, read_annotations, remove_images, same_joints)
 from projects.multitask_refine.datasets.image_rules import (  # noqa: E402
@@ -32,6 +31,7 @@ from projects.multitask_refine.datasets.image_rules import (  # noqa: E402
 from projects.multitask_refine.datasets.problems import (  # noqa: E402
     AnnotationError, Problem)
 from projects.multitask_refine.datasets.startup import group  # noqa: E402
+from projects.multitask_refine.errors import ConfigError  # noqa: E402
 
 
 @dataclass
@@ -214,8 +214,7 @@ def count_joints(meta: str | None) -> int | None:
     """The number of joints that a meta file has."""
     if meta is None:
         return None
-    return parse_pose_metainfo(
-        dict(from_file=find_meta_file(meta)))['num_keypoints']
+    return load_meta_file(meta)['num_keypoints']
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -227,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     cv2.setNumThreads(1)
     try:
         num_joints = count_joints(args.meta)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ConfigError) as error:
         print(f'check_coco: --meta: {error}', file=sys.stderr)
         return 2
     try:

@@ -10,10 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmengine.config import DictAction  # noqa: E402
 
-from projects.multitask_refine.apis.settings import (  # noqa: E402
-    load_config)
 from projects.multitask_refine.deployment import export  # noqa: E402
-from projects.multitask_refine.engine import explained_errors  # noqa: E402
+from projects.multitask_refine.engine import (  # noqa: E402
+    explained_errors, read_config, require_settings)
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -35,12 +34,12 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
-    with explained_errors():
-        cfg = load_config(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-        differences = export(cfg, args.checkpoint, args.out, args.opset)
+    cfg = read_config(args.config, args.cfg_options)
+    require_settings(cfg, 'model', 'test_dataloader')
+    differences = export(cfg, args.checkpoint, args.out, args.opset)
     print('Largest difference from PyTorch on a drawn picture:')
     for name, (largest, others, total) in differences.items():
         print(f'  {name}: {largest:.2g} ({total} compared; {others} differ '

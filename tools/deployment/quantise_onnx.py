@@ -29,10 +29,10 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
-    with explained_errors():
-        quantise(args.model, args.out, args.to, args.images)
+    quantise(args.model, args.out, args.to, args.images)
     sizes = [Path(path).stat().st_size for path in (args.model, args.out)]
     print(f'Written: {args.out}, {sizes[1]} bytes (before: {sizes[0]})')
     return 0

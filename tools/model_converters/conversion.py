@@ -17,6 +17,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from projects.multitask_refine.engine import explained_errors, read_config
+
 from .layout import Layout, Rule, arrange
 from .report import (COUNTER, HEADS, PARTS, Conversion, Match, refusal,
                      report)
@@ -42,7 +44,8 @@ def run(doc: str, describe: Callable[[Checkpoint], Layout],
     parser.add_argument('source', help='file to convert: .pkl, .pth or .pt')
     parser.add_argument('out', help='checkpoint to write')
     args = parser.parse_args(argv)
-    convert(describe, args.config, args.source, args.out)
+    with explained_errors():
+        convert(describe, args.config, args.source, args.out)
     return 0
 
 
@@ -129,7 +132,7 @@ def build_network(config: str) -> Tuple[Config, nn.Module]:
     """
     if Path(config).suffix != '.py' or not Path(config).is_file():
         raise SystemExit(f'{config}: there is no such config file (.py)')
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     _drop_pretrained(cfg.model)
     torch.manual_seed(0)

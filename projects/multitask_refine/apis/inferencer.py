@@ -17,11 +17,11 @@ from projects.multitask_runtime.results import to_result
 
 # Importing the engine puts the safe loader in the place of MMEngine's.
 from ..engine import safe_checkpoint  # noqa: F401
+from ..errors import ConfigError
 from ..models import prepare_for_inference
 from .frames import ImageFile
-from .settings import (check_joints, choose_device, find_dataset_meta,
-                       find_joint_shift, find_keypoint_head, load_config,
-                       split_pipeline)
+from .settings import (choose_device, find_dataset_meta, find_joint_shift,
+                       find_keypoint_head, load_config, split_pipeline)
 
 
 class MultitaskInferencer(PeopleFinder, BaseInferencer):
@@ -42,8 +42,8 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
         FileNotFoundError: If there is no such config or checkpoint.
         DamagedCheckpointError, UnsafeCheckpointError: If the checkpoint is
             cut short, or holds more than weights.
-        ValueError: If the weights are of another network, the joints are
-            not those of the dataset's meta, or there is no such device.
+        ConfigError: If the weights are of another network, config and
+            checkpoint contradict each other, or there is no such device.
 
     Examples:
         >>> inferencer = MultitaskInferencer(config, checkpoint)
@@ -136,9 +136,8 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
         try:
             _load_checkpoint_to_model(model, checkpoint, strict=True)
         except RuntimeError as error:
-            raise ValueError(
+            raise ConfigError(
                 f'{error}\nThese are not the weights of this config\'s '
                 f'network ({Path(cfg.filename or "config").name}). Use the '
                 'config that it was trained with.') from None
-        model.dataset_meta = find_dataset_meta(cfg, checkpoint)
-        check_joints(model, model.dataset_meta)
+        model.dataset_meta = find_dataset_meta(cfg, checkpoint, model)

@@ -18,6 +18,8 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
+from ..errors import ConfigError
+
 _EPS = 1e-12
 
 
@@ -37,15 +39,15 @@ class RoIHeatmapCodec:
         sigma (float): Standard deviation in heatmap pixels. Defaults to 1.0.
 
     Raises:
-        ValueError: If ``heatmap_size`` or ``sigma`` is out of range.
+        ConfigError: If ``heatmap_size`` or ``sigma`` is out of range.
     """
 
     def __init__(self, heatmap_size: int, sigma: float = 1.0) -> None:
         if heatmap_size < 3:
-            raise ValueError('heatmap_size must be at least 3, because a '
+            raise ConfigError('heatmap_size must be at least 3, because a '
                              f'peak has neighbours, but is {heatmap_size}')
         if sigma <= 0:
-            raise ValueError(f'sigma must be positive, but is {sigma}')
+            raise ConfigError(f'sigma must be positive, but is {sigma}')
         self.heatmap_size = heatmap_size
         self.sigma = sigma
 

@@ -12,6 +12,8 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
+from ..errors import ConfigError
+
 _BICUBIC = -0.75  # the constant of torch's and OpenCV's bicubic kernel
 
 
@@ -34,7 +36,7 @@ class RoISoftmaxCodec:
             at a time; those of one RoI always are. Defaults to 2**26.
 
     Raises:
-        ValueError: If ``heatmap_size`` or ``score`` is out of range.
+        ConfigError: If ``heatmap_size`` or ``score`` is out of range.
     """
 
     def __init__(self,
@@ -42,10 +44,10 @@ class RoISoftmaxCodec:
                  score: str = 'probability',
                  max_pixels: int = 2**26) -> None:
         if heatmap_size < 1:
-            raise ValueError(
+            raise ConfigError(
                 f'heatmap_size must be positive, but is {heatmap_size}')
         if score not in ('probability', 'logit'):
-            raise ValueError("score: expected 'probability' or 'logit', got "
+            raise ConfigError("score: expected 'probability' or 'logit', got "
                              f'{score!r}')
         self.heatmap_size = heatmap_size
         self.score = score

@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-from ..apis.settings import check_joints, find_dataset_meta
+from ..apis.settings import find_dataset_meta
 from ..engine import load_checkpoint_file
 from .description import describe
 from .network import OnnxNetwork
@@ -72,8 +72,8 @@ def load_network(cfg: Config, checkpoint: Union[str, Path]) -> nn.Module:
         nn.Module: On the CPU, in eval mode, with ``dataset_meta``.
 
     Raises:
-        ExportError: If the weights are of another network, or the joints are
-            not those of the dataset.
+        ExportError: If the weights are of another network.
+        ConfigError: If config, checkpoint and network contradict each other.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(copy.deepcopy(cfg.model)).eval()
@@ -85,11 +85,7 @@ def load_network(cfg: Config, checkpoint: Union[str, Path]) -> nn.Module:
             f'{error}\n{checkpoint}: these are not the weights of this '
             f'config\'s network ({Path(cfg.filename or "config").name}). '
             'Export it with the config that it was trained with.') from None
-    model.dataset_meta = find_dataset_meta(cfg, content)
-    try:
-        check_joints(model, model.dataset_meta)
-    except ValueError as error:
-        raise ExportError(f'{cfg.filename}: {error}') from None
+    model.dataset_meta = find_dataset_meta(cfg, content, model)
     return model
 
 

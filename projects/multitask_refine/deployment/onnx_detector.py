@@ -8,7 +8,8 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from projects.multitask_runtime.description import OnnxError
+from projects.multitask_runtime.description import (OnnxError,
+                                                    to_dataset_meta)
 from projects.multitask_runtime.network import ExportedNetwork
 
 from ..errors import ExplainedError
@@ -29,6 +30,9 @@ class OnnxDetector(BaseModel):
         file (str): The ONNX file.
         device (str): As in ``load_session``. Defaults to 'auto'.
 
+    Attributes:
+        dataset_meta (dict): Classes and keypoints, as the file says.
+
     Raises:
         FileNotFoundError: If there is no such file.
         OnnxFileError: If it cannot be used, or not with this onnxruntime.
@@ -40,6 +44,7 @@ class OnnxDetector(BaseModel):
             self._network = ExportedNetwork(file, device)
         except OnnxError as error:
             raise OnnxFileError(str(error)) from None
+        self.dataset_meta = to_dataset_meta(self._network.description)
 
     def forward(self,
                 inputs: List[Tensor],

@@ -5,7 +5,7 @@ from .checkpoint_hook import KeepingCheckpointHook
 from .consistency import ConsistencyHook, check_consistency
 from .hooks import OffsetStatisticsHook
 from .launch import (add_common_options, list_evaluators, load_config,
-                     read_config)
+                     read_config, require_settings)
 from .non_finite import NonFiniteTrainingError
 from .optimizers import Bfloat16OptimWrapper
 from .preemption import PreemptionHook
@@ -28,5 +28,5 @@ __all__ = [
     'check_consistency', 'describe_command', 'describe_run',
     'describe_training', 'explained_errors', 'list_evaluators',
     'load_arrays', 'load_checkpoint_file', 'load_config', 'read_config',
-    'write_record', 'write_results'
+    'require_settings', 'write_record', 'write_results'
 ]

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from ..errors import ExplainedError
+from ..errors import ConfigError, ExplainedError
 
 _MOST_NAMED = 1000
 _MOST_A_ROUND = 100
@@ -36,7 +36,7 @@ class BadImagesHook(Hook):
 
     Raises:
         TooManyBadImagesError: In the training, on all ranks.
-        ValueError: If ``max_share`` is no share.
+        ConfigError: If ``max_share`` is no share.
     """
 
     def __init__(self,
@@ -44,7 +44,7 @@ class BadImagesHook(Hook):
                  at_least: int = 10,
                  interval: int = 50) -> None:
         if not 0 <= max_share <= 1:
-            raise ValueError('default_hooks.bad_images.max_share: expected a '
+            raise ConfigError('default_hooks.bad_images.max_share: expected a '
                              f'share from 0 to 1, found {max_share}')
         self.max_share = max_share
         self.at_least = at_least

@@ -61,6 +61,8 @@ class KeepingCheckpointHook(CheckpointHook):
                              runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not metrics:  # of a metric that only writes files
+            return
         self._removing_later(runner, super()._save_best_checkpoint, runner,
                              _by_importance(metrics))
 

@@ -116,6 +116,24 @@ def read_config(path: Union[str, Path],
     return cfg
 
 
+def require_settings(cfg: Config, *names: str) -> None:
+    """Refuse a config without what a tool needs.
+
+    Args:
+        cfg (Config): The config.
+        names (str): Of top-level settings.
+
+    Raises:
+        ConfigError: Names the first that is missing, None or empty.
+    """
+    for name in names:
+        if not cfg.get(name):
+            raise ConfigError(
+                f'{cfg.filename}: {name}: expected a dict, found '
+                f'{cfg.get(name)}. Set it, or name a config of '
+                'configs/_base_/ that has it in _base_.')
+
+
 def list_evaluators(cfg: Config, split: str = 'test') -> List[dict]:
     """The metrics' configs of ``<split>_evaluator``, one or a list of them in
     the config, those of the project's own type first."""

@@ -19,6 +19,7 @@ from mmengine.dist import get_world_size
 
 from projects.multitask_runtime.session import is_onnx, load_session
 
+from .launch import list_evaluators
 from .safe_checkpoint import load_checkpoint_file
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +46,7 @@ def describe_run(cfg: Config, checkpoint: str, num_images: int,
         checkpoint=Path(checkpoint).name,
         checkpoint_sha256=_sha256(checkpoint),
         **describe_training(checkpoint),
-        annotations=_relative(cfg.test_evaluator.ann_file),
+        annotations=_relative(list_evaluators(cfg)[0].ann_file),
         num_images=num_images,
         commit=current_commit(),
         date=time.strftime('%Y-%m-%d'),

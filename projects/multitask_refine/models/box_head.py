@@ -4,6 +4,8 @@ from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 
 @MODELS.register_module()
 class PersonBBoxHead(Shared2FCBBoxHead):
@@ -24,13 +26,13 @@ class PersonBBoxHead(Shared2FCBBoxHead):
         kwargs: As in mmdet's ``Shared2FCBBoxHead``, with ``num_classes=1``.
 
     Raises:
-        ValueError: If ``num_classes`` is not 1.
+        ConfigError: If ``num_classes`` is not 1.
     """
 
     def __init__(self, num_other_classes: int, **kwargs) -> None:
         super().__init__(**kwargs)
         if self.num_classes != 1:
-            raise ValueError('PersonBBoxHead: num_classes must be 1, the '
+            raise ConfigError('PersonBBoxHead: num_classes must be 1, the '
                              f'person, but is {self.num_classes}')
         self.fc_cls = nn.Linear(self.fc_cls.in_features, 2 + num_other_classes)
 

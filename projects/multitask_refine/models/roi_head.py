@@ -16,6 +16,7 @@ from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..errors import ConfigError
 from .normalisation import share_losses
 
 
@@ -46,7 +47,7 @@ class MultitaskRoIHead(BaseRoIHead):
         train_cfg, test_cfg, init_cfg: As in mmdet's RoI heads.
 
     Raises:
-        ValueError: If there are both a ``shared_head`` and a pooling for
+        ConfigError: If there are both a ``shared_head`` and a pooling for
             the box head alone.
     """
 
@@ -59,7 +60,7 @@ class MultitaskRoIHead(BaseRoIHead):
                  shared_head: OptConfigType = None,
                  **kwargs) -> None:
         if shared_head and bbox_roi_extractor:
-            raise ValueError(
+            raise ConfigError(
                 'roi_head: a shared_head works on the one pooling of all '
                 'heads; set bbox_roi_extractor=None')
         super().__init__(

@@ -17,6 +17,8 @@ from mmdet.utils import InstanceList
 from mmengine.model import BaseTTAModel
 from torch import Tensor
 
+from ..errors import ConfigError
+
 
 def mirrored_pipeline(pipeline: Sequence[dict]) -> List[dict]:
     """Make a test pipeline that gives each image and its mirror image.
@@ -106,7 +108,7 @@ class MultitaskTTAModel(BaseTTAModel):
             ``MultitaskRoIHead.predict``, in pixels of the original image.
 
         Raises:
-            ValueError: If the samples do not say how they were mirrored, or
+            ConfigError: If the samples do not say how they were mirrored, or
                 if all views are mirrored.
         """
         return self.merge_preds([
@@ -133,7 +135,7 @@ class MultitaskTTAModel(BaseTTAModel):
         """
         upright = [view for view in views if not view.mirrored]
         if not upright:
-            raise ValueError('tta_pipeline: expected a view of each image '
+            raise ConfigError('tta_pipeline: expected a view of each image '
                              'that is not mirrored, found mirrored ones only')
         frame, head = upright[0], self.module.roi_head
         proposals = self._merge_proposals(views, frame)
@@ -251,11 +253,11 @@ def _check_meta(meta: dict, with_keypoint: bool) -> None:
     needed = ['flip', 'flip_direction'] + ['flip_indices'] * with_keypoint
     missing = [key for key in needed if key not in meta]
     if missing:
-        raise ValueError(
+        raise ConfigError(
             f'test-time augmentation: the samples lack {missing}. Add them to '
             'meta_keys of the last transform of tta_pipeline; without a '
             'tta_pipeline in the config tools/test.py --tta does so.')
     if meta['flip'] and meta['flip_direction'] != 'horizontal':
-        raise ValueError(
+        raise ConfigError(
             "tta_pipeline: expected 'horizontal' flips only, found "
             f'{meta["flip_direction"]!r}')

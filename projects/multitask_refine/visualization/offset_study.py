@@ -13,6 +13,7 @@ import torch
 from mmdet.structures import SampleList
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..models import KeypointSoftmaxHead
 from ..ops import RefinedRoIAlign
 from .offsets import (Arrows, CellGrid, Sampling, moved_cells,
@@ -114,7 +115,7 @@ def study_offsets(model: nn.Module,
         OffsetStudy: What was found, on the CPU.
 
     Raises:
-        ValueError: If the network has no offsets, or there is no such
+        ConfigError: If the network has no offsets, or there is no such
             person.
     """
     _require_offsets(model)
@@ -146,9 +147,9 @@ def _find_person(model: nn.Module, feats: Tuple[Tensor], samples: SampleList,
     proposals = model.rpn_head.predict(feats, samples, rescale=False)
     (people, ) = model.roi_head.predict(feats, proposals, samples)
     if not len(people):
-        raise ValueError('nobody was found in this image')
+        raise ConfigError('nobody was found in this image')
     if not 1 <= person <= len(people):
-        raise ValueError(f'person: expected 1 to {len(people)}, as many as '
+        raise ConfigError(f'person: expected 1 to {len(people)}, as many as '
                          f'were found, got {person}')
     chosen = people[person - 1]
     return chosen.bboxes, chosen.scores.item()
@@ -263,7 +264,7 @@ def _require_offsets(model: nn.Module) -> None:
     head = model.roi_head.keypoint_head
     refines_heatmaps = head is not None and head.offset_pred is not None
     if not refines_heatmaps and not _offset_layers(model):
-        raise ValueError(
+        raise ConfigError(
             'this network has no offsets: neither RefinedConv2d (RB, H) nor '
             'RefinedRoIAlign, and no keypoint head with refine=True. Take a '
             'config of a refined variant.')
