@@ -26,11 +26,6 @@ _NO_CUDA_OPERATORS = (
     '(docs/install.md), or run on the CPU: CUDA_VISIBLE_DEVICES= before the '
     'command.')
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\w+)::([\w ]+) registry')
-_WRONG_ARGUMENT = re.compile(
-    r'(\w+)\.__init__\(\) (got an unexpected keyword argument|missing \d+ '
-    r'required \S+ arguments?:) (.+)')
-# What MMEngine says of a setting that is no dict, or one without a type.
-_NO_COMPONENT = ('cfg should be a dict', '`cfg` or `default_args` must contain')
 
 
 class ExplainedError(Exception):
@@ -70,7 +65,8 @@ def explained_errors() -> Iterator[None]:
             str(error) if error.filename is None else reason) from None
     except torch.OutOfMemoryError as error:
         raise SystemExit(_NO_MEMORY.format(reason=_first(error))) from None
-    except (KeyError, TypeError) as error:
+    except (AssertionError, AttributeError, KeyError, TypeError,
+            ValueError) as error:
         sentence = _explain_component(error)
         if not sentence:
             raise
@@ -83,12 +79,22 @@ def explained_errors() -> Iterator[None]:
 
 
 def _explain_component(error: Exception) -> str:
-    """Explain why MMEngine could not build a component of the config; '' if
-    the error is about something else."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not any('build_functions' in frame.filename for frame in frames):
+    """Explain why MMEngine could not build a component of the config.
+
+    That is the config's fault if the component's ``__init__``, or the call of
+    it, raised the error.
+
+    Returns:
+        str: '' if the error is about something else.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [frame.f_code.co_name for frame in frames]
+    if 'build_from_cfg' not in names:
         return ''
-    message = str(error.args[0])
+    last = len(names) - 1 - names[::-1].index('build_from_cfg')
+    if set(names[last + 1:]) - {'__init__', 'get', 'get_instance'}:
+        return ''
+    message = str(error.args[0]) if error.args else ''
     unknown = _UNKNOWN_TYPE.search(message)
     if unknown:
         name, scope, kind = unknown.groups()
@@ -98,30 +104,24 @@ def _explain_component(error: Exception) -> str:
         return (f'config: type={name!r}: expected the name of a {kind} that '
                 f'{scope} or this project registers, found none of that name. '
                 f'{hint}')
-    argument = _WRONG_ARGUMENT.search(message)
-    if argument:
-        name, fault, setting = argument.groups()
-        return (f'config: type={name!r}: {fault} {setting}. Correct the '
-                'settings beside this type; the docstring of the class lists '
-                'them.')
-    if message.startswith(_NO_COMPONENT):
-        return (f'config: expected dict(type=...), found something else: '
-                f'{message[:200]}')
-    return ''
+    settings = frames[last].f_locals['cfg']
+    if not isinstance(settings, dict) or 'type' not in settings:
+        return ('config: expected dict(type=...) for each component, found '
+                f'{str(settings)[:200]!r}. Name its type.')
+    return (f'config: type={settings["type"]!r}: {type(error).__name__}: '
+            f'{message}. Correct the settings beside this type; the docstring '
+            'of the class lists them.')
 
 
 def _registered(kind: str) -> list:
-    """Names in mmdet's registry of a kind, its parents' included."""
+    """Names in mmdet's registries of a kind, their parents' included."""
     import mmdet.registry  # not before the environment has been checked
     from mmengine.registry import Registry
-    registry = next((each for each in vars(mmdet.registry).values()
-                     if isinstance(each, Registry) and each.name == kind),
-                    None)
-    names = []
-    while registry is not None:
-        names += registry.module_dict
-        registry = registry.parent
-    return names
+    return [
+        name for each in vars(mmdet.registry).values()
+        if isinstance(each, Registry) and each.name == kind
+        for name in each.module_dict
+    ]
 
 
 def _first(error: Exception) -> str:

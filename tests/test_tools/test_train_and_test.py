@@ -97,7 +97,7 @@ def test_options_become_settings(scene, tmp_path):
 
 
 def test_missing_config_is_named():
-    with pytest.raises(FileNotFoundError, match='nothing.py'):
+    with pytest.raises(SystemExit, match='nothing.py'):
         train.main(['nothing.py'])
 
 

@@ -94,7 +94,8 @@ def _find_faults(info: object) -> Iterator[str]:
         if other not in swaps:
             yield (f'keypoint_info: swap of {name!r}: expected the name of a '
                    f'keypoint, found {other!r}. Names are {names}.')
-        elif swaps[other] != name:
+    for name, other in swaps.items():
+        if swaps.get(other) != name:
             back = swaps[other] if swaps[other] != other else ''
             yield (f'keypoint_info: swap of {name!r} is {other!r}: expected '
                    f'swap={name!r} of {other!r} in return, found {back!r}. A '

@@ -15,6 +15,9 @@ _DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader',
           'train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper',
           'default_hooks', 'env_cfg', 'randomness', 'visualizer',
           'log_processor', 'auto_scale_lr', 'tta_model')
+_TOGETHER = (('train_dataloader', 'train_cfg', 'optim_wrapper'),
+             ('val_dataloader', 'val_cfg', 'val_evaluator'),
+             ('test_dataloader', 'test_cfg', 'test_evaluator'))
 _DICTS_OR_LISTS = ('val_evaluator', 'test_evaluator', 'param_scheduler',
                    'custom_hooks')
 
@@ -54,6 +57,12 @@ def load_config(args: Namespace) -> Config:
         FileNotFoundError, ConfigError: As :func:`read_config`.
     """
     cfg = read_config(args.config, args.cfg_options)
+    for names in _TOGETHER:
+        missing = [name for name in names if cfg.get(name) is None]
+        if missing and len(missing) < len(names):
+            raise ConfigError(
+                f'{args.config}: {", ".join(names)}: expected all of them, '
+                f'or None for all, found None for {", ".join(missing)}.')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
@@ -176,5 +185,4 @@ def _check_kinds(cfg: Config, path: Union[str, Path]) -> None:
 
 
 def _describe(error: Exception) -> str:
-    message = str(error.args[0]) if error.args else ''
-    return f'{type(error).__name__}: {message}'
+    return f'{type(error).__name__}: {error}'
