@@ -204,7 +204,9 @@ def test_the_file_says_what_it_is(sample):
 
 @pytest.mark.parametrize('options, message', [
     ({'model.test_cfg.rcnn.nms.type': 'soft_nms'}, "nms.type: expected 'nms'"),
-    ({f'{HEAD}bbox_head.num_classes': 2}, 'num_classes: expected 1'),
+    ({f'{HEAD}{part}.num_classes': 2 for part in ('bbox_head', 'mask_head')} | {
+        'test_dataloader.dataset.metainfo': dict(classes=('a', 'b'))
+    }, 'num_classes: expected 1'),
     ({'model.neck.out_channels': 32}, 'not the weights of this config'),
     ({'model.backbone.dcn': dict(type='DCN', _delete_=True)},
      'cannot be exported: .*DeformConv'),

@@ -91,7 +91,7 @@ def test_options_become_settings(scene, tmp_path):
     train.apply_options(cfg, args)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     assert cfg.resume and cfg.load_from is None
-    with pytest.raises(SystemExit, match='base_batch_size'):
+    with pytest.raises(ValueError, match='base_batch_size'):
         args.auto_scale_lr = True
         train.apply_options(cfg, args)
 

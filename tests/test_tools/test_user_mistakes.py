@@ -41,7 +41,7 @@ BROKEN = {
                 'expected dict.type'),
     'value': (f'_base_ = {CONFIG!r}\nmodel = dict(backbone=dict('
               "_delete_=True, type='ResNet', depth=51))",
-              "type='ResNet': KeyError: 'invalid depth 51"),
+              "type='ResNet': KeyError: invalid depth 51"),
     'some': (f'_base_ = {CONFIG!r}\nval_cfg = None',
              'val_dataloader, val_cfg, val_evaluator: .*None for val_cfg'),
 }

@@ -76,14 +76,18 @@ def find_dataset_meta(cfg: Config, checkpoint: dict,
         dict: In mmpose's terms, e.g. ``skeleton_links`` and ``sigmas``.
 
     Raises:
-        ConfigError: If config, checkpoint and network contradict each other.
+        ConfigError: If they contradict the heads, or a checkpoint that only
+            knows some of them contradicts the config.
     """
     saved = checkpoint.get('meta', {}).get('dataset_meta') or {}
+    if 'classes' in saved and 'skeleton_links' in saved:
+        check_consistency(model, {'the checkpoint': saved})
+        return dict(saved)
     dataset = cfg.test_dataloader.dataset
     meta = DATASETS.get(dataset.type)._load_metainfo(dataset.get('metainfo'))
     check_consistency(
         model, {'test_dataloader.dataset': meta}, saved=saved)
-    return dict(saved) if 'skeleton_links' in saved else meta
+    return meta
 
 
 def find_keypoint_head(model: nn.Module) -> Optional[nn.Module]:
