@@ -49,16 +49,11 @@ def shrink_network(model: ConfigDict) -> None:
     """Make the config of a network cheap to build and run, in place."""
     backbone = model.backbone
     factor = backbone.get('base_channels', 64) // 2
-    # mmdet's ResLayer, the shared head of C4, has no setting of its width.
-    c4 = 'shared_head' in model.roi_head
-    if not c4:
-        backbone.update(base_channels=2, stem_channels=2)
-    fixed = ('in_channels', 'out_channels') if c4 else ()
+    backbone.update(base_channels=2, stem_channels=2)
     for part in _dicts(model):
         part.pop('init_cfg', None)
         for key, value in part.items():
-            if key.endswith('channels') and part is not backbone and (
-                    key not in fixed):
+            if key.endswith('channels') and part is not backbone:
                 part[key] = [
                     each // factor for each in value
                 ] if isinstance(value, list) else value // factor
