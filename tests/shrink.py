@@ -64,8 +64,9 @@ def shrink_network(model: ConfigDict) -> None:
     model.train_cfg.rcnn.sampler.num = 16
     model.test_cfg.rcnn.max_per_img = 5
     for name in ('mask_head', 'keypoint_head'):
-        if model.roi_head.get(name) and model.roi_head[name].num_convs:
-            model.roi_head[name].num_convs = 1
+        head = model.roi_head.get(name) or {}
+        if head.get('num_convs'):
+            head.num_convs = 1
 
 
 def _dicts(tree: object) -> Iterator[ConfigDict]:

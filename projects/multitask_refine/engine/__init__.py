@@ -14,6 +14,7 @@ from .resume import FileWriteError, ResumeError, ResumeHook
 from .safe_checkpoint import (DamagedCheckpointError, UnsafeCheckpointError,
                               load_checkpoint_file)
 from .safe_pickle import load_arrays
+from .val_loss import ValLossHook
 from .worker_restart import WorkersDieError
 
 __all__ = [
@@ -21,8 +22,8 @@ __all__ = [
     'ExplainedError', 'FileWriteError', 'KeepingCheckpointHook',
     'NonFiniteTrainingError', 'OffsetStatisticsHook', 'PreemptionHook',
     'ReproducibleTrainLoop', 'ResumeError', 'ResumeHook',
-    'TooManyBadImagesError', 'UnsafeCheckpointError', 'WorkersDieError',
-    'add_common_options', 'describe_command', 'describe_run',
+    'TooManyBadImagesError', 'UnsafeCheckpointError', 'ValLossHook',
+    'WorkersDieError', 'add_common_options', 'describe_command', 'describe_run',
     'describe_training', 'explained_errors', 'load_arrays',
     'load_checkpoint_file', 'load_config', 'write_record', 'write_results'
 ]
