@@ -50,6 +50,11 @@ def shrink_network(model: ConfigDict) -> None:
     backbone = model.backbone
     factor = backbone.get('base_channels', 64) // 2
     backbone.update(base_channels=2, stem_channels=2)
+    if model.roi_head.get('keypoint_head'):
+        # Those that a config leaves out.
+        defaults = dict(in_channels=256, num_convs=8, conv_channels=512)
+        for key, value in defaults.items():
+            model.roi_head.keypoint_head.setdefault(key, value)
     for part in _dicts(model):
         part.pop('init_cfg', None)
         for key, value in part.items():

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from mmdet.models.roi_heads.shared_heads import res_layer
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.config import config as mmengine_config
 
@@ -36,8 +37,8 @@ def cheap(monkeypatch):
     monkeypatch.setattr(gc, 'collect', lambda *args: 0)
     stage = res_layer._ResLayer
     monkeypatch.setattr(
-        res_layer, '_ResLayer', lambda block, inplanes, planes, *args, **kwargs:
-        stage(block, inplanes // 32, planes // 32, *args, **kwargs))
+        res_layer, '_ResLayer', lambda block, width_in, width, *args, **kwargs:
+        stage(block, width_in // 32, width // 32, *args, **kwargs))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -64,6 +65,40 @@ def test_config_runs_from_training_to_test(leaf, data_root, tmp_path):
     assert test.main([_write(cfg, tmp_path / 'tested.py'), str(best),
                       '--work-dir', str(tmp_path / 'tested')]) == 0
     _check_results(cfg, tmp_path / 'tested')
+
+
+def _part_types(config):
+    """The registered names of all parts of a network."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if key == 'type':
+                yield value
+            elif key not in ('train_cfg', 'init_cfg'):
+                yield from _part_types(value)
+
+
+def _one_of_each_kind():
+    kinds = {}
+    for leaf in LEAVES:
+        model = Config.fromfile(leaf).model
+        heads = [model.roi_head.get(name) is not None
+                 for name in ('mask_head', 'keypoint_head')]
+        kinds.setdefault((frozenset(_part_types(model)), *heads), leaf)
+    return list(kinds.values())
+
+
+@pytest.mark.parametrize('leaf', _one_of_each_kind(),
+                         ids=lambda leaf: leaf.stem)
+def test_each_kind_of_network_is_exported(leaf, data_root, tmp_path):
+    """The exporter compares the file with PyTorch before it is written."""
+    pytest.importorskip('onnxruntime')
+    cfg = shrink(Config.fromfile(leaf), data_root)
+    torch.manual_seed(0)
+    network = MODELS.build(cfg.model)
+    network.init_weights()
+    torch.save(network.state_dict(), tmp_path / 'weights.pth')
+    export(cfg, tmp_path / 'weights.pth', tmp_path / 'out.onnx')
+    assert (tmp_path / 'out.onnx').stat().st_size > 10000
 
 
 def _check_results(cfg, folder):

@@ -400,6 +400,17 @@ def test_checkpoints_wait_for_the_optimizer_s_step(tmp_path):
         assert torch.equal(resumed.train().weight, unbroken)
 
 
+def test_checkpoint_between_two_steps_is_told(tmp_path):
+    """As that of a loss that was not finite may be."""
+    runner(tmp_path, train_cfg=_steps(3)).train()
+    resumed = runner(tmp_path, resume=True, train_cfg=_steps(4),
+                     optim_wrapper=dict(optimizer=SGD, accumulative_counts=2))
+    resumed.train()
+    assert '3 iterations done, accumulative_counts=2' in _log(resumed)
+    assert ('accumulative_counts: not set in the checkpoint, 2 now'
+            in _log(resumed))
+
+
 class SignalAfter(Hook):
     """The scheduler's signal, in the middle of an iteration."""
 

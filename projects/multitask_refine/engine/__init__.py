@@ -23,7 +23,7 @@ __all__ = [
     'NonFiniteTrainingError', 'OffsetStatisticsHook', 'PreemptionHook',
     'ReproducibleTrainLoop', 'ResumeError', 'ResumeHook',
     'TooManyBadImagesError', 'UnsafeCheckpointError', 'ValLossHook',
-    'WorkersDieError', 'add_common_options', 'describe_command', 'describe_run',
-    'describe_training', 'explained_errors', 'load_arrays',
+    'WorkersDieError', 'add_common_options', 'describe_command',
+    'describe_run', 'describe_training', 'explained_errors', 'load_arrays',
     'load_checkpoint_file', 'load_config', 'write_record', 'write_results'
 ]

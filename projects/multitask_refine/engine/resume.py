@@ -22,6 +22,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from ..errors import ExplainedError
+from .checkpoint_hook import accumulative_counts
 
 _STATE = ('meta', 'message_hub', 'optimizer')
 SETTINGS = 'training_settings'
@@ -195,6 +196,14 @@ class ResumeHook(Hook):
                 f'{checkpoint["meta"].get("experiment_name")}: resume it with '
                 'that config.')
         _compare_settings(runner, checkpoint['meta'])
+        counts = accumulative_counts(runner)
+        if checkpoint['meta']['iter'] % counts:
+            runner.logger.warning(
+                'The checkpoint lies between two steps of the optimizer '
+                f'({checkpoint["meta"]["iter"]} iterations done, '
+                f'accumulative_counts={counts}). Gradients accumulated before '
+                'are not in it; the result may not be that of an unbroken '
+                'run.')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['meta'][SETTINGS] = _training_settings(runner.cfg)
