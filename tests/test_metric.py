@@ -1,10 +1,14 @@
 import json
 import math
+import re
 import zipfile
+from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -74,6 +78,67 @@ def test_perfect_predictions_score_100(tmp_path):
         assert metrics[f'coco/{task}_AP'] == pytest.approx(100)
         assert metrics[f'coco/{task}_APL'] == pytest.approx(100)
         assert math.isnan(metrics[f'coco/{task}_APM'])
+
+
+def test_each_keypoint_scores_by_its_own_oks(tmp_path):
+    """Off by 0, 10 and 1000 pixels: OKS is exp(-d^2 / 200) for a person of
+    100 x 100 pixels and sigma 0.05, so 1, 0.607 and 0. Together 0.536."""
+    moved = _prediction()
+    moved['keypoints'][0, 1, 0] += 10
+    moved['keypoints'][0, 2, 0] += 1000
+    metrics, table = _detailed(
+        _ground_truth(tmp_path), [moved] * 2, keypointwise=True)
+    assert [metrics[f'coco/keypoints_AP_{name}'] for name in 'abc'] == (
+        pytest.approx([100, 30, 0]))
+    assert metrics['coco/keypoints_AP'] == pytest.approx(10)
+    assert re.search(r'keypoint *[|] *keypoints_AP.*\n.*\n.*a *[|] *100.00 '
+                     r'.*\n.*b *[|] *30.00 ', table)
+    assert 'class' not in table
+
+
+def test_person_without_the_keypoint_does_not_count(tmp_path):
+    """The second image's person lacks it; what is found there is no
+    mistake."""
+    path = _ground_truth(tmp_path)
+    content = json.loads(Path(path).read_text())
+    content['annotations'][1]['keypoints'][2] = 0
+    Path(path).write_text(json.dumps(content))
+    wrong = _prediction()
+    wrong['keypoints'][0, 0, 0] -= 30
+    metrics, _ = _detailed(path, [_prediction(), wrong], keypointwise=True)
+    assert metrics['coco/keypoints_AP_a'] == pytest.approx(100)
+
+
+def test_each_class_scores_alone(tmp_path):
+    """The second class's box overlaps by 77 / 123 = 0.626: it passes 0.5,
+    0.55 and 0.6 of ten thresholds."""
+    path = _ground_truth(tmp_path)
+    content = json.loads(Path(path).read_text())
+    content['annotations'][1]['category_id'] = 7
+    content['categories'].append(dict(id=7, name='dog'))
+    Path(path).write_text(json.dumps(content))
+    dog = dict(_prediction(shift=23), labels=torch.tensor([1]))
+    metrics, table = _detailed(
+        path, [_prediction(), dog], classes=('person', 'dog'),
+        tasks=['bbox'], classwise=True)
+    assert metrics['coco/bbox_AP_person'] == pytest.approx(100)
+    assert metrics['coco/bbox_AP_dog'] == pytest.approx(30)
+    assert metrics['coco/bbox_AP'] == pytest.approx(65)
+    assert re.search(r'class *[|] *bbox_AP.*\n.*\n.*person *[|] *100.00 '
+                     r'.*\n.*dog *[|] *30.00 ', table)
+
+
+def _detailed(path, predictions, classes=('person', ), **kwargs):
+    """The metrics, and what the log says of them."""
+    metric = MultitaskCocoMetric(path, **kwargs)
+    metric.dataset_meta = dict(
+        classes=classes, sigmas=[0.05] * 3,
+        keypoint_id2name=dict(enumerate('abc')))
+    for i, prediction in enumerate(predictions):
+        metric.process({}, [dict(img_id=i, pred_instances=prediction)])
+    with patch.object(MMLogger.get_current_instance(), 'info') as log:
+        metrics = metric.evaluate(len(predictions))
+    return metrics, log.call_args.args[0]
 
 
 def test_moved_boxes_and_masks_score_what_their_iou_says(tmp_path):

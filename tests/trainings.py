@@ -253,8 +253,12 @@ def runner(work_dir, scores=(0, ) * 9, model=None, checkpoint={}, **kwargs):
         default_scope='mmdet',
         experiment_name=f'long_run_{next(_NAMES)}')
     options.update(kwargs)
-    return Runner(
-        cfg=Config(dict(resume=options.get('resume', False))), **options)
+    settings = {
+        name: options[name]
+        for name in ('resume', 'optim_wrapper', 'param_scheduler',
+                     'train_cfg', 'custom_hooks') if name in options
+    }
+    return Runner(cfg=Config(settings), **options)
 
 
 _NAMES = itertools.count()

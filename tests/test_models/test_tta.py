@@ -100,8 +100,12 @@ def _assert_mirrored(one, other):
     (SAMPLE_CONFIG, {}),
     (SAMPLE_CONFIG, {'roi_head.mask_head': None}),
     (SAMPLE_CONFIG, {'roi_head.keypoint_head': None}),
+    (SAMPLE_CONFIG, {
+        'roi_head.bbox_head.num_classes': 2,
+        'roi_head.mask_head.num_classes': 2
+    }),
     (SOFTMAX_CONFIG, {}),
-], ids=['all', 'no_masks', 'no_joints', 'softmax'])
+], ids=['all', 'no_masks', 'no_joints', 'two_classes', 'softmax'])
 def test_mirror_image_gives_mirrored_people(config, options):
     """A pixel more or less in one of the views would show; so would a joint
     on the wrong side. A batch gives what its images give."""
@@ -197,6 +201,33 @@ def test_box_is_moved_and_rated_by_the_average(model, monkeypatch):
     assert person.scores.item() == pytest.approx(0.6)
     torch.testing.assert_close(person.bboxes,
                                2 * (box + torch.tensor([1., 0., 1., 0.])))
+
+
+def test_each_of_two_classes_has_its_own_average(monkeypatch):
+    """One RoI of 20 pixels that is both: in the image the first class with
+    0.6, in the mirror image the second with 0.7."""
+    model = _build(**{'roi_head.bbox_head.num_classes': 2,
+                      'roi_head.mask_head.num_classes': 2})
+    box = torch.tensor([[10., 8., 30., 28.]])
+    head = _one_person(model, monkeypatch, box)
+    unit = 20 * 0.1  # width of the box times the coder's standard deviation
+    outputs = iter([([0.6, 0.3, 0.1], [4, 0, 0, 0, 3, 0, 0, 0]),
+                    ([0.2, 0.7, 0.1], [2, 0, 0, 0, -3, 0, 0, 0])])
+
+    def bbox_forward(feats, boxes):
+        probability, shift = next(outputs)
+        return (torch.tensor([probability]).log(),
+                torch.tensor([shift]) / unit)
+
+    monkeypatch.setattr(head, 'rate_boxes', bbox_forward)
+    (found, ) = _find(model, _images(1))
+    assert found.labels.tolist() == [1, 0]
+    assert found.scores.tolist() == pytest.approx([0.5, 0.4])
+    # Right by (3 + 3) / 2, and by (4 - 2) / 2.
+    torch.testing.assert_close(
+        found.bboxes,
+        2 * (box + torch.tensor([[3., 0., 3., 0.], [1., 0., 1., 0.]])))
+    assert found.masks.shape == (2, 2 * HEIGHT, 2 * WIDTH)
 
 
 def test_proposals_of_both_images_are_merged_best_first(model, monkeypatch):

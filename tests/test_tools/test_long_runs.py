@@ -15,13 +15,15 @@ from mmdet.datasets.samplers import AspectRatioBatchSampler
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.fileio import get_file_backend
+from mmengine.hooks import Hook
 from mmengine.registry import VISBACKENDS
 from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator)
 from torch.utils.data import BatchSampler, DataLoader
 
 from projects.multitask_refine.datasets import ShapeBatchSampler
-from projects.multitask_refine.engine import ResumeError, reproducible_loop
+from projects.multitask_refine.engine import (ResumeError,
+                                              reproducible_loop, resume)
 from projects.multitask_refine.engine.reproducible_loop import (
     ReproducibleLoader)
 from projects.multitask_refine.engine.resume import find_latest_checkpoint
@@ -296,6 +298,140 @@ def test_checkpoint_of_another_network_is_refused(tmp_path):
     run = runner(tmp_path, model=other, resume=True)
     with pytest.raises(ResumeError, match='1 weights.* bias. .*long_run_'):
         run.train()
+
+
+# Settings of a run that is resumed
+
+SGD = dict(type='SGD', lr=0.1, momentum=0.9)
+WARMUP = [dict(type='LinearLR', start_factor=0.5, by_epoch=False, end=4)]
+
+
+@pytest.mark.parametrize('changed, told', [
+    (dict(optim_wrapper=dict(optimizer=dict(SGD, lr=0.2))),
+     ['optim_wrapper.optimizer.lr: 0.1 in the checkpoint, 0.2 now']),
+    (dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1))),
+     ["optimizer.type: 'SGD' in the checkpoint, 'AdamW' now",
+      'optimizer.momentum: 0.9 in the checkpoint, not set now']),
+    (dict(optim_wrapper=dict(optimizer=SGD, paramwise_cfg=dict(
+        custom_keys=dict(weight=dict(lr_mult=0))))),
+     ['custom_keys.weight.lr_mult: not set in the checkpoint, 0 now']),
+    (dict(param_scheduler=[dict(WARMUP[0], end=6)]),
+     ['param_scheduler.0.end: 4 in the checkpoint, 6 now']),
+], ids=['lr', 'optimizer', 'lr_mult', 'schedule'])
+def test_other_optimizer_or_schedule_is_refused(tmp_path, changed, told):
+    runner(tmp_path, train_cfg=_steps(2), param_scheduler=WARMUP).train()
+    other = runner(tmp_path, resume=True,
+                   **{'param_scheduler': WARMUP, **changed})
+    with pytest.raises(ResumeError, match='load_from=FILE') as error:
+        other.train()
+    for line in told:
+        assert line in str(error.value)
+    assert str(error.value).count(' now\n') == len(told)
+
+
+def test_settings_that_take_effect_are_told(tmp_path):
+    """Gradients of this model are above 1, so clipping changes the step."""
+    runner(tmp_path / 'plain', train_cfg=_steps(4)).train()
+    begin = tmp_path / 'plain/iter_2.pth'
+    clipped = dict(optimizer=SGD, clip_grad=dict(max_norm=0.01))
+    resumed = runner(tmp_path / 'clipped', resume=True, load_from=str(begin),
+                     train_cfg=_steps(4), optim_wrapper=clipped)
+    weights = [
+        resumed.train().weight,
+        torch.load(tmp_path / 'plain/iter_4.pth',
+                   weights_only=True)['state_dict']['weight']
+    ]
+    assert not torch.equal(*weights)
+    assert ('optim_wrapper.clip_grad.max_norm: not set in the checkpoint, '
+            '0.01 now') in _log(resumed)
+
+
+def test_unchanged_settings_are_not_mentioned(tmp_path):
+    """Lists and tuples are the same, and so is what changes no result."""
+    def cfg(kind, **extra):
+        return Config(dict(
+            train_cfg=dict(max_iters=8, **extra),
+            model=dict(out_indices=kind([1, 2]), init_cfg=extra or None)))
+
+    settings = [
+        resume._training_settings(each)
+        for each in (cfg(list), cfg(tuple, val_interval=3))
+    ]
+    assert settings[0] == settings[1] == {
+        'train_cfg.max_iters': 8, 'model.out_indices': '[1, 2]'}
+
+
+def test_end_before_the_checkpoint_is_refused(tmp_path):
+    runner(tmp_path, train_cfg=_steps(3)).train()
+    with pytest.raises(ResumeError, match='at least 3.*found 2'):
+        runner(tmp_path, train_cfg=_steps(2), resume=True).train()
+
+
+def test_checkpoint_without_settings_is_told(tmp_path):
+    runner(tmp_path, train_cfg=_steps(2)).train()
+    state = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
+    del state['meta']['training_settings']
+    torch.save(state, tmp_path / 'iter_2.pth')
+    old = runner(tmp_path, train_cfg=_steps(3), resume=True)
+    old.train()
+    assert 'does not say with which settings' in _log(old)
+
+
+# Gradients accumulated over several iterations
+
+
+def _accumulating(work_dir, **kwargs):
+    return runner(
+        work_dir,
+        optim_wrapper=dict(optimizer=SGD, accumulative_counts=4),
+        checkpoint=dict(interval=3, max_keep_ckpts=-1),
+        train_cfg=_steps(14), **kwargs)
+
+
+def test_checkpoints_wait_for_the_optimizer_s_step(tmp_path):
+    """Due after 3, 6, 9, 12 and at the end; steps after 4, 8, 12 and 14."""
+    unbroken = _accumulating(tmp_path).train().weight
+    assert _kept(tmp_path, 'iter*') == [
+        f'iter_{done}.pth' for done in (12, 14, 4, 8)]
+    for done in (4, 8, 12):
+        resumed = _accumulating(
+            tmp_path / f'{done}', resume=True,
+            load_from=str(tmp_path / f'iter_{done}.pth'))
+        assert torch.equal(resumed.train().weight, unbroken)
+
+
+def test_checkpoint_between_two_steps_is_told(tmp_path):
+    """As that of a loss that was not finite may be."""
+    runner(tmp_path, train_cfg=_steps(3)).train()
+    resumed = runner(tmp_path, resume=True, train_cfg=_steps(4),
+                     optim_wrapper=dict(optimizer=SGD, accumulative_counts=2))
+    resumed.train()
+    assert '3 iterations done, accumulative_counts=2' in _log(resumed)
+    assert ('accumulative_counts: not set in the checkpoint, 2 now'
+            in _log(resumed))
+
+
+class SignalAfter(Hook):
+    """The scheduler's signal, in the middle of an iteration."""
+
+    def __init__(self, done):
+        self.done = done
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.done:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_preempted_run_finishes_the_optimizer_s_step(tmp_path):
+    stopped = _accumulating(tmp_path / 'stopped')
+    stopped.register_hook(SignalAfter(5))
+    with pytest.raises(SystemExit) as status:
+        stopped.train()
+    assert status.value.code == 75
+    assert _kept(tmp_path / 'stopped', 'iter*') == ['iter_4.pth', 'iter_8.pth']
+    unbroken = _accumulating(tmp_path / 'unbroken').train().weight
+    resumed = _accumulating(tmp_path / 'stopped', resume=True).train().weight
+    assert torch.equal(resumed, unbroken)
 
 
 def test_train_tool_says_what_is_wrong(scene, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from .resume import FileWriteError, ResumeError, ResumeHook
 from .safe_checkpoint import (DamagedCheckpointError, UnsafeCheckpointError,
                               load_checkpoint_file)
 from .safe_pickle import load_arrays
+from .val_loss import ValLossHook
 from .worker_restart import WorkersDieError
 
 __all__ = [
@@ -24,9 +25,10 @@ __all__ = [
     'FileWriteError', 'KeepingCheckpointHook', 'NonFiniteTrainingError',
     'OffsetStatisticsHook', 'PreemptionHook', 'ReproducibleTrainLoop',
     'ResumeError', 'ResumeHook', 'TooManyBadImagesError',
-    'UnsafeCheckpointError', 'WorkersDieError', 'add_common_options',
-    'check_consistency', 'describe_command', 'describe_run',
-    'describe_training', 'explained_errors', 'list_evaluators',
-    'load_arrays', 'load_checkpoint_file', 'load_config', 'read_config',
-    'require_settings', 'write_record', 'write_results'
+    'UnsafeCheckpointError', 'ValLossHook', 'WorkersDieError',
+    'add_common_options', 'check_consistency', 'describe_command',
+    'describe_run', 'describe_training', 'explained_errors',
+    'list_evaluators', 'load_arrays', 'load_checkpoint_file',
+    'load_config', 'read_config', 'require_settings', 'write_record',
+    'write_results'
 ]

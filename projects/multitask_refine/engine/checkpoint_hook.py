@@ -11,6 +11,22 @@ from mmengine.runner import Runner
 NOTE = 'outdated_checkpoints'
 
 
+def accumulative_counts(runner: Runner) -> int:
+    """Return how many iterations make an optimizer step."""
+    return getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+
+
+def is_whole_step(runner: Runner, done: int) -> bool:
+    """Return whether no gradients wait for the next iterations.
+
+    Args:
+        runner (Runner): Of a training.
+        done (int): Number of iterations done.
+    """
+    return (done % accumulative_counts(runner) == 0
+            or done == runner.max_iters)
+
+
 class _LaterRemovals:
     """A file backend that only notes what is to be removed, also in what the
     next checkpoint says."""
@@ -52,8 +68,30 @@ class KeepingCheckpointHook(CheckpointHook):
     writes the next: if that fails, on a full disk for instance, too few are
     left, or none. Here there is one more for the time of writing. What a
     process that was killed in between has left is removed before the next is
-    written. Arguments as in ``mmengine.hooks.CheckpointHook``.
+    written.
+
+    While gradients are accumulated over several iterations, they are in no
+    checkpoint. One that falls due in between is written after the iteration
+    that uses them.
+
+    Arguments as in ``mmengine.hooks.CheckpointHook``.
     """
+
+    def every_n_train_iters(self, runner: Runner, n: int,
+                            start: int = 0) -> bool:
+        """Return whether a checkpoint fell due since the last optimizer step
+        and this iteration makes one.
+
+        Args:
+            runner (Runner): After an iteration that is not yet counted.
+            n (int): The interval, in iterations.
+            start (int): Iterations before the interval counts.
+        """
+        done = runner.iter + 1
+        if n <= 0 or done < start or not is_whole_step(runner, done):
+            return False
+        return any((each - start) % n == 0 for each in range(
+            max(start, done - accumulative_counts(runner) + 1), done + 1))
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int,
                                    meta: dict) -> None:

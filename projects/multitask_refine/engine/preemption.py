@@ -13,6 +13,8 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import distributed
 
+from .checkpoint_hook import is_whole_step
+
 RESUME_ME = 75  # EX_TEMPFAIL of sysexits.h
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # tools/launch.sh names a file here, because torchrun and srun may end with
@@ -24,7 +26,8 @@ STATUS_FILE = 'MULTITASK_STATUS_FILE'
 class PreemptionHook(Hook):
     """Save a checkpoint and end with status 75 after SIGTERM or SIGUSR1.
 
-    The signal only sets a flag; the iteration is finished. A single process
+    The signal only sets a flag; the iteration is finished, and if gradients
+    are accumulated, those until the optimizer's step. A single process
     looks at the flag after each iteration, of training and of validation.
     Several look together, every ``interval`` iterations of training, over
     the CPU so that no GPU is waited for: it is enough that one of them got
@@ -43,6 +46,7 @@ class PreemptionHook(Hook):
     def __init__(self, interval: int = 10) -> None:
         self.interval = interval
         self._signal: Optional[int] = None
+        self._agreed = False
         self._former: dict = {}
         self._group = None
 
@@ -71,17 +75,18 @@ class PreemptionHook(Hook):
                          data_batch: Optional[dict] = None,
                          outputs: Optional[dict] = None) -> None:
         done = runner.iter + 1
-        if self._checkpoints is None or (self._group is not None
-                                         and done % self.interval):
-            return
-        if done < runner.max_iters and self._agree():
+        if self._group is None or done % self.interval == 0:
+            self._agreed = self._agree()
+        if (self._agreed and done < runner.max_iters
+                and is_whole_step(runner, done)):
             self._stop(runner, done)
 
     def after_val_iter(self, runner: Runner, batch_idx: int,
                        data_batch: Optional[dict] = None,
                        outputs: Optional[list] = None) -> None:
         # Ranks may have different numbers of batches: they wait for the end.
-        if self._group is None and self._signal:
+        if (self._group is None and self._signal
+                and is_whole_step(runner, runner.iter)):
             self._stop(runner, runner.iter)
 
     def _note(self, sign: int, frame: Optional[FrameType]) -> None:

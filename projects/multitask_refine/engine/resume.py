@@ -9,11 +9,12 @@ import shutil
 import zipfile
 import zlib
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 import mmengine.runner.runner
 import torch
 from mmdet.registry import HOOKS
+from mmengine.config import Config
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
@@ -21,8 +22,23 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from ..errors import ExplainedError
+from .checkpoint_hook import accumulative_counts
 
 _STATE = ('meta', 'message_hub', 'optimizer')
+SETTINGS = 'training_settings'
+# Parts of a config that a training's result depends on.
+_PARTS = ('model', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr',
+          'train_cfg', 'train_dataloader', 'custom_hooks')
+# Settings among these without influence on it.
+_FREE = {
+    'init_cfg', 'test_cfg', 'num_workers', 'persistent_workers', 'pin_memory',
+    'prefetch_factor', 'timeout', 'val_interval', 'val_begin', 'data_root',
+    'ann_file', 'data_prefix', 'backend_args'
+}
+# Settings in whose place the state in a checkpoint is loaded.
+_IN_STATE = re.compile(
+    r'optim_wrapper\.(type|constructor|optimizer|paramwise_cfg)\b|'
+    r'param_scheduler\b|auto_scale_lr\b')
 
 
 class ResumeError(ExplainedError, ValueError):
@@ -143,13 +159,19 @@ class ResumeHook(Hook):
     """Check a checkpoint that is resumed, and make up for its validation.
 
     MMEngine alone would start with those weights that happen to fit, or
-    without the optimizer's state. And it writes a checkpoint before the
-    validation of that iteration: if the run was stopped in between, the best
-    checkpoint would be missed.
+    without the optimizer's state; and it would go on with the checkpoint's
+    learning rates and schedule, whatever the config says now. Here a
+    checkpoint holds the settings that it was trained with. Those of the
+    optimizer and the schedule must be the same; any other takes effect, and a
+    warning in the log lists what has changed.
+
+    MMEngine writes a checkpoint before the validation of that iteration: if
+    the run was stopped in between, the best checkpoint would be missed.
 
     Raises:
-        ResumeError: If the checkpoint lacks the training state, or its
-            network is not that of the config.
+        ResumeError: If the checkpoint lacks the training state, its network
+            is not that of the config, its optimizer or schedule have other
+            settings, or it has more iterations than this training.
     """
 
     # Before the timer, which would count the validation as an iteration.
@@ -173,6 +195,18 @@ class ResumeHook(Hook):
                 f'as {", ".join(differing[:3])}. It was trained as '
                 f'{checkpoint["meta"].get("experiment_name")}: resume it with '
                 'that config.')
+        _compare_settings(runner, checkpoint['meta'])
+        counts = accumulative_counts(runner)
+        if checkpoint['meta']['iter'] % counts:
+            runner.logger.warning(
+                'The checkpoint lies between two steps of the optimizer '
+                f'({checkpoint["meta"]["iter"]} iterations done, '
+                f'accumulative_counts={counts}). Gradients accumulated before '
+                'are not in it; the result may not be that of an unbroken '
+                'run.')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['meta'][SETTINGS] = _training_settings(runner.cfg)
 
     def before_train_epoch(self, runner: Runner) -> None:
         loop = runner.train_loop
@@ -181,6 +215,87 @@ class ResumeHook(Hook):
                 and (loop.iter % loop.val_interval == 0
                      or loop.iter == loop.max_iters)):
             runner.val_loop.run()
+
+
+def _training_settings(cfg: Config) -> Dict[str, object]:
+    """Return the settings that a training's result depends on.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        dict[str, object]: By dotted names; numbers, texts and the like, as a
+        checkpoint can hold them.
+    """
+    parts = {name: cfg[name] for name in _PARTS if cfg.get(name)}
+    if not cfg.get('auto_scale_lr', {}).get('enable'):
+        parts.pop('auto_scale_lr', None)
+    return {
+        name: value
+        for name, value in _flatten(parts)
+        if _FREE.isdisjoint(name.split('.'))
+    }
+
+
+def _flatten(tree: object, name: str = '') -> Iterator[Tuple[str, object]]:
+    """Yield dotted name and value of each leaf; lists are as tuples."""
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from _flatten(value, f'{name}.{key}' if name else str(key))
+    elif isinstance(tree, (list, tuple)) and any(
+            isinstance(each, dict) for each in tree):
+        for index, value in enumerate(tree):
+            yield from _flatten(value, f'{name}.{index}')
+    elif tree is None or isinstance(tree, (bool, int, float, str)):
+        yield name, tree
+    else:
+        yield name, str(list(tree) if isinstance(tree, tuple) else tree)
+
+
+def _compare_settings(runner: Runner, meta: dict) -> None:
+    """Compare a checkpoint's settings with those of this training.
+
+    Raises:
+        ResumeError: If settings differ that the checkpoint's state would
+            override, or the training is to end before the checkpoint.
+    """
+    done = meta['iter']
+    if done > runner.max_iters:
+        raise ResumeError(
+            f'train_cfg.max_iters: expected at least {done}, the iterations '
+            f'that the checkpoint has done, found {runner.max_iters}. Raise '
+            'it, or resume an earlier checkpoint.')
+    if SETTINGS not in meta:
+        runner.logger.warning(
+            'The checkpoint does not say with which settings it was trained, '
+            'so they are not compared. Learning rates and schedule are those '
+            'of the checkpoint, whatever the config says.')
+        return
+    before, now = meta[SETTINGS], _training_settings(runner.cfg)
+    overridden, changed = [], []
+    for name in sorted(before.keys() | now.keys()):
+        values = [
+            repr(each[name]) if name in each else 'not set'
+            for each in (before, now)
+        ]
+        if values[0] != values[1]:
+            lines = overridden if _IN_STATE.match(name) else changed
+            lines.append(f'    {name}: {values[0]} in the checkpoint, '
+                         f'{values[1]} now')
+    if overridden:
+        raise ResumeError('\n'.join([
+            'The checkpoint was trained with another optimizer or schedule '
+            'than this config\'s:', *overridden,
+            'Their state is in the checkpoint, and a resumed training goes on '
+            'with it: resume with the checkpoint\'s settings. To use others, '
+            'start a new training from its weights: --cfg-options '
+            'load_from=FILE without --resume, and another --work-dir.'
+        ]))
+    if changed:
+        runner.logger.warning('\n'.join([
+            'The training goes on with other settings than before; its result '
+            'will not be that of an unbroken run:', *changed
+        ]))
 
 
 def _differing_weights(model: torch.nn.Module, weights: dict) -> List[str]:

@@ -11,12 +11,13 @@ from pycocotools.coco import COCO
 
 from ..datasets import order_categories
 from ..errors import ConfigError
-from .coco_scores import (TASKS, evaluate, load_ground_truth,
+from .coco_scores import (TASKS, evaluate, evaluate_classes,
+                          evaluate_each_keypoint, load_ground_truth,
                           result_entries)
 from .predictions import (collect_predictions, file_sha256,
                           write_predictions)
 from .submission import write_submission
-from .table import format_table
+from .table import format_rows, format_table
 
 # What a network that is able to do a task predicts of each instance.
 FIELDS = dict(bbox='bboxes', segm='masks', keypoints='keypoints')
@@ -58,6 +59,11 @@ class MultitaskCocoMetric(BaseMetric):
             the name of the algorithm, 'folder/name'.
         predictions_file (str, optional): Also write all predictions to this
             .json file, in the format that ``predictions.py`` describes.
+        classwise (bool): Also give the AP of each class,
+            ``<task>_AP_<class>``, with a table. Defaults to False.
+        keypointwise (bool): Also give the AP of each keypoint by its own
+            OKS, ``keypoints_AP_<keypoint>``, with a table, see
+            :func:`evaluate_each_keypoint`. Defaults to False.
 
     Raises:
         ConfigError: If a task or a ranking is unknown, or if ``format_only``
@@ -75,7 +81,9 @@ class MultitaskCocoMetric(BaseMetric):
                  prefix: Optional[str] = None,
                  format_only: bool = False,
                  outfile_prefix: Optional[str] = None,
-                 predictions_file: Optional[str] = None) -> None:
+                 predictions_file: Optional[str] = None,
+                 classwise: bool = False,
+                 keypointwise: bool = False) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         unknown = sorted(set(tasks or ()) - set(TASKS))
         if unknown:
@@ -96,6 +104,8 @@ class MultitaskCocoMetric(BaseMetric):
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
         self.predictions_file = predictions_file
+        self.classwise = classwise
+        self.keypointwise = keypointwise
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Store the predictions of a batch in COCO's terms."""
@@ -158,7 +168,24 @@ class MultitaskCocoMetric(BaseMetric):
             for task, figures in found.items()
             for name, value in figures.items()
         }
-        MMLogger.get_current_instance().info('\n' + format_table(metrics))
+        tables = [format_table(metrics)]
+        details = {}
+        if self.classwise:
+            details['class'] = evaluate_classes(
+                coco, entries, self.dataset_meta['sigmas'], categories, images)
+        if self.keypointwise and 'keypoints' in entries:
+            names = self.dataset_meta['keypoint_id2name']
+            details['keypoint'] = evaluate_each_keypoint(
+                coco, entries['keypoints'], self.dataset_meta['sigmas'],
+                [names[index] for index in range(len(names))], categories,
+                images)
+        for title, rows in details.items():
+            tables.append(format_rows(title, rows))
+            metrics.update({
+                f'{metric}_{name}': value
+                for name, row in rows.items() for metric, value in row.items()
+            })
+        MMLogger.get_current_instance().info('\n' + '\n\n'.join(tables))
         return metrics
 
     def _write(self, entries: Dict[str, List[dict]], coco: COCO,

@@ -165,6 +165,67 @@ def evaluate(ground_truth: COCO, entries: Dict[str, List[dict]],
     }
 
 
+def evaluate_classes(ground_truth: COCO, entries: Dict[str, List[dict]],
+                     sigmas: Sequence[float], categories: Sequence[int],
+                     images: Sequence[int]) -> Dict[str, Dict[str, float]]:
+    """Evaluate each category alone.
+
+    Args:
+        ground_truth, entries, sigmas, categories, images: As in
+            :func:`evaluate`.
+
+    Returns:
+        dict[str, dict[str, float]]: By the category's name ``<task>_AP`` in
+        percent, NaN without ground truth.
+    """
+    rows = {}
+    for category in categories:
+        tasks = evaluate(ground_truth, entries, sigmas, [category], images)
+        rows[ground_truth.cats[category]['name']] = {
+            f'{task}_AP': found['AP']
+            for task, found in tasks.items()
+        }
+    return rows
+
+
+def evaluate_each_keypoint(
+        ground_truth: COCO, entries: List[dict], sigmas: Sequence[float],
+        names: Sequence[str], categories: Sequence[int],
+        images: Sequence[int]) -> Dict[str, Dict[str, float]]:
+    """Evaluate each keypoint as if it were the only one that is labelled.
+
+    OKS is then that keypoint's own, exp(-d^2 / (2 area (2 sigma)^2)).
+    Predictions keep their score, and an instance without the keypoint is
+    ignored, as COCO does with one without any.
+
+    Args:
+        ground_truth (COCO): The annotations.
+        entries (list[dict]): COCO result entries of keypoints.
+        sigmas (Sequence[float]): OKS sigma of each of the K keypoints.
+        names (Sequence[str]): Their names.
+        categories, images: As in :func:`evaluate`.
+
+    Returns:
+        dict[str, dict[str, float]]: By the keypoint's name ``keypoints_AP``
+        in percent, NaN where it is never labelled.
+    """
+    rows = {}
+    for index, name in enumerate(names):
+        annotations = []
+        for ann in ground_truth.dataset['annotations']:
+            visible = ann['keypoints'][3 * index + 2]
+            keypoints = list(ann['keypoints'])
+            keypoints[2::3] = [0] * len(names)
+            keypoints[3 * index + 2] = visible
+            annotations.append(
+                dict(ann, keypoints=keypoints, num_keypoints=int(visible > 0)))
+        alone = build_coco(dict(ground_truth.dataset, annotations=annotations))
+        found = evaluate(alone, dict(keypoints=entries), sigmas, categories,
+                         images)
+        rows[name] = dict(keypoints_AP=found['keypoints']['AP'])
+    return rows
+
+
 def _run_fast(truth: FastCOCO, detections: FastCOCO, task: str,
               sigmas: Sequence[float], categories: Sequence[int],
               images: Sequence[int]) -> COCOeval_faster:

@@ -24,6 +24,22 @@ def format_table(metrics: Dict[str, float]) -> str:
     return markdown_table(['', *_COLUMNS], rows)
 
 
+def format_rows(title: str, rows: Dict[str, Dict[str, float]]) -> str:
+    """Write a metric of several things as a Markdown table.
+
+    Args:
+        title (str): What the rows are, as 'class'.
+        rows (dict[str, dict[str, float]]): By name the same metrics of each,
+            in percent.
+
+    Returns:
+        str: One row for each name, one column for each metric.
+    """
+    columns = list(next(iter(rows.values()), {}))
+    return markdown_table([title, *columns], [[name, *map(
+        percent, row.values())] for name, row in rows.items()])
+
+
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table that can also be read as it is.
 

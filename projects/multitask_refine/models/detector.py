@@ -1,12 +1,18 @@
 """The network: backbone, FPN, RPN and the multitask RoI head."""
-from typing import Dict, Tuple
+from difflib import get_close_matches
+from typing import Dict, Sequence, Tuple
 
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from ..errors import ExplainedError
 from ..ops import use_fast_convs
 from .finite import check_finite
+
+
+class FrozenModulesError(ExplainedError, ValueError):
+    """A ``frozen_modules`` that names no part, or leaves none to train."""
 
 
 @MODELS.register_module()
@@ -22,16 +28,53 @@ class MultitaskRCNN(TwoStageDetector):
         fast_convs (bool): Whether large 3x3 convolutions compute by
             Winograd's method on the CPU; the results differ by their
             rounding. Defaults to True.
+        frozen_modules (Sequence[str]): Parts that are not trained, as
+            'backbone', 'neck' or 'roi_head.bbox_head': their parameters get
+            no gradients, and in training their batch norm and dropout behave
+            as in a test. Defaults to none.
         kwargs: As in ``mmdet.models.TwoStageDetector``.
 
     ``predict`` returns data samples whose ``pred_instances`` hold what
     ``MultitaskRoIHead.predict`` describes, in pixels of the original image.
+
+    Raises:
+        FrozenModulesError: If ``frozen_modules`` has a name that no part of
+            the network has, or if it leaves nothing to train.
     """
 
-    def __init__(self, *, fast_convs: bool = True, **kwargs) -> None:
+    def __init__(self,
+                 *,
+                 fast_convs: bool = True,
+                 frozen_modules: Sequence[str] = (),
+                 **kwargs) -> None:
         super().__init__(**kwargs)
         if fast_convs:
             use_fast_convs(self)
+        self.frozen_modules = tuple(frozen_modules)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        modules = dict(self.named_modules())
+        for name in self.frozen_modules:
+            if not name or name not in modules:
+                nearest = get_close_matches(name, modules, cutoff=0)
+                raise FrozenModulesError(
+                    'model.frozen_modules: expected names of parts of the '
+                    f'network, found {name!r}. The nearest are '
+                    f'{", ".join(map(repr, nearest))}.')
+            modules[name].requires_grad_(False)
+        if self.frozen_modules and not any(
+                each.requires_grad for each in self.parameters()):
+            raise FrozenModulesError(
+                f'model.frozen_modules: {list(self.frozen_modules)} leaves '
+                'nothing to train. Take out the part that is to be trained.')
+
+    def train(self, mode: bool = True) -> 'MultitaskRCNN':
+        """Switch to training, except for ``frozen_modules``."""
+        super().train(mode)
+        for name in self.frozen_modules:
+            self.get_submodule(name).eval()
+        return self
 
     def parse_losses(
             self, losses: Dict[str,

@@ -169,7 +169,8 @@ class MultitaskTTAModel(BaseTTAModel):
 
     def _rate(self, views: List[View], frame: View,
               boxes: List[Tensor]) -> Tuple[Tensor, Tensor]:
-        """Class logits (R, 2) and deltas (R, 4) in the frame's direction."""
+        """Class logits (R, C + 1) and deltas (R, 4 C) in the frame's
+        direction."""
         logits, deltas = zip(*[
             self.module.roi_head.rate_boxes(view.feats,
                                             view.place(boxes, frame))
@@ -232,8 +233,17 @@ def mirror_boxes(boxes: Tensor, width: float) -> Tensor:
 
 
 def mirror_deltas(deltas: Tensor) -> Tensor:
-    """Deltas (R, 4), the shift and growth of boxes, in the mirror image."""
-    return deltas * deltas.new_tensor([-1, 1, 1, 1])
+    """Mirror box deltas from left to right.
+
+    Args:
+        deltas (Tensor): Shift and growth of boxes, (R, 4) or, one box for
+            each of C classes, (R, 4 C).
+
+    Returns:
+        Tensor: Those in the mirror image, of the same shape.
+    """
+    mirrored = deltas.reshape(-1, 4) * deltas.new_tensor([-1, 1, 1, 1])
+    return mirrored.view_as(deltas)
 
 
 def _suppress(boxes: Tensor, scores: Tensor, nms: dict) -> Tensor:
