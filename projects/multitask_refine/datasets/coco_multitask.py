@@ -13,7 +13,7 @@ from .annotation_rules import (keep_classes, mend, read_annotations,
                                same_joints)
 from .image_rules import ImageError, list_missing
 from .problems import AnnotationError, Problem
-from .startup import log_problems, refuse
+from .startup import format_table, log_problems, log_unused, refuse
 
 
 def find_meta_file(name: str) -> str:
@@ -127,13 +127,22 @@ class CocoMultitaskDataset(CocoDataset):
 
     def COCOAPI(self, path: str) -> COCO:  # by this name mmdet calls it
         """The index of the file: mended, or in ``test_mode`` as it is."""
-        content = keep_classes(read_annotations(path),
-                               self.metainfo['classes'])
-        mended, self._problems = mend(
+        numbers: List[Problem] = []
+        content = keep_classes(
+            read_annotations(path, numbers), self.metainfo['classes'])
+        mended, problems = mend(
             content, same_joints(content, self.metainfo['num_keypoints']))
+        self._problems = numbers + problems
         self._check_meta_file(content)
         refuse(self._problems, self.ann_file, self.data_prefix['img'],
                self.test_mode, self.strict)
+        if (not self.test_mode and content.get('annotations')
+                and not mended['annotations']):
+            raise AnnotationError(
+                f'{self.ann_file}: annotations: expected some to learn from, '
+                f'found that none of {len(content["annotations"])} can be '
+                f'used:\n{format_table(self._problems)}\nCorrect the file; '
+                'docs/data.md says what each rule expects.')
         coco = COCO()
         coco.dataset = content if self.test_mode else mended
         coco.createIndex()
@@ -158,6 +167,7 @@ class CocoMultitaskDataset(CocoDataset):
         """The images to use; in training without those whose file is
         missing."""
         kept = used = super().filter_data()
+        log_unused(self.data_list, kept, self.filter_cfg, self.ann_file)
         if self.test_mode and self._indices is not None:
             used = self._get_unserialized_subset(self._indices)
         folder = self.data_prefix['img']

@@ -9,6 +9,7 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 
+from ..datasets.problems import AnnotationError
 from .coco_scores import (TASKS, evaluate, load_ground_truth,
                           result_entries)
 from .predictions import (collect_predictions, file_sha256,
@@ -108,7 +109,7 @@ class MultitaskCocoMetric(BaseMetric):
             ``format_only``.
 
         Raises:
-            ValueError: If there is no ground truth to evaluate with.
+            AnnotationError: If there is no ground truth to evaluate with.
         """
         with get_local_path(self.ann_file) as path:
             coco = load_ground_truth(path, len(self.dataset_meta['sigmas']))
@@ -131,8 +132,8 @@ class MultitaskCocoMetric(BaseMetric):
     def _evaluate(self, entries: Dict[str, List[dict]], coco: COCO,
                   categories: List[int], results: List[dict]) -> dict:
         """All tasks' figures; their table goes to the log."""
-        if 'annotations' not in coco.dataset:
-            raise ValueError(
+        if not coco.dataset.get('annotations'):
+            raise AnnotationError(
                 f'{self.ann_file}: has no "annotations" to evaluate with. '
                 'Write the files for COCO\'s server instead: '
                 'tools/test.py --format-only')
