@@ -8,7 +8,6 @@ which problems are mended or taken out. The exit status is 0 if the file is in
 order, 1 if it has problems, 2 if the command cannot be carried out.
 """
 import argparse
-import json
 import os
 import sys
 import time
@@ -27,7 +26,7 @@ from PIL import ImageFile  # noqa: E402
 
 from projects.multitask_refine.datasets import find_meta_file  # noqa: E402
 from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
-    mend, read_annotations, remove_images, same_joints)
+    mend, read_annotations, remove_images, same_joints, write_json)
 from projects.multitask_refine.datasets.image_rules import (  # noqa: E402
     NOTES, ImageFault, inspect_image, list_missing)
 from projects.multitask_refine.datasets.problems import (  # noqa: E402
@@ -176,16 +175,6 @@ def describe(outcome: Outcome, path: Path, most: int | None) -> str:
     return '\n'.join(lines)
 
 
-def write_whole(path: Path, content: object) -> None:
-    """Writes a JSON file that is there complete or not at all."""
-    draft = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        draft.write_text(json.dumps(content, allow_nan=False))
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def write_fixed(path: Path, content: dict, before: dict) -> None:
     """Writes the mended annotations and says what is left.
 
@@ -196,7 +185,7 @@ def write_fixed(path: Path, content: dict, before: dict) -> None:
         raise AnnotationError(
             f'{path}: not written, because no image would be left. The '
             'problems are of the file as a whole: write it anew.')
-    write_whole(path, content)
+    write_json(path, content)
     kept = ', '.join(
         f'{len(content[name])} of {len(before[name])} {name}'
         for name in ('images', 'annotations', 'categories')
@@ -279,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
         outcome.problems[:0] = numbers
         print(describe(outcome, args.annotations, None if args.all else 3))
         if args.json:
-            write_whole(args.json, dict(
+            write_json(args.json, dict(
                 file=str(args.annotations),
                 problems=[each._asdict() for each in outcome.problems],
                 notes=outcome.notes))

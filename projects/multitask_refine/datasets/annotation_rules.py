@@ -6,6 +6,7 @@ instance are in :mod:`.instance_rules`, those for images in
 :mod:`.entry_rules`.
 """
 import json
+import os
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -107,6 +108,21 @@ def mend(content: dict,
         {name: value for name, value in content.items() if name not in lists},
         problems)
     return dict(content, **lists, **others), problems
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file that is there complete or not at all.
+
+    Args:
+        path (Path): The file.
+        content: What JSON can hold, without NaN.
+    """
+    draft = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        draft.write_text(json.dumps(content, allow_nan=False))
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def remove_images(content: dict, image_ids: set) -> dict:

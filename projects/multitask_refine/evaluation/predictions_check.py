@@ -10,6 +10,7 @@ from typing import Callable, List, Tuple
 from pycocotools.coco import COCO
 
 from ..datasets.mask_rules import run_lengths
+from ..errors import ExplainedError
 from .coco_scores import TASKS, CocoData
 from .predictions import FORMAT, VERSION
 
@@ -17,7 +18,7 @@ _REMEDY = ('Predictions files are written by tools/test.py --predictions '
            'FILE.json, or by predictions_file of the MultitaskCocoMetric.')
 
 
-class PredictionsFileError(ValueError):
+class PredictionsFileError(ExplainedError, ValueError):
     """A file that is no predictions file; the message says why."""
 
 
