@@ -351,6 +351,9 @@ def test_empty_data_sets_end_in_a_sentence(tmp_path, said):
     # Pictures without anybody may be asked for.
     assert len(_dataset(path)) == 2
     assert 'all that they show is background' in said[-1]
+    del said[:]
+    assert len(_dataset(path, test_mode=True)) == 2
+    assert said == []
     with pytest.raises(AnnotationError, match='no "annotations" to eval'):
         _score(path, ())
     for test_mode in (False, True):

@@ -167,7 +167,8 @@ class CocoMultitaskDataset(CocoDataset):
         """The images to use; in training without those whose file is
         missing."""
         kept = used = super().filter_data()
-        log_unused(self.data_list, kept, self.filter_cfg, self.ann_file)
+        log_unused(self.data_list, kept, self.filter_cfg, self.ann_file,
+                   self.test_mode)
         if self.test_mode and self._indices is not None:
             used = self._get_unserialized_subset(self._indices)
         folder = self.data_prefix['img']

@@ -69,7 +69,8 @@ def log_problems(problems: Sequence[Problem], path: str, images: str,
 
 
 def log_unused(images: Sequence[dict], used: Sequence[dict],
-               filter_cfg: Optional[dict], path: str) -> None:
+               filter_cfg: Optional[dict], path: str,
+               test_mode: bool) -> None:
     """Log how many images of an annotation file are not used, and why.
 
     Args:
@@ -77,6 +78,8 @@ def log_unused(images: Sequence[dict], used: Sequence[dict],
         used (Sequence[dict]): Those that ``filter_cfg`` leaves.
         filter_cfg (dict, optional): Of the data set.
         path (str): The annotation file.
+        test_mode (bool): Whether the data is for a test, which may go
+            without annotations.
 
     Raises:
         AnnotationError: If no image is left.
@@ -103,7 +106,7 @@ def log_unused(images: Sequence[dict], used: Sequence[dict],
     if unused:
         logger.info(f'{path}: {len(unused)} of {len(images)} images are not '
                     f'used: {told}')
-    if not any(info['instances'] for info in used):
+    if not test_mode and not any(info['instances'] for info in used):
         logger.warning(
             f'{path}: none of the {len(used)} images has an annotation of '
             'the classes: all that they show is background.')
