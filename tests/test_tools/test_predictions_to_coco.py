@@ -130,6 +130,12 @@ def test_what_is_no_predictions_file_is_one_sentence(tmp_path):
         assert str(path) in str(end.value)
 
     fails(_of_a_test(tmp_path, ('segm', )), 'tasks: expected "bbox"')
+    path = _of_a_test(tmp_path)
+    content = json.loads(path.read_text())
+    for names in (None, []):
+        content['categories']['names'] = names
+        path.write_text(json.dumps(content))
+        fails(path, 'categories.names: expected')
     fails(_of_a_demo(tmp_path, frame=3), 'frames of a video')
     truth = tmp_path / 'truth.json'
     truth.write_text(json.dumps(dict(
