@@ -13,7 +13,9 @@ from pycocotools import mask as coco_mask
 from projects.multitask_refine.datasets import (AnnotationError,
                                                 CocoMultitaskDataset, mend,
                                                 read_annotations, startup)
-from projects.multitask_refine.evaluation import (MultitaskCocoMetric,
+from projects.multitask_refine.evaluation import (CocoData,
+                                                  MultitaskCocoMetric,
+                                                  joint_errors,
                                                   load_ground_truth)
 from tools.dataset import check_coco
 
@@ -86,6 +88,19 @@ def test_a_perfect_prediction_scores_100_whatever_the_ids(ids, tmp_path):
     path = _write(tmp_path, content)
     metrics = _score(path, [image['id'] for image in content['images']])
     assert [metrics[f'coco/{name}'] for name in PERFECT] == [100] * 3
+
+
+def test_diagnosis_finds_the_person_whose_id_is_0(tmp_path):
+    content = _content()
+    ann = content['annotations'][0]
+    ann['id'] = 0
+    entry = dict(image_id=1, category_id=1, score=0.9,
+                 keypoints=ann['keypoints'])
+    errors = joint_errors(
+        CocoData(load_ground_truth(_write(tmp_path, content), 17),
+                 dict(keypoints=[entry]), [0.05] * 17, [1], [1]), range(17))
+    assert (errors.people, errors.matched) == (1, 1)
+    assert errors.counts.sum() == errors.counts[:, 1, 0].sum() == 17  # good
 
 
 def test_ids_in_order_are_kept_by_the_evaluation(tmp_path):

@@ -107,6 +107,8 @@ def _spoil(content, change):
     (lambda c: c['images'].append(3), PARTS, r'images\[10\].id'),
     (lambda c: c['annotations'][0].update(image_id=99), PARTS,
      'annotation 1: expected the id of an image, found image_id 99'),
+    (lambda c: c['images'][9].update(taken=float('nan')), PARTS,
+     'expected finite numbers'),
     (lambda c: None, [*PARTS, '--group', 'video'], "field 'video'"),
     (lambda c: None, ['--folds', '11'], '11 parts, found 10 in 10 groups'),
     (lambda c: None, ['--folds', '5', '--group-prefix', 'i'], 'in 1 groups'),

@@ -10,6 +10,7 @@ file name stay together; so do images of the same scene with --group or
 --group-prefix. The same seed gives the same split.
 """  # noqa: E501
 import argparse
+import json
 import random
 import sys
 from pathlib import Path
@@ -102,9 +103,9 @@ def check_links(path: Path, content: dict, field: str | None) -> None:
     """Refuse what cannot be distributed.
 
     Raises:
-        AnnotationError: If the file has no annotations, images do not have
-            ids of their own, annotations are of none of them, or no image
-            has the field.
+        AnnotationError: If the file has no annotations, numbers that are not
+            finite, images without ids of their own, annotations of none of
+            them, or no image with the field.
     """
     cure = f'Mend the file: tools/dataset/check_coco.py {path} --fix OUT.json'
     if 'annotations' not in content:
@@ -118,6 +119,12 @@ def check_links(path: Path, content: dict, field: str | None) -> None:
                 raise AnnotationError(
                     f'{path}: {name}[{index}].{key}: expected an id, found '
                     f'{entry!r:.60}. {cure}')
+    try:
+        json.dumps(content, allow_nan=False)
+    except ValueError:
+        raise AnnotationError(
+            f'{path}: expected finite numbers, found NaN or infinity, which '
+            f'JSON does not have. {cure}') from None
     ids = [image['id'] for image in content['images']]
     if len(set(ids)) < len(ids):
         raise AnnotationError(f'{path}: images: expected ids that differ, '
