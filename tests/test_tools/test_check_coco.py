@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from projects.multitask_refine.datasets import AnnotationError, mend
 from projects.multitask_refine.datasets import annotation_rules as rules
+from projects.multitask_refine.datasets.coordinate_rules import FILE_RULES
 from projects.multitask_refine.datasets.image_rules import (NOTES,
                                                             cut_short,
                                                             list_missing)
@@ -121,7 +122,15 @@ PERSON = [
     ('num_keypoints', None, 'num_keypoints', 2),
     ('score', dict(of=[NAN]), 'not_finite', dict(of=[None])),
     ('image_id', 7, 'dangling_image', REMOVED),
-    ('image_id', '1', 'dangling_image', REMOVED),
+    ('image_id', '1.5', 'dangling_image', REMOVED),
+    ('image_id', '01', 'number', 1),
+    ('category_id', 1.0, 'number', 1),
+    ('iscrowd', '0', 'number', 0),
+    ('num_keypoints', 2.0, 'number', 2),
+    ('bbox', [10, 10, 0.8, 30], 'box_and_mask', [10, 10, 20, 30]),
+    ('ignore', 1, 'ignore', REMOVED),
+    ('id', 0, 'annotation_id_0', 3),
+    ('id', 2**63, 'annotation_id', 3),
     ('category_id', 2, 'dangling_category', REMOVED),
     ('id', 'one', 'annotation_id', 3),
     ('id', 2, 'annotation_id', 2),
@@ -153,8 +162,13 @@ def test_rules_of_an_annotation(field, value, rule, left, tmp_path):
 
 # Of the second image, which has no annotations.
 IMAGE = [
-    ('id', '2', 'image_id', REMOVED),
+    ('id', '2', 'number', 2),
+    ('id', 'two', 'image_id', 2),
+    ('id', 2**63, 'image_id', 2),
+    ('id', 2.5, 'image_id', REMOVED),
     ('id', 1, 'image_id', REMOVED),
+    ('width', 64.0, 'number', 64),
+    ('height', '48', 'number', 48),
     ('width', 0, 'image_size', REMOVED),
     ('height', 48.5, 'image_size', REMOVED),
     ('height', 10**9, 'image_size', REMOVED),
@@ -251,7 +265,7 @@ def test_files_that_are_none(text, reason, tmp_path, capsys):
 def test_a_fix_that_leaves_nothing_is_not_written(tmp_path, capsys):
     content = _content()
     for image in content['images']:
-        image['id'] = str(image['id'])
+        image['width'] = 0
     path = _write(tmp_path / 'in.json', content)
     assert check_coco.main([path, '--fix', str(tmp_path / 'out.json')]) == 1
     assert 'no image would be left' in capsys.readouterr().err
@@ -390,6 +404,38 @@ def test_size_of_an_image_without_annotations_is_corrected(
         str(tmp_path / 'out.json'), '--images', str(tmp_path)]) == 0
 
 
+def test_size_that_is_missing_is_taken_from_the_picture(tmp_path):
+    """In training nothing but the image entry tells it."""
+    content = _content()
+    content['images'][0].update(width=None, height='')
+    (tmp_path / '1.png').write_bytes(_coded('PNG'))
+    (tmp_path / '2.png').write_bytes(_coded('PNG'))
+    _, found, fixed = _check(tmp_path, content, '--images', str(tmp_path))
+    assert [each['rule'] for each in found['problems']] == ['image_size']
+    assert fixed == _content()
+    _, _, fixed = _check(tmp_path, content)
+    assert [image['id'] for image in fixed['images']] == [2]
+    content['images'][0].update(file_name='../1.png')
+    _, _, fixed = _check(tmp_path, content, '--images', str(tmp_path))
+    assert [image['id'] for image in fixed['images']] == [2]
+
+
+@pytest.mark.parametrize('listed, stored', [
+    ('a.png', 'a.PNG'),
+    ('caf\u00e9 1.png', 'cafe\u0301 1.png'),
+])
+def test_file_names_that_are_spelt_otherwise(listed, stored, tmp_path):
+    (tmp_path / stored).write_bytes(_coded('PNG'))
+    if (tmp_path / listed).exists():
+        pytest.skip('a file system that takes both for the same')
+    content = _content()
+    content['images'][1]['file_name'] = listed
+    (tmp_path / '1.png').write_bytes(_coded('PNG'))
+    _, found, fixed = _check(tmp_path, content, '--images', str(tmp_path))
+    assert [each['rule'] for each in found['problems']] == ['file_name']
+    assert fixed['images'][1]['file_name'] == stored
+
+
 def _deep():
     return cv2.imencode('.png', np.full((48, 64, 3), 40000, np.uint16))[1]
 
@@ -462,7 +508,7 @@ def test_time_grows_with_the_file_and_no_faster():
             for number in range(count)
         ]
         content['annotations'] = [
-            dict(person, id=number, image_id=number % count)
+            dict(person, id=number + 1, image_id=number % count)
             for number in range(2 * count)
         ]
         start = time.process_time()
@@ -474,6 +520,7 @@ def test_time_grows_with_the_file_and_no_faster():
 def test_page_names_every_rule_and_note():
     page = (ROOT / 'docs/data.md').read_text()
     named = {rule for _, _, rule, _ in PERSON + IMAGE}
-    named |= {rule for _, rule in BAD.values()} | {'entry', 'category'}
+    named |= {rule for _, rule in BAD.values()} | {
+        'entry', 'category', 'category_name', 'box_small', *FILE_RULES}
     assert not [name for name in named if f'`{name}`' not in page]
     assert not [name for name in NOTES if name not in page]

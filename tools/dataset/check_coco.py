@@ -8,10 +8,10 @@ which problems are mended or taken out. The exit status is 0 if the file is in
 order, 1 if it has problems, 2 if the command cannot be carried out.
 """
 import argparse
-import json
 import os
 import sys
 import time
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +25,9 @@ from PIL import ImageFile  # noqa: E402
 
 from projects.multitask_refine.datasets import load_meta_file  # noqa: E402
 from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
-    mend, read_annotations, remove_images, same_joints)
+    mend, read_annotations, remove_images, same_joints, write_json)
 from projects.multitask_refine.datasets.image_rules import (  # noqa: E402
-    NOTES, ImageFault, inspect_image)
+    NOTES, ImageFault, inspect_image, list_missing)
 from projects.multitask_refine.datasets.problems import (  # noqa: E402
     AnnotationError, Problem)
 from projects.multitask_refine.datasets.startup import group  # noqa: E402
@@ -59,7 +59,14 @@ def check(content: dict, num_joints: int | None, images: Path | None,
         workers: Images looked at at a time.
     """
     joints = same_joints(content, num_joints) if num_joints else None
-    outcome = Outcome(*mend(content, joints))
+    measure = None
+    if images:
+
+        def measure(file_name: str) -> tuple[int, int] | None:
+            fault, _ = inspect_image(str(images / file_name), 0, 0)
+            return fault.size
+
+    outcome = Outcome(*mend(content, joints, measure))
     if images:
         _check_images(outcome, images, workers)
     return outcome
@@ -68,7 +75,8 @@ def check(content: dict, num_joints: int | None, images: Path | None,
 def _check_images(outcome: Outcome, folder: Path, workers: int) -> None:
     """Adds what is wrong with the files, and mends the entries."""
     used = {ann['image_id'] for ann in outcome.content.get('annotations', ())}
-    entries = outcome.content['images']
+    entries = _correct_spelling(outcome.content['images'], folder,
+                                outcome.problems)
     removed, sizes = set(), {}
 
     def look(entry: dict) -> tuple[ImageFault | None, list[str]]:
@@ -93,8 +101,41 @@ def _check_images(outcome: Outcome, folder: Path, workers: int) -> None:
                 f'{entry["file_name"]}: {fault.found}', fault.expected, fix))
     content = remove_images(outcome.content, removed)
     outcome.content = content | dict(
-        images=[entry | sizes.get(entry['id'], {})
-                for entry in content['images']])
+        images=[entry | sizes.get(entry['id'], {}) for entry in entries
+                if entry['id'] not in removed])
+
+
+def _correct_spelling(entries: list[dict], folder: Path,
+                      problems: list[Problem]) -> list[dict]:
+    """Write file names as the disk does where only upper and lower case, or
+    the Unicode form of accents, differ."""
+    missing = list_missing(str(folder / each['file_name'])
+                           for each in entries)
+    taken = {each['file_name'] for each in entries}
+    listed: dict[Path, dict[str, list[str]]] = {}
+    corrected = []
+    for entry in entries:
+        name = entry['file_name']
+        parent = (folder / name).parent
+        if str(folder / name) in missing and parent.is_dir():
+            if parent not in listed:
+                listed[parent] = {}
+                for each in os.listdir(parent):
+                    listed[parent].setdefault(_fold(each), []).append(each)
+            alike = listed[parent].get(_fold(Path(name).name), [])
+            found = str(Path(name).with_name(alike[0])) if alike else name
+            if len(alike) == 1 and found not in taken:
+                problems.append(Problem(
+                    'file_name', entry['id'], None, repr(name),
+                    f'the name of the file on the disk, {found!r}',
+                    'written as on the disk'))
+                entry = entry | dict(file_name=found)
+        corrected.append(entry)
+    return corrected
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize('NFC', name).casefold()
 
 
 def _progress(results: Iterator, count: int, step: float = 5.0) -> Iterator:
@@ -134,16 +175,6 @@ def describe(outcome: Outcome, path: Path, most: int | None) -> str:
     return '\n'.join(lines)
 
 
-def write_whole(path: Path, content: object) -> None:
-    """Writes a JSON file that is there complete or not at all."""
-    draft = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        draft.write_text(json.dumps(content, allow_nan=False))
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def write_fixed(path: Path, content: dict, before: dict) -> None:
     """Writes the mended annotations and says what is left.
 
@@ -154,7 +185,7 @@ def write_fixed(path: Path, content: dict, before: dict) -> None:
         raise AnnotationError(
             f'{path}: not written, because no image would be left. The '
             'problems are of the file as a whole: write it anew.')
-    write_whole(path, content)
+    write_json(path, content)
     kept = ', '.join(
         f'{len(content[name])} of {len(before[name])} {name}'
         for name in ('images', 'annotations', 'categories')
@@ -230,11 +261,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f'check_coco: --meta: {error}', file=sys.stderr)
         return 2
     try:
-        content = read_annotations(str(args.annotations))
+        numbers: list[Problem] = []
+        content = read_annotations(str(args.annotations), numbers)
         outcome = check(content, num_joints, args.images, args.workers)
+        outcome.problems[:0] = numbers
         print(describe(outcome, args.annotations, None if args.all else 3))
         if args.json:
-            write_whole(args.json, dict(
+            write_json(args.json, dict(
                 file=str(args.annotations),
                 problems=[each._asdict() for each in outcome.problems],
                 notes=outcome.notes))

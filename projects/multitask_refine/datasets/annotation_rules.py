@@ -6,33 +6,51 @@ instance are in :mod:`.instance_rules`, those for images in
 :mod:`.entry_rules`.
 """
 import json
+import os
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
-from .entry_rules import is_id, mend_categories, mend_images, without_nans
+from .coordinate_rules import mend_coordinates
+from .entry_rules import (Measure, fresh_id, is_id, mend_categories,
+                          mend_images, without_nans)
 from .instance_rules import Place, inspect
+from .number_rules import read_numbers
 from .problems import AnnotationError, Finding, Problem, shorten
 
 
-def read_annotations(path: str) -> dict:
-    """Read an annotation file and look at its outline.
+def read_annotations(path: str,
+                     problems: Optional[List[Problem]] = None) -> dict:
+    """Read an annotation file and check its outline.
+
+    The file may be in UTF-8, UTF-16 or UTF-32, with or without a byte order
+    mark.
 
     Args:
         path (str): The file.
+        problems (list[Problem], optional): Gets the ids and sizes that are
+            written in another way than as integers.
 
     Returns:
         dict: With the lists 'images' and 'categories', and 'annotations'
-        unless the file has none, as those of COCO's test images.
+        unless the file has none, as those of COCO's test images. Ids and
+        sizes are integers wherever they can be read as such.
 
     Raises:
         AnnotationError: Names the file, the field, what was expected and
             what was found.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
+        text = Path(path).read_bytes()
     except OSError as error:
         raise AnnotationError(
             f'{path}: cannot be read ({error.strerror})') from None
+    if text.startswith(b'\x1f\x8b'):
+        raise AnnotationError(
+            f'{path}: expected a COCO annotation file in JSON, found one '
+            'that is packed with gzip. Unpack it (gunzip --keep) and name '
+            'what comes out.')
+    try:
+        content = json.loads(text)
     except (ValueError, RecursionError):
         raise AnnotationError(
             f'{path}: expected a COCO annotation file in JSON, found '
@@ -50,40 +68,61 @@ def read_annotations(path: str) -> dict:
             raise AnnotationError(
                 f'{path}: {name}: expected a list, found {kind}. Write the '
                 'file as COCO does.')
-    return content
+    return read_numbers(content, [] if problems is None else problems)
 
 
 def mend(content: dict,
-         joints: Optional[Dict[int, int]] = None
-         ) -> Tuple[dict, List[Problem]]:
+         joints: Optional[Dict[int, int]] = None,
+         measure: Optional[Measure] = None) -> Tuple[dict, List[Problem]]:
     """Find what is wrong, and mend it.
 
-    What comes back has no problem any more. Ids, order and unknown fields
-    are kept; the argument is not changed.
+    What comes back has no problem any more. Ids in order, the sequence and
+    unknown fields are kept; the argument is not changed.
 
     Args:
         content (dict): From :func:`read_annotations`.
         joints (dict[int, int], optional): Number of joints of categories.
             For those that it lacks, the category's own list of joints
             tells it.
+        measure (Measure, optional): Tells the size of images without one.
 
     Returns:
         tuple[dict, list[Problem]]: The content mended, and the problems, in
         the order of the file.
     """
     problems: List[Problem] = []
-    categories = mend_categories(content['categories'], problems)
-    images, shared = mend_images(content['images'], problems)
+    categories, names = mend_categories(content['categories'], problems)
+    images, links = mend_images(content['images'], problems, measure)
     lists = dict(images=images, categories=categories)
     if 'annotations' in content:
         counts = {**_named_joints(categories), **(joints or {})}
-        lists['annotations'] = _Annotations(
-            images, shared, categories, counts, problems).mend(
-                content['annotations'])
+        linked = _Links(links, names, problems).resolve(
+            content['annotations'])
+        sizes = {
+            image['id']: (image['width'], image['height'])
+            for image in images
+        }
+        linked = mend_coordinates(linked, sizes, problems)
+        lists['annotations'] = _inspect_all(linked, sizes, counts, problems)
     others = without_nans(
         {name: value for name, value in content.items() if name not in lists},
         problems)
     return dict(content, **lists, **others), problems
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file that is there complete or not at all.
+
+    Args:
+        path (Path): The file.
+        content: What JSON can hold, without NaN.
+    """
+    draft = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        draft.write_text(json.dumps(content, allow_nan=False))
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def remove_images(content: dict, image_ids: set) -> dict:
@@ -148,79 +187,83 @@ def _named_joints(categories: List[dict]) -> Dict[int, int]:
     }
 
 
-class _Annotations:
-    """Mends annotations beside the images and categories that are left."""
+def _inspect_all(entries: List[dict], sizes: Dict[int, Tuple[int, int]],
+                 joints: Dict[int, int],
+                 problems: List[Problem]) -> List[dict]:
+    """Apply the rules for single instances; return those that are left."""
+    has_masks = any(ann.get('segmentation') for ann in entries)
+    kept = []
+    for entry in entries:
+        place = Place(*sizes[entry['image_id']],
+                      joints.get(entry['category_id']), has_masks)
+        ann, findings = inspect(entry, place)
+        for finding in findings:
+            _note(entry, finding, problems)
+        if ann is not None:
+            kept.append(
+                without_nans(ann, problems, ann['image_id'], ann['id']))
+    return kept
 
-    def __init__(self, images: List[dict], shared: Dict[int, int],
-                 categories: List[dict], joints: Dict[int, int],
+
+class _Links:
+    """Ties annotations to the images and categories that are left."""
+
+    def __init__(self, images: Dict[object, int],
+                 categories: Dict[object, int],
                  problems: List[Problem]) -> None:
-        self.sizes = {
-            image['id']: (image['width'], image['height'])
-            for image in images
-        }
-        self.shared = shared
-        self.categories = {category['id'] for category in categories}
-        self.joints = joints
+        self.images = images
+        self.categories = categories
         self.problems = problems
 
-    def mend(self, entries: list) -> List[dict]:
-        """Those that are left."""
-        has_masks = any(
-            isinstance(ann, dict) and ann.get('segmentation')
-            for ann in entries)
-        kept: Dict[int, dict] = {}
-        for entry in self._with_ids(entries):
-            image_id = self.shared.get(entry['image_id'], entry['image_id'])
-            if image_id != entry['image_id']:
-                entry = {**entry, 'image_id': image_id}
-            place = Place(*self.sizes[image_id],
-                          self.joints.get(entry['category_id']), has_masks)
-            ann, findings = inspect(entry, place)
-            for finding in findings:
-                self._note(entry, finding)
-            if ann is not None:
-                kept[ann['id']] = without_nans(ann, self.problems, image_id,
-                                               ann['id'])
-        return list(kept.values())
-
-    def _with_ids(self, entries: list) -> Iterator[dict]:
+    def resolve(self, entries: list) -> List[dict]:
         """Those whose ids point somewhere, each with an id of its own."""
         seen: Dict[int, dict] = {}
-        fresh = 1 + max((entry['id'] for entry in entries
-                         if isinstance(entry, dict)
-                         and is_id(entry.get('id'))), default=0)
+        kept = []
+        fresh = fresh_id(entries)
         for entry in entries:
             finding = self._link_fault(entry) or _own_id_fault(
                 entry, seen, fresh)
             if finding:
-                self._note(entry, finding)
+                _note(entry, finding, self.problems)
                 if finding.change is None:
                     continue
+            if is_id(entry.get('id')):
+                seen.setdefault(entry['id'], entry)
+            if finding:
                 entry = {**entry, **finding.change}
                 fresh += 1
-            seen[entry['id']] = entry
-            yield entry
+            kept.append({
+                **entry,
+                'image_id': self.images[entry['image_id']],
+                'category_id': self.categories[entry['category_id']],
+            })
+        return kept
 
     def _link_fault(self, entry: object) -> Optional[Finding]:
         if not isinstance(entry, dict):
             return Finding('entry', shorten(entry), 'an object')
         image_id, category_id = (entry.get('image_id'),
                                  entry.get('category_id'))
-        if not is_id(image_id) or (image_id not in self.sizes
-                                    and image_id not in self.shared):
+        if not _points_into(image_id, self.images):
             return Finding('dangling_image', shorten(image_id),
                            'the id of an image that is left')
-        if not is_id(category_id) or category_id not in self.categories:
+        if not _points_into(category_id, self.categories):
             return Finding('dangling_category',
                            f'category_id {shorten(category_id)}',
                            'the id of a category')
         return None
 
-    def _note(self, entry: object, finding: Finding) -> None:
-        ids = entry if isinstance(entry, dict) else {}
-        self.problems.append(Problem(
-            finding.rule, ids.get('image_id'), ids.get('id'), finding.found,
-            finding.expected, finding.fix, finding.stops_test))
+
+def _points_into(found: object, links: Dict[object, int]) -> bool:
+    # 1.0 and true would be found as 1.
+    return type(found) in (int, str) and found in links
+
+
+def _note(entry: object, finding: Finding, problems: List[Problem]) -> None:
+    ids = entry if isinstance(entry, dict) else {}
+    problems.append(Problem(
+        finding.rule, ids.get('image_id'), ids.get('id'), finding.found,
+        finding.expected, finding.fix, finding.stops_test))
 
 
 def _own_id_fault(entry: dict, seen: Dict[int, dict],
@@ -229,6 +272,11 @@ def _own_id_fault(entry: dict, seen: Dict[int, dict],
     if not is_id(found):
         return Finding('annotation_id', shorten(found), 'an integer',
                        f'given the id {fresh}', dict(id=fresh))
+    if found == 0 and found not in seen:
+        return Finding(
+            'annotation_id_0', '0', 'another id than 0, which COCO\'s '
+            'evaluation takes for no annotation', f'given the id {fresh}',
+            dict(id=fresh), stops_test=False)
     if found not in seen:
         return None
     expected = 'an id of its own'

@@ -14,7 +14,7 @@ from .annotation_rules import (keep_classes, mend, read_annotations,
 from .image_rules import ImageError, list_missing
 from .meta_file import find_meta_file, load_meta_file
 from .problems import AnnotationError, Problem
-from .startup import log_problems, refuse
+from .startup import format_table, log_problems, log_unused, refuse
 
 
 def require_files(*paths: str) -> None:
@@ -114,16 +114,25 @@ class CocoMultitaskDataset(CocoDataset):
 
     def COCOAPI(self, path: str) -> COCO:  # by this name mmdet calls it
         """The index of the file: mended, or in ``test_mode`` as it is."""
-        content = keep_classes(read_annotations(path),
-                               self.metainfo['classes'])
-        mended, self._problems = mend(
+        numbers: List[Problem] = []
+        content = keep_classes(
+            read_annotations(path, numbers), self.metainfo['classes'])
+        mended, problems = mend(
             content, same_joints(content, self.metainfo['num_keypoints']))
+        self._problems = numbers + problems
         # mmdet numbers the labels in the order of the file's categories.
         categories = order_categories(
             mended['categories'], self.metainfo['classes'], self.ann_file)
         self._check_meta_file(content, categories)
         refuse(self._problems, self.ann_file, self.data_prefix['img'],
                self.test_mode, self.strict)
+        if (not self.test_mode and content.get('annotations')
+                and not mended['annotations']):
+            raise AnnotationError(
+                f'{self.ann_file}: annotations: expected some to learn from, '
+                f'found that none of {len(content["annotations"])} can be '
+                f'used:\n{format_table(self._problems)}\nCorrect the file; '
+                'docs/data.md says what each rule expects.')
         coco = COCO()
         coco.dataset = dict(
             content if self.test_mode else mended, categories=categories)
@@ -174,6 +183,8 @@ class CocoMultitaskDataset(CocoDataset):
         """The images to use; in training without those whose file is
         missing."""
         kept = used = super().filter_data()
+        log_unused(self.data_list, kept, self.filter_cfg, self.ann_file,
+                   self.test_mode)
         if self.test_mode and self._indices is not None:
             used = self._get_unserialized_subset(self._indices)
         folder = self.data_prefix['img']

@@ -44,6 +44,15 @@ def _crowd(ann: dict, place: Place) -> Optional[Finding]:
                    '0 or 1', 'set to 0', dict(iscrowd=0))
 
 
+def _ignore(ann: dict, place: Place) -> Optional[Finding]:
+    # mmdet leaves these out, whatever else they have.
+    if not ann.get('ignore'):
+        return None
+    return Finding('ignore', f'"ignore": {shorten(ann["ignore"])}',
+                   'an instance to learn, or "iscrowd": 1 for a region that '
+                   'does not count', stops_test=False)
+
+
 def _box(ann: dict, place: Place) -> Optional[Finding]:
     box = ann.get('bbox')
     if not isinstance(box, list) or len(box) != 4 or not are_numbers(box):
@@ -107,6 +116,14 @@ def _box_and_mask(ann: dict, place: Place) -> Optional[Finding]:
     return Finding('box_and_mask', f'a box of {box:.0f} pixels',
                    f'a box around its mask of {mask:.0f} pixels',
                    'box put around the mask', dict(bbox=tight))
+
+
+def _small_box(ann: dict, place: Place) -> Optional[Finding]:
+    # mmdet leaves these out; an evaluation takes them.
+    if min(ann['bbox'][2:]) >= 1:
+        return None
+    return Finding('box_small', shorten(ann['bbox']),
+                   'a box at least 1 pixel wide and high', stops_test=False)
 
 
 def _area(ann: dict, place: Place) -> Optional[Finding]:
@@ -239,8 +256,8 @@ def _num_keypoints(ann: dict, place: Place) -> Optional[Finding]:
 
 # In this order; each may rely on what those before it made sure of.
 RULES: Tuple[Callable[[dict, Place], Optional[Finding]], ...] = (
-    _crowd, _box, _mask, _box_and_mask, _area, _keypoints, _joints,
-    _joints_outside, _num_keypoints)
+    _ignore, _crowd, _box, _mask, _box_and_mask, _small_box, _area, _keypoints,
+    _joints, _joints_outside, _num_keypoints)
 
 
 def inspect(ann: dict,

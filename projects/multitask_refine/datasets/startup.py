@@ -1,8 +1,9 @@
 """What the data set says at its start about its annotations and images."""
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from mmengine.logging import MMLogger
 
+from .coordinate_rules import FILE_RULES
 from .problems import AnnotationError, Problem
 
 _MEND = ('Look at them with: python tools/dataset/check_coco.py {path} '
@@ -32,17 +33,20 @@ def refuse(problems: Sequence[Problem], path: str, images: str,
         images (str): The folder of the images, for messages.
         test_mode (bool): Whether the data is for a test: then problems that
             would make the evaluation fail, or count something that is not
-            so, are errors.
+            so, are errors. What is wrong with the file as a whole always is.
         strict (bool): Whether every problem is an error.
 
     Raises:
         AnnotationError: Has the table of the problems, and how to mend them.
     """
-    fatal = [each for each in problems
-             if strict or (test_mode and each.stops_test)]
+    of_file = [each for each in problems if each.rule in FILE_RULES]
+    # What is found of single instances then is no news.
+    fatal = of_file or [each for each in problems
+                        if strict or (test_mode and each.stops_test)]
     if not fatal:
         return
-    reason = ('strict=True' if strict else
+    reason = ('all annotations are written so' if of_file else
+              'strict=True' if strict else
               'the evaluation of a test would count them wrongly')
     raise AnnotationError(
         f'{path}: expected no problems ({reason}), found {len(fatal)}:\n'
@@ -62,6 +66,50 @@ def log_problems(problems: Sequence[Problem], path: str, images: str,
     MMLogger.get_current_instance().warning(
         f'{path}: {len(problems)} problems {done}:\n'
         f'{format_table(problems)}\n{_MEND.format(path=path, images=images)}')
+
+
+def log_unused(images: Sequence[dict], used: Sequence[dict],
+               filter_cfg: Optional[dict], path: str,
+               test_mode: bool) -> None:
+    """Log how many images of an annotation file are not used, and why.
+
+    Args:
+        images (Sequence[dict]): All images as mmdet parses them.
+        used (Sequence[dict]): Those that ``filter_cfg`` leaves.
+        filter_cfg (dict, optional): Of the data set.
+        path (str): The annotation file.
+        test_mode (bool): Whether the data is for a test, which may go
+            without annotations.
+
+    Raises:
+        AnnotationError: If no image is left.
+    """
+    min_size = (filter_cfg or {}).get('min_size', 0)
+    ids = {info['img_id'] for info in used}
+    unused = [info for info in images if info['img_id'] not in ids]
+    small = sum(
+        min(info['width'], info['height']) < min_size for info in unused)
+    reasons = {
+        f'have a side below {min_size} pixels (filter_cfg.min_size)': small,
+        'have no annotation of the classes (filter_cfg.filter_empty_gt)':
+        len(unused) - small,
+    }
+    told = ', '.join(f'{count} {reason}' for reason, count in reasons.items()
+                     if count)
+    if not used:
+        found = f'none of {len(images)}: {told}' if images else 'none'
+        raise AnnotationError(
+            f'{path}: images: expected at least one to use, found {found}. '
+            'Annotate images, or set ann_file, metainfo.classes and '
+            'filter_cfg of the data set so that some are left.')
+    logger = MMLogger.get_current_instance()
+    if unused:
+        logger.info(f'{path}: {len(unused)} of {len(images)} images are not '
+                    f'used: {told}')
+    if not test_mode and not any(info['instances'] for info in used):
+        logger.warning(
+            f'{path}: none of the {len(used)} images has an annotation of '
+            'the classes: all that they show is background.')
 
 
 def format_table(problems: Sequence[Problem], most: int = 3) -> str:

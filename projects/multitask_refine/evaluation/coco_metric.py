@@ -9,8 +9,7 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 
-from ..datasets import order_categories
-from ..errors import ConfigError
+from ..datasets import AnnotationError, order_categories
 from .coco_scores import (TASKS, evaluate, evaluate_classes,
                           evaluate_each_keypoint, load_ground_truth,
                           result_entries)
@@ -124,8 +123,8 @@ class MultitaskCocoMetric(BaseMetric):
             ``format_only``.
 
         Raises:
-            ConfigError: If there is no ground truth to evaluate with.
-            AnnotationError: If a class has no category in the file.
+            AnnotationError: If there is no ground truth to evaluate with, or
+                a class has no category in the file.
         """
         with get_local_path(self.ann_file) as path:
             coco = load_ground_truth(path, len(self.dataset_meta['sigmas']))
@@ -155,8 +154,8 @@ class MultitaskCocoMetric(BaseMetric):
     def _evaluate(self, entries: Dict[str, List[dict]], coco: COCO,
                   categories: List[int], results: List[dict]) -> dict:
         """All tasks' figures; their table goes to the log."""
-        if 'annotations' not in coco.dataset:
-            raise ConfigError(
+        if not coco.dataset.get('annotations'):
+            raise AnnotationError(
                 f'{self.ann_file}: has no "annotations" to evaluate with. '
                 'Write the files for COCO\'s server instead: '
                 'tools/test.py --format-only')

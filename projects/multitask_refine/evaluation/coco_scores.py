@@ -10,6 +10,8 @@ from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..datasets.annotation_rules import read_annotations
+
 TASKS = ('bbox', 'segm', 'keypoints')
 # Settings for CocoData.run where the figures of sizes are not needed.
 ALL_SIZES = dict(areaRng=[[0, 1e10]], areaRngLbl=['all'])
@@ -80,15 +82,26 @@ class _RestrictedEval(COCOeval):
 def load_ground_truth(path: str, num_keypoints: int) -> COCO:
     """Load an annotation file for pycocotools.
 
-    Persons without joints get none labelled, and ``num_keypoints`` is filled
-    in where the file lacks it, because pycocotools insists on both.
+    Instances without keypoints get none labelled, and ``num_keypoints`` is
+    filled in where the file lacks it, because pycocotools insists on both.
+    Annotations are counted from 1 unless all have ids that the libraries
+    tell apart: they take 0 for no annotation, and keep ids as floats.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(path)
-    for ann in coco.anns.values():
-        joints = ann.setdefault('keypoints', [0] * (3 * num_keypoints))
-        ann.setdefault('num_keypoints', sum(v > 0 for v in joints[2::3]))
-    return coco
+    content = read_annotations(path)
+    if 'annotations' not in content:
+        return build_coco(content)
+    ids = [ann['id'] for ann in content['annotations']]
+    are_fine = all(type(each) is int and 0 < each < 2**53
+                   for each in ids) and len(set(ids)) == len(ids)
+    annotations = []
+    for index, ann in enumerate(content['annotations'], 1):
+        flat = ann.get('keypoints', [0] * (3 * num_keypoints))
+        labelled = sum(visibility > 0 for visibility in flat[2::3])
+        annotations.append({
+            'num_keypoints': labelled, **ann, 'keypoints': flat,
+            'id': ann['id'] if are_fine else index
+        })
+    return build_coco(dict(content, annotations=annotations))
 
 
 def build_coco(dataset: dict) -> COCO:

@@ -129,8 +129,12 @@ def _check_head(content: object) -> None:
         _get(annotations, key, (str, ), 'annotations', 'a string')
     _get(content, 'image_folder', (str, type(None)), '', 'a path or null')
     categories = _get(content, 'categories', (dict, ), '', 'an object')
-    _check_list(categories, 'ids', 'categories', 'integers',
-                lambda x: isinstance(x, int))
+    ids = _check_list(categories, 'ids', 'categories', 'integers',
+                      lambda x: isinstance(x, int))
+    names = _check_list(categories, 'names', 'categories', 'strings',
+                        lambda x: isinstance(x, str))
+    _require(len(names) == len(ids), 'categories.names',
+             f'{len(ids)} strings', names)
     images = _get(content, 'images', (list, ), '', 'a list of images')
     _require(images, 'images', 'at least one image', images)
 
