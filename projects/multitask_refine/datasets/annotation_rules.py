@@ -165,16 +165,13 @@ class _Annotations:
 
     def mend(self, entries: list) -> List[dict]:
         """Those that are left."""
-        has_masks = any(
-            isinstance(ann, dict) and ann.get('segmentation')
-            for ann in entries)
         kept: Dict[int, dict] = {}
         for entry in self._with_ids(entries):
             image_id = self.shared.get(entry['image_id'], entry['image_id'])
             if image_id != entry['image_id']:
                 entry = {**entry, 'image_id': image_id}
             place = Place(*self.sizes[image_id],
-                          self.joints.get(entry['category_id']), has_masks)
+                          self.joints.get(entry['category_id']))
             ann, findings = inspect(entry, place)
             for finding in findings:
                 self._note(entry, finding)

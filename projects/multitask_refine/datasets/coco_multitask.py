@@ -13,7 +13,7 @@ from .annotation_rules import (keep_classes, mend, read_annotations,
                                same_joints)
 from .image_rules import ImageError, list_missing
 from .problems import AnnotationError, Problem
-from .startup import log_problems, refuse
+from .startup import log_labels, log_problems, refuse
 
 
 def find_meta_file(name: str) -> str:
@@ -83,7 +83,9 @@ class CocoMultitaskDataset(CocoDataset):
 
     In training, annotations that break a rule are mended or left out, images
     whose file is missing are left out, and the log has a table of them. An
-    image that cannot be read when its turn comes is replaced by another. In
+    image that cannot be read when its turn comes is replaced by another. An
+    instance that lacks ``segmentation`` or ``keypoints`` stays: it is not
+    labelled for that task, and the log says how many are. In
     ``test_mode`` nothing is changed, because the evaluation reads the file
     itself: what it would stumble over is an error.
 
@@ -134,6 +136,12 @@ class CocoMultitaskDataset(CocoDataset):
         self._check_meta_file(content)
         refuse(self._problems, self.ann_file, self.data_prefix['img'],
                self.test_mode, self.strict)
+        if not self.test_mode:
+            log_labels(
+                mended.get('annotations', ()), self.ann_file,
+                any(
+                    getattr(step, 'with_mask', False)
+                    for step in self.pipeline.transforms))
         coco = COCO()
         coco.dataset = content if self.test_mode else mended
         coco.createIndex()
@@ -144,7 +152,8 @@ class CocoMultitaskDataset(CocoDataset):
         """A fault of all annotations is none of theirs."""
         faults = [each for each in self._problems if each.rule == 'keypoints']
         counted = sum(
-            isinstance(ann, dict) and 'keypoints' in ann
+            isinstance(ann, dict) and ann.get('keypoints') is not None
+            and ann['keypoints'] != []
             for ann in content.get('annotations', ()))
         if faults and len(faults) == counted:
             raise AnnotationError(
@@ -229,7 +238,7 @@ class CocoMultitaskDataset(CocoDataset):
 
     def _parse_keypoints(self, ann: dict) -> np.ndarray:
         num_keypoints = self.metainfo['num_keypoints']
-        flat = ann.get('keypoints', [0] * (3 * num_keypoints))
+        flat = ann.get('keypoints') or [0] * (3 * num_keypoints)
         joints = np.array(flat, dtype=np.float32).reshape(num_keypoints, 3)
         joints[:, :2] += 0.5
         return joints

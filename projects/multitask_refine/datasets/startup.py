@@ -64,6 +64,33 @@ def log_problems(problems: Sequence[Problem], path: str, images: str,
         f'{format_table(problems)}\n{_MEND.format(path=path, images=images)}')
 
 
+def log_labels(annotations: Sequence[dict], path: str,
+               loads_masks: bool) -> None:
+    """Log how many instances are labelled for which task, if not all are.
+
+    Args:
+        annotations (Sequence[dict]): Mended.
+        path (str): The annotation file, for messages.
+        loads_masks (bool): Whether the pipeline loads masks, as it does for
+            a network with a mask head.
+    """
+    instances = [ann for ann in annotations if not ann['iscrowd']]
+    masks, keypoints = (
+        sum(bool(ann.get(field)) for ann in instances)
+        for field in ('segmentation', 'keypoints'))
+    logger = MMLogger.get_current_instance()
+    if min(masks, keypoints) < len(instances):
+        logger.info(
+            f'{path}: of {len(instances)} instances {masks} have a mask and '
+            f'{keypoints} have keypoints. Each head learns from the '
+            'instances that are labelled for it.')
+    if instances and not masks and loads_masks:
+        logger.warning(
+            f'{path}: segmentation: expected masks for the mask head, found '
+            f'none in {len(instances)} instances. Its loss stays 0; train '
+            'without it by model.roi_head.mask_head=None.')
+
+
 def format_table(problems: Sequence[Problem], most: int = 3) -> str:
     """A line for each rule: its name, a count, and the first of its cases.
 

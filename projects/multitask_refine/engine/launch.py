@@ -35,7 +35,8 @@ def load_config(args: Namespace) -> Config:
 
     Returns:
         Config: With ``work_dir`` and ``launcher`` set, ready for
-        ``Runner.from_cfg``.
+        ``Runner.from_cfg``. For a network without a mask head the pipelines
+        load no masks.
 
     Raises:
         FileNotFoundError: If there is no such config file.
@@ -48,7 +49,22 @@ def load_config(args: Namespace) -> Config:
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    if not cfg.get('model', {}).get('roi_head', {}).get('mask_head'):
+        for split in ('train', 'val', 'test'):
+            _skip_masks(cfg.get(f'{split}_dataloader'))
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
     return cfg
+
+
+def _skip_masks(part: object) -> None:
+    """Switch off the loading of masks in all pipelines of a dataloader's
+    config, also in those of wrapped datasets."""
+    if isinstance(part, dict):
+        if part.get('type') == 'LoadMultitaskAnnotations':
+            part.setdefault('with_mask', False)
+        part = list(part.values())
+    if isinstance(part, (list, tuple)):
+        for each in part:
+            _skip_masks(each)
