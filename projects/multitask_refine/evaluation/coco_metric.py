@@ -9,12 +9,12 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 
-from .coco_scores import (TASKS, evaluate, load_ground_truth,
-                          result_entries)
+from .coco_scores import (TASKS, evaluate, labelled_part,
+                          load_ground_truth, result_entries)
 from .predictions import (collect_predictions, file_sha256,
                           write_predictions)
 from .submission import write_submission
-from .table import format_table
+from .table import ROWS, format_table
 
 
 @METRICS.register_module()
@@ -25,6 +25,8 @@ class MultitaskCocoMetric(BaseMetric):
     ``coco/keypoints_AP50``; a value for which the data has no ground truth
     is NaN. A table of the three tasks goes to the log. Images of the file
     that were not tested, of a dataset with ``indices`` say, do not count.
+    Each task counts the images and instances that are labelled for it, and
+    the log says how many if that is not all.
 
     Boxes and masks are ranked by the box score. Joints are ranked by
     ``keypoint_ranking``: ``'bbox'`` takes the box score,
@@ -137,6 +139,14 @@ class MultitaskCocoMetric(BaseMetric):
                 'Write the files for COCO\'s server instead: '
                 'tools/test.py --format-only')
         images = [result['img_id'] for result in results]
+        logger = MMLogger.get_current_instance()
+        for task in entries:
+            part = labelled_part(coco, task, categories, images)
+            if part.labelled < part.instances:
+                logger.info(
+                    f'{ROWS[task]}: {part.labelled} of {part.instances} '
+                    f'instances are labelled; {len(part.images)} of '
+                    f'{len(images)} images count')
         found = evaluate(coco, entries, self.dataset_meta['sigmas'],
                          categories, images)
         metrics = {
@@ -144,7 +154,7 @@ class MultitaskCocoMetric(BaseMetric):
             for task, figures in found.items()
             for name, value in figures.items()
         }
-        MMLogger.get_current_instance().info('\n' + format_table(metrics))
+        logger.info('\n' + format_table(metrics))
         return metrics
 
     def _write(self, entries: Dict[str, List[dict]], coco: COCO,
