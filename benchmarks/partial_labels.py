@@ -113,9 +113,9 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
                         default=Path('work_dirs/partial_labels'),
                         help='folder of the sample, checkpoints and logs')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--images', type=int, default=160,
+    parser.add_argument('--images', type=int, default=60,
                         help='training images (default: %(default)s)')
-    parser.add_argument('--iterations', type=int, default=600,
+    parser.add_argument('--iterations', type=int, default=1500,
                         help='of 4 images each (default: %(default)s)')
     args = parser.parse_args(argv)
     args.work_dir = args.work_dir.resolve()

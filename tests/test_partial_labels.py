@@ -21,14 +21,20 @@ from projects.multitask_refine.engine import load_config
 from projects.multitask_refine.evaluation import (MultitaskCocoMetric,
                                                   coco_metric,
                                                   load_ground_truth)
+from projects.multitask_refine.evaluation.breakdown import (by_occlusion,
+                                                            by_people,
+                                                            by_visibility)
 from projects.multitask_refine.evaluation.coco_scores import (CocoData,
                                                               evaluate,
                                                               figures,
                                                               labelled_part)
+from projects.multitask_refine.evaluation.diagnosis import joint_errors
+from projects.multitask_refine.evaluation.image_scores import image_scores
 from tests.conftest import (CONFIGS, SAMPLE_CONFIG, _write_image,
                             as_arguments, tiny_options)
 from tests.test_distributed import ranks
 from tools import test, train
+from tools.analysis_tools.report_people import instances, truth_people
 
 TRAIN = 'annotations/person_keypoints_train2017.json'
 NO_MASK, NO_KEYPOINTS = {'segmentation'}, {'keypoints', 'num_keypoints'}
@@ -402,6 +408,37 @@ def test_pycocotools_agrees_on_partly_labelled_images(tmp_path):
     for task, values in fast.items():
         assert 0 < values['AP'] < 100
         assert figures(data.run(task)) == pytest.approx(values, nan_ok=True)
+
+
+def test_analyses_take_partly_labelled_people(tmp_path):
+    """A person with everything, one without a mask, one without keypoints;
+    each found where it is."""
+    path = str(write(tmp_path, MIXED[:3]) / TRAIN)
+    entries = [person(0, ann['bbox'][0]) for ann in MIXED[:3]]
+    data = CocoData(
+        load_ground_truth(path, 17), {
+            task: [
+                dict(image_id=1, category_id=1, score=0.9, **{key: ann[key]})
+                for ann in entries
+            ]
+            for task, key in (('bbox', 'bbox'), ('keypoints', 'keypoints'))
+        }, [0.05] * 17, [1], [1])
+    errors = joint_errors(data, range(17))
+    assert (errors.people, errors.matched) == (2, 2)
+    assert errors.counts.sum() == 2 * 17
+    occlusion = {group.name: group for group in by_occlusion(data)}
+    assert occlusion['all joints visible'].people == 2
+    assert occlusion['no joints labelled'].people == 1
+    (visible, occluded) = by_visibility(data)
+    assert (visible.people, occluded.people) == (2, 0)
+    assert visible.scores['keypoints'].AP == pytest.approx(100)
+    assert by_people(data)[1].scores['keypoints'].AP == pytest.approx(100)
+    scores = image_scores(data, 0.5)[1]
+    assert scores.tasks == pytest.approx(dict(bbox=100, keypoints=100))
+    shown = instances(
+        truth_people(data.truth, 1, [1]), np.ones(2), (64, 48), True)
+    assert shown.masks.sum((1, 2)).tolist() == [240, 0, 240]
+    assert (shown.keypoints_visible > 0).all(1).tolist() == [True, True, False]
 
 
 # Tools
