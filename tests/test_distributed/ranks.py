@@ -6,7 +6,7 @@ ways differ by rounding alone.
 """
 import sys
 from pathlib import Path
-from typing import List
+from typing import List, Sequence
 
 import torch
 import torch.distributed as dist
@@ -27,7 +27,8 @@ EVERYWHERE = [[0., 0., WIDTH, HEIGHT]]
 
 
 def sample(people: int = 0, labelled: bool = True,
-           crowds: List[List[float]] = ()) -> DetDataSample:
+           crowds: List[List[float]] = (),
+           masked: Sequence[bool] = (True, ) * 4) -> DetDataSample:
     """An image of people side by side, 20 pixels each."""
     left = torch.arange(people) * 20. + 3
     boxes = torch.stack([left, left * 0 + 6, left + 16, left * 0 + 56], -1)
@@ -49,7 +50,8 @@ def sample(people: int = 0, labelled: bool = True,
         labels=torch.zeros(people, dtype=torch.long),
         masks=BitmapMasks(masks.numpy(), HEIGHT, WIDTH),
         keypoints=joints,
-        keypoints_visible=torch.full((people, 17), 2. * labelled))
+        keypoints_visible=torch.full((people, 17), 2. * labelled),
+        has_mask=torch.tensor(masked[:people], dtype=torch.bool))
     result.ignored_instances = InstanceData(
         bboxes=torch.tensor(crowds).reshape(-1, 4))
     return result
@@ -63,6 +65,15 @@ CASES = dict(
     nobody_on_one=lambda: [sample(4), sample(2), sample(), sample()],
     no_joint_on_one=lambda:
     [sample(4), sample(2), sample(1, False), sample(2, False)],
+    no_mask_on_one=lambda: [
+        sample(4), sample(2),
+        sample(1, masked=[False]), sample(2, masked=[False] * 2)
+    ],
+    some_masks=lambda: [
+        sample(4, masked=[True, False, False, True]),
+        sample(3, masked=[False] * 3),
+        sample(1), sample(2, masked=[False, True])
+    ],
     crowd_only_on_one=lambda: [
         sample(4), sample(2, crowds=[[48, 0, 96, 64]]),
         sample(crowds=EVERYWHERE), sample(crowds=EVERYWHERE)

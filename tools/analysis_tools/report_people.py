@@ -129,9 +129,13 @@ def instances(people: Sequence[dict], scale: np.ndarray,
     boxes = np.reshape([person['bbox'] for person in people], (-1, 4))
     boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
     fields = dict(bboxes=torch.tensor(boxes * np.tile(scale, 2)))
-    if people and all('mask' in person for person in people):
+    if any('mask' in person for person in people):
         fields['masks'] = torch.from_numpy(
-            np.stack([_resize(person['mask'](), size) for person in people]))
+            np.stack([
+                _resize(person['mask'](), size)
+                if 'mask' in person else np.zeros(size[::-1], bool)
+                for person in people
+            ]))
     if people and all('keypoints' in person for person in people):
         joints = np.reshape([person['keypoints'] for person in people],
                             (len(people), -1, 3)).astype(float)

@@ -168,7 +168,7 @@ def _check_annotation(ann: dict, truth: COCO, path: str,
             'of these joints.')
     image = truth.imgs[ann['image_id']]
     _, findings = inspect(
-        ann, Place(image['width'], image['height'], num_joints, False))
+        ann, Place(image['width'], image['height'], num_joints))
     for finding in findings:
         if finding.stops_test:
             raise PredictionsFileError(

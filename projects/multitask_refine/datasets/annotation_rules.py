@@ -191,11 +191,10 @@ def _inspect_all(entries: List[dict], sizes: Dict[int, Tuple[int, int]],
                  joints: Dict[int, int],
                  problems: List[Problem]) -> List[dict]:
     """Apply the rules for single instances; return those that are left."""
-    has_masks = any(ann.get('segmentation') for ann in entries)
     kept = []
     for entry in entries:
         place = Place(*sizes[entry['image_id']],
-                      joints.get(entry['category_id']), has_masks)
+                      joints.get(entry['category_id']))
         ann, findings = inspect(entry, place)
         for finding in findings:
             _note(entry, finding, problems)

@@ -14,7 +14,8 @@ from .annotation_rules import (keep_classes, mend, read_annotations,
 from .image_rules import ImageError, list_missing
 from .meta_file import find_meta_file, load_meta_file
 from .problems import AnnotationError, Problem
-from .startup import format_table, log_problems, log_unused, refuse
+from .startup import (format_table, log_labels, log_problems, log_unused,
+                      refuse)
 
 
 def require_files(*paths: str) -> None:
@@ -68,7 +69,9 @@ class CocoMultitaskDataset(CocoDataset):
 
     In training, annotations that break a rule are mended or left out, images
     whose file is missing are left out, and the log has a table of them. An
-    image that cannot be read when its turn comes is replaced by another. In
+    image that cannot be read when its turn comes is replaced by another. An
+    instance that lacks ``segmentation`` or ``keypoints`` stays: it is not
+    labelled for that task, and the log says how many are. In
     ``test_mode`` nothing is changed, because the evaluation reads the file
     itself: what it would stumble over is an error.
 
@@ -126,13 +129,15 @@ class CocoMultitaskDataset(CocoDataset):
         self._check_meta_file(content, categories)
         refuse(self._problems, self.ann_file, self.data_prefix['img'],
                self.test_mode, self.strict)
-        if (not self.test_mode and content.get('annotations')
-                and not mended['annotations']):
-            raise AnnotationError(
-                f'{self.ann_file}: annotations: expected some to learn from, '
-                f'found that none of {len(content["annotations"])} can be '
-                f'used:\n{format_table(self._problems)}\nCorrect the file; '
-                'docs/data.md says what each rule expects.')
+        if not self.test_mode:
+            if content.get('annotations') and not mended['annotations']:
+                raise AnnotationError(
+                    f'{self.ann_file}: annotations: expected some to learn '
+                    'from, found that none of '
+                    f'{len(content["annotations"])} can be used:\n'
+                    f'{format_table(self._problems)}\nCorrect the file; '
+                    'docs/data.md says what each rule expects.')
+            log_labels(mended.get('annotations', ()), self.ann_file)
         coco = COCO()
         coco.dataset = dict(
             content if self.test_mode else mended, categories=categories)
@@ -169,7 +174,8 @@ class CocoMultitaskDataset(CocoDataset):
                     'whatever their names.')
         faults = [each for each in self._problems if each.rule == 'keypoints']
         counted = sum(
-            isinstance(ann, dict) and 'keypoints' in ann
+            isinstance(ann, dict) and ann.get('keypoints') is not None
+            and ann['keypoints'] != []
             for ann in content.get('annotations', ()))
         if faults and len(faults) == counted:
             raise AnnotationError(
@@ -256,7 +262,7 @@ class CocoMultitaskDataset(CocoDataset):
 
     def _parse_keypoints(self, ann: dict) -> np.ndarray:
         num_keypoints = self.metainfo['num_keypoints']
-        flat = ann.get('keypoints', [0] * (3 * num_keypoints))
+        flat = ann.get('keypoints') or [0] * (3 * num_keypoints)
         joints = np.array(flat, dtype=np.float32).reshape(num_keypoints, 3)
         joints[:, :2] += 0.5
         return joints

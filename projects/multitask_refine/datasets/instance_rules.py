@@ -6,6 +6,7 @@ in place.
 """
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
+import numpy as np
 from pycocotools import mask as coco_mask
 
 from .mask_rules import (are_numbers, encode, polygon_fault, rle_fault,
@@ -28,12 +29,10 @@ class Place(NamedTuple):
         width: Of its image, in pixels.
         height: Of its image.
         joints: How many its category has; None if nothing says so.
-        has_masks: Whether the annotations of the file have masks.
     """
     width: int
     height: int
     joints: Optional[int]
-    has_masks: bool
 
 
 def _crowd(ann: dict, place: Place) -> Optional[Finding]:
@@ -55,6 +54,8 @@ def _ignore(ann: dict, place: Place) -> Optional[Finding]:
 
 def _box(ann: dict, place: Place) -> Optional[Finding]:
     box = ann.get('bbox')
+    if box is None or box == []:
+        return _missing_box(ann, place)
     if not isinstance(box, list) or len(box) != 4 or not are_numbers(box):
         return Finding('box', shorten(box), 'x, y, width and height')
     x, y, width, height = box
@@ -75,28 +76,49 @@ def _box(ann: dict, place: Place) -> Optional[Finding]:
         stops_test=False)
 
 
+def _missing_box(ann: dict, place: Place) -> Finding:
+    """Derive the box from the mask, else from the labelled keypoints."""
+    found, expected = 'nothing', 'x, y, width and height'
+    if ann.get('segmentation'):
+        tight = _tight_box(ann, place)
+        if min(tight[2:]) > 0:
+            return Finding('box', found, expected, 'box put around the mask',
+                           dict(bbox=tight))
+    points = np.reshape(ann.get('keypoints') or [], (-1, 3))
+    points = points[points[:, 2] > 0, :2]
+    if len(points) < 2:
+        return Finding('box', found,
+                       f'{expected}, a mask or 2 labelled keypoints')
+    # The index of a pixel; the pixel reaches from there to the next.
+    points = points.clip(0, [place.width - 1, place.height - 1])
+    extent = points.max(0) - points.min(0) + 1
+    return Finding(
+        'box', found, expected,
+        f'box put around its {len(points)} labelled keypoints',
+        dict(bbox=[*points.min(0).tolist(), *extent.tolist()]))
+
+
 def _mask(ann: dict, place: Place) -> Optional[Finding]:
     mask = ann.get('segmentation')
     size = place.width, place.height
     if not mask:
-        if not place.has_masks:
-            return None
-        return Finding('segmentation', 'nothing',
-                       'a mask, as other annotations have')
+        return None
+    removed = 'mask removed', dict(segmentation=[])
     if isinstance(mask, dict):
         fault = rle_fault(mask, *size)
         return fault and Finding('segmentation', fault,
-                                 'run lengths of the image\'s pixels')
+                                 'run lengths of the image\'s pixels',
+                                 *removed)
     expected = 'a list of polygons, each of 3 corners or more'
     if not isinstance(mask, list):
-        return Finding('segmentation', shorten(mask), expected)
+        return Finding('segmentation', shorten(mask), expected, *removed)
     faults = [polygon_fault(polygon, *size) for polygon in mask]
     if not any(faults):
         return None
     whole = [polygon for polygon, fault in zip(mask, faults) if not fault]
     found = next(filter(None, faults))
     if not whole:
-        return Finding('segmentation', found, expected)
+        return Finding('segmentation', found, expected, *removed)
     return Finding('segmentation', found, expected, 'polygon removed',
                    dict(segmentation=whole))
 
@@ -111,11 +133,16 @@ def _box_and_mask(ann: dict, place: Place) -> Optional[Finding]:
     mask = _mask_area(ann, place)
     if mask <= most:
         return None
-    tight = coco_mask.toBbox(
-        encode(ann['segmentation'], place.width, place.height)).tolist()
     return Finding('box_and_mask', f'a box of {box:.0f} pixels',
                    f'a box around its mask of {mask:.0f} pixels',
-                   'box put around the mask', dict(bbox=tight))
+                   'box put around the mask',
+                   dict(bbox=_tight_box(ann, place)))
+
+
+def _tight_box(ann: dict, place: Place) -> List[float]:
+    """x, y, width and height of the mask; of a sliver all may be 0."""
+    return coco_mask.toBbox(
+        encode(ann['segmentation'], place.width, place.height)).tolist()
 
 
 def _small_box(ann: dict, place: Place) -> Optional[Finding]:
@@ -178,9 +205,9 @@ def _box_area(ann: dict) -> float:
 
 
 def _keypoints(ann: dict, place: Place) -> Optional[Finding]:
-    if 'keypoints' not in ann:
+    flat = ann.get('keypoints')
+    if flat is None or flat == []:
         return None
-    flat = ann['keypoints']
     if isinstance(flat, list) and (len(flat) == 3 * place.joints
                                    if place.joints else len(flat) % 3 == 0):
         return None
@@ -240,7 +267,7 @@ def _unlabel(ann: dict, starts: List[int]) -> Tuple[str, dict]:
 
 
 def _num_keypoints(ann: dict, place: Place) -> Optional[Finding]:
-    if 'keypoints' not in ann:
+    if not ann.get('keypoints'):
         return None
     seen = ann['keypoints'][2::3]
     count, found = len(seen) - seen.count(0), ann.get('num_keypoints')
@@ -256,8 +283,8 @@ def _num_keypoints(ann: dict, place: Place) -> Optional[Finding]:
 
 # In this order; each may rely on what those before it made sure of.
 RULES: Tuple[Callable[[dict, Place], Optional[Finding]], ...] = (
-    _ignore, _crowd, _box, _mask, _box_and_mask, _small_box, _area, _keypoints,
-    _joints, _joints_outside, _num_keypoints)
+    _ignore, _crowd, _mask, _keypoints, _joints, _joints_outside,
+    _num_keypoints, _box, _box_and_mask, _small_box, _area)
 
 
 def inspect(ann: dict,

@@ -110,6 +110,22 @@ def log_unused(images: Sequence[dict], used: Sequence[dict],
         logger.warning(
             f'{path}: none of the {len(used)} images has an annotation of '
             'the classes: all that they show is background.')
+def log_labels(annotations: Sequence[dict], path: str) -> None:
+    """Log how many instances are labelled for which task, if not all are.
+
+    Args:
+        annotations (Sequence[dict]): Mended.
+        path (str): The annotation file, for messages.
+    """
+    instances = [ann for ann in annotations if not ann['iscrowd']]
+    masks, keypoints = (
+        sum(bool(ann.get(field)) for ann in instances)
+        for field in ('segmentation', 'keypoints'))
+    if min(masks, keypoints) < len(instances):
+        MMLogger.get_current_instance().info(
+            f'{path}: of {len(instances)} instances {masks} have a mask and '
+            f'{keypoints} have keypoints. Each head learns from the '
+            'instances that are labelled for it.')
 
 
 def format_table(problems: Sequence[Problem], most: int = 3) -> str:

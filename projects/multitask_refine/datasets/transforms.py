@@ -18,10 +18,13 @@ class LoadMultitaskAnnotations(LoadAnnotations):
 
     The joints travel inside ``gt_bboxes``, a
     :class:`~projects.multitask_refine.structures.PoseBoxes`, so every mmdet
-    transform after this one moves them together with boxes and masks.
+    transform after this one moves them together with boxes and masks. An
+    instance without a mask gets an empty one, and ``gt_bboxes.has_mask``
+    says so.
 
     Args:
-        with_mask (bool): Load the masks. Defaults to True.
+        with_mask (bool): Load the masks. Without, no instance has one.
+            Defaults to True.
 
     The other arguments are those of mmdet's ``LoadAnnotations``.
     """
@@ -36,10 +39,25 @@ class LoadMultitaskAnnotations(LoadAnnotations):
         joints = torch.from_numpy(
             np.array(joints, dtype=np.float32).reshape(
                 -1, len(flip_indices), 3))
-        results['gt_bboxes'] = PoseBoxes(results['gt_bboxes'].tensor,
-                                         joints[..., :2], joints[..., 2],
-                                         flip_indices)
+        has_mask = [
+            self.with_mask and 'mask' in ins for ins in results['instances']
+        ]
+        results['gt_bboxes'] = PoseBoxes(
+            results['gt_bboxes'].tensor, joints[..., :2], joints[..., 2],
+            flip_indices, torch.tensor(has_mask, dtype=torch.bool))
         return results
+
+    def _process_masks(self, results: dict) -> list:
+        """Collect the masks; an instance without one gets mmdet's empty
+        polygon, but unlike there it is not ignored."""
+        labelled = [ins for ins in results['instances'] if 'mask' in ins]
+        masks = iter(super()._process_masks(dict(instances=labelled)))
+        results['gt_ignore_flags'] = np.array(
+            [ins['ignore_flag'] for ins in results['instances']], dtype=bool)
+        return [
+            next(masks) if 'mask' in ins else [np.zeros(6)]
+            for ins in results['instances']
+        ]
 
 
 @TRANSFORMS.register_module()
@@ -47,13 +65,14 @@ class PackMultitaskInputs(PackDetInputs):
     """Pack the image and its annotations for the network.
 
     ``gt_instances`` get ``bboxes`` (N, 4), ``labels`` (N), ``masks``,
-    ``keypoints`` (N, K, 2) in image pixels and ``keypoints_visible`` (N, K);
-    crowds go to ``ignored_instances``.
+    ``has_mask`` (N), bool, ``keypoints`` (N, K, 2) in image pixels and
+    ``keypoints_visible`` (N, K); crowds go to ``ignored_instances``.
     """
 
     mapping_table = {
         **PackDetInputs.mapping_table, 'gt_keypoints': 'keypoints',
-        'gt_keypoints_visible': 'keypoints_visible'
+        'gt_keypoints_visible': 'keypoints_visible',
+        'gt_has_mask': 'has_mask'
     }
 
     def transform(self, results: dict) -> dict:
@@ -63,7 +82,8 @@ class PackMultitaskInputs(PackDetInputs):
                 results,
                 gt_bboxes=HorizontalBoxes(boxes.tensor),
                 gt_keypoints=boxes.keypoints.numpy(),
-                gt_keypoints_visible=boxes.visible.numpy())
+                gt_keypoints_visible=boxes.visible.numpy(),
+                gt_has_mask=boxes.has_mask.numpy())
         return super().transform(results)
 
 

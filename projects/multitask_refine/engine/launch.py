@@ -51,7 +51,8 @@ def load_config(args: Namespace) -> Config:
 
     Returns:
         Config: With ``work_dir`` and ``launcher`` set, ready for
-        ``Runner.from_cfg``.
+        ``Runner.from_cfg``. For a network without a mask head the pipelines
+        load no masks.
 
     Raises:
         FileNotFoundError, ConfigError: As :func:`read_config`.
@@ -64,6 +65,9 @@ def load_config(args: Namespace) -> Config:
                 f'{args.config}: {", ".join(names)}: expected all of them, '
                 f'or None for all, found None for {", ".join(missing)}.')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not ((cfg.get('model') or {}).get('roi_head') or {}).get('mask_head'):
+        for split in ('train', 'val', 'test'):
+            _skip_masks(cfg.get(f'{split}_dataloader'))
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
@@ -186,3 +190,15 @@ def _check_kinds(cfg: Config, path: Union[str, Path]) -> None:
 
 def _describe(error: Exception) -> str:
     return f'{type(error).__name__}: {error}'
+
+
+def _skip_masks(part: object) -> None:
+    """Switch off the loading of masks in all pipelines of a dataloader's
+    config, also in those of wrapped datasets."""
+    if isinstance(part, dict):
+        if part.get('type') == 'LoadMultitaskAnnotations':
+            part.setdefault('with_mask', False)
+        part = list(part.values())
+    if isinstance(part, (list, tuple)):
+        for each in part:
+            _skip_masks(each)

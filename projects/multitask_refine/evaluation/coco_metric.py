@@ -11,12 +11,12 @@ from pycocotools.coco import COCO
 
 from ..datasets import AnnotationError, order_categories
 from .coco_scores import (TASKS, evaluate, evaluate_classes,
-                          evaluate_each_keypoint, load_ground_truth,
-                          result_entries)
+                          evaluate_each_keypoint, labelled_part,
+                          load_ground_truth, result_entries)
 from .predictions import (collect_predictions, file_sha256,
                           write_predictions)
 from .submission import write_submission
-from .table import format_rows, format_table
+from .table import ROWS, format_rows, format_table
 
 # What a network that is able to do a task predicts of each instance.
 FIELDS = dict(bbox='bboxes', segm='masks', keypoints='keypoints')
@@ -30,6 +30,8 @@ class MultitaskCocoMetric(BaseMetric):
     ``coco/keypoints_AP50``; a value for which the data has no ground truth
     is NaN. A table of the three tasks goes to the log. Images of the file
     that were not tested, of a dataset with ``indices`` say, do not count.
+    Each task counts the images and instances that are labelled for it, and
+    the log says how many if that is not all.
 
     Boxes and masks are ranked by the box score. Joints are ranked by
     ``keypoint_ranking``: ``'bbox'`` takes the box score,
@@ -160,6 +162,14 @@ class MultitaskCocoMetric(BaseMetric):
                 'Write the files for COCO\'s server instead: '
                 'tools/test.py --format-only')
         images = [result['img_id'] for result in results]
+        logger = MMLogger.get_current_instance()
+        for task in entries:
+            part = labelled_part(coco, task, categories, images)
+            if part.labelled < part.instances:
+                logger.info(
+                    f'{ROWS[task]}: {part.labelled} of {part.instances} '
+                    f'instances are labelled; {len(part.images)} of '
+                    f'{len(images)} images count')
         found = evaluate(coco, entries, self.dataset_meta['sigmas'],
                          categories, images)
         metrics = {
@@ -184,7 +194,7 @@ class MultitaskCocoMetric(BaseMetric):
                 f'{metric}_{name}': value
                 for name, row in rows.items() for metric, value in row.items()
             })
-        MMLogger.get_current_instance().info('\n' + '\n\n'.join(tables))
+        logger.info('\n' + '\n\n'.join(tables))
         return metrics
 
     def _write(self, entries: Dict[str, List[dict]], coco: COCO,

@@ -1,6 +1,7 @@
 """COCO's evaluation: fast, of everything, or of some images and people."""
 import contextlib
 import io
+from collections import Counter
 from typing import Collection, Dict, List, NamedTuple, Sequence
 
 import numpy as np
@@ -13,6 +14,9 @@ from pycocotools.cocoeval import COCOeval
 from ..datasets.annotation_rules import read_annotations
 
 TASKS = ('bbox', 'segm', 'keypoints')
+# What labels an instance for a task. COCO's persons have all three, also those
+# without a labelled keypoint.
+_FIELDS = dict(bbox='bbox', segm='segmentation', keypoints='keypoints')
 # Settings for CocoData.run where the figures of sizes are not needed.
 ALL_SIZES = dict(areaRng=[[0, 1e10]], areaRngLbl=['all'])
 _BOX_NAMES = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR1', 'AR10',
@@ -52,13 +56,14 @@ class CocoData(NamedTuple):
         Returns:
             COCOeval: With ``evalImgs`` and ``eval``.
         """
+        part = labelled_part(self.truth, task, self.categories, self.images)
         with contextlib.redirect_stdout(io.StringIO()):
             result = _RestrictedEval(
-                self.truth, _load_results(self.truth, self.entries[task]),
+                part.truth, _load_results(part.truth, self.entries[task]),
                 task)
             result.ignored = frozenset(ignored)
             result.params.catIds = list(self.categories)
-            result.params.imgIds = sorted(self.images)
+            result.params.imgIds = part.images
             result.params.kpt_oks_sigmas = np.array(self.sigmas)
             for name, value in params.items():
                 setattr(result.params, name, value)
@@ -83,7 +88,8 @@ def load_ground_truth(path: str, num_keypoints: int) -> COCO:
     """Load an annotation file for pycocotools.
 
     Instances without keypoints get none labelled, and ``num_keypoints`` is
-    filled in where the file lacks it, because pycocotools insists on both.
+    filled in where the file lacks it, because pycocotools insists on both. The
+    tasks that the file labels an instance for stay in its ``labelled``.
     Annotations are counted from 1 unless all have ids that the libraries
     tell apart: they take 0 for no annotation, and keep ids as floats.
     """
@@ -95,13 +101,76 @@ def load_ground_truth(path: str, num_keypoints: int) -> COCO:
                    for each in ids) and len(set(ids)) == len(ids)
     annotations = []
     for index, ann in enumerate(content['annotations'], 1):
-        flat = ann.get('keypoints', [0] * (3 * num_keypoints))
-        labelled = sum(visibility > 0 for visibility in flat[2::3])
+        flat = ann.get('keypoints') or [0] * (3 * num_keypoints)
+        seen = sum(visibility > 0 for visibility in flat[2::3])
         annotations.append({
-            'num_keypoints': labelled, **ann, 'keypoints': flat,
-            'id': ann['id'] if are_fine else index
+            'num_keypoints': seen, **ann, 'keypoints': flat,
+            'id': ann['id'] if are_fine else index,
+            'labelled': [
+                task for task, field in _FIELDS.items() if ann.get(field)
+            ]
         })
     return build_coco(dict(content, annotations=annotations))
+
+
+class LabelledPart(NamedTuple):
+    """What an evaluation of one task can count.
+
+    Attributes:
+        truth: The annotations, in which the instances that are not labelled
+            for the task are crowds: their box is a region in which detections
+            are neither right nor wrong.
+        images: Ids of the images that count, sorted: not those whose
+            instances are all unlabelled.
+        labelled: Number of labelled instances in the tested images.
+        instances: Number of all instances there; crowds count in neither.
+    """
+
+    truth: COCO
+    images: List[int]
+    labelled: int
+    instances: int
+
+
+def labelled_part(truth: COCO, task: str, categories: Sequence[int],
+                  images: Sequence[int]) -> LabelledPart:
+    """Restrict the ground truth to what is labelled for a task.
+
+    A fully labelled file, as COCO's, stays as it is.
+
+    Args:
+        truth (COCO): From :func:`load_ground_truth`.
+        task (str): One of :data:`TASKS`.
+        categories (Sequence[int]): Ids of the categories that count.
+        images (Sequence[int]): Ids of the images that were tested.
+    """
+    tested, kept = set(images), set(categories)
+    labelled, unlabelled = Counter(), Counter()
+    annotations = []
+    for ann in truth.dataset['annotations']:
+        is_labelled = task in ann.get('labelled', TASKS)
+        annotations.append(ann if is_labelled else _as_region(ann))
+        if (ann['image_id'] in tested and ann['category_id'] in kept
+                and not ann['iscrowd']):
+            counter = labelled if is_labelled else unlabelled
+            counter[ann['image_id']] += 1
+    if any(new is not old for new, old in zip(
+            annotations, truth.dataset['annotations'])):
+        truth = build_coco(dict(truth.dataset, annotations=annotations))
+    return LabelledPart(
+        truth, sorted(tested - (unlabelled.keys() - labelled.keys())),
+        sum(labelled.values()),
+        sum(labelled.values()) + sum(unlabelled.values()))
+
+
+def _as_region(ann: dict) -> dict:
+    """An instance as a crowd that fills its box."""
+    x, y, width, height = ann['bbox']
+    right, bottom = x + width, y + height
+    return dict(
+        ann,
+        iscrowd=1,
+        segmentation=[[x, y, right, y, right, bottom, x, bottom]])
 
 
 def build_coco(dataset: dict) -> COCO:
@@ -156,7 +225,8 @@ def evaluate(ground_truth: COCO, entries: Dict[str, List[dict]],
     """Evaluate tasks by faster-coco-eval, pycocotools' procedure in C++.
 
     Its numbers are those of pycocotools, which stays the reference: the
-    tests compare them.
+    tests compare them. Each task counts what is labelled for it, see
+    :func:`labelled_part`.
 
     Args:
         ground_truth (COCO): The annotations.
@@ -169,13 +239,15 @@ def evaluate(ground_truth: COCO, entries: Dict[str, List[dict]],
         dict[str, dict[str, float]]: By task COCO's figures in percent, NaN
         without ground truth.
     """
-    truth = FastCOCO(ground_truth.dataset)
-    return {
-        task: figures(
+    found, whole = {}, FastCOCO(ground_truth.dataset)
+    for task in entries:
+        part = labelled_part(ground_truth, task, categories, images)
+        truth = (whole if part.truth is ground_truth else
+                 FastCOCO(part.truth.dataset))
+        found[task] = figures(
             _run_fast(truth, _detections(truth, entries[task], task), task,
-                      sigmas, categories, images))
-        for task in entries
-    }
+                      sigmas, categories, part.images))
+    return found
 
 
 def evaluate_classes(ground_truth: COCO, entries: Dict[str, List[dict]],

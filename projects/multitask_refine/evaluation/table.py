@@ -3,7 +3,7 @@ import math
 from typing import Dict, List, Optional, Sequence
 
 _COLUMNS = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL')
-_ROWS = dict(bbox='boxes', segm='masks', keypoints='keypoints')
+ROWS = dict(bbox='boxes', segm='masks', keypoints='keypoints')
 
 
 def format_table(metrics: Dict[str, float]) -> str:
@@ -17,7 +17,7 @@ def format_table(metrics: Dict[str, float]) -> str:
         str: A table with one row for each task that occurs.
     """
     rows = []
-    for task, title in _ROWS.items():
+    for task, title in ROWS.items():
         if f'{task}_AP' in metrics:
             values = (metrics.get(f'{task}_{name}') for name in _COLUMNS)
             rows.append([title, *map(percent, values)])

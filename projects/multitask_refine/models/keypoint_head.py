@@ -14,7 +14,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import refine_heatmaps
-from .normalisation import mean_over_ranks
+from .normalisation import mean_over_ranks, zero_loss
 
 
 class BaseKeypointHead(BaseModule):
@@ -144,12 +144,6 @@ class BaseKeypointHead(BaseModule):
         # In the boxes' precision, also where the network ran in half.
         return self.codec.decode(self.refined_heatmaps(feats).to(rois), rois)
 
-    def _idle_loss(self, feats: Tensor) -> Tensor:
-        """A zero that still reaches every parameter."""
-        # One row of zeros: not every operator takes an empty batch.
-        idle = self.refined_heatmaps(feats.new_zeros(1, *feats.shape[1:]))
-        return 0 * (idle.sum() + feats.sum())
-
     def _resize(self, maps: Tensor) -> Tensor:
         size = self.codec.heatmap_size
         if maps.shape[-1] == size:
@@ -207,7 +201,7 @@ class KeypointOffsetHead(BaseKeypointHead):
         num_supervised = mean_over_ranks(
             int(supervised.sum()), feats.device)
         if not supervised.any():
-            return dict(loss_keypoint=self._idle_loss(feats))
+            return dict(loss_keypoint=zero_loss(self, feats))
         shown = visible > (0 if self.supervise_occluded else 1)
         target = self.codec.encode(keypoints[supervised], shown[supervised],
                                    rois[supervised])
@@ -266,7 +260,7 @@ class KeypointSoftmaxHead(BaseKeypointHead):
             divisor = self.joints_per_image * num_images
         supervised = counted.any(-1)
         if not supervised.any():
-            return dict(loss_keypoint=self._idle_loss(feats))
+            return dict(loss_keypoint=zero_loss(self, feats))
         logits = self.refined_heatmaps(feats[supervised]).flatten(2)
         counted = counted[supervised]
         loss = F.cross_entropy(

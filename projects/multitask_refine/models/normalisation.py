@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import reduce_mean
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..ops import suppress
 
@@ -57,6 +57,20 @@ def share_losses(losses: Dict[str, Tensor], count: int) -> Dict[str, Tensor]:
         key: value * share.to(value) if 'loss' in key else value
         for key, value in losses.items()
     }
+
+
+def zero_loss(head: nn.Module, feats: Tensor) -> Tensor:
+    """Return a loss of 0 with a gradient of 0 for every parameter.
+
+    For a rank without labels: the other ranks wait for the gradients of all
+    parameters. The head does not run, so that the statistics of its batch
+    normalisation stay.
+
+    Args:
+        head (nn.Module): Whose parameters take part.
+        feats (Tensor): Its input, of any shape; takes part too.
+    """
+    return 0 * (sum(each.sum() for each in head.parameters()) + feats.sum())
 
 
 @MODELS.register_module()

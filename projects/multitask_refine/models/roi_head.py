@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..errors import ConfigError
-from .normalisation import share_losses
+from .normalisation import share_losses, zero_loss
 
 
 @MODELS.register_module()
@@ -146,9 +146,28 @@ class MultitaskRoIHead(BaseRoIHead):
 
     def _mask_loss(self, feats: Tensor, samples: List[SamplingResult],
                    gts: InstanceList) -> dict:
+        """Compute the mask loss of the foreground RoIs whose instance has a
+        mask (all instances, if ``gts`` lack ``has_mask``)."""
+        labelled = [
+            gt.has_mask[sample.pos_assigned_gt_inds] if 'has_mask' in gt else
+            torch.ones_like(sample.pos_gt_labels, dtype=torch.bool)
+            for gt, sample in zip(gts, samples)
+        ]
+        feats_labelled = feats[torch.cat(labelled)]
+        if not len(feats_labelled):
+            losses = dict(loss_mask=zero_loss(self.mask_head, feats))
+            return share_losses(losses, 0)
+        rois = [
+            InstanceData(
+                pos_priors=sample.pos_priors,
+                pos_assigned_gt_inds=sample.pos_assigned_gt_inds,
+                pos_gt_labels=sample.pos_gt_labels)[keep]
+            for sample, keep in zip(samples, labelled)
+        ]
         losses = self.mask_head.loss_and_target(
-            self.mask_head(feats), samples, gts, self.train_cfg)['loss_mask']
-        return share_losses(losses, len(feats))
+            self.mask_head(feats_labelled), rois, gts,
+            self.train_cfg)['loss_mask']
+        return share_losses(losses, len(feats_labelled))
 
     def _keypoint_loss(self, feats: Tensor, samples: List[SamplingResult],
                        gts: InstanceList) -> dict:

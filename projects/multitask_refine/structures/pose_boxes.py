@@ -6,7 +6,7 @@ methods makes every mmdet transform a transform of boxes, masks and joints.
 
 Shape letters: N persons, K keypoints.
 """
-from typing import List, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -28,6 +28,8 @@ class PoseBoxes(HorizontalBoxes):
             covered, 2 visible. Shape (N, K).
         flip_indices (Sequence[int]): For each joint, the joint that it is in
             the mirror. Length K.
+        has_mask (Tensor, optional): Whether the mask of the instance is
+            labelled, bool, shape (N). Defaults to all.
         clone (bool): Copy ``data``. Defaults to True.
 
     Raises:
@@ -39,24 +41,32 @@ class PoseBoxes(HorizontalBoxes):
                  keypoints: Tensor,
                  visible: Tensor,
                  flip_indices: Sequence[int],
+                 has_mask: Optional[Tensor] = None,
                  clone: bool = True) -> None:
         super().__init__(data, clone=clone)
+        if has_mask is None:
+            has_mask = torch.ones(
+                len(self), dtype=torch.bool, device=self.device)
         expected = (len(self), len(flip_indices), 2)
-        if tuple(keypoints.shape) != expected or \
-                tuple(visible.shape) != expected[:2]:
+        shapes = [
+            tuple(field.shape) for field in (keypoints, visible, has_mask)
+        ]
+        if shapes != [expected, expected[:2], expected[:1]]:
             raise ValueError(
                 f'{len(self)} boxes of {len(flip_indices)} joints need '
-                f'keypoints of shape {expected} and visible of shape '
-                f'{expected[:2]}, but got {tuple(keypoints.shape)} and '
-                f'{tuple(visible.shape)}')
+                f'keypoints of shape {expected}, visible of shape '
+                f'{expected[:2]} and has_mask of shape {expected[:1]}, but '
+                f'got {shapes[0]}, {shapes[1]} and {shapes[2]}')
         self.keypoints = keypoints.clone() if clone else keypoints
         self.visible = visible.clone() if clone else visible
+        self.has_mask = has_mask.clone() if clone else has_mask
         self.flip_indices = list(flip_indices)
 
-    def _like(self, boxes: Tensor, keypoints: Tensor,
-              visible: Tensor) -> 'PoseBoxes':
+    def _like(self, boxes: Tensor, keypoints: Tensor, visible: Tensor,
+              has_mask: Tensor) -> 'PoseBoxes':
         return type(self)(
-            boxes, keypoints, visible, self.flip_indices, clone=False)
+            boxes, keypoints, visible, self.flip_indices, has_mask,
+            clone=False)
 
     # ---- the containers' methods that mmdet's transforms use
 
@@ -66,19 +76,20 @@ class PoseBoxes(HorizontalBoxes):
         if isinstance(index, int):
             index = slice(index, index + 1 or None)
         return self._like(self.tensor[index], self.keypoints[index],
-                          self.visible[index])
+                          self.visible[index], self.has_mask[index])
 
     def __setitem__(self, index, values: 'PoseBoxes') -> None:
         super().__setitem__(index, values)
         self.keypoints[index] = values.keypoints
         self.visible[index] = values.visible
+        self.has_mask[index] = values.has_mask
 
     def __deepcopy__(self, memo) -> 'PoseBoxes':
         return self.clone()
 
     def clone(self) -> 'PoseBoxes':
         return self._like(self.tensor.clone(), self.keypoints.clone(),
-                          self.visible.clone())
+                          self.visible.clone(), self.has_mask.clone())
 
     def empty_boxes(self, dtype=None, device=None) -> 'PoseBoxes':
         return self[:0].clone()
@@ -92,6 +103,7 @@ class PoseBoxes(HorizontalBoxes):
             torch.cat([boxes.keypoints for boxes in box_list]),
             torch.cat([boxes.visible for boxes in box_list]),
             box_list[0].flip_indices,
+            torch.cat([boxes.has_mask for boxes in box_list]),
             clone=False)
 
     # ---- geometry: whatever moves the boxes moves the joints

@@ -1,0 +1,149 @@
+#!/usr/bin/env python
+"""Train on partly labelled data, and on the part that has every label.
+
+    python benchmarks/partial_labels.py --json docs/results/partial-labels.json
+
+Three annotation files of one drawn sample: ``all`` has every label; in
+``partial`` a random half of the instances lost its mask and another random half
+its keypoints; ``half`` has every label, but of a random half of the images, so
+that it costs as many masks and keypoints to label as ``partial``. The small
+network is trained on each, as many iterations, with several seeds, which also
+choose the halves, and tested on the same fully labelled images. Stopped and
+started again, it goes on where it was.
+"""
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Dict, List, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np  # noqa: E402
+
+from projects.multitask_refine.engine import write_record  # noqa: E402
+from tools.ablation import call  # noqa: E402
+
+CONFIG = ('configs/multitask_refine/'
+          'multitask-rcnn_r26-w16_fpn-ms_regular_1xb4-1500_sample.py')
+VARIANTS = ('all', 'partial', 'half')
+TASKS = ('bbox', 'segm', 'keypoints')
+
+
+def remove_labels(content: dict, variant: str, seed: int) -> dict:
+    """Remove labels from a fully labelled annotation file.
+
+    Args:
+        content (dict): Of a COCO file; is not changed.
+        variant (str): One of :data:`VARIANTS`.
+        seed (int): Chooses the instances or images.
+
+    Returns:
+        dict: With half of the masks and half of the keypoints ('partial'),
+        with half of the images ('half'), or as it was ('all').
+    """
+    generator = np.random.default_rng(seed)
+    images, annotations = content['images'], content['annotations']
+    if variant == 'half':
+        order = generator.permutation(len(images))[:len(images) // 2]
+        images = [images[i] for i in sorted(order)]
+        ids = {image['id'] for image in images}
+        annotations = [ann for ann in annotations if ann['image_id'] in ids]
+    elif variant == 'partial':
+        annotations = [dict(ann) for ann in annotations]
+        for fields in (('segmentation', ), ('keypoints', 'num_keypoints')):
+            order = generator.permutation(len(annotations))
+            for i in order[:len(annotations) // 2]:
+                for field in fields:
+                    del annotations[i][field]
+    return dict(content, images=images, annotations=annotations)
+
+
+def train_and_test(variant: str, seed: int, args: argparse.Namespace) -> dict:
+    """Train one network; return its metrics in percent."""
+    work_dir = args.work_dir / f'{variant}_seed{seed}'
+    result = work_dir / 'metrics.json'
+    if not result.exists():
+        sample = args.work_dir / 'sample'
+        file = sample / 'annotations/person_keypoints_train2017.json'
+        labels = work_dir / 'train.json'
+        work_dir.mkdir(parents=True, exist_ok=True)
+        labels.write_text(json.dumps(
+            remove_labels(json.loads(file.read_text()), variant, seed)))
+        log, env = work_dir / 'output.txt', dict(
+            os.environ, SAMPLE_ROOT=str(sample))
+        options = [
+            f'train_dataloader.dataset.ann_file={labels}',
+            f'train_cfg.max_iters={args.iterations}',
+            'train_cfg.val_interval=1000000',
+            f'param_scheduler.1.end={args.iterations}',
+            f'param_scheduler.1.T_max={args.iterations - 50}',
+            'default_hooks.checkpoint.interval=200',
+            'default_hooks.checkpoint.max_keep_ckpts=1'
+        ]
+        call(log, env, 'train.py', CONFIG, '--work-dir', str(work_dir),
+             '--seed', str(seed), '--resume', '--cfg-options', *options)
+        checkpoint = (work_dir / 'last_checkpoint').read_text()
+        call(log, env, 'test.py', CONFIG, checkpoint, '--work-dir',
+             str(work_dir), '--json', str(result))
+    metrics = json.loads(result.read_text())
+    return {name: value for name, value in metrics.items() if name != 'run'}
+
+
+def summarise(runs: List[dict]) -> Dict[str, Dict[str, float]]:
+    """Average each task's AP over the seeds, by variant, in percent."""
+    return {
+        variant: {
+            task: round(mean(run['metrics'][f'{task}_AP'] for run in runs
+                             if run['variant'] == variant), 3)
+            for task in TASKS
+        }
+        for variant in VARIANTS
+    }
+
+
+def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--json', required=True, help='results file')
+    parser.add_argument('--work-dir', type=Path,
+                        default=Path('work_dirs/partial_labels'),
+                        help='folder of the sample, checkpoints and logs')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--images', type=int, default=60,
+                        help='training images (default: %(default)s)')
+    parser.add_argument('--iterations', type=int, default=1500,
+                        help='of 4 images each (default: %(default)s)')
+    args = parser.parse_args(argv)
+    args.work_dir = args.work_dir.resolve()
+    return args
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = parse_args(argv)
+    call(args.work_dir / 'sample.txt', dict(os.environ),
+         'dataset/make_sample.py', str(args.work_dir / 'sample'), '--size',
+         '192', '--train', str(args.images), '--val', '200', '--workers', '1')
+    runs = []
+    for seed in args.seeds:
+        for variant in VARIANTS:
+            runs.append(dict(
+                variant=variant, seed=seed,
+                metrics=train_and_test(variant, seed, args)))
+            print(variant, seed, {
+                task: runs[-1]['metrics'][f'{task}_AP'] for task in TASKS
+            }, flush=True)
+    summary = summarise(runs)
+    write_record(args.json, dict(
+        config=Path(CONFIG).stem, images=args.images,
+        iterations=args.iterations, seeds=args.seeds, mean_AP=summary,
+        runs=runs))
+    print(json.dumps(summary, indent=1))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
