@@ -70,6 +70,22 @@ class ImageFile:
         return decode(content)
 
 
+def count_pictures(path: str) -> int:
+    """How many pictures or frames a file holds, as far as Pillow tells.
+
+    Args:
+        path (str): Path of the file.
+
+    Returns:
+        int: 1 as well if it is not known. A JPEG's previews do not count.
+    """
+    try:
+        with import_pillow('reads').Image.open(path) as image:
+            return 1 if image.format == 'MPO' else image.n_frames
+    except Exception:  # no frames, or no format of Pillow's
+        return 1
+
+
 class _TooLargeError(ValueError):
     """A picture of more pixels than are read."""
 

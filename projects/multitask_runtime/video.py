@@ -1,5 +1,6 @@
 """Videos and cameras, frame by frame."""
 import math
+import os
 from pathlib import Path
 from typing import Iterator, Optional, Union
 
@@ -10,6 +11,7 @@ from .inputs import InputError
 
 CODEC = 'mp4v'
 _USUAL_RATE = 30.0  # for cameras and files that do not say
+_MAX_RATE = 1000.0  # streams that do not know theirs say 90000
 
 
 class VideoReader:
@@ -29,11 +31,14 @@ class VideoReader:
 
     def __init__(self, source: Union[str, int]) -> None:
         self.source = source
-        self._capture = cv2.VideoCapture(source)
+        try:
+            self._capture = cv2.VideoCapture(
+                source if isinstance(source, int) else _plain_path(source))
+        except (cv2.error, UnicodeError):
+            raise InputError(_unreadable(source)) from None
         if not self._capture.isOpened():
             raise InputError(_unreadable(source))
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = rate if math.isfinite(rate) and rate > 0 else _USUAL_RATE
+        self.rate = frame_rate(self._capture)
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.count = count if count > 0 else None
 
@@ -53,6 +58,18 @@ class VideoReader:
     def close(self) -> None:
         """Let go of the file or camera."""
         self._capture.release()
+
+
+def frame_rate(capture: cv2.VideoCapture) -> float:
+    """The frames a second that a video says it has, or a usual number."""
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    is_known = math.isfinite(rate) and 0 < rate <= _MAX_RATE
+    return rate if is_known else _USUAL_RATE
+
+
+def _plain_path(path: Union[str, Path]) -> str:
+    """What FFmpeg takes for a path: before a ':' it looks for a protocol."""
+    return os.path.abspath(path)
 
 
 def count_frames(path: str) -> Optional[int]:
@@ -78,6 +95,11 @@ def _unreadable(source: Union[str, int]) -> str:
                 'be opened, found none')
     if not Path(source).is_file():
         return f'{source}: there is no such file'
+    try:
+        str(source).encode()
+    except UnicodeError:
+        return (f'{source}: OpenCV opens only videos with names in UTF-8. '
+                'Rename it')
     return (f'{source}: expected a video, found {Path(source).stat().st_size} '
             'bytes of which OpenCV reads no frame')
 
@@ -86,6 +108,8 @@ class VideoWriter:
     """Write frames into an MP4 file.
 
     An odd width or height grows by one pixel, because MP4 has even ones.
+    Frames of another size than the first, as of a camera that was set anew,
+    are resized to it.
 
     Args:
         path (str | Path): The file; its folder is made.
@@ -101,7 +125,7 @@ class VideoWriter:
         """Add a frame.
 
         Args:
-            frame (np.ndarray): (H, W, 3) BGR uint8, all of one size.
+            frame (np.ndarray): (H, W, 3) BGR uint8.
 
         Raises:
             OSError: If a video of this size cannot be written there.
@@ -109,6 +133,10 @@ class VideoWriter:
         frame = _even(frame)
         if self._writer is None:
             self._writer = self._open(frame)
+            self._size = frame.shape[1::-1]
+        if frame.shape[1::-1] != self._size:
+            # OpenCV would leave it out without a word.
+            frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
         self._writer.write(frame)
 
     def close(self) -> None:
@@ -121,7 +149,7 @@ class VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         height, width = frame.shape[:2]
         writer = cv2.VideoWriter(
-            str(self.path), cv2.VideoWriter_fourcc(*CODEC), self.rate,
+            _plain_path(self.path), cv2.VideoWriter_fourcc(*CODEC), self.rate,
             (width, height))
         if not writer.isOpened():
             raise OSError(
