@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from .inputs import InputError, hide_credentials
-from .video import frame_rate
+from .video import frame_rate, read_frame
 
 OPEN_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 10.0  # seconds without a frame, then the connection is lost
@@ -56,6 +56,7 @@ class StreamReader:
         self._tell = tell
         self._frames, self._notes = deque(), deque()
         self._error: Optional[str] = None
+        self._last_end: Optional[int] = None  # where a connection ended
         self._stop, self._has_ended = threading.Event(), False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -154,18 +155,22 @@ class StreamReader:
                 self.rate = frame_rate(capture)
                 count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
                 self.length = count if count > 0 else None
-            already = self.received
-            if self.length and not self._is_live:
-                # A recording starts anew: pass over what came already.
-                for _ in range(already):
+            is_recording = self.length and not self._is_live
+            if is_recording:  # it starts anew: pass over what came already
+                for _ in range(self.received):
                     if self._stop.is_set() or not capture.grab():
                         return
+            # Of a recording, because the last one before a break is damaged.
+            held = None
             while not self._stop.is_set():
-                found, image = capture.read()
-                if not found:
-                    self.is_complete = self._is_at_its_end(already)
+                image = read_frame(capture, READ_TIMEOUT / 2)
+                if image is None:
+                    self._finish(held)
                     return
-                self._put(image)
+                if is_recording:
+                    image, held = held, image
+                if image is not None:
+                    self._put(image)
         finally:
             capture.release()
 
@@ -186,17 +191,20 @@ class StreamReader:
             self._notes.append(text)
             self._changed.notify_all()
 
-    def _is_at_its_end(self, already: int) -> bool:
-        """Whether no more frames are to come, rather than lost.
+    def _finish(self, held: Optional[np.ndarray]) -> None:
+        """Find out whether a connection's end is that of the recording.
 
         What a recording says of its length may be too much: where it ends
         twice in the same place, it ends there.
         """
-        if not self.length:
-            return False
-        if self._is_live:
-            return self.received > self.length - self.rate
-        return self.received >= self.length or self.received == already > 0
+        end = self.received + (held is not None)
+        if self.length:
+            self.is_complete = (
+                end > self.length - self.rate if self._is_live else
+                end >= self.length or end == self._last_end)
+        self._last_end = end
+        if self.is_complete and held is not None:
+            self._put(held)
 
     def _explain(self) -> str:
         """Why there is no first frame, by a connection of its own."""

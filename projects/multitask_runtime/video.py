@@ -1,6 +1,7 @@
 """Videos and cameras, frame by frame."""
 import math
 import os
+import time
 from pathlib import Path
 from typing import Iterator, Optional, Union
 
@@ -12,6 +13,7 @@ from .inputs import InputError
 CODEC = 'mp4v'
 _USUAL_RATE = 30.0  # for cameras and files that do not say
 _MAX_RATE = 1000.0  # streams that do not know theirs say 90000
+_MAX_DAMAGED = 10  # frames in a row
 
 
 class VideoReader:
@@ -34,7 +36,7 @@ class VideoReader:
         try:
             self._capture = cv2.VideoCapture(
                 source if isinstance(source, int) else _plain_path(source))
-        except (cv2.error, UnicodeError):
+        except (cv2.error, UnicodeEncodeError):
             raise InputError(_unreadable(source)) from None
         if not self._capture.isOpened():
             raise InputError(_unreadable(source))
@@ -48,12 +50,12 @@ class VideoReader:
         Raises:
             InputError: If there is not a single one.
         """
-        found, frame = self._capture.read()
-        if not found:
+        frame = read_frame(self._capture)
+        if frame is None:
             raise InputError(_unreadable(self.source))
-        while found:
+        while frame is not None:
             yield frame
-            found, frame = self._capture.read()
+            frame = read_frame(self._capture)
 
     def close(self) -> None:
         """Let go of the file or camera."""
@@ -67,9 +69,36 @@ def frame_rate(capture: cv2.VideoCapture) -> float:
     return rate if is_known else _USUAL_RATE
 
 
+def read_frame(capture: cv2.VideoCapture,
+               timeout: float = math.inf) -> Optional[np.ndarray]:
+    """Read the next frame; damaged ones are passed over.
+
+    Args:
+        capture (cv2.VideoCapture): Is open.
+        timeout (float): Seconds after which no further attempt is made.
+
+    Returns:
+        np.ndarray | None: (H, W, 3) BGR uint8; None if there are no more.
+    """
+    start = time.monotonic()
+    for _ in range(_MAX_DAMAGED):
+        found, frame = capture.read()
+        if found:
+            return frame
+        if time.monotonic() - start > timeout:
+            break
+    return None
+
+
 def _plain_path(path: Union[str, Path]) -> str:
-    """What FFmpeg takes for a path: before a ':' it looks for a protocol."""
-    return os.path.abspath(path)
+    """What FFmpeg takes for a path: before a ':' it looks for a protocol.
+
+    Raises:
+        UnicodeEncodeError: If it is not in UTF-8; OpenCV would crash.
+    """
+    path = os.path.abspath(path)
+    path.encode()
+    return path
 
 
 def count_frames(path: str) -> Optional[int]:
@@ -97,7 +126,7 @@ def _unreadable(source: Union[str, int]) -> str:
         return f'{source}: there is no such file'
     try:
         str(source).encode()
-    except UnicodeError:
+    except UnicodeEncodeError:
         return (f'{source}: OpenCV opens only videos with names in UTF-8. '
                 'Rename it')
     return (f'{source}: expected a video, found {Path(source).stat().st_size} '
@@ -148,8 +177,13 @@ class VideoWriter:
     def _open(self, frame: np.ndarray) -> cv2.VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         height, width = frame.shape[:2]
+        try:
+            path = _plain_path(self.path)
+        except UnicodeEncodeError:
+            raise OSError(f'{self.path}: OpenCV writes only videos with names '
+                          'in UTF-8. Choose another folder') from None
         writer = cv2.VideoWriter(
-            _plain_path(self.path), cv2.VideoWriter_fourcc(*CODEC), self.rate,
+            path, cv2.VideoWriter_fourcc(*CODEC), self.rate,
             (width, height))
         if not writer.isOpened():
             raise OSError(

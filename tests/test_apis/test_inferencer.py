@@ -432,9 +432,9 @@ def test_progress_in_a_terminal_is_one_line(monkeypatch, capsys):
     _clock(monkeypatch, 1.)
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
     report = Report(3, 3)
-    for _ in range(3):
+    for source in 'abc':
         report.step()
-        report.count_source(object())
+        report.count_source(source)
     report.sum_up()
     said = capsys.readouterr().err
     assert said.count('\r') == 3 and said.count('\n') == 2
