@@ -85,7 +85,7 @@ def time_files(files: Dict[str, str], images: str,
     """
     networks = {form: ExportedNetwork(path) for form, path in files.items()}
     seconds: Dict[str, List[float]] = {form: [] for form in files}
-    for source in collect(images)[:count]:
+    for source in collect(images).sources[:count]:
         for form, network in networks.items():
             said = network.description
             image = ImageFile(said['image_backend'])(source.value)

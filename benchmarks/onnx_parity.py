@@ -167,7 +167,7 @@ def read_pictures(folder: str, count: int, side: int) -> List[torch.Tensor]:
     """
     read, found = ImageFile(), []
     shrink = Resizer(dict(type='Resize', scale=[side, side], keep_ratio=True))
-    for source in collect(folder)[:count]:
+    for source in collect(folder).sources[:count]:
         image = read(source.value)
         found.append(shrink(image) if max(image.shape) > side else image)
     found.append(np.full((side // 2, side, 3), 127, np.uint8))

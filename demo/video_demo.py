@@ -3,6 +3,7 @@
 
     python demo/video_demo.py video.mp4 CONFIG CHECKPOINT --track
     python demo/video_demo.py 0 CONFIG CHECKPOINT --show --out-dir ''
+    python demo/video_demo.py rtsp://user:password@camera/stream MODEL.onnx
     python demo/video_demo.py video.mp4 MODEL.onnx --track
 
 MODEL.onnx is an exported network; it needs onnxruntime, but no PyTorch.
@@ -24,8 +25,9 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
     parser.add_argument(
-        'video', help='a video file, or the index of a camera; the camera '
-        'runs until Ctrl-C, Esc or q')
+        'video', help='a video file, the index of a camera, or the address '
+        'of a stream (http, https, rtsp, rtsps); cameras and live streams '
+        'run until Ctrl-C, Esc or q')
     add_options(parser)
     parser.add_argument(
         '--track',
@@ -36,7 +38,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
-    is_camera = args.video.isdigit() and not Path(args.video).exists()
+    is_camera = args.video.isdecimal() and not Path(args.video).exists()
     return run(
         int(args.video) if is_camera else args.video, args, track=args.track)
 

@@ -1,6 +1,8 @@
 """What the demos have in common: options, the run and its errors."""
+import signal
+import threading
 from argparse import ArgumentParser, Namespace
-from typing import Callable, Union
+from typing import Callable, Iterator, Union
 
 from .description import OnnxError
 from .finder import PeopleFinder
@@ -59,7 +61,8 @@ def run(inputs: Union[str, int], args: Namespace, **options) -> int:
         options: Further ones of ``PeopleFinder.stream``.
 
     Returns:
-        int: 0, or 130 if it was stopped by Ctrl-C.
+        int: 0; 1 if an input was skipped; 130 or 143 if it was stopped by
+        Ctrl-C or SIGTERM, with whole files of what was done before.
 
     Raises:
         SystemExit: With a sentence that says what was wrong.
@@ -96,7 +99,8 @@ def look(inputs: Union[str, int], args: Namespace,
     try:
         if args.show:
             Window().close()  # says that there is none before all the work
-        results = load().stream(
+        finder = load()
+        results = finder.stream(
             inputs,
             batch_size=args.batch_size,
             score_thr=args.score_thr,
@@ -109,11 +113,19 @@ def look(inputs: Union[str, int], args: Namespace,
     stopped = _use_up(results)
     if args.out_dir:
         print(f'Results: {args.out_dir}')
-    return 130 if stopped else 0
+    return stopped or int(bool(finder.skipped))
 
 
-def _use_up(results) -> bool:
-    """Run to the end; True if stopped before."""
+def _use_up(results: Iterator[dict]) -> int:
+    """Run to the end, or until a signal; its exit status, else 0."""
+    received = []
+
+    def stop(number: int, _) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if is_main else None
     try:
         for _ in results:
             pass
@@ -121,5 +133,8 @@ def _use_up(results) -> bool:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         print('Stopped.')
-        return True
-    return False
+        return 128 + (received[0] if received else signal.SIGINT)
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
+    return 0

@@ -16,6 +16,7 @@ from .description import OnnxError
 from .inputs import InputError
 
 MAX_PIXELS = 178956970  # twice Pillow's limit of warning, where it refuses
+_TOO_LARGE = f'expected a picture of at most {MAX_PIXELS} pixels.'
 _JPEG, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 _PNG, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 _SCAN = 0xDA  # the marker after which a JPEG's pixels come
@@ -52,8 +53,12 @@ class ImageFile:
                 one of more pixels than Pillow opens.
         """
         try:
+            mode = _mode(path)
+            if mode == 'F':
+                raise _RefusedError('expected a picture of 8 or 16 bits a '
+                                    'channel, found one of 32-bit floats')
             # Pillow has no colour for grey of 16 bits and makes it white.
-            deep = _mode(path).startswith('I')
+            deep = mode.startswith('I')
             image = self._read(path, 'cv2' if deep else self._backend)
             _check_size(image.shape[1], image.shape[0])
             return image
@@ -70,8 +75,24 @@ class ImageFile:
         return decode(content)
 
 
-class _TooLargeError(ValueError):
-    """A picture of more pixels than are read."""
+def count_pictures(path: str) -> int:
+    """How many pictures or frames a file holds, as far as Pillow tells.
+
+    Args:
+        path (str): Path of the file.
+
+    Returns:
+        int: 1 as well if it is not known. A JPEG's previews do not count.
+    """
+    try:
+        with import_pillow('reads').Image.open(path) as image:
+            return 1 if image.format == 'MPO' else image.n_frames
+    except Exception:  # no frames, or no format of Pillow's
+        return 1
+
+
+class _RefusedError(ValueError):
+    """A picture that could be decoded, but is not; the message says why."""
 
 
 def import_pillow(verb: str) -> ModuleType:
@@ -157,7 +178,7 @@ def _mode(path: str) -> str:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise _TooLargeError(f'found {width} x {height}')
+        raise _RefusedError(f'{_TOO_LARGE} Found {width} x {height}')
 
 
 def _decode(content: bytes) -> np.ndarray:
@@ -180,9 +201,10 @@ def _decode_by_pillow(content: bytes) -> np.ndarray:
 
 
 def _explain(path: str, error: Exception) -> str:
-    if isinstance(error, _TooLargeError) or (
-            type(error).__name__ == 'DecompressionBombError'):
-        return f'expected a picture of at most {MAX_PIXELS} pixels. {error}'
+    if isinstance(error, _RefusedError):
+        return str(error)
+    if type(error).__name__ == 'DecompressionBombError':
+        return f'{_TOO_LARGE} {error}'
     reason = getattr(error, 'strerror', None)
     return reason or (f'expected a picture, found {os.path.getsize(path)} '
                       'bytes that are not a whole one')

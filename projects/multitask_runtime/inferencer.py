@@ -8,7 +8,8 @@ from .finder import PeopleFinder
 from .frames import Frame
 from .image_file import ImageFile
 from .network import ExportedNetwork
-from .resize import Resizer
+from .progress import Report
+from .resize import Resizer, limit_aspect
 from .results import to_result
 
 
@@ -51,12 +52,17 @@ class OnnxInferencer(PeopleFinder):
         self.show_progress = show_progress
         self._resize = Resizer(self.description['resize'])
 
-    def _results(self, frames: Iterable[Frame],
-                 batch_size: int) -> Iterator[Tuple[Frame, dict]]:
+    def _results(self, frames: Iterable[Frame], batch_size: int,
+                 report: Report) -> Iterator[Tuple[Frame, dict]]:
         for frame in frames:
             height, width = frame.image.shape[:2]
-            resized = self._resize(frame.image)
-            factor = resized.shape[1] / width, resized.shape[0] / height
-            people = self._network(
-                resized.transpose(2, 0, 1), factor, (height, width))
-            yield frame, to_result(frame, people, self.joint_shift)
+            try:
+                resized = self._resize(limit_aspect(frame.image))
+                factor = resized.shape[1] / width, resized.shape[0] / height
+                people = self._network(
+                    resized.transpose(2, 0, 1), factor, (height, width))
+                result = to_result(frame, people, self.joint_shift)
+            except Exception as error:  # the other images go on
+                report.fail(frame.source, frame.title, error)
+            else:
+                yield frame, result

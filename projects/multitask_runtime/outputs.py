@@ -1,20 +1,27 @@
 """The folder that pictures, videos and predictions are written to."""
+import itertools
+import os
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import Dict, List, Optional, Union
 
 import cv2
 import numpy as np
 
 from .frames import Frame
-from .inputs import IMAGE_SUFFIXES, InputError, Source
+from .inputs import InputError, Source
 from .results import PredictionsFile
 from .video import VideoWriter
 
 _PREDICTIONS = 'predictions.json'
+_PICTURE_SUFFIXES = ('.bmp', '.dib', '.jp2', '.jpe', '.jpeg', '.jpg', '.png',
+                     '.ppm', '.tif', '.tiff', '.webp')
 
 
 class OutputFolder:
     """Writes what is found, under the names of the sources.
+
+    Where two would have one name, as ``a.gif`` and ``a.gif.png``, the later
+    one gets a number.
 
     Args:
         folder (str | Path): It is made if need be.
@@ -31,6 +38,9 @@ class OutputFolder:
         self._dataset_meta = dataset_meta
         self._predictions: Optional[PredictionsFile] = None
         self._video: Optional[VideoWriter] = None
+        self._video_source: Optional[Source] = None
+        self._num_frames = 0  # of the video
+        self._names = _file_names(sources)
         self._refuse_to_overwrite(sources)
 
     def __enter__(self) -> 'OutputFolder':
@@ -51,21 +61,27 @@ class OutputFolder:
             result (dict): As ``to_result`` returns it.
 
         Raises:
+            InputError: If there can be no such picture in its format.
             OSError: If it cannot be written.
         """
-        self._predictions.write(frame.source.name, result)
-        path = self.folder / _file_name(frame.source)
+        path = self.folder / self._names[id(frame.source)]
         if frame.source.is_moving:
             self._write_frame(path, frame, picture)
         else:
             _write_picture(path, picture)
+        self._predictions.write(frame.source.name, result)
 
     def _write_frame(self, path: Path, frame: Frame,
                      picture: np.ndarray) -> None:
-        if frame.index == 0:
+        if frame.source is not self._video_source:
             self._close_video()
             self._video = VideoWriter(path, frame.rate)
-        self._video.write(picture)
+            self._video_source, self._num_frames = frame.source, 0
+        # In the place of frames that were dropped stands the next one, so
+        # that the video lasts as long as what it shows.
+        while self._num_frames <= frame.index:
+            self._video.write(picture)
+            self._num_frames += 1
 
     def _close_video(self) -> None:
         if self._video is not None:
@@ -78,7 +94,7 @@ class OutputFolder:
             for source in sources if source.kind in ('image', 'video')
         }
         for source in sources:
-            path = self.folder / _file_name(source)
+            path = self.folder / self._names[id(source)]
             if path.resolve() in inputs:
                 raise InputError(
                     f'{self.folder}: expected a folder where results '
@@ -93,15 +109,31 @@ def earlier_results(
     return folder if folder and (folder / _PREDICTIONS).is_file() else None
 
 
-def _file_name(source: Source) -> str:
-    """The source's name, with an ending that can be written."""
-    allowed = ('.mp4', ) if source.is_moving else IMAGE_SUFFIXES
-    if Path(source.name).suffix.lower() in allowed:
-        return source.name
-    return source.name + ('.mp4' if source.is_moving else '.png')
+def _file_names(sources: List[Source]) -> Dict[int, str]:
+    """A name of its own for each source, by id, that can be written."""
+    names, taken = {}, {_PREDICTIONS}
+    for source in sources:
+        allowed = ('.mp4', ) if source.is_moving else _PICTURE_SUFFIXES
+        stem, suffix = os.path.splitext(source.name)
+        if suffix.lower() not in allowed:
+            stem, suffix = source.name, '.mp4' if source.is_moving else '.png'
+        numbers = itertools.count(2)
+        name = stem + suffix
+        while name in taken:
+            name = f'{stem}-{next(numbers)}{suffix}'
+        taken.add(name)
+        names[id(source)] = name
+    return names
 
 
 def _write_picture(path: Path, picture: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), picture):
-        raise OSError(f'{path}: OpenCV cannot write a picture here')
+    try:
+        encoded, content = cv2.imencode(path.suffix, picture)
+    except cv2.error:  # as of a WebP of more than 16383 pixels
+        encoded = False
+    if not encoded:
+        raise InputError(
+            f'{path}: OpenCV cannot write {picture.shape[1]} x '
+            f'{picture.shape[0]} pixels as {path.suffix}')
+    path.write_bytes(content)

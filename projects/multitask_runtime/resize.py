@@ -13,12 +13,38 @@ from .description import OnnxError
 from .image_file import import_pillow
 
 Size = Tuple[int, int]
+# No pipeline resizes a picture of this aspect ratio to nothing.
+MAX_ASPECT = 50
 _CV2_CODES = dict(
     nearest=cv2.INTER_NEAREST,
     bilinear=cv2.INTER_LINEAR,
     bicubic=cv2.INTER_CUBIC,
     area=cv2.INTER_AREA,
     lanczos=cv2.INTER_LANCZOS4)
+
+
+def is_narrow(image: np.ndarray) -> bool:
+    """Whether a picture (H, W, 3) is narrower than :data:`MAX_ASPECT`."""
+    return max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2])
+
+
+def limit_aspect(image: np.ndarray) -> np.ndarray:
+    """Stretch a picture that is too narrow for the pipelines.
+
+    They keep the aspect ratio, and would make its short side zero pixels.
+
+    Args:
+        image (np.ndarray): (H, W, 3) uint8.
+
+    Returns:
+        np.ndarray: The same picture, or (H', W', 3) whose shorter side is at
+        least a ``MAX_ASPECT``-th of the other.
+    """
+    if not is_narrow(image):
+        return image
+    height, width = image.shape[:2]
+    least = -(-max(height, width) // MAX_ASPECT)  # rounded up
+    return cv2.resize(image, (max(width, least), max(height, least)))
 
 
 class Resizer:

@@ -233,15 +233,15 @@ def test_names_end_in_what_can_be_written(inferencer, photos, tmp_path):
 def test_names_keep_files_of_one_name_apart(folder):
     paths = [str(folder / name) for name in ('a.png', 'holiday/a.png')]
     for inputs in (paths, str(folder / '**/a.png'), [str(folder)]):
-        names = {source.name for source in collect(inputs)}
+        names = {source.name for source in collect(inputs).sources}
         assert names >= {'a.png', 'holiday/a.png'}, inputs
-    assert [source.name for source in collect(paths[1])] == ['a.png']
+    assert [source.name for source in collect(paths[1]).sources] == ['a.png']
 
 
 def test_a_name_with_brackets_is_no_pattern(tmp_path):
     path = tmp_path / 'a[1].png'
     path.write_bytes(b'')
-    assert [source.value for source in collect(path)] == [str(path)]
+    assert [source.value for source in collect(path).sources] == [str(path)]
 
 
 @pytest.mark.parametrize('wrong, match', [
@@ -265,7 +265,7 @@ def test_wrong_inputs_are_explained(inferencer, wrong, match):
 
 def test_folder_without_pictures(inferencer, tmp_path):
     (tmp_path / 'notes.txt').write_text('no picture')
-    with pytest.raises(InputError, match='found none and 1 other files'):
+    with pytest.raises(InputError, match=r'in this folder, found 1 \.txt files'):
         inferencer(tmp_path)
 
 
@@ -432,10 +432,10 @@ def test_progress_in_a_terminal_is_one_line(monkeypatch, capsys):
     _clock(monkeypatch, 1.)
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
     report = Report(3, 3)
-    for _ in range(3):
+    for source in 'abc':
         report.step()
-        report.count_source()
-    report.finish()
+        report.count_source(source)
+    report.sum_up()
     said = capsys.readouterr().err
     assert said.count('\r') == 3 and said.count('\n') == 2
     assert 'inputs done: 3 of 3 (3 images' in said

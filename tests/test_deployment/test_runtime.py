@@ -433,9 +433,6 @@ def test_images_without_pixels(model):
     inferencer = OnnxInferencer(model)
     with pytest.raises(InputError, match=r'found shape \(0, 5, 3\)'):
         inferencer(np.zeros((0, 5, 3), np.uint8))
-    with pytest.raises(OnnxError, match='an image of 900 x 1 pixels would be '
-                       'resized to 128 x 0'):
-        inferencer(np.zeros((1, 900, 3), np.uint8))
 
 
 @pytest.mark.parametrize('settings, match', [
@@ -453,8 +450,8 @@ def test_demo_errors_are_sentences(model, tmp_path):
         image_demo.main(['a.png', 'nothing.onnx'])
     with pytest.raises(SystemExit, match='config.py: expected a config and a'):
         image_demo.main(['a.png', 'config.py'])
-    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((1, 900, 3), np.uint8))
-    with pytest.raises(SystemExit, match='an image of 900 x 1 pixels'):
+    (tmp_path / 'a.png').write_bytes(b'')
+    with pytest.raises(SystemExit, match='a.png: expected a picture, found 0'):
         image_demo.main([str(tmp_path / 'a.png'), model, '--out-dir', ''])
 
 

@@ -2,6 +2,7 @@
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Tuple, Union
 
+import numpy as np
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
@@ -13,6 +14,8 @@ from torch import nn
 from projects.multitask_runtime.drawing import KPT_THR, MASK_ALPHA
 from projects.multitask_runtime.finder import PeopleFinder
 from projects.multitask_runtime.frames import Frame
+from projects.multitask_runtime.progress import Report
+from projects.multitask_runtime.resize import limit_aspect
 from projects.multitask_runtime.results import to_result
 
 # Importing the engine puts the safe loader in the place of MMEngine's.
@@ -81,16 +84,47 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
         people = sample.pred_instances.cpu().numpy()
         return to_result(frame, dict(people.items()), self.joint_shift)
 
-    def _results(self, frames: Iterable[Frame],
-                 batch_size: int) -> Iterator[Tuple[Frame, dict]]:
-        for batch in self._batches(frames, batch_size):
-            data = self.collate_fn([data for _, data in batch])
-            samples = self.forward(data)
-            for (frame, _), sample in zip(batch, samples):
-                yield frame, self.postprocess(frame, sample)
+    def _results(self, frames: Iterable[Frame], batch_size: int,
+                 report: Report) -> Iterator[Tuple[Frame, dict]]:
+        for batch in self._batches(frames, batch_size, report):
+            yield from self._find(batch, report)
 
-    def _batches(self, frames: Iterable[Frame],
-                 batch_size: int) -> Iterator[List[Tuple[Frame, dict]]]:
+    def _find(self, batch: List[Tuple[Frame, dict]],
+              report: Report) -> Iterator[Tuple[Frame, dict]]:
+        """Yield the results of a batch; if it fails, those of each image."""
+        results = None
+        try:
+            samples = self.forward(
+                self.collate_fn([data for _, data in batch]))
+            results = [(frame, self.postprocess(frame, sample))
+                       for (frame, _), sample in zip(batch, samples)]
+        except Exception as error:  # the other images go on
+            if len(batch) == 1:
+                frame = batch[0][0]
+                report.fail(frame.source, frame.title, error)
+                return
+        # Not within the handler, whose error keeps the batch in memory.
+        if results is None:
+            for item in batch:
+                yield from self._find([item], report)
+        else:
+            yield from results
+
+    def _prepare(self, image: np.ndarray) -> dict:
+        """Send an image, (H, W, 3) BGR uint8, through the pipeline."""
+        stretched = limit_aspect(image)
+        data = self.pipeline(dict(img=stretched, img_id=0))
+        if stretched is not image:
+            sample = data['data_samples']
+            factor = np.divide(stretched.shape[1::-1], image.shape[1::-1])
+            sample.set_metainfo(
+                dict(
+                    ori_shape=image.shape[:2],
+                    scale_factor=tuple(factor * sample.scale_factor)))
+        return data
+
+    def _batches(self, frames: Iterable[Frame], batch_size: int,
+                 report: Report) -> Iterator[List[Tuple[Frame, dict]]]:
         """Batches of one size of image.
 
         The border that a smaller image would get in a batch changes what
@@ -98,7 +132,11 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
         """
         batch = []
         for frame in frames:
-            data = self.pipeline(dict(img=frame.image, img_id=0))
+            try:
+                data = self._prepare(frame.image)
+            except Exception as error:  # the other images go on
+                report.fail(frame.source, frame.title, error)
+                continue
             if batch and data['inputs'].shape != batch[0][1]['inputs'].shape:
                 yield batch
                 batch = []

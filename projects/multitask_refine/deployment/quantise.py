@@ -106,7 +106,7 @@ def _read_pictures(folder: Optional[Union[str, Path]],
     read = ImageFile(description['image_backend'])
     resize = Resizer(description['resize'])
     used = 0
-    for source in collect(folder)[:_MOST]:
+    for source in collect(folder).sources[:_MOST]:
         pixels = resize(read(source.value)).transpose(2, 0, 1)[None]
         feed = dict(image=np.ascontiguousarray(pixels, np.float32))
         if len(session.run(['scores'], feed)[0]):
