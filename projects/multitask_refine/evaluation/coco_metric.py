@@ -10,6 +10,7 @@ from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 
 from ..datasets import AnnotationError, order_categories
+from ..errors import ConfigError
 from .coco_scores import (TASKS, evaluate, evaluate_classes,
                           evaluate_each_keypoint, labelled_part,
                           load_ground_truth, result_entries)
