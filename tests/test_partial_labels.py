@@ -270,6 +270,24 @@ def test_batch_without_a_label_keeps_keys_graph_and_statistics(model, loaded):
             assert torch.equal(value, buffers[name]), name
 
 
+def test_missing_labels_leave_the_other_losses_as_they_are(model):
+    """An instance without mask and keypoints is no background."""
+    model.train()
+    images = torch.randn(2, 3, ranks.HEIGHT, ranks.WIDTH)
+    losses = []
+    for some in (dict(), dict(labelled=False, masked=[False, True])):
+        torch.manual_seed(0)  # samples the same anchors and RoIs
+        losses.append(model.loss(
+            images, [ranks.sample(2), ranks.sample(2, **some)]))
+    for name in ('loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox'):
+        # The RPN gives a list with the loss of each level.
+        one, other = (torch.stack(each[name]).sum() if isinstance(
+            each[name], list) else each[name] for each in losses)
+        assert one == other > 0, name
+    assert losses[0]['loss_mask'] != losses[1]['loss_mask']
+    assert losses[0]['loss_keypoint'] != losses[1]['loss_keypoint']
+
+
 # Evaluation
 
 
