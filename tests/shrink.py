@@ -7,6 +7,8 @@ from typing import Iterator
 
 from mmengine.config import Config, ConfigDict
 
+from projects.multitask_refine.engine import list_evaluators
+
 SCALE = (96, 64)  # width and height of the images that the network sees
 
 
@@ -35,10 +37,12 @@ def shrink(cfg: Config, data_root: Path) -> Config:
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
-        link_files(loader.dataset, data_root)
+        datasets = loader.dataset.get('datasets', [loader.dataset])
+        for dataset in datasets:
+            link_files(dataset, data_root)
         if split != 'train':
-            cfg[f'{split}_evaluator'].ann_file = str(
-                data_root / loader.dataset.ann_file)
+            for metric, dataset in zip(list_evaluators(cfg, split), datasets):
+                metric.ann_file = str(data_root / dataset.ann_file)
     cfg.train_cfg.update(max_iters=2, val_interval=1)
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint.interval = 1
@@ -102,4 +106,8 @@ def link_files(dataset: ConfigDict, data_root: Path) -> None:
              ).read_text())
         if 'image_info' in ann_file.name:
             del content['annotations']
+        if dataset.get('keypoints_from') == 'crowdpose.py':
+            for ann in content['annotations']:  # 14 keypoints, no masks
+                ann.update(keypoints=ann['keypoints'][:42], segmentation=[])
+                ann['num_keypoints'] = sum(map(bool, ann['keypoints'][2::3]))
         ann_file.write_text(json.dumps(content))

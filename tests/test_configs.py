@@ -52,7 +52,10 @@ def test_config_runs_from_training_to_test(leaf, data_root, tmp_path):
     cfg, work_dir = shrink(Config.fromfile(leaf), data_root), tmp_path / 'work'
     train.main([_write(cfg, tmp_path / 'unbroken.py'),
                 '--work-dir', str(work_dir)])
-    (best, ) = work_dir.glob('best_*.pth')
+    # One for each data set that is validated.
+    best, *others = sorted(work_dir.glob('best_*.pth'))
+    assert len(others) + 1 == len(
+        cfg.val_dataloader.dataset.get('datasets', [None]))
     unbroken = torch.load(work_dir / 'iter_2.pth', weights_only=True)
     (work_dir / 'iter_2.pth').unlink()
     train.main([_write(cfg, tmp_path / 'resumed.py'),

@@ -149,9 +149,13 @@ def save(cfg: Config, args: argparse.Namespace, metrics: dict,
     name = 'metrics.json' if metrics else 'submission.json'
     path = args.json or str(Path(cfg.work_dir) / name)
     origin = describe_run(cfg, args.checkpoint, num_images, seconds)
+    # Of several data sets: <set>/<task>_<name>.
+    names = {key: key.split('/') for key in metrics}
     write_results(
-        path, {key.split('/')[-1]: value
-               for key, value in metrics.items()}, origin)
+        path, {
+            '/'.join([*name[:-2], name[-1]]): metrics[key]
+            for key, name in names.items()
+        }, origin)
     print(f'Results file: {path}')
     if args.predictions:
         add_run(args.predictions, origin)

@@ -1,8 +1,11 @@
 from .annotation_rules import mend, read_annotations
 from .coco_multitask import CocoMultitaskDataset, order_categories
+from .copy_paste import MultitaskCopyPaste
 from .image_rules import ImageError
+from .keypoint_mapping import KeypointMapping
 from .load_image import CheckedLoadImageFromFile
 from .meta_file import find_meta_file, load_meta_file
+from .multi_source_sampler import MultiSourceInfiniteSampler
 from .problems import AnnotationError
 from .shape_batch_sampler import ShapeBatchSampler
 from .transforms import (FloatResize, LoadMultitaskAnnotations,
@@ -10,7 +13,9 @@ from .transforms import (FloatResize, LoadMultitaskAnnotations,
 
 __all__ = [
     'AnnotationError', 'CheckedLoadImageFromFile', 'CocoMultitaskDataset',
-    'FloatResize', 'ImageError', 'LoadMultitaskAnnotations',
+    'FloatResize', 'ImageError', 'KeypointMapping',
+    'LoadMultitaskAnnotations', 'MultiSourceInfiniteSampler',
+    'MultitaskCopyPaste',
     'PackMultitaskInputs', 'ShapeBatchSampler', 'find_meta_file',
     'load_meta_file', 'mend', 'order_categories', 'read_annotations'
 ]

@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from .annotation_rules import (keep_classes, mend, read_annotations,
                                same_joints)
 from .image_rules import ImageError, list_missing
+from .keypoint_mapping import KeypointMapping
 from .meta_file import find_meta_file, load_meta_file
 from .problems import AnnotationError, Problem
 from .startup import (format_table, log_labels, log_problems, log_unused,
@@ -57,6 +58,10 @@ class CocoMultitaskDataset(CocoDataset):
             the i-th of them, whatever the order of the file. Defaults to
             COCO's persons (``coco.py``).
 
+        keypoints_from (str | dict, optional): The meta file of the annotation
+            file, if that is not the one of ``metainfo``: its keypoints are
+            mapped to those of ``metainfo`` by their names, see
+            :class:`KeypointMapping`.
         strict (bool): Whether any problem of the annotations, or a missing
             image, is an error. Defaults to False.
 
@@ -91,7 +96,12 @@ class CocoMultitaskDataset(CocoDataset):
         palette=[(220, 20, 60)],
         from_file='coco.py')
 
-    def __init__(self, *args, strict: bool = False, **kwargs) -> None:
+    def __init__(self,
+                 *args,
+                 keypoints_from: Union[str, dict, None] = None,
+                 strict: bool = False,
+                 **kwargs) -> None:
+        self.keypoints_from = keypoints_from
         self.strict = strict
         self._problems: List[Problem] = []
         self.labelled_tasks = frozenset()
@@ -120,13 +130,16 @@ class CocoMultitaskDataset(CocoDataset):
         numbers: List[Problem] = []
         content = keep_classes(
             read_annotations(path, numbers), self.metainfo['classes'])
+        mapping = self.keypoints_from and KeypointMapping(
+            self.keypoints_from, self.metainfo)
+        meta = mapping.meta if mapping else self.metainfo
         mended, problems = mend(
-            content, same_joints(content, self.metainfo['num_keypoints']))
+            content, same_joints(content, meta['num_keypoints']))
         self._problems = numbers + problems
         # mmdet numbers the labels in the order of the file's categories.
         categories = order_categories(
             mended['categories'], self.metainfo['classes'], self.ann_file)
-        self._check_meta_file(content, categories)
+        self._check_meta_file(content, categories, meta)
         refuse(self._problems, self.ann_file, self.data_prefix['img'],
                self.test_mode, self.strict)
         if not self.test_mode:
@@ -141,17 +154,21 @@ class CocoMultitaskDataset(CocoDataset):
         coco = COCO()
         coco.dataset = dict(
             content if self.test_mode else mended, categories=categories)
+        if mapping and 'annotations' in content:
+            coco.dataset['annotations'] = mapping.convert(
+                coco.dataset['annotations'])
+            mapping.log(self.ann_file)
         self.labelled_tasks = _labelled_tasks(
             coco.dataset.get('annotations', ()))
         coco.createIndex()
         coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
         return coco
 
-    def _check_meta_file(self, content: dict,
-                         categories: Sequence[dict]) -> None:
-        """Compare the keypoints of the file and of the meta file: names,
+    def _check_meta_file(self, content: dict, categories: Sequence[dict],
+                         meta: dict) -> None:
+        """Compare the keypoints of the file and of its meta file: names,
         order and number."""
-        names = list(self.metainfo['keypoint_id2name'].values())
+        names = list(meta['keypoint_id2name'].values())
         for category in categories:
             own = category.get('keypoints')
             if not isinstance(own, list) or own == names or not all(
@@ -182,8 +199,9 @@ class CocoMultitaskDataset(CocoDataset):
                 f'{self.ann_file}: annotation {faults[0].annotation_id} has '
                 f'{faults[0].found} in "keypoints", and so have the others; '
                 'expected 3 for each of the '
-                f'{self.metainfo["num_keypoints"]} joints of the meta file. '
-                'Set metainfo.from_file to the meta file of this data set.')
+                f'{meta["num_keypoints"]} joints of the meta file. '
+                'Set metainfo.from_file to the meta file of this data set, or '
+                'keypoints_from if the network has other keypoints.')
 
     def filter_data(self) -> List[dict]:
         """The images to use; in training without those whose file is
@@ -242,6 +260,8 @@ class CocoMultitaskDataset(CocoDataset):
             idx = self._rand_another()
         if replaced and 'data_samples' in data:
             data['data_samples'].set_metainfo(dict(replaced_images=replaced))
+        elif replaced:  # a wrapper packs, as MultiImageMixDataset
+            data['replaced_images'] = replaced
         return data
 
     def parse_data_info(self, raw_data_info: dict) -> Union[dict, List[dict]]:

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Iterator, List
 
 import mmpose
+import numpy as np
 from mmengine.config import Config
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
@@ -43,6 +44,8 @@ def load_meta_file(name: str) -> dict:
     Returns:
         dict: In mmpose's terms: ``num_keypoints`` (K), ``keypoint_id2name``,
         ``sigmas`` (K), ``flip_indices`` (K), ``skeleton_links`` and so on.
+        Lists and no arrays, so that mmdet's wrappers of several data sets can
+        compare them.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -60,7 +63,19 @@ def load_meta_file(name: str) -> dict:
     fault = next(_find_faults(info), None)
     if fault:
         raise ConfigError(f'{path}: {fault}')
-    return parse_pose_metainfo(info)
+    return {
+        key: _to_list(value)
+        for key, value in parse_pose_metainfo(info).items()
+    }
+
+
+def _to_list(value: object) -> object:
+    """Return arrays as lists, of the shortest decimals of their float32."""
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype == np.float32:
+        return [float(str(number)) for number in value]
+    return value.tolist()
 
 
 def _find_faults(info: object) -> Iterator[str]:

@@ -84,7 +84,11 @@ class PackMultitaskInputs(PackDetInputs):
                 gt_keypoints=boxes.keypoints.numpy(),
                 gt_keypoints_visible=boxes.visible.numpy(),
                 gt_has_mask=boxes.has_mask.numpy())
-        return super().transform(results)
+        packed = super().transform(results)
+        if results.get('replaced_images'):
+            packed['data_samples'].set_metainfo(
+                dict(replaced_images=results['replaced_images']))
+        return packed
 
 
 @TRANSFORMS.register_module()

@@ -17,6 +17,10 @@ from ..evaluation import TASKS, MultitaskCocoMetric
 
 # The head of the RoI head that each task needs, and what its labels are.
 HEADS = dict(bbox='bbox_head', segm='mask_head', keypoints='keypoint_head')
+# Transforms of mmdet that change boxes and not masks, or lose keypoints.
+_BOXES_ONLY = frozenset(('Albu', 'CachedMixUp', 'CachedMosaic', 'CopyPaste',
+                         'MixUp', 'Mosaic', 'RandomAffine',
+                         'RandomCenterCropPad', 'RandomErasing'))
 _LABELS = dict(bbox='a box', segm='a segmentation',
                keypoints='a keypoint with visibility 1 or 2')
 
@@ -65,6 +69,8 @@ def check_consistency(model: nn.Module,
                 'whether its ann_file has annotations of its classes, and '
                 'what its filter_cfg and indices leave of them.')
     training = datasets.get('train_dataloader.dataset')
+    if training is not None:
+        check_transforms(training, 'train_dataloader.dataset')
     if roi_head is not None and training is not None:
         _compare_labels(roi_head, training)
     for split, evaluator in (evaluators or {}).items():
@@ -80,6 +86,46 @@ def find_roi_head(model: nn.Module) -> Optional[nn.Module]:
     while hasattr(model, 'module'):  # of distribution or augmentation
         model = model.module
     return getattr(model, 'roi_head', None)
+
+
+def list_metas(dataset: Dataset, setting: str) -> Dict[str, dict]:
+    """List the metainfo of a data set by its setting.
+
+    mmdet's ``ConcatDataset`` of sets that differ has one of each of them.
+    """
+    meta = getattr(dataset, 'metainfo', {})
+    metas = {setting: meta} if isinstance(meta, dict) else {
+        f'{setting}.datasets[{i}]': each
+        for i, each in enumerate(meta)
+    }
+    return {name: each for name, each in metas.items() if 'classes' in each}
+
+
+def check_transforms(dataset: Dataset, setting: str) -> None:
+    """Refuse transforms of mmdet that move boxes and not their masks, or lose
+    their keypoints.
+
+    Args:
+        dataset (Dataset): The data set, with its wrappers.
+        setting (str): Its setting, for the message.
+
+    Raises:
+        ConfigError: Names the transform.
+    """
+    steps = []
+    while dataset is not None:
+        pipeline = getattr(dataset, 'pipeline', ())
+        steps += getattr(pipeline, 'transforms', pipeline)
+        for part in getattr(dataset, 'datasets', ()):
+            check_transforms(part, setting)
+        dataset = getattr(dataset, 'dataset', None)
+    for step in steps:
+        if type(step).__name__ in _BOXES_ONLY:
+            raise ConfigError(
+                f'{setting}: pipeline: expected transforms that move masks '
+                f'and keypoints with the boxes, found {type(step).__name__}. '
+                'Use MultitaskCopyPaste, RandomCrop or another one that '
+                'docs/data.md lists.')
 
 
 def _compare_metas(one: dict, other: dict, here: str, there: str) -> None:
@@ -104,7 +150,8 @@ def _compare_metas(one: dict, other: dict, here: str, there: str) -> None:
             raise ConfigError(
                 f'{there}: {name}: expected what {here} has, {expected}, '
                 f'found {found}. Give both the same metainfo (classes and '
-                'from_file).')
+                'from_file); a data set whose file has other keypoints gets '
+                'its meta file as keypoints_from.')
 
 
 def _compare_heads(roi_head: nn.Module, setting: str, meta: dict) -> None:
@@ -261,11 +308,9 @@ class ConsistencyHook(Hook):
             f'{split}_dataloader.dataset': loop.dataloader.dataset
             for split, loop in loops.items()
         }
-        self._metas = {
-            name: dataset.metainfo
-            for name, dataset in self._datasets.items()
-            if 'classes' in getattr(dataset, 'metainfo', ())
-        }
+        self._metas = {}
+        for name, dataset in self._datasets.items():
+            self._metas.update(list_metas(dataset, name))
         if self._metas:
             check_consistency(
                 runner.model, self._metas, self._datasets, {

@@ -151,6 +151,8 @@ def list_evaluators(cfg: Config, split: str = 'test') -> List[dict]:
     """The metrics' configs of ``<split>_evaluator``, one or a list of them in
     the config, those of the project's own type first."""
     found = cfg.get(f'{split}_evaluator') or []
+    if isinstance(found, dict):  # MultiDatasetsEvaluator has several
+        found = found.get('metrics', [found])
     found = [found] if isinstance(found, dict) else list(found)
     return sorted(
         found, key=lambda each: each.get('type') != 'MultitaskCocoMetric')

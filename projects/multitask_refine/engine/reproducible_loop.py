@@ -163,8 +163,10 @@ class ReproducibleLoader(DataLoader):
     def describe(self) -> str:
         """What the order of the images depends on beside the seed."""
         batch = self.batch_sampler.batches.batch_size
+        weights = getattr(self.batch_sampler.sampler, 'weights', None)
         return (f'{get_world_size()} x {batch} images a step out of '
-                f'{len(self.dataset)}')
+                f'{len(self.dataset)}' +
+                (f' with the weights {weights}' if weights else ''))
 
 
 @LOOPS.register_module()

@@ -1,5 +1,5 @@
 """COCO's average precision for boxes, masks and joints in one metric."""
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 from mmdet.registry import METRICS
@@ -9,7 +9,7 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 
-from ..datasets import AnnotationError, order_categories
+from ..datasets import AnnotationError, KeypointMapping, order_categories
 from ..errors import ConfigError
 from .coco_scores import (TASKS, evaluate, evaluate_classes,
                           evaluate_each_keypoint, labelled_part,
@@ -59,6 +59,10 @@ class MultitaskCocoMetric(BaseMetric):
         format_only (bool): See above. Defaults to False.
         outfile_prefix (str, optional): With ``format_only``, the folder and
             the name of the algorithm, 'folder/name'.
+        keypoints_from (str | dict, optional): The meta file of ``ann_file``,
+            if the data set maps its keypoints to the network's; the same
+            value as there. Then the keypoints that both have are evaluated,
+            with the network's sigmas.
         predictions_file (str, optional): Also write all predictions to this
             .json file, in the format that ``predictions.py`` describes.
         classwise (bool): Also give the AP of each class,
@@ -83,6 +87,7 @@ class MultitaskCocoMetric(BaseMetric):
                  prefix: Optional[str] = None,
                  format_only: bool = False,
                  outfile_prefix: Optional[str] = None,
+                 keypoints_from: Union[str, dict, None] = None,
                  predictions_file: Optional[str] = None,
                  classwise: bool = False,
                  keypointwise: bool = False) -> None:
@@ -105,6 +110,7 @@ class MultitaskCocoMetric(BaseMetric):
         self.joint_shift = joint_shift
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
+        self.keypoints_from = keypoints_from
         self.predictions_file = predictions_file
         self.classwise = classwise
         self.keypointwise = keypointwise
@@ -130,7 +136,10 @@ class MultitaskCocoMetric(BaseMetric):
                 a class has no category in the file.
         """
         with get_local_path(self.ann_file) as path:
-            coco = load_ground_truth(path, len(self.dataset_meta['sigmas']))
+            mapping = self.keypoints_from and KeypointMapping(
+                self.keypoints_from, self.dataset_meta)
+            coco = load_ground_truth(path, len(self.dataset_meta['sigmas']),
+                                     mapping)
             annotations = dict(file=self.ann_file, sha256=file_sha256(path))
         categories = [
             category['id'] for category in order_categories(
@@ -195,7 +204,7 @@ class MultitaskCocoMetric(BaseMetric):
                 f'{metric}_{name}': value
                 for name, row in rows.items() for metric, value in row.items()
             })
-        logger.info('\n' + '\n\n'.join(tables))
+        logger.info(f'{self.ann_file}:\n' + '\n\n'.join(tables))
         return metrics
 
     def _write(self, entries: Dict[str, List[dict]], coco: COCO,

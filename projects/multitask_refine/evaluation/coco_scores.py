@@ -2,7 +2,7 @@
 import contextlib
 import io
 from collections import Counter
-from typing import Collection, Dict, List, NamedTuple, Sequence
+from typing import Collection, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 from faster_coco_eval import COCO as FastCOCO
@@ -11,6 +11,7 @@ from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..datasets import KeypointMapping
 from ..datasets.annotation_rules import read_annotations
 
 TASKS = ('bbox', 'segm', 'keypoints')
@@ -84,9 +85,11 @@ class _RestrictedEval(COCOeval):
                 person['ignore'] |= person['id'] in self.ignored
 
 
-def load_ground_truth(path: str, num_keypoints: int) -> COCO:
+def load_ground_truth(path: str, num_keypoints: int,
+                      mapping: Optional[KeypointMapping] = None) -> COCO:
     """Load an annotation file for pycocotools.
 
+    With a ``mapping``, in the network's keypoints instead of the file's.
     Instances without keypoints get none labelled, and ``num_keypoints`` is
     filled in where the file lacks it, because pycocotools insists on both. The
     tasks that the file labels an instance for stay in its ``labelled``.
@@ -96,6 +99,8 @@ def load_ground_truth(path: str, num_keypoints: int) -> COCO:
     content = read_annotations(path)
     if 'annotations' not in content:
         return build_coco(content)
+    if mapping:
+        content['annotations'] = mapping.convert(content['annotations'])
     ids = [ann['id'] for ann in content['annotations']]
     are_fine = all(type(each) is int and 0 < each < 2**53
                    for each in ids) and len(set(ids)) == len(ids)
