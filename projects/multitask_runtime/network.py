@@ -20,6 +20,7 @@ class ExportedNetwork:
 
     Attributes:
         description (dict): What the file says of itself.
+        has_keypoints (bool): Whether the network has a keypoint head.
 
     Raises:
         FileNotFoundError, OnnxError: As :func:`load_session`.
@@ -28,6 +29,7 @@ class ExportedNetwork:
     def __init__(self, path: Union[str, Path], device: str = 'cpu') -> None:
         self._session, self.description = load_session(path, device)
         self._names = [output.name for output in self._session.get_outputs()]
+        self.has_keypoints = 'keypoints' in self._names
 
     def __call__(self, pixels: np.ndarray, scale_factor: Tuple[float, float],
                  shape: Tuple[int, int]) -> Dict[str, np.ndarray]:

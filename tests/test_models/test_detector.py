@@ -235,7 +235,7 @@ def test_mask_and_keypoint_heads_share_one_pooled_feature(model, monkeypatch):
 def test_one_pooling_for_all_heads():
     """The report's words to the letter: the box head takes the 2x2 averages
     of the feature that the other heads get."""
-    (path, ) = CONFIGS.glob('*r26*_regular_1xb8*_sample.py')
+    (path, ) = CONFIGS.glob('*r26-w16*_regular_1xb8*_sample.py')
     model = _build(path, **{'model.roi_head.bbox_roi_extractor': None})
     feats = model.extract_feat(_images(1))
     rois = torch.tensor([[0., 4., 6., 36., 60.], [0., 10., 10., 50., 50.]])

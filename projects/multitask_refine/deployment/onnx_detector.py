@@ -31,7 +31,8 @@ class OnnxDetector(BaseModel):
         device (str): As in ``load_session``. Defaults to 'auto'.
 
     Attributes:
-        dataset_meta (dict): Classes and keypoints, as the file says.
+        dataset_meta (dict): Classes and, of a network with a keypoint head,
+            keypoints, as the file says.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -45,6 +46,8 @@ class OnnxDetector(BaseModel):
         except OnnxError as error:
             raise OnnxFileError(str(error)) from None
         self.dataset_meta = to_dataset_meta(self._network.description)
+        if not self._network.has_keypoints:
+            self.dataset_meta = dict(classes=self.dataset_meta['classes'])
 
     def forward(self,
                 inputs: List[Tensor],
