@@ -119,6 +119,17 @@ def test_options_that_do_not_fit_are_explained(tmp_path):
                            '--cfg-options', option], words)
 
 
+@pytest.mark.parametrize('option', [
+    "custom_hooks=[dict(type='A', interval=2)]", 'model.neck.in_channels=[1,2', 'x'])
+@pytest.mark.parametrize('main', [train.main, export_onnx.main])
+def test_options_that_cannot_be_read_are_explained(main, option, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([CONFIG, 'a.pth', 'a.onnx'][:1 if main is train.main else 3]
+             + ['--cfg-options', option])
+    assert ended.value.code == 2
+    assert '--cfg-options: expected NAME=VALUE' in capsys.readouterr().err
+
+
 def test_files_of_results_that_are_none_are_named(tmp_path):
     (tmp_path / 'a.json').write_text('[')
     _ends(ablation_tables.main, [str(tmp_path)], 'a.json')

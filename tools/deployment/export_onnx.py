@@ -8,11 +8,9 @@ from typing import List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmengine.config import DictAction  # noqa: E402
-
 from projects.multitask_refine.deployment import export  # noqa: E402
 from projects.multitask_refine.engine import (  # noqa: E402
-    explained_errors, read_config, require_settings)
+    SettingsAction, explained_errors, read_config, require_settings)
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -28,7 +26,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=SettingsAction,
         help='settings that override the config, e.g. '
         'model.test_cfg.rcnn.score_thr=0.3')
     return parser.parse_args(argv)

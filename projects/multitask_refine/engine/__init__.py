@@ -4,8 +4,8 @@ from .bad_images import BadImagesHook, TooManyBadImagesError
 from .checkpoint_hook import KeepingCheckpointHook
 from .consistency import ConsistencyHook, check_consistency
 from .hooks import OffsetStatisticsHook
-from .launch import (add_common_options, list_evaluators, load_config,
-                     read_config, require_settings)
+from .launch import (SettingsAction, add_common_options, list_evaluators,
+                     load_config, read_config, require_settings)
 from .non_finite import NonFiniteTrainingError
 from .optimizers import Bfloat16OptimWrapper
 from .preemption import PreemptionHook
@@ -24,7 +24,7 @@ __all__ = [
     'ConsistencyHook', 'DamagedCheckpointError', 'ExplainedError',
     'FileWriteError', 'KeepingCheckpointHook', 'NonFiniteTrainingError',
     'OffsetStatisticsHook', 'PreemptionHook', 'ReproducibleTrainLoop',
-    'ResumeError', 'ResumeHook', 'TooManyBadImagesError',
+    'ResumeError', 'ResumeHook', 'SettingsAction', 'TooManyBadImagesError',
     'UnsafeCheckpointError', 'ValLossHook', 'WorkersDieError',
     'add_common_options', 'check_consistency', 'describe_command',
     'describe_run', 'describe_training', 'explained_errors',

@@ -22,6 +22,22 @@ _DICTS_OR_LISTS = ('val_evaluator', 'test_evaluator', 'param_scheduler',
                    'custom_hooks')
 
 
+class SettingsAction(DictAction):
+    """MMEngine's ``DictAction``, whose parser fails without a sentence."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace,
+                 values: list, option_string: Optional[str] = None) -> None:
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (AssertionError, RecursionError, ValueError):
+            parser.error(
+                f'{option_string}: expected NAME=VALUE with numbers, texts, '
+                'and lists or tuples of them, such as '
+                'model.backbone.depth=101 or key="[a,b]", found '
+                f'{" ".join(values)}. Put other values into a config that '
+                'inherits this one by _base_.')
+
+
 def add_common_options(parser: ArgumentParser) -> None:
     """Add the options that OpenMMLab's tools share."""
     parser.add_argument('config', help='config file')
@@ -31,7 +47,7 @@ def add_common_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=SettingsAction,
         help='settings that override the config, e.g. model.backbone.depth=101'
         ' or key="[a,b]"')
     parser.add_argument(
