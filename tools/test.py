@@ -78,7 +78,14 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Turn the options of the output into settings of the config."""
-    metric = list_evaluators(cfg)[0]
+    metric, *others = list_evaluators(cfg)
+    if (args.format_only or args.predictions) and any(
+            each.get('type') == metric.get('type') for each in others):
+        raise ConfigError(
+            f'{args.config}: test_evaluator: expected one {metric.type} for '
+            f'--format-only and --predictions, found {1 + len(others)} '
+            'metrics. Test the data sets one by one: set test_dataloader and '
+            'test_evaluator to one of them.')
     if args.format_only:
         metric.format_only = True
     if metric.get('format_only'):

@@ -119,6 +119,16 @@ def test_options_that_do_not_fit_are_explained(tmp_path):
                            '--cfg-options', option], words)
 
 
+@pytest.mark.parametrize('option', ['--format-only',
+                                    '--predictions=a.json'])
+def test_files_of_one_data_set_are_not_those_of_several(option, tmp_path):
+    config = tmp_path / 'several.py'
+    config.write_text(
+        f'_base_ = {CONFIG!r}\ntest_evaluator = [_base_.val_evaluator] * 2')
+    _ends(test.main, [str(config), 'a.pth', '--work-dir', str(tmp_path),
+                      option], 'expected one MultitaskCocoMetric')
+
+
 @pytest.mark.parametrize('option', [
     "custom_hooks=[dict(type='A', interval=2)]", 'model.neck.in_channels=[1,2', 'x'])
 @pytest.mark.parametrize('main', [train.main, export_onnx.main])
