@@ -102,11 +102,12 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if not (args.show or args.show_dir):
         return
     hooks = cfg.default_hooks or {}
-    hook = dict(hooks.get('visualization') or dict(type='DetVisualizationHook'),
-                draw=True,
-                show=args.show,
-                wait_time=args.wait_time,
-                score_thr=args.score_thr)
+    hook = dict(
+        hooks.get('visualization') or dict(type='DetVisualizationHook'),
+        draw=True,
+        show=args.show,
+        wait_time=args.wait_time,
+        score_thr=args.score_thr)
     if args.show_dir:
         hook['test_out_dir'] = str(Path(args.show_dir).absolute())
     cfg.default_hooks = dict(hooks, visualization=hook)
