@@ -5,13 +5,9 @@ from mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
-from ...errors import ExplainedError
+from ...errors import ConfigError
 
 OFFSET_LAYERS = ('conv_offset', 'offset_pred')
-
-
-class ParamwiseConfigError(ExplainedError, ValueError):
-    """A multiplier of ``paramwise_cfg`` that matches no parameter."""
 
 
 # Under the second name it is the default of all configs of mmdet's scope.
@@ -34,7 +30,7 @@ class OffsetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Build the optimizer wrapper of a model.
 
         Raises:
-            ParamwiseConfigError: If a custom key matches no parameter, or
+            ConfigError: If a custom key matches no parameter, or
                 ``dcn_offset_lr_mult`` is set and nothing predicts offsets.
         """
         names = [name for name, _ in model.named_parameters()]
@@ -43,7 +39,7 @@ class OffsetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             if not any(key in name for name in names):
                 parts = {part for name in names for part in name.split('.')}
                 near = difflib.get_close_matches(key, parts | set(names))
-                raise ParamwiseConfigError(
+                raise ConfigError(
                     f'optim_wrapper.paramwise_cfg.custom_keys: {key!r} is '
                     'expected to be a part of a parameter\'s name, found none '
                     'of the model\'s with it. Remove it, or correct it'
@@ -54,7 +50,7 @@ class OffsetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 if any(layer in name for name in names)
             ]
             if not layers:
-                raise ParamwiseConfigError(
+                raise ConfigError(
                     'optim_wrapper.paramwise_cfg.dcn_offset_lr_mult: expected '
                     'a model with layers that predict offsets '
                     f'({", ".join(OFFSET_LAYERS)}), found none. Remove it, or '
