@@ -64,12 +64,16 @@ def tiny_coco() -> Path:
 
 @pytest.fixture(scope='session')
 def scene(tmp_path_factory) -> Path:
-    """A COCO folder made by hand: three images of 64 x 48 pixels.
+    """What :func:`draw_scene` makes."""
+    return draw_scene(tmp_path_factory.mktemp('scene'))
+
+
+def draw_scene(folder: Path) -> Path:
+    """Make a COCO folder by hand: three images of 64 x 48 pixels.
 
     Image 1 has a person with a polygon and joints, one with RLE and no
     joints, and a crowd; image 2 has a crowd only; image 3 has nothing.
     """
-    folder = tmp_path_factory.mktemp('scene')
     images = []
     for split in ('train2017', 'val2017'):
         (folder / split).mkdir()

@@ -1,18 +1,15 @@
 """Every shipped config trains, validates, resumes, tests and exports."""
-import gc
 import json
 import shutil
 
 import pytest
 import torch
-from mmdet.models.roi_heads.shared_heads import res_layer
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.config import config as mmengine_config
 
 from projects.multitask_refine.deployment import export
 from tests.conftest import ROOT
-from tests.shrink import shrink
+from tests.shrink import cheap_parts, shrink
 from tests.trainings import same
 from tools import test, train
 
@@ -27,22 +24,9 @@ def data_root(scene, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def cheap(monkeypatch):
-    """Leave out what takes longer than two steps of a narrow network:
-    formatting configs as Python, waiting for another thread, collecting
-    garbage for each data set. mmdet's stage for C4 has no setting of its
-    width."""
-    monkeypatch.setattr(mmengine_config, 'FormatCode',
-                        lambda text, style_config: (text, True))
-    monkeypatch.setattr(gc, 'collect', lambda *args: 0)
-    stage = res_layer._ResLayer
-    monkeypatch.setattr(
-        res_layer, '_ResLayer', lambda block, width_in, width, *args, **kwargs:
-        stage(block, width_in // 32, width // 32, *args, **kwargs))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def cheap():
+    with cheap_parts():
+        yield
 
 
 @pytest.mark.parametrize(
@@ -80,7 +64,7 @@ def _part_types(config):
                 yield from _part_types(value)
 
 
-def _one_of_each_kind():
+def one_of_each_kind():
     kinds = {}
     for leaf in LEAVES:
         model = Config.fromfile(leaf).model
@@ -90,7 +74,7 @@ def _one_of_each_kind():
     return list(kinds.values())
 
 
-@pytest.mark.parametrize('leaf', _one_of_each_kind(),
+@pytest.mark.parametrize('leaf', one_of_each_kind(),
                          ids=lambda leaf: leaf.stem)
 def test_each_kind_of_network_is_exported(leaf, data_root, tmp_path):
     """The exporter compares the file with PyTorch before it is written."""

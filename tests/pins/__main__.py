@@ -1,0 +1,25 @@
+"""Write the files of what is pinned."""
+import gzip
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+
+from tests.pins.behavior import PINS, pin_file
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for name, compute in PINS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            content = compute(Path(folder))
+        text = json.dumps(content, indent=1, sort_keys=True)
+        # Without the time of writing, the same content gives the same bytes.
+        pin_file(name).write_bytes(gzip.compress(text.encode(), mtime=0))
+        print(f'{pin_file(name)}: {pin_file(name).stat().st_size} bytes',
+              flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,49 @@
+"""Behavior is what the pinned files say."""
+import gzip
+import json
+from typing import Iterator
+
+import pytest
+import torch
+
+from tests.pins.behavior import PINS, pin_file
+
+TOLERANCE = dict(rel=1e-3, abs=1e-4)
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize('name', PINS)
+def test_behavior_is_as_pinned(name, tmp_path, one_thread):
+    pinned = json.loads(gzip.decompress(pin_file(name).read_bytes()))
+    found = json.loads(json.dumps(PINS[name](tmp_path)))
+    differences = list(_compare(pinned, found, name))
+    assert not differences, '\n'.join(
+        [f'{len(differences)} differences', *differences[:20]])
+
+
+def _compare(pinned: object, found: object, where: str) -> Iterator[str]:
+    if isinstance(pinned, dict) and isinstance(found, dict):
+        for name in sorted({*pinned, *found}):
+            if name not in found or name not in pinned:
+                yield (f'{where}.{name}: '
+                       f'{"gone" if name not in found else "new"}')
+            else:
+                yield from _compare(pinned[name], found[name],
+                                    f'{where}.{name}')
+    elif isinstance(pinned, list) and isinstance(found, list):
+        if len(pinned) != len(found):
+            yield f'{where}: {len(pinned)} entries, now {len(found)}'
+        for i, pair in enumerate(zip(pinned, found)):
+            yield from _compare(*pair, f'{where}[{i}]')
+    elif isinstance(pinned, float) and isinstance(found, (int, float)):
+        if found != pytest.approx(pinned, nan_ok=True, **TOLERANCE):
+            yield f'{where}: {pinned}, now {found}'
+    elif pinned != found:
+        yield f'{where}: {pinned!r}, now {found!r}'
