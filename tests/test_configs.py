@@ -45,7 +45,9 @@ def test_config_runs_from_training_to_test(leaf, data_root, tmp_path):
     train.main([_write(cfg, tmp_path / 'resumed.py'),
                 '--work-dir', str(work_dir), '--resume'])
     resumed = torch.load(work_dir / 'iter_2.pth', weights_only=True)
-    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+    assert unbroken.keys() == resumed.keys()
+    for part in {'state_dict', 'optimizer', 'param_schedulers',
+                 'ema_state_dict'} & unbroken.keys():
         assert same(unbroken[part], resumed[part]), part
     losses = resumed['message_hub']['log_scalars']['train/loss'].data[0]
     assert len(losses) == 2 and (losses > 0).all()

@@ -36,6 +36,8 @@ PROMISES = (
         ('SIGKILL at any moment leaves a whole checkpoint, and the resumed '
          'run ends as an unbroken one',
          'tests/test_faults.py, tests/test_tools/test_long_runs.py'),
+        ('averaged weights (EMA) go on as in an unbroken run, also after a '
+         'stop in a validation', 'tests/test_engine/test_ema_hook.py'),
         ('`--resume` passes over what is cut, zeroed or flipped',
          'tests/test_faults.py'),
         ('a loss that is not finite stops the run before the weights change, '

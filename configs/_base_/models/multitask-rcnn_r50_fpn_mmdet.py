@@ -5,6 +5,8 @@ bbox_head = _base_.model.roi_head.bbox_head
 bbox_head.update(type='PersonBBoxHead', num_other_classes=79)
 bbox_head.loss_bbox = dict(type='L1Loss', loss_weight=1.0)
 
+# torchvision's IMAGENET1K_V1; its package is not needed.
+checkpoint = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
 model = dict(
     data_preprocessor=dict(
         mean=[123.675, 116.28, 103.53],
@@ -12,6 +14,6 @@ model = dict(
         bgr_to_rgb=True),
     backbone=dict(
         style='pytorch',
-        init_cfg=dict(checkpoint='torchvision://resnet50')),
+        init_cfg=dict(checkpoint=checkpoint)),
     roi_head=dict(
         bbox_head=dict(_delete_=True, **bbox_head), keypoint_head=None))

@@ -5,6 +5,8 @@ _base_ = './multitask-rcnn_r50_fpn_detectron2.py'
 # and axis.
 roi_layer = dict(sampling_ratio=2, aligned=False)
 
+# torchvision's IMAGENET1K_V1; its package is not needed.
+checkpoint = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
 model = dict(
     data_preprocessor=dict(
         mean=[123.675, 116.28, 103.53],
@@ -15,7 +17,7 @@ model = dict(
         # The published weights (COCO_V1) are for an epsilon of 0; those of
         # torchvision's own training script for 1e-5.
         norm_cfg=dict(type='BN', eps=0.0, requires_grad=False),
-        init_cfg=dict(checkpoint='torchvision://resnet50')),
+        init_cfg=dict(checkpoint=checkpoint)),
     rpn_head=dict(anchor_generator=dict(type='StretchedAnchorGenerator')),
     roi_head=dict(
         bbox_roi_extractor=dict(roi_layer=roi_layer),

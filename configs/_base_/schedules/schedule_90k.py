@@ -1,5 +1,12 @@
 # The report's schedule (section 4.1): 90000 iterations of 12 images, learning
 # rate 0.03, divided by 10 after 60000 and 80000.
+#
+# Every layer learns at the same rate, also those that predict offsets, and
+# gradients are not clipped. Detectron2 and MMDetection train deformable
+# convolutions with SGD the same way: offsets start at zero and learn at x1, from
+# a pretrained network with frozen batch norm. Rates of offsets below 1 belong to
+# AdamW (schedule_90k_adamw.py), to RoI-pooling offsets (x0.01 in MSRA's code)
+# and to gradients through points (x0.1 in RepPoints and VFNet).
 train_cfg = dict(
     type='ReproducibleTrainLoop', max_iters=90000, val_interval=5000)
 val_cfg = dict(type='ValLoop')

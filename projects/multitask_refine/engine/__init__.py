@@ -3,7 +3,7 @@ from . import cpu_distribution  # noqa: F401
 from .bad_images import BadImagesHook, TooManyBadImagesError
 from .checkpoint_hook import KeepingCheckpointHook
 from .consistency import ConsistencyHook, check_consistency
-from .hooks import OffsetStatisticsHook
+from .hooks import OffsetStatisticsHook, ResumableEMAHook
 from .launch import (SettingsAction, add_common_options, list_evaluators,
                      load_config, read_config, require_settings)
 from .non_finite import NonFiniteTrainingError
@@ -24,11 +24,11 @@ __all__ = [
     'ConsistencyHook', 'DamagedCheckpointError', 'ExplainedError',
     'FileWriteError', 'KeepingCheckpointHook', 'NonFiniteTrainingError',
     'OffsetStatisticsHook', 'PreemptionHook', 'ReproducibleTrainLoop',
-    'ResumeError', 'ResumeHook', 'SettingsAction', 'TooManyBadImagesError',
-    'UnsafeCheckpointError', 'ValLossHook', 'WorkersDieError',
-    'add_common_options', 'check_consistency', 'describe_command',
-    'describe_run', 'describe_training', 'explained_errors',
-    'list_evaluators', 'load_arrays', 'load_checkpoint_file',
-    'load_config', 'read_config', 'require_settings', 'write_record',
-    'write_results'
+    'ResumableEMAHook', 'ResumeError', 'ResumeHook', 'SettingsAction',
+    'TooManyBadImagesError', 'UnsafeCheckpointError', 'ValLossHook',
+    'WorkersDieError', 'add_common_options', 'check_consistency',
+    'describe_command', 'describe_run', 'describe_training',
+    'explained_errors', 'list_evaluators', 'load_arrays',
+    'load_checkpoint_file', 'load_config', 'read_config',
+    'require_settings', 'write_record', 'write_results'
 ]

@@ -16,7 +16,7 @@ import torch
 from mmdet.registry import HOOKS
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -171,7 +171,8 @@ class ResumeHook(Hook):
     Raises:
         ResumeError: If the checkpoint lacks the training state, its network
             is not that of the config, its optimizer or schedule have other
-            settings, or it has more iterations than this training.
+            settings, it holds averaged weights and nothing averages now, or
+            it has more iterations than this training.
     """
 
     # Before the timer, which would count the validation as an iteration.
@@ -195,6 +196,14 @@ class ResumeHook(Hook):
                 f'as {", ".join(differing[:3])}. It was trained as '
                 f'{checkpoint["meta"].get("experiment_name")}: resume it with '
                 'that config.')
+        if 'ema_state_dict' in checkpoint and not any(
+                isinstance(hook, EMAHook) for hook in runner.hooks):
+            raise ResumeError(
+                'custom_hooks: expected EMAHook, with which the checkpoint '
+                'was trained: its state_dict holds averaged weights, not '
+                'those of the optimizer. Resume with it, or start a new '
+                'training from the averages: --cfg-options load_from=FILE '
+                'without --resume, and another --work-dir.')
         _compare_settings(runner, checkpoint['meta'])
         counts = accumulative_counts(runner)
         if checkpoint['meta']['iter'] % counts:

@@ -21,7 +21,7 @@ class OffsetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     custom key of each layer in :data:`OFFSET_LAYERS`: the convolutions'
     and RoI poolings' ``conv_offset`` and the keypoint head's
     ``offset_pred``. As for other custom keys, the longest one that matches
-    a parameter's name wins.
+    a parameter's name wins. ``bias_decay_mult`` holds for their biases, too.
 
     Arguments as in MMEngine's ``DefaultOptimWrapperConstructor``.
     """
@@ -56,10 +56,14 @@ class OffsetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                     f'({", ".join(OFFSET_LAYERS)}), found none. Remove it, or '
                     'switch a refinement on.')
             rate = dict(lr_mult=cfg['dcn_offset_lr_mult'])
-            self.paramwise_cfg = dict(
-                cfg,
-                custom_keys={
-                    **dict.fromkeys(layers, rate),
-                    **cfg.get('custom_keys', {})
+            rates = dict.fromkeys(layers, rate)
+            if cfg.get('bias_decay_mult') is not None:
+                # MMEngine applies it to no parameter with a custom key.
+                rates.update({
+                    f'{layer}.bias': dict(
+                        rate, decay_mult=cfg['bias_decay_mult'])
+                    for layer in layers
                 })
+            self.paramwise_cfg = dict(
+                cfg, custom_keys={**rates, **cfg.get('custom_keys', {})})
         return super().__call__(model)
