@@ -634,7 +634,7 @@ def test_the_config_of_the_docs_is_trained_and_tested(tmp_path):
     options = {
         **tiny_options(data), 'train_dataloader.batch_size': 1,
         'train_cfg.max_iters': 1, 'train_cfg.val_interval': 9,
-        'train_dataloader.dataset.pipeline.2.scales': [(96, 96)],
+        'train_dataloader.dataset.pipeline.2.scale': (96, 96),
         'test_dataloader.dataset.pipeline.1.scale': (96, 96)}
     work = tmp_path / 'work'
     common = [str(config), '--work-dir', str(work)]
