@@ -208,8 +208,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                         default=[],
                         help='meta file that says how many joints there are, '
                         'a path or one of mmpose\'s, such as coco.py, or one '
-                        'for each category: --meta person=coco.py --meta dog=dog.py '
-                        '(default: what the categories say)')
+                        'of each category, as --meta person=coco.py --meta '
+                        'dog=dog.py (default: what the categories say)')
     parser.add_argument('--json', type=Path, metavar='FILE',
                         help='also write the findings as JSON')
     parser.add_argument('--all', action='store_true',

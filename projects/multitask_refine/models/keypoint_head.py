@@ -197,8 +197,9 @@ class KeypointOffsetHead(BaseKeypointHead):
 
     def loss(self, feats: Tensor, keypoints: Tensor, visible: Tensor,
              rois: Tensor, num_images: int) -> dict:
-        """Eq. 9, summed over the joints of a RoI's category and over cells,
-        averaged over the RoIs that have a labelled joint. Arguments and result as in the base class."""
+        """Eq. 9, summed over cells and the joints of a RoI's category,
+        averaged over the RoIs that have a labelled joint. Arguments and
+        result as in the base class."""
         supervised = (visible > 0).any(-1)
         num_supervised = mean_over_ranks(
             int(supervised.sum()), feats.device)
