@@ -49,7 +49,7 @@ PERSON = [('head', ''), ('left_hand', 'right_hand'),
 DOG = [('tail', ''), ('head', ''), ('left_ear', 'right_ear'),
        ('right_ear', 'left_ear')]
 UNION = ['head', 'left_hand', 'right_hand', 'tail', 'left_ear', 'right_ear']
-SIGMAS = dict(person=[0.1, 0.2, 0.2], dog=[0.05, 0.1, 0.1, 0.1])
+SIGMAS = dict(person=[0.1, 0.2, 0.2], dog=[0.1, 0.05, 0.1, 0.1])
 CLASSES = ('person', 'dog', 'car')
 
 
@@ -143,7 +143,7 @@ def test_keypoints_of_one_name_are_one_and_orders_stay(files):
     assert meta['flip_indices'] == [0, 2, 1, 3, 5, 4]
     assert meta['skeleton_links'] == [(1, 2), (0, 3)]
     # The head's is that of the first category that has one.
-    assert meta['sigmas'] == [0.1, 0.2, 0.2, 0.05, 0.1, 0.1]
+    assert meta['sigmas'] == [0.1, 0.2, 0.2, 0.1, 0.1, 0.1]
     person, dog, car = meta['category_metas']
     assert (person['indices'], dog['indices']) == ([0, 1, 2], [3, 0, 4, 5])
     assert dog['sigmas'] == SIGMAS['dog']
@@ -403,23 +403,20 @@ def test_perfect_predictions_of_all_categories_score_100(files, tmp_path):
 def test_ap_is_the_mean_over_categories_with_their_own_sigmas(
         files, tmp_path):
     """All keypoints of the dog are 3 pixels away: OKS is the mean of
-    exp(-9 / (2 * 240 * (2 sigma)^2)), once with sigma 0.05 and three times
-    with 0.1: (0.153 + 3 * 0.626) / 4 = 0.508, which passes 0.5 alone of ten
-    thresholds. With the person's three keypoints it would be others."""
-    oks = np.exp(-9 / (480 * (2 * np.array(SIGMAS['dog']))**2)).mean()
-    # The dog's own sigmas are those of tail, head, and two ears.
-    assert 0.5 < oks < 0.55
+    exp(-9 / (2 * 240 * (2 sigma)^2)), three times with sigma 0.1 and for the
+    head with 0.05: (3 * 0.626 + 0.153) / 4 = 0.508, which passes 0.5 alone of
+    ten thresholds. With the person's sigma of the head, 0.1, it would pass
+    three."""
     path = _write(tmp_path, SCENE[:3])
     scores = _score(path, files, _prediction((0, 4, 0), (1, 24, 3)),
                     classwise=True, keypointwise=True)
     assert scores['keypoints_AP_person'] == pytest.approx(100)
     assert scores['keypoints_AP_dog'] == pytest.approx(10)
     assert scores['keypoints_AP'] == pytest.approx(55)
-    # The tail's similarity is 0.153, an ear's 0.626: it passes 0.5 to 0.6.
-    assert scores['keypoints_AP_tail'] == pytest.approx(0)
-    assert scores['keypoints_AP_left_ear'] == pytest.approx(30)
-    # The person's head is right, the dog's passes as an ear.
-    assert scores['keypoints_AP_head'] == pytest.approx((100 + 30) / 2)
+    # The tail's similarity is 0.626: it passes 0.5 to 0.6.
+    assert scores['keypoints_AP_tail'] == pytest.approx(30)
+    # The person's head is right, the dog's passes nothing.
+    assert scores['keypoints_AP_head'] == pytest.approx((100 + 0) / 2)
 
 
 def test_keypoints_in_the_order_of_another_category_are_wrong(
@@ -524,6 +521,17 @@ def test_files_of_predictions_have_the_keypoints_of_the_category(
     out.write_text(json.dumps(content))
     with pytest.raises(SystemExit, match=r'keypoints\[1\].*12 numbers'):
         report.main([str(out)])
+
+
+def test_files_for_the_server_have_the_keypoints_of_the_category(
+        files, tmp_path):
+    _score(_write(tmp_path, SCENE), files, _prediction(*PERFECT[0]),
+           format_only=True, outfile_prefix=str(tmp_path / 'out/net'))
+    (path, ) = (tmp_path / 'out').glob('person_keypoints_*.json')
+    person, dog = json.loads(path.read_text())
+    assert (person['category_id'], dog['category_id']) == (3, 7)
+    assert person['keypoints'] == _flat(4, 3, 1)
+    assert dog['keypoints'] == _flat(24, 4, 1)
 
 
 @pytest.fixture

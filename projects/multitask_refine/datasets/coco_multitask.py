@@ -128,8 +128,8 @@ class CocoMultitaskDataset(CocoDataset):
                 f"such as ('person', ), found {classes!r}. Write a list or "
                 'tuple, also of one name.')
         from_file = merged.pop('from_file')
-        meta = (load_meta_file(from_file) if isinstance(from_file, str) else
-                join_meta_files(from_file, classes))
+        meta = (join_meta_files(from_file, classes) if isinstance(
+            from_file, dict) else load_meta_file(from_file))
         return {**meta, **merged}
 
     def load_data_list(self) -> List[dict]:

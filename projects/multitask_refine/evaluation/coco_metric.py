@@ -230,9 +230,12 @@ class MultitaskCocoMetric(BaseMetric):
         logger.info(f'{num_images} of the {len(coco.imgs)} images of '
                     f'{self.ann_file} were tested')
         for task in (t for t in entries if t != 'bbox'):
-            path = write_submission(task, entries[task], coco, self.ann_file,
+            # Not those of categories without keypoints.
+            results = [each for each in entries[task]
+                       if each.get('keypoints') != []]
+            path = write_submission(task, results, coco, self.ann_file,
                                     self.outfile_prefix)
-            logger.info(f'{task}: {len(entries[task])} results, read back '
+            logger.info(f'{task}: {len(results)} results, read back '
                         f'without fault: {path}')
         return {}
 
