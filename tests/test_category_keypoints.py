@@ -417,6 +417,10 @@ def test_ap_is_the_mean_over_categories_with_their_own_sigmas(
     assert scores['keypoints_AP_tail'] == pytest.approx(30)
     # The person's head is right, the dog's passes nothing.
     assert scores['keypoints_AP_head'] == pytest.approx((100 + 0) / 2)
+    # A category without ground truth is left out of the mean.
+    scores = _score(_write(tmp_path, SCENE[:1]), files,
+                    _prediction((0, 4, 0)))
+    assert scores['keypoints_AP'] == pytest.approx(100)
 
 
 def test_keypoints_in_the_order_of_another_category_are_wrong(
@@ -642,6 +646,7 @@ def test_the_config_of_the_docs_is_trained_and_tested(tmp_path):
     options = {
         **tiny_options(data), 'train_dataloader.batch_size': 1,
         'train_cfg.max_iters': 1, 'train_cfg.val_interval': 9,
+        'model.test_cfg.rcnn.max_per_img': 4,
         'train_dataloader.dataset.pipeline.2.scale': (96, 96),
         'test_dataloader.dataset.pipeline.1.scale': (96, 96)}
     work = tmp_path / 'work'
