@@ -9,11 +9,14 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle
 
+from .category_meta import category_meta
+
 KPT_THR, MASK_ALPHA = 0.2, 0.4
 _SHIFT = 4  # OpenCV draws on a grid of 1/16 pixel
 _FAR = 1e6  # pixels; OpenCV counts with 32 bits
 _GOLDEN = 0.618034  # steps of hue that stay far apart
-_FIELDS = ('bboxes', 'scores', 'keypoints', 'keypoint_scores', 'track_ids')
+_FIELDS = ('bboxes', 'scores', 'labels', 'keypoints', 'keypoint_scores',
+           'track_ids')
 
 
 def draw(image: np.ndarray, result: dict, meta: dict, score_thr: float,
@@ -67,10 +70,12 @@ def draw_people(image: np.ndarray, people: dict, meta: dict,
         people (dict): ``bboxes`` (N, 4) xyxy and what else there is:
             ``scores`` (N), ``masks``, N of (H, W) bool, ``keypoints``
             (N, K, 2) with ``keypoint_scores`` (N, K) or
-            ``keypoints_visible`` (N, K): 0 hide, 1 ring, 2 dot; and
-            ``track_ids`` (N).
+            ``keypoints_visible`` (N, K): 0 hide, 1 ring, 2 dot;
+            ``track_ids`` (N); and ``labels`` (N), needed with
+            ``category_metas``.
         meta (dict): In mmpose's terms; for joints ``skeleton_links``,
-            ``skeleton_link_colors`` and ``keypoint_colors``, RGB.
+            ``skeleton_link_colors`` and ``keypoint_colors``, RGB, or
+            ``category_metas`` with these for each class.
         kpt_thr (float): Joints with a lower score are hidden, with their
             limbs. Defaults to 0.2.
         mask_alpha (float): Opacity of the masks. Defaults to 0.4.
@@ -90,9 +95,13 @@ def draw_people(image: np.ndarray, people: dict, meta: dict,
             _draw_text(image, f'{float(people["scores"][i]):.2f}',
                        box[:2].tolist(), color, unit)
     if 'keypoints' in people:
-        for points, visible in zip(people['keypoints'],
-                                   _visibility(people, kpt_thr)):
-            _draw_skeleton(image, points, visible, meta, unit)
+        visibility = _visibility(people, kpt_thr)
+        for i, points in enumerate(people['keypoints']):
+            own = meta if 'category_metas' not in meta else category_meta(
+                meta, people['labels'][i])
+            chosen = own.get('indices', slice(None))
+            _draw_skeleton(image, points[chosen], visibility[i][chosen], own,
+                           unit)
     return image
 
 

@@ -6,11 +6,12 @@ pixel ``i`` covers [i, i + 1).
 import json
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Union
+from typing import Dict, List, Optional, Union
 
 import numpy as np
 from pycocotools import mask as rle
 
+from .category_meta import category_meta, keypoint_mask
 from .frames import Frame
 
 _PIXEL_INDEX = 0.5  # how much less COCO's files count joints
@@ -18,7 +19,8 @@ _DECIMALS = 3
 
 
 def to_result(frame: Frame, people: Dict[str, np.ndarray],
-              joint_shift: float = 0.5) -> dict:
+              joint_shift: float = 0.5,
+              dataset_meta: Optional[dict] = None) -> dict:
     """Describe the people of one image.
 
     Args:
@@ -28,13 +30,16 @@ def to_result(frame: Frame, people: Dict[str, np.ndarray],
             bool, ``keypoints`` and ``keypoint_scores``.
         joint_shift (float): As in ``MultitaskCocoMetric``: how much more the
             network's joints count than COCO's files. Defaults to 0.5.
+        dataset_meta (dict, optional): With ``category_metas`` if categories
+            have keypoints of their own.
 
     Returns:
         dict: ``source`` (str), of a video also ``frame`` (int), ``height``
         and ``width`` in pixels; ``bboxes`` (N, 4) xyxy, ``scores`` (N) and
         ``labels`` (N), the index of the class; from the heads that the
         network has also ``masks``, N compressed RLEs that JSON can hold,
-        ``keypoints`` (N, K, 2) and ``keypoint_scores`` (N, K).
+        ``keypoints`` (N, K, 2) and ``keypoint_scores`` (N, K). Both are NaN
+        for the keypoints that the category of an instance does not have.
     """
     result = dict(source=frame.source.title)
     if frame.index is not None:
@@ -48,6 +53,11 @@ def to_result(frame: Frame, people: Dict[str, np.ndarray],
         shift = _PIXEL_INDEX - joint_shift
         result['keypoints'] = people['keypoints'] + shift
         result['keypoint_scores'] = people['keypoint_scores']
+        if 'category_metas' in (dataset_meta or {}):
+            absent = ~keypoint_mask(dataset_meta, people['labels'])
+            result['keypoints'][absent] = np.nan
+            result['keypoint_scores'] = np.where(absent, np.nan,
+                                                 people['keypoint_scores'])
     return result
 
 
@@ -56,16 +66,20 @@ def _encode(mask: np.ndarray) -> dict:
     return dict(encoded, counts=encoded['counts'].decode())
 
 
-def to_coco(result: dict) -> List[dict]:
+def to_coco(result: dict,
+            dataset_meta: Optional[dict] = None) -> List[dict]:
     """Turn a result into COCO's result entries.
 
     Args:
         result (dict): As :func:`to_result` returns it.
+        dataset_meta (dict, optional): As there.
 
     Returns:
         list[dict]: For each person ``category_id`` (the label plus one),
         ``bbox`` xywh, ``score`` and where they are known ``segmentation``,
-        ``keypoints`` as x, y, score by pixel index, and ``track_id``.
+        ``keypoints`` as x, y, score by pixel index, and ``track_id``. A
+        category that has keypoints of its own has these alone, in its own
+        order.
     """
     boxes = result['bboxes'].astype(float)
     boxes[:, 2:] -= boxes[:, :2]
@@ -82,8 +96,11 @@ def to_coco(result: dict) -> List[dict]:
             result['keypoints'] - _PIXEL_INDEX,
             result['keypoint_scores'][..., None]
         ], -1)
-        people, number, values = joints.shape
-        fields['keypoints'] = _numbers(joints.reshape(people, number * values))
+        fields['keypoints'] = [
+            _numbers(each[category_meta(dataset_meta or {}, label).get(
+                'indices', slice(None))].flatten())
+            for each, label in zip(joints, result['labels'])
+        ]
     if 'track_ids' in result:
         fields['track_id'] = result['track_ids'].tolist()
     return [dict(zip(fields, values)) for values in zip(*fields.values())]
@@ -105,12 +122,14 @@ class PredictionsFile:
         path (str | Path): The file; its folder is made. It appears when it
             is complete.
         dataset_meta (dict): Has ``classes``, for joints also
-            ``keypoint_id2name`` and ``skeleton_links``.
+            ``keypoint_id2name`` and ``skeleton_links``, or ``category_metas``
+            with these for each class.
     """
 
     def __init__(self, path: Union[str, Path], dataset_meta: dict) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._dataset_meta = dataset_meta
         self._part = self.path.with_name(self.path.name + '.part')
         self._file = self._part.open('w')
         # JSON has one list after the other, so that of the images waits.
@@ -134,7 +153,7 @@ class PredictionsFile:
         if 'frame' in result:
             image['frame'] = result['frame']
         _append(self._images, image, self._num_images)
-        for entry in to_coco(result):
+        for entry in to_coco(result, self._dataset_meta):
             entry.update(
                 id=self._num_people + 1, image_id=image['id'], iscrowd=0)
             _append(self._file, entry, self._num_people)
@@ -158,13 +177,14 @@ def _append(file, entry: dict, number: int) -> None:
 
 
 def _categories(meta: dict) -> List[dict]:
-    joints = {}
-    if 'keypoint_id2name' in meta:
-        names = meta['keypoint_id2name']
-        joints = dict(
-            keypoints=[names[i] for i in range(len(names))],
-            skeleton=[[a + 1, b + 1] for a, b in meta['skeleton_links']])
-    return [
-        dict(id=index, name=name, **joints)
-        for index, name in enumerate(meta['classes'], 1)
-    ]
+    categories = []
+    for label, name in enumerate(meta['classes']):
+        category = dict(id=label + 1, name=name)
+        own = category_meta(meta, label)
+        names = own.get('keypoint_id2name')
+        if names:
+            category.update(
+                keypoints=[names[i] for i in range(len(names))],
+                skeleton=[[a + 1, b + 1] for a, b in own['skeleton_links']])
+        categories.append(category)
+    return categories

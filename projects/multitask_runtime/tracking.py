@@ -84,7 +84,8 @@ class Tracker:
 
         Args:
             result (dict): Has ``bboxes`` (N, 4) xyxy, ``scores`` (N),
-                ``labels`` (N) and maybe ``keypoints`` (N, K, 2), in pixels.
+                ``labels`` (N) and maybe ``keypoints`` (N, K, 2), in pixels,
+                NaN where a category has no such keypoint.
 
         Returns:
             np.ndarray: The number of each person's track, int (N); -1 for
@@ -131,8 +132,13 @@ class Tracker:
         if joints[0] is None:
             return _overlap(old_boxes, boxes)
         old_joints = np.stack([track.joints for track in self._tracks])
-        return object_keypoint_similarity(old_joints, old_boxes, joints,
-                                          self.sigmas)
+        similarity = object_keypoint_similarity(old_joints, old_boxes, joints,
+                                                self.sigmas)
+        # Of instances without a keypoint in common.
+        unknown = np.isnan(similarity)
+        if unknown.any():
+            similarity[unknown] = _overlap(old_boxes, boxes)[unknown]
+        return similarity
 
     def _start(self, box: np.ndarray, label: int,
                joints: Optional[np.ndarray]) -> _Track:
@@ -157,13 +163,18 @@ def object_keypoint_similarity(joints: np.ndarray, boxes: np.ndarray,
     Args:
         joints (np.ndarray): (T, K, 2) in pixels.
         boxes (np.ndarray): (T, 4) xyxy, whose areas say how large they are.
-        others (np.ndarray): (N, K, 2).
+        others (np.ndarray): (N, K, 2). Those that are NaN here or there
+            do not count.
         sigmas (Sequence[float]): OKS sigma of each joint, (K).
 
     Returns:
-        np.ndarray: (T, N), from 0 to 1.
+        np.ndarray: (T, N), from 0 to 1; NaN where no joint counts.
     """
     distance = ((joints[:, None] - others[None])**2).sum(-1)  # (T, N, K)
     area = np.prod(boxes[:, 2:] - boxes[:, :2], -1)[:, None, None]
     spread = (2 * np.asarray(sigmas))**2 * np.maximum(area, 1)
-    return np.exp(-distance / (2 * spread)).mean(-1)
+    similarity = np.exp(-distance / (2 * spread))
+    counts = np.isfinite(similarity).sum(-1)
+    return np.divide(
+        np.nansum(similarity, -1), counts, where=counts > 0,
+        out=np.full(counts.shape, np.nan))

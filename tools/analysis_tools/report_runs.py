@@ -66,6 +66,14 @@ def load_runs(paths: Sequence[str], ann_file: Optional[str]) -> List[Run]:
             what was found and what to do.
     """
     contents = [read_predictions(path) for path in paths]
+    for path, content in zip(paths, contents):
+        if 'joints' in content['categories']:
+            raise PredictionsFileError(
+                f'{path}: categories: expected the same joints for all, '
+                f'found other joints for each of '
+                f'{content["categories"]["names"]}, of which there is no such '
+                'page. AP of each class and keypoint: classwise=True and '
+                'keypointwise=True of the MultitaskCocoMetric.')
     if len(paths) > 1:
         _require_same(paths, contents)
     truth = _load_truth(ann_file or contents[0]['annotations']['file'],

@@ -25,7 +25,7 @@ from PIL import ImageFile  # noqa: E402
 
 from projects.multitask_refine.datasets import load_meta_file  # noqa: E402
 from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
-    mend, read_annotations, remove_images, same_joints, write_json)
+    count_keypoints, mend, read_annotations, remove_images, write_json)
 from projects.multitask_refine.datasets.image_rules import (  # noqa: E402
     NOTES, ImageFault, inspect_image, list_missing)
 from projects.multitask_refine.datasets.problems import (  # noqa: E402
@@ -48,17 +48,18 @@ class Outcome:
     notes: dict[str, list[int]] = field(default_factory=dict)
 
 
-def check(content: dict, num_joints: int | None, images: Path | None,
-          workers: int) -> Outcome:
+def check(content: dict, num_joints: int | dict[str, int],
+          images: Path | None, workers: int) -> Outcome:
     """Applies the rules for annotations, and for images if there is a folder.
 
     Args:
         content: Of the annotation file.
-        num_joints: Joints of every category; None if each says it itself.
+        num_joints: Joints of every category, or of categories by their
+            names; others say it themselves.
         images: Folder of the images.
         workers: Images looked at at a time.
     """
-    joints = same_joints(content, num_joints) if num_joints else None
+    joints = count_keypoints(content, num_joints)
     measure = None
     if images:
 
@@ -203,10 +204,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                         help='also look at every image in this folder')
     parser.add_argument('--fix', type=Path, metavar='OUT.json',
                         help='write the mended annotations to this new file')
-    parser.add_argument('--meta', metavar='FILE.py',
+    parser.add_argument('--meta', metavar='FILE.py', action='append',
+                        default=[],
                         help='meta file that says how many joints there are, '
-                        'a path or one of mmpose\'s, such as coco.py '
-                        '(default: what the categories say)')
+                        'a path or one of mmpose\'s, such as coco.py, or one '
+                        'of each category, as --meta person=coco.py --meta '
+                        'dog=dog.py (default: what the categories say)')
     parser.add_argument('--json', type=Path, metavar='FILE',
                         help='also write the findings as JSON')
     parser.add_argument('--all', action='store_true',
@@ -241,11 +244,24 @@ def _check_args(args: argparse.Namespace,
         parser.error(f'--workers: expected at least 1, got {args.workers}')
 
 
-def count_joints(meta: str | None) -> int | None:
-    """The number of joints that a meta file has."""
-    if meta is None:
-        return None
-    return load_meta_file(meta)['num_keypoints']
+def count_joints(files: list[str]) -> int | dict[str, int]:
+    """The number of joints that a meta file has, or by the name of each
+    category what its own meta file has.
+
+    Raises:
+        ConfigError: If there are several files, not all for a category.
+    """
+    if len(files) == 1 and '=' not in files[0]:
+        return load_meta_file(files[0])['num_keypoints']
+    counts = {}
+    for each in files:
+        category, has_name, file = each.partition('=')
+        if not has_name:
+            raise ConfigError(
+                'expected one FILE.py, or CATEGORY=FILE.py for each category, '
+                f'found {each}. Name its category.')
+        counts[category] = load_meta_file(file)['num_keypoints']
+    return counts
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -82,12 +82,16 @@ def _join_tasks(path: Path, content: dict, folder: Path | None) -> dict:
             'have it.')
     folder = folder or (content['image_folder']
                         and Path(content['image_folder']))
-    keypoints = {}
+    ids, names = content['categories']['ids'], content['categories']['names']
+    keypoints = [{}] * len(ids)
     if 'keypoints' in content['tasks']:
-        joints = content['joints']
-        keypoints = dict(
-            keypoints=joints['names'],
-            skeleton=[[a + 1, b + 1] for a, b in joints['skeleton']])
+        joints = content['categories'].get('joints') or (
+            [content['joints']] * len(ids))
+        keypoints = [
+            dict(keypoints=own['names'],
+                 skeleton=[[a + 1, b + 1] for a, b in own['skeleton']])
+            if own['names'] else {} for own in joints
+        ]
     images, annotations = [], []
     for image in content['images']:
         width, height = _size(path, image, folder)
@@ -101,11 +105,10 @@ def _join_tasks(path: Path, content: dict, folder: Path | None) -> dict:
                 field: value for entry in entries
                 for field, value in entry.items()
             })
-    ids, names = content['categories']['ids'], content['categories']['names']
     return dict(
         images=images, annotations=annotations,
-        categories=[dict(id=number, name=name, **keypoints)
-                    for number, name in zip(ids, names)])
+        categories=[dict(id=number, name=name, **own)
+                    for number, name, own in zip(ids, names, keypoints)])
 
 
 def _size(path: Path, image: dict, folder: Path | None) -> tuple[int, int]:

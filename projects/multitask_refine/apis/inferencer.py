@@ -73,7 +73,8 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
     @property
     def dataset_meta(self) -> dict:
         """dict: Classes; of a network with a keypoint head also joints,
-        skeleton, colours and OKS sigmas."""
+        skeleton, colours and OKS sigmas, and ``category_metas`` if classes
+        have keypoints of their own."""
         meta = self.model.dataset_meta
         if find_keypoint_head(self.model) is None:
             return dict(classes=meta['classes'])
@@ -82,7 +83,8 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
     def postprocess(self, frame: Frame, sample: DetDataSample) -> dict:
         """Describe what the network says of an image, see ``to_result``."""
         people = sample.pred_instances.cpu().numpy()
-        return to_result(frame, dict(people.items()), self.joint_shift)
+        return to_result(frame, dict(people.items()), self.joint_shift,
+                         self.dataset_meta)
 
     def _results(self, frames: Iterable[Frame], batch_size: int,
                  report: Report) -> Iterator[Tuple[Frame, dict]]:

@@ -1,5 +1,7 @@
 from .annotation_rules import mend, read_annotations
-from .coco_multitask import CocoMultitaskDataset, order_categories
+from .category_keypoints import join_meta_files
+from .coco_multitask import (CocoMultitaskDataset, keypoint_counts,
+                             order_categories)
 from .copy_paste import MultitaskCopyPaste
 from .image_rules import ImageError
 from .keypoint_mapping import KeypointMapping
@@ -17,5 +19,6 @@ __all__ = [
     'LoadMultitaskAnnotations', 'MultiSourceInfiniteSampler',
     'MultitaskCopyPaste',
     'PackMultitaskInputs', 'ShapeBatchSampler', 'find_meta_file',
-    'load_meta_file', 'mend', 'order_categories', 'read_annotations'
+    'join_meta_files', 'keypoint_counts', 'load_meta_file', 'mend',
+    'order_categories', 'read_annotations'
 ]

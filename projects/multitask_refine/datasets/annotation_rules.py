@@ -8,7 +8,8 @@ instance are in :mod:`.instance_rules`, those for images in
 import json
 import os
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import (Dict, List, Mapping, Optional, Sequence, Tuple,
+                    Union)
 
 from .coordinate_rules import mend_coordinates
 from .entry_rules import (Measure, fresh_id, is_id, mend_categories,
@@ -164,11 +165,25 @@ def keep_classes(content: dict, names: Sequence[str]) -> dict:
     ])
 
 
-def same_joints(content: dict, number: int) -> Dict[int, int]:
-    """For :func:`mend`: all categories have the same number of joints."""
-    return {
-        category['id']: number
+def count_keypoints(content: dict,
+                    counts: Union[int, Mapping[str, int]]) -> Dict[int, int]:
+    """Return the number of keypoints of each category, for :func:`mend`.
+
+    Args:
+        content (dict): From :func:`read_annotations`.
+        counts (int | Mapping[str, int]): The number of all categories, or of
+            each by its name.
+    """
+    categories = {
+        category['id']: category.get('name')
         for category in _with_ids(content['categories'])
+    }
+    if isinstance(counts, int):
+        return dict.fromkeys(categories, counts)
+    return {
+        number: counts[name]
+        for number, name in categories.items()
+        if isinstance(name, str) and name in counts
     }
 
 

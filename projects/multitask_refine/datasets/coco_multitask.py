@@ -1,6 +1,6 @@
 """COCO-format annotations of boxes, masks and joints."""
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 from mmdet.datasets import CocoDataset
@@ -8,9 +8,13 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 
+from projects.multitask_runtime.category_meta import category_meta
+
 from ..errors import ConfigError
-from .annotation_rules import (keep_classes, mend, read_annotations,
-                               same_joints)
+from .annotation_rules import (count_keypoints, keep_classes, mend,
+                               read_annotations)
+from .category_keypoints import join_meta_files
+from .entry_rules import is_id
 from .image_rules import ImageError, list_missing
 from .keypoint_mapping import KeypointMapping
 from .meta_file import find_meta_file, load_meta_file
@@ -55,8 +59,11 @@ class CocoMultitaskDataset(CocoDataset):
         metainfo (dict): ``from_file`` names the meta file, either a path or
             the name of one of mmpose's own, such as ``crowdpose.py``;
             ``classes`` are the names of the categories to keep: label i is
-            the i-th of them, whatever the order of the file. Defaults to
-            COCO's persons (``coco.py``).
+            the i-th of them, whatever the order of the file. Categories with
+            keypoints of their own have a meta file each,
+            ``from_file=dict(person='coco.py', dog='dog.py')``, see
+            :func:`join_meta_files`. Defaults to COCO's persons
+            (``coco.py``).
 
         keypoints_from (str | dict, optional): The meta file of the annotation
             file, if that is not the one of ``metainfo``: its keypoints are
@@ -87,8 +94,10 @@ class CocoMultitaskDataset(CocoDataset):
             categories, lists their keypoints in another order than the meta
             file, all its annotations have another number of keypoints, or it
             has problems and ``strict`` or ``test_mode`` do not allow them.
-        ConfigError: If ``classes`` are no names that differ, or the meta
-            file contradicts itself.
+        ConfigError: If ``classes`` are no names that differ, a meta file
+            contradicts itself or that of another category, or
+            ``keypoints_from`` is given for categories with keypoints of
+            their own.
     """
 
     METAINFO = dict(
@@ -118,7 +127,10 @@ class CocoMultitaskDataset(CocoDataset):
                 'metainfo.classes: expected names of categories that differ, '
                 f"such as ('person', ), found {classes!r}. Write a list or "
                 'tuple, also of one name.')
-        return {**load_meta_file(merged.pop('from_file')), **merged}
+        from_file = merged.pop('from_file')
+        meta = (join_meta_files(from_file, classes) if isinstance(
+            from_file, dict) else load_meta_file(from_file))
+        return {**meta, **merged}
 
     def load_data_list(self) -> List[dict]:
         if self.backend_args is None:
@@ -134,7 +146,9 @@ class CocoMultitaskDataset(CocoDataset):
             self.keypoints_from, self.metainfo)
         meta = mapping.meta if mapping else self.metainfo
         mended, problems = mend(
-            content, same_joints(content, meta['num_keypoints']))
+            content,
+            count_keypoints(content, keypoint_counts(
+                meta, self.metainfo['classes'])))
         self._problems = numbers + problems
         # mmdet numbers the labels in the order of the file's categories.
         categories = order_categories(
@@ -168,8 +182,9 @@ class CocoMultitaskDataset(CocoDataset):
                          meta: dict) -> None:
         """Compare the keypoints of the file and of its meta file: names,
         order and number."""
-        names = list(meta['keypoint_id2name'].values())
-        for category in categories:
+        for label, category in enumerate(categories):
+            names = list(
+                category_meta(meta, label)['keypoint_id2name'].values())
             own = category.get('keypoints')
             if not isinstance(own, list) or own == names or not all(
                     isinstance(name, str) for name in own):
@@ -189,15 +204,34 @@ class CocoMultitaskDataset(CocoDataset):
                 MMLogger.get_current_instance().warning(
                     f'{where}: {lists}. They are taken by their place, '
                     'whatever their names.')
-        faults = [each for each in self._problems if each.rule == 'keypoints']
-        counted = sum(
-            isinstance(ann, dict) and ann.get('keypoints') is not None
+        annotated = [
+            ann for ann in content.get('annotations', ())
+            if isinstance(ann, dict) and ann.get('keypoints') is not None
             and ann['keypoints'] != []
-            for ann in content.get('annotations', ()))
-        if faults and len(faults) == counted:
+        ]
+        faults = [each for each in self._problems if each.rule == 'keypoints']
+        if 'category_metas' not in meta:
+            self._require_numbers(faults, len(annotated), meta, 'the others')
+            return
+        for label, category in enumerate(categories):
+            own = {
+                ann['id']
+                for ann in annotated if is_id(ann.get('id'))
+                and ann.get('category_id') == category['id']
+            }
+            self._require_numbers(
+                [each for each in faults if each.annotation_id in own],
+                len(own), category_meta(meta, label),
+                f'the others of {category["name"]!r}')
+
+    def _require_numbers(self, faults: Sequence[Problem], count: int,
+                         meta: dict, others: str) -> None:
+        """Refuse a file in which all of ``count`` annotations have another
+        number of keypoints than the meta file."""
+        if faults and len(faults) == count:
             raise AnnotationError(
                 f'{self.ann_file}: annotation {faults[0].annotation_id} has '
-                f'{faults[0].found} in "keypoints", and so have the others; '
+                f'{faults[0].found} in "keypoints", and so have {others}; '
                 'expected 3 for each of the '
                 f'{meta["num_keypoints"]} joints of the meta file. '
                 'Set metainfo.from_file to the meta file of this data set, or '
@@ -266,7 +300,8 @@ class CocoMultitaskDataset(CocoDataset):
 
     def parse_data_info(self, raw_data_info: dict) -> Union[dict, List[dict]]:
         """Parse one image; each instance gets ``keypoints``, a (K, 3) array
-        of x, y in continuous image pixels and COCO's visibility."""
+        of x, y in continuous image pixels and COCO's visibility, which is -1
+        for keypoints that its category does not have."""
         # mmdet drops degenerate annotations without saying which, so they
         # are parsed one at a time to keep joints and boxes together.
         data_info = super().parse_data_info(
@@ -281,11 +316,31 @@ class CocoMultitaskDataset(CocoDataset):
         return data_info
 
     def _parse_keypoints(self, ann: dict) -> np.ndarray:
-        num_keypoints = self.metainfo['num_keypoints']
-        flat = ann.get('keypoints') or [0] * (3 * num_keypoints)
-        joints = np.array(flat, dtype=np.float32).reshape(num_keypoints, 3)
+        own = category_meta(self.metainfo, self.cat2label[ann['category_id']])
+        count = own['num_keypoints']
+        flat = count and ann.get('keypoints') or [0] * (3 * count)
+        joints = np.zeros((self.metainfo['num_keypoints'], 3), np.float32)
+        joints[:, 2] = -1
+        joints[own.get('indices', slice(None))] = np.reshape(flat, (count, 3))
         joints[:, :2] += 0.5
         return joints
+
+
+def keypoint_counts(meta: dict,
+                    classes: Sequence[str]) -> Union[int, Mapping[str, int]]:
+    """Return the number of keypoints of an annotation: one for all
+    categories, or by the name of the category.
+
+    Args:
+        meta (dict): The metainfo of the annotation file.
+        classes (Sequence[str]): Names of its categories, in label order.
+    """
+    if 'category_metas' not in meta:
+        return len(meta['sigmas'])
+    return {
+        name: own['num_keypoints']
+        for name, own in zip(classes, meta['category_metas'])
+    }
 
 
 def order_categories(categories: Sequence[dict], classes: Sequence[str],

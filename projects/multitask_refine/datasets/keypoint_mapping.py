@@ -28,7 +28,8 @@ class KeypointMapping:
 
     Raises:
         AnnotationError: If a name is in neither list, two keypoints are
-            mapped to the same, or none is mapped.
+            mapped to the same, none is mapped, or the categories of the
+            network have keypoints of their own.
         FileNotFoundError: If there is no such meta file.
     """
 
@@ -42,6 +43,12 @@ class KeypointMapping:
                 'keypoints_from: expected the name of a meta file or '
                 f'dict(from_file=..., names=...), found {keypoints_from}. '
                 'Name the meta file of the annotation file in from_file.')
+        if 'category_metas' in target:
+            raise AnnotationError(
+                'keypoints_from: expected one meta file for all categories in '
+                'metainfo.from_file, found one for each of them. Leave '
+                'keypoints_from out, and write the keypoints of each category '
+                'in the order of its meta file.')
         self.file = keypoints_from['from_file']
         self.meta = load_meta_file(self.file)
         theirs = list(self.meta['keypoint_id2name'].values())

@@ -63,6 +63,12 @@ def load_meta_file(name: str) -> dict:
     fault = next(_find_faults(info), None)
     if fault:
         raise ConfigError(f'{path}: {fault}')
+    return parse_dataset_info(info)
+
+
+def parse_dataset_info(info: dict) -> dict:
+    """Parse a ``dataset_info`` that agrees with itself, to what
+    :func:`load_meta_file` returns."""
     return {
         key: _to_list(value)
         for key, value in parse_pose_metainfo(info).items()

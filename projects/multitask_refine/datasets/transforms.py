@@ -66,7 +66,8 @@ class PackMultitaskInputs(PackDetInputs):
 
     ``gt_instances`` get ``bboxes`` (N, 4), ``labels`` (N), ``masks``,
     ``has_mask`` (N), bool, ``keypoints`` (N, K, 2) in image pixels and
-    ``keypoints_visible`` (N, K); crowds go to ``ignored_instances``.
+    ``keypoints_visible`` (N, K), -1 where the category of an instance has no
+    such keypoint; crowds go to ``ignored_instances``.
     """
 
     mapping_table = {

@@ -142,6 +142,16 @@ def _compare_metas(one: dict, other: dict, here: str, there: str) -> None:
                       lambda meta: [int(i) for i in meta['flip_indices']]),
         sigmas=('sigmas',
                 lambda meta: [round(float(s), 5) for s in meta['sigmas']]))
+    own = [meta.get('category_metas') for meta in (one, other)]
+    if any(own):
+        fields['keypoint_id2name'] = 'keypoints', _name_keypoints
+        if all(own):
+            fields['category_metas'] = (
+                'sigmas and skeletons of the categories', lambda meta: [
+                    (each['sigmas'], [tuple(link) for link in
+                                      each['skeleton_links']])
+                    for each in meta['category_metas']
+                ])
     for key, (name, values) in fields.items():
         if one.get(key) is None or other.get(key) is None:
             continue
@@ -152,6 +162,18 @@ def _compare_metas(one: dict, other: dict, here: str, there: str) -> None:
                 f'found {found}. Give both the same metainfo (classes and '
                 'from_file); a data set whose file has other keypoints gets '
                 'its meta file as keypoints_from.')
+
+
+def _name_keypoints(meta: dict) -> Dict[str, List[str]]:
+    """Name the keypoints of each class, in its order."""
+    names = meta['keypoint_id2name']
+    metas = meta.get('category_metas') or [
+        dict(indices=range(len(names)))
+    ] * len(meta['classes'])
+    return {
+        category: [names[index] for index in own['indices']]
+        for category, own in zip(meta['classes'], metas)
+    }
 
 
 def _compare_heads(roi_head: nn.Module, setting: str, meta: dict) -> None:
@@ -175,8 +197,16 @@ def _compare_heads(roi_head: nn.Module, setting: str, meta: dict) -> None:
         raise ConfigError(
             'model.roi_head.keypoint_head.num_keypoints: expected '
             f'{meta.get("num_keypoints")}, the number of keypoints in the '
-            f'meta file of {setting}, found {head.num_keypoints}. Change it, '
+            f'meta file{_union(meta)} of {setting}, found '
+            f'{head.num_keypoints}. Change it, '
             'or metainfo.from_file of the data sets.')
+
+
+def _union(meta: dict) -> str:
+    """Name the union of the keypoints, if there are several meta files."""
+    if 'category_metas' not in meta:
+        return ''
+    return f's, {", ".join(meta["keypoint_id2name"].values())},'
 
 
 def _compare_labels(roi_head: nn.Module, dataset: Dataset) -> None:

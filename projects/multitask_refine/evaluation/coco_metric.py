@@ -9,11 +9,14 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 
-from ..datasets import AnnotationError, KeypointMapping, order_categories
+from projects.multitask_runtime.category_meta import category_meta
+
+from ..datasets import (AnnotationError, KeypointMapping, keypoint_counts,
+                        order_categories)
 from ..errors import ConfigError
 from .coco_scores import (TASKS, evaluate, evaluate_classes,
                           evaluate_each_keypoint, labelled_part,
-                          load_ground_truth, result_entries)
+                          load_ground_truth, result_entries, with_keypoints)
 from .predictions import (collect_predictions, file_sha256,
                           write_predictions)
 from .submission import write_submission
@@ -38,6 +41,10 @@ class MultitaskCocoMetric(BaseMetric):
     ``keypoint_ranking``: ``'bbox'`` takes the box score,
     ``'bbox_keypoint'`` multiplies it by the mean of the person's joint
     scores, so that a sure box with unsure joints comes later.
+
+    Categories that have joints of their own (``category_metas`` of the
+    metainfo) are evaluated with these, in their order and with their sigmas;
+    keypoint figures are averages over the categories that have joints.
 
     With ``format_only`` nothing is evaluated and no ground truth is needed:
     masks and joints are written as the files that COCO's evaluation server
@@ -138,8 +145,10 @@ class MultitaskCocoMetric(BaseMetric):
         with get_local_path(self.ann_file) as path:
             mapping = self.keypoints_from and KeypointMapping(
                 self.keypoints_from, self.dataset_meta)
-            coco = load_ground_truth(path, len(self.dataset_meta['sigmas']),
-                                     mapping)
+            coco = load_ground_truth(
+                path,
+                keypoint_counts(self.dataset_meta,
+                                self.dataset_meta['classes']), mapping)
             annotations = dict(file=self.ann_file, sha256=file_sha256(path))
         categories = [
             category['id'] for category in order_categories(
@@ -172,16 +181,26 @@ class MultitaskCocoMetric(BaseMetric):
                 'Write the files for COCO\'s server instead: '
                 'tools/test.py --format-only')
         images = [result['img_id'] for result in results]
+        names = self.dataset_meta.get('keypoint_id2name')
+        sigmas = self.dataset_meta['sigmas']
+        names = names and [names[index] for index in range(len(names))]
+        if 'category_metas' in self.dataset_meta:
+            metas = dict(zip(categories, self.dataset_meta['category_metas']))
+            sigmas = {each: own['sigmas'] for each, own in metas.items()}
+            names = {
+                each: [names[index] for index in own['indices']]
+                for each, own in metas.items()
+            }
         logger = MMLogger.get_current_instance()
         for task in entries:
-            part = labelled_part(coco, task, categories, images)
+            part = labelled_part(
+                coco, task, with_keypoints(task, sigmas, categories), images)
             if part.labelled < part.instances:
                 logger.info(
                     f'{ROWS[task]}: {part.labelled} of {part.instances} '
                     f'instances are labelled; {len(part.images)} of '
                     f'{len(images)} images count')
-        found = evaluate(coco, entries, self.dataset_meta['sigmas'],
-                         categories, images)
+        found = evaluate(coco, entries, sigmas, categories, images)
         metrics = {
             f'{task}_{name}': value
             for task, figures in found.items()
@@ -190,14 +209,11 @@ class MultitaskCocoMetric(BaseMetric):
         tables = [format_table(metrics)]
         details = {}
         if self.classwise:
-            details['class'] = evaluate_classes(
-                coco, entries, self.dataset_meta['sigmas'], categories, images)
+            details['class'] = evaluate_classes(coco, entries, sigmas,
+                                                categories, images)
         if self.keypointwise and 'keypoints' in entries:
-            names = self.dataset_meta['keypoint_id2name']
             details['keypoint'] = evaluate_each_keypoint(
-                coco, entries['keypoints'], self.dataset_meta['sigmas'],
-                [names[index] for index in range(len(names))], categories,
-                images)
+                coco, entries['keypoints'], sigmas, names, categories, images)
         for title, rows in details.items():
             tables.append(format_rows(title, rows))
             metrics.update({
@@ -214,9 +230,12 @@ class MultitaskCocoMetric(BaseMetric):
         logger.info(f'{num_images} of the {len(coco.imgs)} images of '
                     f'{self.ann_file} were tested')
         for task in (t for t in entries if t != 'bbox'):
-            path = write_submission(task, entries[task], coco, self.ann_file,
+            # Not those of categories without keypoints.
+            results = [each for each in entries[task]
+                       if each.get('keypoints') != []]
+            path = write_submission(task, results, coco, self.ann_file,
                                     self.outfile_prefix)
-            logger.info(f'{task}: {len(entries[task])} results, read back '
+            logger.info(f'{task}: {len(results)} results, read back '
                         f'without fault: {path}')
         return {}
 
@@ -251,10 +270,14 @@ class MultitaskCocoMetric(BaseMetric):
         points = pred['keypoints'].cpu().numpy().astype(float)
         points -= self.joint_shift
         joint_scores = pred['keypoint_scores'].cpu().numpy().astype(float)
-        if self.keypoint_ranking == 'bbox_keypoint' and len(scores):
-            scores = scores * joint_scores.mean(-1)
         joints = np.concatenate([points, joint_scores[..., None]], -1)
-        return [
-            dict(keypoints=joint.flatten().tolist(), score=float(score))
-            for joint, score in zip(joints, scores)
-        ]
+        entries = []
+        for joint, label, score in zip(joints, pred['labels'].tolist(),
+                                       scores):
+            own = category_meta(self.dataset_meta, label)
+            joint = joint[own.get('indices', slice(None))]
+            if self.keypoint_ranking == 'bbox_keypoint' and len(joint):
+                score = score * joint[:, 2].mean()
+            entries.append(dict(
+                keypoints=joint.flatten().tolist(), score=float(score)))
+        return entries

@@ -2,7 +2,8 @@
 import contextlib
 import io
 from collections import Counter
-from typing import Collection, Dict, List, NamedTuple, Optional, Sequence
+from typing import (Collection, Dict, List, Mapping, NamedTuple, Optional,
+                    Sequence, Tuple, Union)
 
 import numpy as np
 from faster_coco_eval import COCO as FastCOCO
@@ -12,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..datasets import KeypointMapping
-from ..datasets.annotation_rules import read_annotations
+from ..datasets.annotation_rules import count_keypoints, read_annotations
 
 TASKS = ('bbox', 'segm', 'keypoints')
 # What labels an instance for a task. COCO's persons have all three, also those
@@ -22,6 +23,8 @@ _FIELDS = dict(bbox='bbox', segm='segmentation', keypoints='keypoints')
 ALL_SIZES = dict(areaRng=[[0, 1e10]], areaRngLbl=['all'])
 _BOX_NAMES = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR1', 'AR10',
               'AR100', 'ARS', 'ARM', 'ARL')
+# Of each keypoint; by category id if categories have keypoints of their own.
+Sigmas = Union[Sequence[float], Mapping[int, Sequence[float]]]
 _JOINT_NAMES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75',
                 'ARM', 'ARL')
 
@@ -85,11 +88,13 @@ class _RestrictedEval(COCOeval):
                 person['ignore'] |= person['id'] in self.ignored
 
 
-def load_ground_truth(path: str, num_keypoints: int,
+def load_ground_truth(path: str,
+                      num_keypoints: Union[int, Mapping[str, int]],
                       mapping: Optional[KeypointMapping] = None) -> COCO:
     """Load an annotation file for pycocotools.
 
     With a ``mapping``, in the network's keypoints instead of the file's.
+    ``num_keypoints`` is one number, or that of each category by its name.
     Instances without keypoints get none labelled, and ``num_keypoints`` is
     filled in where the file lacks it, because pycocotools insists on both. The
     tasks that the file labels an instance for stay in its ``labelled``.
@@ -104,9 +109,13 @@ def load_ground_truth(path: str, num_keypoints: int,
     ids = [ann['id'] for ann in content['annotations']]
     are_fine = all(type(each) is int and 0 < each < 2**53
                    for each in ids) and len(set(ids)) == len(ids)
+    is_same = isinstance(num_keypoints, int)
+    counts = {} if is_same else count_keypoints(content, num_keypoints)
     annotations = []
     for index, ann in enumerate(content['annotations'], 1):
-        flat = ann.get('keypoints') or [0] * (3 * num_keypoints)
+        count = num_keypoints if is_same else counts.get(
+            ann['category_id'], 0)
+        flat = ann.get('keypoints') or [0] * (3 * count)
         seen = sum(visibility > 0 for visibility in flat[2::3])
         annotations.append({
             'num_keypoints': seen, **ann, 'keypoints': flat,
@@ -225,7 +234,7 @@ def figures(result: COCOeval) -> Dict[str, float]:
 
 
 def evaluate(ground_truth: COCO, entries: Dict[str, List[dict]],
-             sigmas: Sequence[float], categories: Sequence[int],
+             sigmas: Sigmas, categories: Sequence[int],
              images: Sequence[int]) -> Dict[str, Dict[str, float]]:
     """Evaluate tasks by faster-coco-eval, pycocotools' procedure in C++.
 
@@ -236,7 +245,10 @@ def evaluate(ground_truth: COCO, entries: Dict[str, List[dict]],
     Args:
         ground_truth (COCO): The annotations.
         entries (dict[str, list[dict]]): COCO result entries by task.
-        sigmas (Sequence[float]): OKS sigma of each joint.
+        sigmas (Sequence[float] | Mapping[int, Sequence[float]]): OKS sigma
+            of each joint; of categories that have joints of their own by
+            their ids. Then each category is evaluated by itself, and the
+            figures are averaged, as COCO averages over categories.
         categories (Sequence[int]): Category ids to evaluate.
         images (Sequence[int]): Image ids to evaluate.
 
@@ -246,17 +258,58 @@ def evaluate(ground_truth: COCO, entries: Dict[str, List[dict]],
     """
     found, whole = {}, FastCOCO(ground_truth.dataset)
     for task in entries:
-        part = labelled_part(ground_truth, task, categories, images)
+        counted = with_keypoints(task, sigmas, categories)
+        part = labelled_part(ground_truth, task, counted, images)
         truth = (whole if part.truth is ground_truth else
                  FastCOCO(part.truth.dataset))
+        if task == 'keypoints' and isinstance(sigmas, Mapping):
+            found[task] = _mean([
+                figures(_run_fast(
+                    *_restrict(truth, entries[task], category), task,
+                    sigmas[category], [category], part.images))
+                for category in counted
+            ], _JOINT_NAMES)
+            continue
         found[task] = figures(
             _run_fast(truth, _detections(truth, entries[task], task), task,
                       sigmas, categories, part.images))
     return found
 
 
+def with_keypoints(task: str, sigmas: Sigmas,
+                   categories: Sequence[int]) -> List[int]:
+    """Return those of the categories that a task evaluates: for keypoints
+    those that have some."""
+    if task != 'keypoints' or not isinstance(sigmas, Mapping):
+        return list(categories)
+    return [each for each in categories if len(sigmas[each])]
+
+
+def _restrict(truth: FastCOCO, entries: List[dict],
+              category: int) -> Tuple[FastCOCO, FastCOCO]:
+    """Ground truth and keypoint detections of one category, whose keypoints
+    alone are equally many."""
+    truth = FastCOCO(dict(truth.dataset, annotations=[
+        ann for ann in truth.dataset['annotations']
+        if ann['category_id'] == category
+    ]))
+    return truth, _detections(
+        truth, [each for each in entries if each['category_id'] == category],
+        'keypoints')
+
+
+def _mean(figures: Sequence[Dict[str, float]],
+          names: Sequence[str]) -> Dict[str, float]:
+    """Average each figure over the categories that have ground truth."""
+    averaged = {}
+    for name in names:
+        values = [each[name] for each in figures if not np.isnan(each[name])]
+        averaged[name] = float(np.mean(values)) if values else float('nan')
+    return averaged
+
+
 def evaluate_classes(ground_truth: COCO, entries: Dict[str, List[dict]],
-                     sigmas: Sequence[float], categories: Sequence[int],
+                     sigmas: Sigmas, categories: Sequence[int],
                      images: Sequence[int]) -> Dict[str, Dict[str, float]]:
     """Evaluate each category alone.
 
@@ -279,20 +332,25 @@ def evaluate_classes(ground_truth: COCO, entries: Dict[str, List[dict]],
 
 
 def evaluate_each_keypoint(
-        ground_truth: COCO, entries: List[dict], sigmas: Sequence[float],
-        names: Sequence[str], categories: Sequence[int],
+        ground_truth: COCO, entries: List[dict], sigmas: Sigmas,
+        names: Union[Sequence[str], Mapping[int, Sequence[str]]],
+        categories: Sequence[int],
         images: Sequence[int]) -> Dict[str, Dict[str, float]]:
     """Evaluate each keypoint as if it were the only one that is labelled.
 
     OKS is then that keypoint's own, exp(-d^2 / (2 area (2 sigma)^2)).
     Predictions keep their score, and an instance without the keypoint is
-    ignored, as COCO does with one without any.
+    ignored, as COCO does with one without any. Of categories that have
+    keypoints of their own, the AP of a name is averaged over those that have
+    it.
 
     Args:
         ground_truth (COCO): The annotations.
         entries (list[dict]): COCO result entries of keypoints.
-        sigmas (Sequence[float]): OKS sigma of each of the K keypoints.
-        names (Sequence[str]): Their names.
+        sigmas (Sequence[float] | Mapping[int, Sequence[float]]): As in
+            :func:`evaluate`.
+        names (Sequence[str] | Mapping[int, Sequence[str]]): The names of
+            these keypoints.
         categories, images: As in :func:`evaluate`.
 
     Returns:
@@ -300,6 +358,22 @@ def evaluate_each_keypoint(
         in percent, NaN where it is never labelled.
     """
     rows = {}
+    if isinstance(sigmas, Mapping):
+        for category in with_keypoints('keypoints', sigmas, categories):
+            truth = build_coco(dict(ground_truth.dataset, annotations=[
+                ann for ann in ground_truth.dataset['annotations']
+                if ann['category_id'] == category
+            ]))
+            own = evaluate_each_keypoint(
+                truth,
+                [each for each in entries if each['category_id'] == category],
+                sigmas[category], names[category], [category], images)
+            for name, row in own.items():
+                rows.setdefault(name, []).append(row)
+        return {
+            name: _mean(each, ['keypoints_AP'])
+            for name, each in rows.items()
+        }
     for index, name in enumerate(names):
         annotations = []
         for ann in ground_truth.dataset['annotations']:

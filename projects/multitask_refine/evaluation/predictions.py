@@ -16,7 +16,9 @@ A file is one object:
 ``image_folder``
     Where the images were; null if unknown.
 ``categories``
-    ``ids`` and ``names`` of what was looked for.
+    ``ids`` and ``names`` of what was looked for; with ``joints``, those of
+    each category as below, if categories have joints of their own. Entries
+    then have the joints of their category, and ``joints`` below is the union.
 ``joints``
     ``names``, ``sigmas``, ``mirror`` (for each joint the index of its mirror
     image), ``colors``, ``skeleton`` (pairs of joints), ``skeleton_colors``;
@@ -75,7 +77,11 @@ def collect_predictions(results: Sequence[dict], tasks: Sequence[str],
         tasks=list(tasks),
         annotations=annotations,
         image_folder=folder,
-        categories=dict(ids=list(categories), names=list(meta['classes'])),
+        categories=dict(
+            ids=list(categories),
+            names=list(meta['classes']),
+            **({} if 'category_metas' not in meta else dict(
+                joints=[_joints(own) for own in meta['category_metas']]))),
         joints=_joints(meta),
         images=images)
 

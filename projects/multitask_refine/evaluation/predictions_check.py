@@ -46,7 +46,10 @@ def read_predictions(path: str) -> dict:
         ) from None
     try:
         _check_head(content)
-        _check_joints(_get(content, 'joints', (dict, ), '', 'an object'))
+        _check_joints(_get(content, 'joints', (dict, ), '', 'an object'),
+                      'joints')
+        if 'joints' in content['categories']:
+            _check_joints_of_categories(content['categories'])
         for index, image in enumerate(content['images']):
             _check_image(image, f'images[{index}]', content)
     except _Unexpected as error:
@@ -148,11 +151,22 @@ def _check_list(owner: object, key: str, field: str, what: str,
     return values
 
 
-def _check_joints(joints: object) -> None:
-    names = _check_list(joints, 'names', 'joints', 'strings',
+def _check_joints_of_categories(categories: dict) -> None:
+    """Check the joints of categories that have joints of their own."""
+    joints = _check_list(categories, 'joints', 'categories', 'objects',
+                         lambda x: isinstance(x, dict))
+    count = len(categories['ids'])
+    _require(len(joints) == count, 'categories.joints', f'{count} objects',
+             joints)
+    for index, each in enumerate(joints):
+        _check_joints(each, f'categories.joints[{index}]', least=0)
+
+
+def _check_joints(joints: object, field: str, least: int = 1) -> None:
+    names = _check_list(joints, 'names', field, 'strings',
                         lambda x: isinstance(x, str))
     count = len(names)
-    _require(count, 'joints.names', 'at least one joint', names)
+    _require(count >= least, f'{field}.names', 'at least one joint', names)
 
     def is_joint(x: object) -> bool:
         return isinstance(x, int) and 0 <= x < count
@@ -169,9 +183,9 @@ def _check_joints(joints: object) -> None:
                   lambda x: _is_list(x, 2) and all(map(is_joint, x))),
         skeleton_colors=('a colour for each pair', is_color))
     for key, (what, fits) in lists.items():
-        values = _check_list(joints, key, 'joints', what, fits)
+        values = _check_list(joints, key, field, what, fits)
         length = len(joints['skeleton']) if 'skeleton' in key else count
-        _require(len(values) == length, f'joints.{key}',
+        _require(len(values) == length, f'{field}.{key}',
                  f'{length} values', len(values))
 
 
@@ -204,7 +218,11 @@ def _check_entry(entry: object, field: str, task: str, image_id: object,
         _require(counts and counts.isascii(), f'{field}.segmentation.counts',
                  'RLE', counts)
         return
-    count = 4 if task == 'bbox' else 3 * len(content['joints']['names'])
+    joints = content['joints']
+    if 'joints' in content['categories']:
+        joints = content['categories']['joints'][ids.index(
+            entry['category_id'])]
+    count = 4 if task == 'bbox' else 3 * len(joints['names'])
     values = _get(entry, task, (list, ), field, f'{count} numbers')
     _require(_is_list(values, count) and all(map(_is_number, values)),
              f'{field}.{task}', f'{count} numbers', values)

@@ -119,7 +119,9 @@ class BaseKeypointHead(BaseModule):
                 shape (R, C, 14, 14).
             keypoints (Tensor): Joints of each RoI's person in image pixels,
                 shape (R, K, 2).
-            visible (Tensor): COCO's visibility, shape (R, K).
+            visible (Tensor): COCO's visibility, shape (R, K); -1 where the
+                category of a RoI's instance has no such keypoint, whose
+                heatmap then adds nothing to the loss.
             rois (Tensor): The RoIs' boxes xyxy in image pixels, (R, 4).
             num_images (int): B, images of this rank.
 
@@ -195,8 +197,9 @@ class KeypointOffsetHead(BaseKeypointHead):
 
     def loss(self, feats: Tensor, keypoints: Tensor, visible: Tensor,
              rois: Tensor, num_images: int) -> dict:
-        """Eq. 9, summed over joints and cells, averaged over the RoIs that
-        have a labelled joint. Arguments and result as in the base class."""
+        """Eq. 9, summed over cells and the joints of a RoI's category,
+        averaged over the RoIs that have a labelled joint. Arguments and
+        result as in the base class."""
         supervised = (visible > 0).any(-1)
         num_supervised = mean_over_ranks(
             int(supervised.sum()), feats.device)
@@ -206,6 +209,9 @@ class KeypointOffsetHead(BaseKeypointHead):
         target = self.codec.encode(keypoints[supervised], shown[supervised],
                                    rois[supervised])
         heatmaps = self.refined_heatmaps(feats[supervised])
+        # Without difference and gradient where there is no such keypoint.
+        absent = (visible[supervised] < 0)[..., None, None]
+        target = torch.where(absent, heatmaps.detach(), target)
         loss = F.mse_loss(heatmaps, target, reduction='sum') / num_supervised
         return dict(loss_keypoint=self.loss_weight * loss)
 

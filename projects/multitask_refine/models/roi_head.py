@@ -249,7 +249,10 @@ class MultitaskRoIHead(BaseRoIHead):
             list[InstanceData]: For the N people of each image ``bboxes``
             (N, 4) xyxy, ``scores`` (N), ``labels`` (N), and from the heads
             that are there ``masks`` (N, H, W) bool, ``keypoints`` (N, K, 2)
-            and ``keypoint_scores`` (N, K), all in image pixels.
+            and ``keypoint_scores`` (N, K), all in image pixels. Of
+            categories that have keypoints of their own these are all that
+            the head knows: metric, inferencer and visualizer take those of
+            an instance's category by ``category_metas`` of the metainfo.
         """
         metas = [sample.metainfo for sample in batch_data_samples]
         proposals = [proposal.bboxes for proposal in rpn_results_list]

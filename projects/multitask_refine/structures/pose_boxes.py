@@ -25,7 +25,8 @@ class PoseBoxes(HorizontalBoxes):
         data (Tensor | np.ndarray | Sequence): Boxes, shape (N, 4).
         keypoints (Tensor): Joints x, y, shape (N, K, 2).
         visible (Tensor): COCO's visibility: 0 unlabelled, 1 labelled but
-            covered, 2 visible. Shape (N, K).
+            covered, 2 visible; -1 where the category of the instance has no
+            such keypoint. Shape (N, K).
         flip_indices (Sequence[int]): For each joint, the joint that it is in
             the mirror. Length K.
         has_mask (Tensor, optional): Whether the mask of the instance is
@@ -148,7 +149,8 @@ class PoseBoxes(HorizontalBoxes):
         super().clip_(img_shape)
         limit = self.keypoints.new_tensor([img_shape[1], img_shape[0]])
         inside = ((self.keypoints >= 0) & (self.keypoints <= limit)).all(-1)
-        self.visible = self.visible * inside
+        self.visible = torch.where(inside, self.visible,
+                                   self.visible.clamp(max=0))
 
     def _project_joints(self, matrix: np.ndarray) -> None:
         matrix = self.keypoints.new_tensor(matrix)

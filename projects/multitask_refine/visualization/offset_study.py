@@ -13,6 +13,8 @@ import torch
 from mmdet.structures import SampleList
 from torch import Tensor, nn
 
+from projects.multitask_runtime.category_meta import category_meta
+
 from ..errors import ConfigError
 from ..models import KeypointSoftmaxHead
 from ..ops import RefinedRoIAlign
@@ -109,7 +111,7 @@ def study_offsets(model: nn.Module,
         point (Sequence[float], optional): What the stages are asked about;
             the middle of the person's box by default.
         joint (int, optional): Which joint; by default the one with the
-            highest score.
+            highest score, of those that the instance's category has.
 
     Returns:
         OffsetStudy: What was found, on the CPU.
@@ -122,7 +124,8 @@ def study_offsets(model: nn.Module,
     head, batch = model.roi_head, model.data_preprocessor(data, False)
     with recorded_inputs(refined_convs(model.backbone)) as inputs:
         feats = model.extract_feat(batch['inputs'])
-    roi, score = _find_person(model, feats, batch['data_samples'], person)
+    roi, score, label = _find_person(model, feats, batch['data_samples'],
+                                     person)
     with recorded_inputs(_offset_layers(head)) as roi_inputs:
         pooled = head.pool_people(feats, [roi])
         if head.with_keypoint:
@@ -130,8 +133,9 @@ def study_offsets(model: nn.Module,
     scale = torch.tensor(batch['data_samples'][0].scale_factor)
     box = roi[0].cpu() / scale.repeat(2)
     point = (box[:2] + box[2:]) / 2 if point is None else box.new_tensor(point)
+    own = category_meta(getattr(model, 'dataset_meta', None) or {}, label)
     joint, place, heatmap = _study_joint(head.keypoint_head, pooled, roi,
-                                         scale, joint)
+                                         scale, joint, own.get('indices'))
     height, width = batch['inputs'].shape[-2:]
     image = box.new_tensor([0, 0, width, height]) / scale.repeat(2)
     kernels = _study_kernels(
@@ -142,8 +146,8 @@ def study_offsets(model: nn.Module,
 
 
 def _find_person(model: nn.Module, feats: Tuple[Tensor], samples: SampleList,
-                 person: int) -> Tuple[Tensor, float]:
-    """A box in pixels of the network's input, (1, 4), and its score."""
+                 person: int) -> Tuple[Tensor, float, int]:
+    """A box in pixels of the network's input, (1, 4), its score and label."""
     proposals = model.rpn_head.predict(feats, samples, rescale=False)
     (people, ) = model.roi_head.predict(feats, proposals, samples)
     if not len(people):
@@ -152,7 +156,7 @@ def _find_person(model: nn.Module, feats: Tuple[Tensor], samples: SampleList,
         raise ConfigError(f'person: expected 1 to {len(people)}, as many as '
                          f'were found, got {person}')
     chosen = people[person - 1]
-    return chosen.bboxes, chosen.scores.item()
+    return chosen.bboxes, chosen.scores.item(), chosen.labels.item()
 
 
 def _study_kernels(model: nn.Module, in_image: Callable, on_roi: Callable,
@@ -208,8 +212,10 @@ def _study_pooling(head: nn.Module, inputs: Inputs,
 
 
 def _study_joint(head: Optional[nn.Module], pooled: Tensor, roi: Tensor,
-                 scale: Tensor, joint: Optional[int]) -> tuple:
-    """Choose a joint and see what its offsets do.
+                 scale: Tensor, joint: Optional[int],
+                 own: Optional[Sequence[int]]) -> tuple:
+    """Choose a joint, one of ``own`` if there are any, and see what its
+    offsets do.
 
     Returns:
         tuple: Index of the joint, where it is, (2), and a
@@ -220,7 +226,8 @@ def _study_joint(head: Optional[nn.Module], pooled: Tensor, roi: Tensor,
     after = head.refined_heatmaps(pooled)
     joints, scores = head.codec.decode(after, roi)
     if joint is None:
-        joint = int(scores[0].argmax())
+        joint = max(own or range(scores.shape[1]),
+                    key=scores[0].tolist().__getitem__)
     place = joints[0, joint].cpu() / scale
     if head.offset_pred is None:
         return joint, place, None

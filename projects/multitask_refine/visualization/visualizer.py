@@ -12,8 +12,8 @@ from mmengine.structures import InstanceData
 from projects.multitask_runtime.drawing import (KPT_THR, MASK_ALPHA,
                                                 draw_people)
 
-_FIELDS = ('scores', 'keypoints', 'keypoint_scores', 'keypoints_visible',
-           'track_ids')
+_FIELDS = ('scores', 'labels', 'keypoints', 'keypoint_scores',
+           'keypoints_visible', 'track_ids')
 
 
 @VISUALIZERS.register_module()
