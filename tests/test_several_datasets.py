@@ -81,8 +81,9 @@ def test_keypoints_are_mapped_by_name(crowdpose):
         'data_samples'].gt_instances
     assert people.keypoints.shape == (2, 17, 2)
     # COCO: 0 nose, 3 left ear, 5 and 6 shoulders, 16 right ankle. CrowdPose:
-    # 0 and 1 shoulders, 11 right ankle, no face.
-    expected = [0] * 5 + [0] + [2] * 11
+    # 0 and 1 shoulders, 11 right ankle, no face, whose heatmaps get no loss.
+    # The left shoulder is one that this person has no label of.
+    expected = [-1] * 5 + [0] + [2] * 11
     assert people.keypoints_visible[0].tolist() == expected
     assert people.keypoints[0, 6].tolist() == [12.5, 13.5]
     assert people.keypoints[0, 16].tolist() == [22.5, 23.5]

@@ -145,6 +145,8 @@ class CocoMultitaskDataset(CocoDataset):
         mapping = self.keypoints_from and KeypointMapping(
             self.keypoints_from, self.metainfo)
         meta = mapping.meta if mapping else self.metainfo
+        self._unlabelled = [i for i, source in enumerate(mapping.sources)
+                            if source < 0] if mapping else []
         mended, problems = mend(
             content,
             count_keypoints(content, keypoint_counts(
@@ -301,7 +303,8 @@ class CocoMultitaskDataset(CocoDataset):
     def parse_data_info(self, raw_data_info: dict) -> Union[dict, List[dict]]:
         """Parse one image; each instance gets ``keypoints``, a (K, 3) array
         of x, y in continuous image pixels and COCO's visibility, which is -1
-        for keypoints that its category does not have."""
+        for keypoints that its category does not have or, by
+        ``keypoints_from``, the whole file does not label."""
         # mmdet drops degenerate annotations without saying which, so they
         # are parsed one at a time to keep joints and boxes together.
         data_info = super().parse_data_info(
@@ -322,6 +325,7 @@ class CocoMultitaskDataset(CocoDataset):
         joints = np.zeros((self.metainfo['num_keypoints'], 3), np.float32)
         joints[:, 2] = -1
         joints[own.get('indices', slice(None))] = np.reshape(flat, (count, 3))
+        joints[self._unlabelled, 2] = -1
         joints[:, :2] += 0.5
         return joints
 
