@@ -3,8 +3,8 @@
 # for longer.
 _base_ = './schedule_1500.py'
 
-max_iters = 12000
-decay_begin = 9600
+max_iters = 10000
+decay_begin = 8000
 
 train_cfg = dict(max_iters=max_iters, val_interval=2000)
 
