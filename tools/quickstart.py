@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, List, NamedTuple, Optional
+from typing import IO, Dict, List, NamedTuple, Optional
 
 from rich.progress import (BarColumn, Progress, TaskProgressColumn, TextColumn,
                            TimeElapsedColumn, TimeRemainingColumn)
@@ -179,6 +179,7 @@ class Pipeline:
 
     def __init__(self, bar: Bar, log: IO) -> None:
         self.bar, self.log = bar, log
+        self.taken = {}  # seconds by title
         self._passed = 0.0
 
     def run(self, title: str, seconds: float, total: int,
@@ -197,6 +198,7 @@ class Pipeline:
                 to stop and has: a training saves a checkpoint before.
         """
         self.bar.show(title, self._passed)
+        start = time.monotonic()
         print(f'== {" ".join(command)}', file=self.log, flush=True)
         process = subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, text=True, errors='replace',
@@ -222,6 +224,7 @@ class Pipeline:
             raise StageError(f'{title} failed: {command[0]} ended with status '
                              f'{process.returncode}')
         self._passed += seconds
+        self.taken[title] = round(time.monotonic() - start, 1)
 
     def _follow(self, process: subprocess.Popen, title: str, seconds: float,
                 total: int) -> None:
@@ -264,6 +267,14 @@ def run_all(args: argparse.Namespace, pipeline: Pipeline) -> None:
                  str(args.work_dir / 'pictures'), *common, *options)
 
 
+def note_stages(work_dir: Path, taken: Dict[str, float]) -> None:
+    """Write into the results file what the stages took, in seconds."""
+    file = work_dir / 'metrics.json'
+    content = json.loads(file.read_text())
+    content['run']['stages'] = taken
+    file.write_text(json.dumps(content, indent=2) + '\n')
+
+
 def report(work_dir: Path) -> str:
     """Say what was reached and where to see it."""
     metrics = json.loads((work_dir / 'metrics.json').read_text())
@@ -290,9 +301,13 @@ def main(argv: Optional[List[str]] = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     seconds = (_DRAWING * (args.train + args.val) + args.way.seconds
                + _TESTING * args.val)
+    # What was done before takes no time now.
+    is_fresh = not (ROOT / args.way.sample).exists() and not any(
+        args.work_dir.glob('*.pth'))
     try:
         with file.open('a') as log, Bar(seconds) as bar:
-            run_all(args, Pipeline(bar, log))
+            pipeline = Pipeline(bar, log)
+            run_all(args, pipeline)
             bar.show('Done', seconds)
     except StageError as error:
         tail = file.read_text(errors='replace').splitlines()[-_TAIL:]
@@ -303,6 +318,8 @@ def main(argv: Optional[List[str]] = None) -> int:
               f'{args.work_dir}; the same command goes on from there.',
               file=sys.stderr)
         return 128 + signal.SIGINT
+    if is_fresh:
+        note_stages(args.work_dir, pipeline.taken)
     print(report(args.work_dir))
     return 0
 

@@ -1,4 +1,5 @@
 """The quickstart, with tools that only pretend, and its real commands."""
+import json
 import multiprocessing
 import os
 import signal
@@ -82,7 +83,11 @@ def test_it_draws_trains_tests_and_says_what_came_out(root, capsys):
         assert words in out, words
     log = (root / 'work/log.txt').read_text()
     assert 'Iter(train) [ 3/3]' in log and 'val: 2/2' in log
-    assert quickstart.main(ARGV) == 0  # again
+    run = json.loads((root / 'work/metrics.json').read_text())['run']
+    assert list(run['stages']) == ['Drawing people', 'Training', 'Testing']
+    assert quickstart.main(ARGV) == 0  # again, which says nothing of the time
+    run = json.loads((root / 'work/metrics.json').read_text())['run']
+    assert 'stages' not in run
 
 
 def test_its_bar_counts_all_stages(root, monkeypatch):
