@@ -145,7 +145,7 @@ class Bar:
         self._progress = Progress(
             TextColumn('{task.description}'), BarColumn(),
             TaskProgressColumn(), TimeElapsedColumn(), TextColumn('left:'),
-            TimeRemainingColumn(), speed_estimate_period=60)
+            TimeRemainingColumn(), speed_estimate_period=600)
         self._progress.disable = not self._progress.console.is_terminal
         self._task = self._progress.add_task('', total=seconds)
         self._said = 0.0
