@@ -20,7 +20,8 @@ export MPLBACKEND
 .PHONY: help setup quickstart ablation test fuzz
 
 help:
-	@echo 'make quickstart  set up, then the main job on a small example  (QUICKSTART_ARGS=...)'
+	@echo 'make quickstart  set up, then train from the base, test and draw on a small example'
+	@echo '                 (QUICKSTART_ARGS=..., --from-scratch: from random weights)'
 	@echo 'make ablation    set up, then small-scale runs of all variants     (ABLATION_ARGS=...)'
 	@echo 'make test        set up, then the tests                        (PYTEST_ARGS=...)'
 	@echo 'make fuzz        set up, then thousands of random inputs           (FUZZ_ARGS=...)'

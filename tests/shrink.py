@@ -54,6 +54,7 @@ def shrink(cfg: Config, data_root: Path) -> Config:
     """
     cfg = copy.deepcopy(cfg)
     shrink_network(cfg.model)
+    cfg.load_from = None  # weights of the wide network
     for part in _dicts(cfg._cfg_dict):
         if 'scale' in part:
             part.scale = SCALE

@@ -8,6 +8,7 @@ from tests.conftest import ROOT
 from tools.analysis_tools.pages import generate
 
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md',
+         ROOT / 'checkpoints/README.md',
          *sorted((ROOT / 'docs').glob('*.md'))]
 
 

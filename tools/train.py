@@ -16,6 +16,8 @@ from mmengine.runner import Runner  # noqa: E402
 from projects.multitask_refine.engine import (  # noqa: E402
     ConfigError, add_common_options, explained_errors, load_config,
     require_settings)
+from projects.multitask_refine.engine.resume import (  # noqa: E402
+    find_latest_checkpoint)
 
 _NO_PICTURES = dict(type='MultitaskVisualizer')
 
@@ -57,8 +59,12 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 'number of images its learning rate was chosen for')
         cfg.auto_scale_lr.enable = True
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        # MMEngine's own search would drop load_from where it finds nothing.
+        found = (
+            find_latest_checkpoint(cfg.work_dir)
+            if args.resume == 'auto' else args.resume)
+        cfg.resume = found is not None
+        cfg.load_from = found or cfg.get('load_from')
     if args.tensorboard:
         if not importlib.util.find_spec('tensorboard'):
             raise ConfigError(

@@ -15,7 +15,7 @@ from tests.test_fuzz.mutations import mutated_bytes, mutated_json, portion
 from tools.analysis_tools import (ablation_tables, benchmarks_page, report,
                                   results_page)
 
-_RESULTS = json.loads((ROOT / 'docs/results/quickstart.json').read_text())
+_RESULTS = json.loads((ROOT / 'docs/results/quickstart-from-scratch.json').read_text())
 _JOINTS = [value for i in range(17) for value in (11 + i, 11 + i, 1)]
 _RLE = mask_api.encode(np.eye(48, 64, dtype=np.uint8, order='F'))
 _MASK = dict(size=[48, 64], counts=_RLE['counts'].decode())

@@ -56,9 +56,10 @@ def trained(scene, tmp_path_factory):
 def project(tmp_path):
     """A folder whose pages may be written; in place of the report, tables of
     three rows: a config without masks, a regular network and a refined one."""
-    (tmp_path / 'docs').mkdir()
-    (tmp_path / 'README.md').write_text(
-        f'above\n{pages.MARKERS[0]}\nold\n{pages.MARKERS[1]}\nbelow\n')
+    for name in ('docs/quickstart.md', 'checkpoints/README.md', 'README.md'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(
+            f'above\n{pages.MARKERS[0]}\nold\n{pages.MARKERS[1]}\nbelow\n')
     row = dict(report=[10, 20, None])
     tables = [
         dict(key='3', title='heads', split='val2017', percent=True,
@@ -146,6 +147,8 @@ def _check_pages(project, result):
     assert 'A note.' in page and 'configs/multitask_refine/x-testdev.py' in page
     assert result['run']['checkpoint_sha256'][:8] in page
 
+    assert (project / 'checkpoints/README.md').read_text() == (
+        f'above\n{pages.MARKERS[0]}\nnot measured\n{pages.MARKERS[1]}\nbelow\n')
     readme = (project / 'README.md').read_text()
     assert readme.startswith('above\n') and readme.endswith('below\n')
     assert 'old' not in readme

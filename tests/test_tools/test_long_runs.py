@@ -52,7 +52,7 @@ def test_killed_and_resumed_run_ends_as_an_unbroken_one(
     resumed = Training(scene, tmp_path, '--resume', **options).finish()
     expected = torch.load(unbroken / f'iter_{STEPS}.pth', weights_only=True)
     assert_same_end(expected, resumed, moment)
-    begin, end = (tmp_path / 'out.txt').read_text().split('Auto resumed from')
+    begin, end = (tmp_path / 'out.txt').read_text().split('Load checkpoint from')
     assert 3 <= int(re.search(r'iter_(\d+)\.pth', end).group(1)) < STEPS
     for part in (begin, end):
         lines = [line for line in part.splitlines() if 'Iter(train)' in line]

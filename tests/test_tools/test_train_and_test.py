@@ -85,12 +85,17 @@ def test_weights_of_another_variant_are_refused(trained, scene, tmp_path):
 
 def test_options_become_settings(scene, tmp_path):
     args = train.parse_args([
-        str(SAMPLE_CONFIG), '--work-dir', str(tmp_path), '--amp', '--resume'
+        str(SAMPLE_CONFIG), '--work-dir', str(tmp_path), '--amp', '--resume',
+        '--cfg-options', 'load_from=base.pth'
     ])
     cfg = train.load_config(args)
     train.apply_options(cfg, args)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
-    assert cfg.resume and cfg.load_from is None
+    # Nothing to go on from: the start is that of a run without --resume.
+    assert not cfg.resume and cfg.load_from == 'base.pth'
+    torch.save(dict(a=1), tmp_path / 'iter_1.pth')
+    train.apply_options(cfg, args)
+    assert cfg.resume and cfg.load_from == str(tmp_path / 'iter_1.pth')
     with pytest.raises(ValueError, match='base_batch_size'):
         args.auto_scale_lr = True
         train.apply_options(cfg, args)

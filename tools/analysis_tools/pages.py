@@ -32,8 +32,8 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> Dict[Path, str]:
         dict[Path, str]: Content by path.
 
     Raises:
-        ValueError: If the README lacks the markers of its excerpt, or a
-            results file is not what its name says.
+        ValueError: If a page lacks the markers of its excerpt, or a results
+            file is not what its name says.
     """
     source = json.loads(tables_file.read_text())['source']
     tables = load_tables(tables_file)
@@ -48,6 +48,15 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> Dict[Path, str]:
         benchmarks_page.render(source, tables, folder),
         root / 'README.md': _with_excerpt(
             root / 'README.md', benchmarks_page.excerpt(tables, folder)),
+        root / 'checkpoints/README.md': _with_excerpt(
+            root / 'checkpoints/README.md',
+            results_page.render_result(folder / 'base.json', 64)),
+        root / 'docs/quickstart.md': _with_excerpt(
+            root / 'docs/quickstart.md',
+            'From the base:\n\n'
+            + results_page.render_result(folder / 'quickstart.json')
+            + '\nFrom scratch:\n\n' + results_page.render_result(
+                folder / 'quickstart-from-scratch.json')),
         root / 'metafile.yml': metafile.render(source, tables, coco, ROOT),
         root / 'model-index.yml': metafile.INDEX
     }
@@ -59,13 +68,13 @@ def write(root: Path = ROOT, tables_file: Path = FILE) -> None:
         path.write_text(content)
 
 
-def _with_excerpt(readme: Path, excerpt: str) -> str:
+def _with_excerpt(page: Path, excerpt: str) -> str:
     start, end = map(re.escape, MARKERS)
     text, count = re.subn(
         f'({start}\n).*?({end})', lambda found: found[1] + excerpt + found[2],
-        readme.read_text(), flags=re.DOTALL)
+        page.read_text(), flags=re.DOTALL)
     if count != 1:
-        raise ValueError(f'{readme}: expected the lines {MARKERS[0]!r} and '
+        raise ValueError(f'{page}: expected the lines {MARKERS[0]!r} and '
                          f'{MARKERS[1]!r} once, found them {count} times')
     return text
 

@@ -10,6 +10,7 @@ _REMEDY = 'Results files are written by tools/test.py'
 _KINDS = dict(
     config=(str, ), seed=(int, type(None)), command=(str, ),
     checkpoint_sha256=(str, ), seconds=(int, float), machine=(dict, ),
+    stages=(dict, ),
     training_commit=(str, type(None)))
 
 

@@ -25,21 +25,47 @@ def render(folder: Path) -> str:
     return HEAD + ''.join(_section(p) for p in sorted(folder.glob('*.json')))
 
 
-def _section(path: Path) -> str:
+def render_result(path: Path, digits: int = 16) -> str:
+    """The table of one results file and how it was made.
+
+    Args:
+        path (Path): The file.
+        digits (int): Of the checkpoint's SHA-256. Defaults to 16 of 64.
+
+    Returns:
+        str: 'not measured' if there is no such file.
+
+    Raises:
+        ResultsError: If a field is missing.
+    """
+    if not path.exists():
+        return 'not measured\n'
     content = read_results(path)
     run = content.pop('run')
     require_fields(path, run, _FIELDS,
                    ('device', 'torch', 'mmcv', 'mmdet'))
     machine = run['machine']
-    return f"""
-## {path.stem}
-
-{format_table(content)}
+    return f"""{format_table(content)}
 
 - command: `{run['command']}`
 - config: `{run['config']}`, seed {run['seed']}
-- checkpoint: SHA-256 `{run['checkpoint_sha256'][:16]}`
+- checkpoint: SHA-256 `{run['checkpoint_sha256'][:digits]}`
 - data: `{run['annotations']}`, {run['num_images']} images
 - commit {run['commit']}, {run['date']}, {run['seconds']} s on {machine['device']}
 - torch {machine['torch']}, mmcv {machine['mmcv']}, mmdet {machine['mmdet']}
-"""
+{_stages(path, run)}"""
+
+
+def _stages(path: Path, run: dict) -> str:
+    """What a run of tools/quickstart.py took, if it was one."""
+    stages = run.get('stages')
+    if stages is None:
+        return ''
+    require_fields(path, run, ('stages', ))
+    parts = ', '.join(f'{title.lower()} {seconds:.0f} s'
+                      for title, seconds in stages.items())
+    return f'- with set-up done: {sum(stages.values()):.0f} s ({parts})\n'
+
+
+def _section(path: Path) -> str:
+    return f'\n## {path.stem}\n\n{render_result(path)}'

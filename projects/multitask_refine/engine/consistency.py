@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from ..errors import ConfigError
 from ..evaluation import TASKS, MultitaskCocoMetric
+from .start_weights import check_start_weights
 
 # The head of the RoI head that each task needs, and what its labels are.
 HEADS = dict(bbox='bbox_head', segm='mask_head', keypoints='keypoint_head')
@@ -321,7 +322,8 @@ class ConsistencyHook(Hook):
 
     A checkpoint that a test or a resumed training loads must have been
     trained with the same classes and keypoints. One to start from
-    (``load_from`` of a training) may differ: the log says so.
+    (``load_from`` of a training) may differ in them, and the log says so, but
+    not in the architecture (:func:`check_start_weights`).
 
     Raises:
         ConfigError: See there.
@@ -350,6 +352,8 @@ class ConsistencyHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self._saved = checkpoint.get('meta', {}).get('dataset_meta')
+        if isinstance(runner._train_loop, BaseLoop) and not runner._resume:
+            check_start_weights(runner.model, checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         try:

@@ -1,5 +1,4 @@
 """Results files: the numbers of a run and how they were obtained."""
-import hashlib
 import json
 import math
 import os
@@ -19,6 +18,7 @@ from mmengine.dist import get_world_size
 
 from projects.multitask_runtime.session import is_onnx, load_session
 
+from ..evaluation.predictions import file_sha256
 from .launch import list_evaluators
 from .safe_checkpoint import load_checkpoint_file
 
@@ -44,7 +44,7 @@ def describe_run(cfg: Config, checkpoint: str, num_images: int,
         command=command_line(),
         config=Path(cfg.filename).name,
         checkpoint=Path(checkpoint).name,
-        checkpoint_sha256=_sha256(checkpoint),
+        checkpoint_sha256=file_sha256(checkpoint),
         **describe_training(checkpoint),
         annotations=_relative(list_evaluators(cfg)[0].ann_file),
         num_images=num_images,
@@ -178,14 +178,6 @@ def _relative(path: str) -> str:
     """Paths inside the project are written from its root."""
     prefix = f'{_ROOT}{os.sep}'
     return path[len(prefix):] if path.startswith(prefix) else path
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        for chunk in iter(lambda: file.read(1 << 20), b''):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def current_commit() -> Optional[str]:

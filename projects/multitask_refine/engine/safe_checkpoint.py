@@ -7,6 +7,7 @@ and puts the safe loader in MMEngine's place for files and web addresses.
 """
 import os.path as osp
 import pickle
+import re
 import zipfile
 from typing import Callable, List
 
@@ -16,6 +17,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 from ..errors import ExplainedError
+from ..evaluation.predictions import file_sha256
 from .plain_arrays import DType, PlainArray, new_array, no_bytes, scalar
 
 
@@ -32,6 +34,11 @@ _ALLOWED = [HistoryBuffer, (_statistic, 'builtins.getattr'),
 for _core in ('numpy.core', 'numpy._core'):  # numpy 1 and 2
     _ALLOWED += [(new_array, f'{_core}.multiarray._reconstruct'),
                  (scalar, f'{_core}.multiarray.scalar')]
+
+# The ending of a published file: eight digits of its own SHA-256. A date such
+# as 20261126 is none.
+_CHECKSUM = re.compile(
+    r'-(?!(?:19|20)\d\d[01]\d[0-3]\d)([0-9a-f]{8})\.pth$')
 
 
 class UnsafeCheckpointError(ExplainedError, ValueError):
@@ -56,11 +63,15 @@ def load_checkpoint_file(filename: str, map_location=None) -> dict:
         FileNotFoundError: If there is no such file.
         UnsafeCheckpointError: If it holds objects of other classes.
         DamagedCheckpointError: If it is not a PyTorch file, is cut short or
-            was changed.
+            was changed, or its name ends in the checksum of another file.
     """
     filename = osp.expanduser(filename)
     if not osp.isfile(filename):
-        raise FileNotFoundError(f'{filename}: there is no such checkpoint')
+        raise FileNotFoundError(
+            f'{filename}: there is no such checkpoint. Correct the path, which '
+            'counts from the folder of the command if it is relative'
+            f'{_restore(filename)}.')
+    _check_name(filename)
     try:
         _check_parts(filename)
         return torch.load(
@@ -69,6 +80,33 @@ def load_checkpoint_file(filename: str, map_location=None) -> dict:
         raise _explain(filename, error) from None
     except Exception as error:  # garbage raises nearly anything
         raise DamagedCheckpointError(_damaged(filename, error)) from None
+
+
+def _check_name(filename: str) -> None:
+    """Compare a published file with the checksum in its name.
+
+    Raises:
+        DamagedCheckpointError: If the file has another one.
+    """
+    name = _CHECKSUM.search(osp.basename(filename))
+    if not name:
+        return
+    found = file_sha256(filename)
+    if not found.startswith(name[1]):
+        raise DamagedCheckpointError(
+            f'{filename}: damaged: expected a SHA-256 that begins with '
+            f'{name[1]}, as the name says, found {found[:8]} '
+            f'({osp.getsize(filename)} bytes). Download it again'
+            f'{_restore(filename)}, or rename it if these digits are not '
+            'meant as its checksum.')
+
+
+def _restore(filename: str) -> str:
+    """Say how to get back a file that the repository has."""
+    folder = osp.basename(osp.dirname(osp.abspath(filename)))
+    if folder != 'checkpoints':
+        return ''
+    return f', or restore it by: git checkout -- {filename}'
 
 
 def _check_parts(filename: str) -> None:
