@@ -66,6 +66,8 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
                        help='start from random weights')
     parser.add_argument('--iterations', type=int,
                         help='instead of the number by the rules')
+    parser.add_argument('--long-side', type=int, metavar='PIXELS',
+                        help='of the input, instead of that by the rules')
     parser.add_argument('--classes', nargs='+', metavar='NAME',
                         help='categories to train on (default: all that have '
                         'annotations)')
@@ -85,9 +87,11 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     if args.hold_out is not None and not 0 < args.hold_out < 1:
         parser.error(f'--hold-out: expected a share between 0 and 1, got '
                      f'{args.hold_out}')
-    if args.iterations is not None and args.iterations < 1:
-        parser.error('--iterations: expected at least 1, got '
-                     f'{args.iterations}')
+    for name, least in (('iterations', 2), ('long_side', 32)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            parser.error(f'--{name.replace("_", "-")}: expected at least '
+                         f'{least}, got {value}')
     pairs = [pair.partition('=') for pair in args.same_keypoints]
     if not all(name and base for name, _, base in pairs):
         parser.error('--same-keypoints: expected NAME=BASE_NAME, got '
@@ -267,7 +271,8 @@ def prepare(args: argparse.Namespace) -> Path:
     classes = select_classes(content, str(args.annotations), args.classes)
     keypoints = find_keypoints(args, content, classes)
     content = read_source(source, classes, keypoints, content)
-    files: Dict[Path, object] = {folder / 'config.py': ''}
+    config = folder / 'config.py'
+    files: Dict[Path, object] = {config: ''}
     validation = None
     if args.val:
         validation = Source((args.val_images or args.images).resolve(),
@@ -285,22 +290,25 @@ def prepare(args: argparse.Namespace) -> Path:
     base, base_keypoints = find_base(args)
     settings = choose_settings(stats, base, base_keypoints,
                                args.same_keypoints, args.variant,
-                               args.iterations)
+                               args.iterations, args.long_side)
     print(format_tables(stats, settings), flush=True)
     meta_file = keypoints.meta_file
     if keypoints.is_text:
         meta_file = str(folder / 'keypoints.py')
         files[folder / 'keypoints.py'] = keypoints.meta_file
-    config = folder / 'config.py'
     files[config] = format_config(stats, settings, source, validation,
                                   folder / 'train', meta_file,
                                   args.same_keypoints, args.seed)
+    is_new = not folder.exists()
     write_files(files)
     if args.cfg_options:
         try:
             config.write_text(append_options(config, args.cfg_options))
         except ConfigError:
-            config.unlink()
+            for path in files:
+                path.unlink()
+            if is_new:
+                folder.rmdir()
             raise
     print(f'\nConfig: {config}', flush=True)
     return config

@@ -95,7 +95,7 @@ def format_config(stats: DatasetStatistics, settings: Settings,
                   f'{settings.variant}.py')
     bases = [_path(ROOT / 'configs' / name, work_dir.parent)
              for name in (model_file, '_base_/default_runtime.py')]
-    side, warm_up = settings.long_side, min(50, settings.iterations // 4)
+    side, warm_up = settings.long_side, min(50, settings.iterations // 2)
     parts = [
         '# Written by tools/finetune.py; python tools/train.py trains it.',
         f'_base_ = {_code(bases)}',
@@ -231,10 +231,10 @@ def append_options(path: Path, options: dict) -> str:
         ConfigError: If an option does not fit.
     """
     cfg = read_config(path, options)
-    parts = [path.read_text(), '# From --cfg-options, in full:']
+    parts = ['# From --cfg-options, in full:']
     for name in dict.fromkeys(key.split('.')[0] for key in options):
         parts.append(f'{name} = {_code(cfg[name])}')
-    return _format('\n'.join(parts) + '\n')
+    return path.read_text() + _format('\n'.join(parts) + '\n')
 
 
 def _path(path: Path, folder: Path) -> str:

@@ -52,7 +52,8 @@ def choose_settings(stats: DatasetStatistics,
                     base_keypoints: Sequence[str] = (),
                     same_keypoints: Optional[Dict[str, str]] = None,
                     variant: str = 'rb-h',
-                    iterations: Optional[int] = None) -> Settings:
+                    iterations: Optional[int] = None,
+                    long_side: Optional[int] = None) -> Settings:
     """Choose the settings of a fine-tuning.
 
     Args:
@@ -64,6 +65,7 @@ def choose_settings(stats: DatasetStatistics,
             keypoints that it names differently.
         variant (str): One of :data:`VARIANTS`. Defaults to 'rb-h'.
         iterations (int, optional): Instead of the number by the rule.
+        long_side (int, optional): Instead of the size by the rule.
     """
     reasons = dict(
         variant='refined backbone and keypoint head' if variant == 'rb-h' else
@@ -73,10 +75,12 @@ def choose_settings(stats: DatasetStatistics,
 
     # Instances become as large as those that the base was trained on, but
     # an image is not enlarged.
-    wanted = TYPICAL_INSTANCE / typical
-    largest = min(LONG_SIDES[1], max(LONG_SIDES[0], stats.long_side))
-    long_side = 32 * round(min(max(wanted, LONG_SIDES[0]), largest) / 32)
-    reasons['long_side'] = (
+    reasons['long_side'] = 'as asked; ' if long_side else ''
+    if long_side is None:
+        wanted = TYPICAL_INSTANCE / typical
+        largest = min(LONG_SIDES[1], max(LONG_SIDES[0], stats.long_side))
+        long_side = 32 * round(min(max(wanted, LONG_SIDES[0]), largest) / 32)
+    reasons['long_side'] += (
         f'a typical instance takes {typical:.2f} of the long side: '
         f'{typical * long_side:.0f} pixels')
 
