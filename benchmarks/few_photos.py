@@ -32,7 +32,7 @@ from projects.multitask_refine.datasets import read_annotations  # noqa: E402
 from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
     write_json)
 from projects.multitask_refine.engine import (  # noqa: E402
-    explained_errors, write_record)
+    ConfigError, explained_errors, write_record)
 from projects.multitask_refine.evaluation.predictions import (  # noqa: E402
     file_sha256)
 from tools.ablation import call  # noqa: E402
@@ -78,7 +78,15 @@ def hash_data(folder: Path) -> str:
 
     Returns:
         str: SHA-256 over the sorted pairs of name and SHA-256 of each file.
+
+    Raises:
+        ConfigError: If a part of it is missing.
     """
+    for part in ('images', TRAIN, TEST):
+        if not (folder / part).exists():
+            raise ConfigError(
+                f'{folder}: expected images/, {TRAIN} and {TEST}, found no '
+                f'{part}. Name the folder by --data or FEW_PHOTOS_ROOT.')
     files = [folder / TRAIN, folder / TEST,
              *sorted((folder / 'images').iterdir())]
     pairs = sorted((path.name, file_sha256(str(path))) for path in files)
@@ -144,7 +152,7 @@ def execute(run: Run, args: argparse.Namespace) -> dict:
         call(log, env, 'finetune.py', str(args.data / 'images'), str(train),
              '--val', str(test), '--work-dir', str(tuning), '--variant',
              run.variant, '--seed', str(run.seed), '--no-train', *how,
-             '--cfg-options', 'train_cfg.val_interval=1000000',
+             *args.options, '--cfg-options', 'train_cfg.val_interval=1000000',
              'default_hooks.checkpoint.interval=100',
              'default_hooks.checkpoint.max_keep_ckpts=1', *args.cfg_options)
     call(log, env, 'train.py', str(config), *(['--resume'] * resumed))
@@ -221,7 +229,15 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument('--variant', default='rb-h', help='with --folds')
     parser.add_argument('--cfg-options', nargs='+', default=[],
                         help='settings that override those of the rules')
+    for name in ('iterations', 'long-side'):
+        parser.add_argument(f'--{name}', type=int,
+                            help='instead of that by the rules')
     args = parser.parse_args(argv)
+    args.options = [
+        f'--{name}={value}' for name, value in (
+            ('iterations', args.iterations), ('long-side', args.long_side))
+        if value is not None
+    ]
     args.work_dir, args.data = args.work_dir.resolve(), args.data.resolve()
     args.from_scratch = False  # for find_base
     return args
@@ -230,8 +246,8 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 @explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
-    read_annotations(str(args.data / TEST))
     base, _ = find_base(args)
+    data_sha256 = hash_data(args.data)
     runs = []
     for run in list_runs(args):
         found = execute(run, args)
@@ -242,8 +258,8 @@ def main(argv: Optional[List[str]] = None) -> int:
                          for task in TASKS}, found['seconds'], 's',
               flush=True)
     write_record(args.json, dict(
-        data_sha256=hash_data(args.data), base=Path(base).name,
-        base_sha256=file_sha256(base), cfg_options=args.cfg_options,
+        data_sha256=data_sha256,
+        base=Path(base).name, base_sha256=file_sha256(base), options=args.options, cfg_options=args.cfg_options,
         summary=summarize(runs), runs=runs))
     return 0
 

@@ -151,9 +151,9 @@ def _settings(count, box, sizes=(1000, 500), people=1, **kwargs):
 
 
 def test_input_scale_follows_the_instances_and_images():
-    # 112 pixels of a third of the long side: 336, which 32 does not divide.
-    assert _settings(5, [0, 0, 333.3, 333.3]).long_side in (320, 352)
-    assert _settings(5, [0, 0, 350, 350]).long_side == 320
+    # 100 pixels are 0.3125 of 320; 0.35 of 286, which 32 does not divide.
+    assert _settings(5, [0, 0, 312.5, 312.5]).long_side == 320
+    assert _settings(5, [0, 0, 350, 350]).long_side == 288
     large, small = [0, 0, 500, 500], [0, 0, 100, 100]
     assert _settings(5, large).long_side == 256
     assert _settings(5, small).long_side == 384

@@ -75,7 +75,8 @@ def test_from_photos_to_pictures(folder, monkeypatch, capsys):
             argv += ['--base', str(folder / 'base.pth')]
             if '--no-train' not in argv:
                 argv += ['--iterations', '2', '--long-side', '96',
-                         '--cfg-options', 'train_dataloader.num_workers=0']
+                         '--cfg-options', 'train_dataloader.num_workers=0',
+                         'model.backbone.norm_eval=False']
         checkpoint = sorted((project / 'run/train').glob('iter_*.pth'))
         argv = [str(checkpoint[-1]) if 'last_checkpoint.pth' in each else each
                 for each in argv]

@@ -118,7 +118,7 @@ train_pipeline = [
     dict(type='CheckedLoadImageFromFile'),
     dict(type='LoadMultitaskAnnotations', with_mask={with_mask}),
     dict(type='RandomResize', scale=(long_side, long_side),
-         ratio_range=(0.6, 1.2), keep_ratio=True),
+         ratio_range=(0.65, 1.05), keep_ratio=True),
     dict(type='PhotoMetricDistortion'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackMultitaskInputs')

@@ -10,7 +10,7 @@ from .statistics import DatasetStatistics
 
 VARIANTS = ('regular', 'rb-h')
 
-TYPICAL_INSTANCE = 112  # pixels, square root of the box area
+TYPICAL_INSTANCE = 100  # pixels, square root of the box area
 LONG_SIDES = (256, 384)  # smallest and largest long side of the input
 SMALLEST_INSTANCE = 16  # pixels, what the anchors of the base reach
 BATCH_SIZE = 4
