@@ -19,6 +19,8 @@ from projects.multitask_refine.finetune import (choose_settings,
                                                 collect_statistics)
 from tests.conftest import ROOT
 from tools import finetune
+from tools.analysis_tools import results_page
+from tools.analysis_tools.results_files import ResultsError
 
 COCO = list(load_meta_file('coco.py')['keypoint_name2id'])
 HEAD = 'roi_head.keypoint_head.'
@@ -369,6 +371,25 @@ def test_subsets_grow_and_runs_are_summarized():
         keypoints=dict(mean=0.0, std=0.0), seconds=5.0)
     assert summary['b']['bbox'] == dict(mean=1.0, std=None)
     assert summary['b']['seconds'] is None
+
+
+def test_results_page_has_a_row_for_each_setting(tmp_path):
+    row = dict(runs=3, seconds=61.4, bbox=dict(mean=50.04, std=1.26),
+               segm=dict(mean=42.0, std=None),
+               keypoints=dict(mean=38.0, std=0.5))
+    machine = dict(device='CPU', torch='2', mmcv='2', mmdet='3')
+    content = dict(
+        summary={'base, rb-h, 54 photos': row}, base='base.pth',
+        base_sha256='0' * 64, data_sha256='1' * 64, run=dict(
+            command='python x', commit='c', date='d', machine=machine))
+    path = tmp_path / 'few-photos.json'
+    path.write_text(json.dumps(content))
+    page = results_page.render(tmp_path)
+    assert re.search(r'base, rb-h, 54 photos +\| +3 \| 50.0 ± 1.3 \| +42.0 \| '
+                     r'38.0 ± 0.5 \| +61 \|', page)
+    path.write_text(json.dumps(dict(content, summary={'a': {}})))
+    with pytest.raises(ResultsError, match='few-photos.*runs'):
+        results_page.render(tmp_path)
 
 
 def test_the_base_is_named_in_one_place():

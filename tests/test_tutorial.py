@@ -84,6 +84,9 @@ def test_from_photos_to_pictures(folder, monkeypatch, capsys):
         assert module.main(argv) == 0, line
     shown = capsys.readouterr().out
     assert 'keypoints that start anew: none' in shown
+    (log, ) = (project / 'run/train').glob('*/*.log')
+    assert ('from the checkpoint head, left_hand, right_hand, left_foot, '
+            'right_foot; newly initialized none') in log.read_text()
     metrics = json.loads((project / 'run/metrics.json').read_text())
     assert {'bbox_AP', 'segm_AP', 'keypoints_AP'} <= set(metrics)
     found = sorted((project / 'found').rglob('*.jpg'))

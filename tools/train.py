@@ -56,9 +56,12 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 'auto_scale_lr = dict(base_batch_size=...) in the config: the '
                 'number of images its learning rate was chosen for')
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    # Stopped before its first checkpoint, a run starts from load_from again.
+    if args.resume == 'auto' and (
+            Path(cfg.work_dir) / 'last_checkpoint').is_file():
+        cfg.resume, cfg.load_from = True, None
+    elif args.resume and args.resume != 'auto':
+        cfg.resume, cfg.load_from = True, args.resume
     if args.tensorboard:
         if not importlib.util.find_spec('tensorboard'):
             raise ConfigError(

@@ -104,10 +104,11 @@ def format_config(stats: DatasetStatistics, settings: Settings,
         f'randomness = dict(seed={seed})',
         f'model = {_code(_model(stats, settings))}',
     ]
+    interval = max(1, settings.iterations // 3)
+    hooks = dict(checkpoint=dict(interval=interval, max_keep_ckpts=1))
     if names:
-        parts.append(
-            'default_hooks = dict(keypoint_transfer=dict('
-            f'names={_code(names)}))')
+        hooks['keypoint_transfer'] = dict(names=names)
+    parts.append(f'default_hooks = {_code(hooks)}')
     with_mask = 'segm' in settings.heads
     parts += [
         f'metainfo = dict(from_file={meta_file!r}, '
@@ -140,7 +141,7 @@ train_dataloader = dict(
         f'''\
 max_iters = {settings.iterations}
 train_cfg = dict(type='ReproducibleTrainLoop', max_iters=max_iters,
-                 val_interval={max(1, settings.iterations // 3)})''',
+                 val_interval={interval})''',
         f'''\
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0,
