@@ -16,6 +16,8 @@ from mmengine.runner import Runner  # noqa: E402
 from projects.multitask_refine.engine import (  # noqa: E402
     ConfigError, add_common_options, explained_errors, load_config,
     require_settings)
+from projects.multitask_refine.engine.resume import (  # noqa: E402
+    find_latest_checkpoint)
 
 _NO_PICTURES = dict(type='MultitaskVisualizer')
 
@@ -56,11 +58,11 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 'auto_scale_lr = dict(base_batch_size=...) in the config: the '
                 'number of images its learning rate was chosen for')
         cfg.auto_scale_lr.enable = True
-    # Stopped before its first checkpoint, a run starts from load_from again.
-    if args.resume == 'auto' and (
-            Path(cfg.work_dir) / 'last_checkpoint').is_file():
-        cfg.resume, cfg.load_from = True, None
-    elif args.resume and args.resume != 'auto':
+    if args.resume == 'auto':
+        # Stopped before its first checkpoint, a run begins at load_from again.
+        if find_latest_checkpoint(cfg.work_dir):
+            cfg.resume, cfg.load_from = True, None
+    elif args.resume:
         cfg.resume, cfg.load_from = True, args.resume
     if args.tensorboard:
         if not importlib.util.find_spec('tensorboard'):

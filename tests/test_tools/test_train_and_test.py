@@ -93,7 +93,7 @@ def test_options_become_settings(scene, tmp_path):
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     # Without a checkpoint to resume, the run starts as it did at first.
     assert not cfg.resume and cfg.load_from == 'start.pth'
-    (tmp_path / 'last_checkpoint').write_text('iter_1.pth')
+    torch.save({}, tmp_path / 'iter_1.pth')
     train.apply_options(cfg, args)
     assert cfg.resume and cfg.load_from is None
     with pytest.raises(ValueError, match='base_batch_size'):
