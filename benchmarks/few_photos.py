@@ -174,17 +174,19 @@ def summarize(runs: List[dict]) -> Dict[str, dict]:
 
     Returns:
         dict[str, dict]: By setting: ``runs``, and for each task ``mean`` and
-        ``std`` (None of one run) of AP; ``seconds`` of the longest run.
+        ``std`` (None of one run) of AP, None if it has no labels; ``seconds`` of the longest run.
     """
     summary = {}
     for setting in dict.fromkeys(run['setting'] for run in runs):
         same = [run for run in runs if run['setting'] == setting]
         summary[setting] = dict(runs=len(same))
         for task in TASKS:
-            found = [run['metrics'][f'{task}_AP'] for run in same]
+            found = [run['metrics'].get(f'{task}_AP') for run in same]
+            known = None not in found  # a task that is labelled
             summary[setting][task] = dict(
-                mean=round(mean(found), 2),
-                std=round(stdev(found), 2) if len(found) > 1 else None)
+                mean=round(mean(found), 2) if known else None,
+                std=round(stdev(found), 2) if known and len(found) > 1
+                else None)
         summary[setting]['seconds'] = max(
             (run['seconds'] for run in same if run['seconds']), default=None)
     return summary
@@ -254,7 +256,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         setting = run.setting if not run.fold else (
             f'{run.start}, {run.variant}, {args.folds} folds')
         runs.append(dict(run._asdict(), setting=setting, **found))
-        print(run.name, {task: found['metrics'][f'{task}_AP']
+        print(run.name, {task: found['metrics'].get(f'{task}_AP')
                          for task in TASKS}, found['seconds'], 's',
               flush=True)
     write_record(args.json, dict(

@@ -166,7 +166,7 @@ def test_input_scale_follows_the_instances_and_images():
 def test_iterations_rate_anchors_and_proposals():
     person = [0, 0, 300, 300]
     few = _settings(10, person)
-    assert (few.iterations, few.batch_size, few.lr) == (600, 4, 5e-4)
+    assert (few.iterations, few.batch_size, few.lr) == (500, 4, 5e-4)
     assert few.anchor_scales == (4, 8) and few.proposals == 50
     assert _settings(100, person).iterations == 1000  # 40 epochs of 4
     assert _settings(700, person).iterations == 6000

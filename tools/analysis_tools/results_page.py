@@ -87,5 +87,7 @@ run trains and tests one network.
 
 
 def _spread(figure: dict) -> str:
+    if figure['mean'] is None:
+        return '-'
     spread = '' if figure['std'] is None else f' ± {figure["std"]:.1f}'
     return f'{figure["mean"]:.1f}{spread}'

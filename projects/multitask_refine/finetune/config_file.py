@@ -204,7 +204,7 @@ def _model(stats: DatasetStatistics, settings: Settings) -> dict:
         **{head: size if task in settings.heads else None
            for head, (task, size) in sizes.items()}))
     if settings.base:
-        # Few images: the statistics of the base are better than theirs.
+        # Small batches: keep the batch-norm statistics of the base.
         model['backbone'] = dict(norm_eval=True)
     if settings.anchor_scales != BASE_ANCHORS:
         model['rpn_head'] = dict(anchor_generator=dict(
