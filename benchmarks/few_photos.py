@@ -174,7 +174,8 @@ def summarize(runs: List[dict]) -> Dict[str, dict]:
 
     Returns:
         dict[str, dict]: By setting: ``runs``, and for each task ``mean`` and
-        ``std`` (None of one run) of AP, None if it has no labels; ``seconds`` of the longest run.
+        ``std`` (None of one run) of AP, None if it has no labels;
+        ``seconds`` of the longest run.
     """
     summary = {}
     for setting in dict.fromkeys(run['setting'] for run in runs):
@@ -261,7 +262,8 @@ def main(argv: Optional[List[str]] = None) -> int:
               flush=True)
     write_record(args.json, dict(
         data_sha256=data_sha256,
-        base=Path(base).name, base_sha256=file_sha256(base), options=args.options, cfg_options=args.cfg_options,
+        base=Path(base).name, base_sha256=file_sha256(base),
+        options=args.options, cfg_options=args.cfg_options,
         summary=summarize(runs), runs=runs))
     return 0
 

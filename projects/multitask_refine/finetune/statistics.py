@@ -90,7 +90,7 @@ def read_keypoints(content: dict, path: str,
     """Find the names of the keypoints that are labelled.
 
     Args:
-        content (dict): Of the annotation file, of :data:`classes` alone.
+        content (dict): Of the annotation file, of ``classes`` alone.
         path (str): The file, for messages.
         classes (Sequence[str]): Names of the categories that are used.
 
@@ -113,11 +113,12 @@ def read_keypoints(content: dict, path: str,
         return [], False
     number, times = counts.most_common(1)[0]
     if number % 1 or 2 * times <= counts.total():
+        found = ', '.join(f'{each:g} ({count} instances)'
+                          for each, count in sorted(counts.items()))
         raise AnnotationError(
             f'{path}: annotations: keypoints: expected 3 numbers for each of '
-            'the same K keypoints in all instances, found K = '
-            f'{", ".join(f"{each:g} ({n} instances)" for each, n in sorted(counts.items()))}'  # noqa: E501
-            '. Correct them, or keep one kind.')
+            f'the same K keypoints in all instances, found K = {found}. '
+            'Correct them, or keep one kind.')
     lists = {
         tuple(category['keypoints']) for category in content['categories']
         if isinstance(category, dict) and category.get('name') in classes
