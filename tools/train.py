@@ -16,8 +16,6 @@ from mmengine.runner import Runner  # noqa: E402
 from projects.multitask_refine.engine import (  # noqa: E402
     ConfigError, add_common_options, explained_errors, load_config,
     require_settings)
-from projects.multitask_refine.engine.resume import (  # noqa: E402
-    find_latest_checkpoint)
 
 _NO_PICTURES = dict(type='MultitaskVisualizer')
 
@@ -58,12 +56,9 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 'auto_scale_lr = dict(base_batch_size=...) in the config: the '
                 'number of images its learning rate was chosen for')
         cfg.auto_scale_lr.enable = True
-    if args.resume == 'auto':
-        # Stopped before its first checkpoint, a run begins at load_from again.
-        if find_latest_checkpoint(cfg.work_dir):
-            cfg.resume, cfg.load_from = True, None
-    elif args.resume:
-        cfg.resume, cfg.load_from = True, args.resume
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.tensorboard:
         if not importlib.util.find_spec('tensorboard'):
             raise ConfigError(
