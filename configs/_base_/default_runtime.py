@@ -4,6 +4,7 @@ custom_imports = dict(
 
 default_hooks = dict(
     consistency=dict(type='ConsistencyHook'),
+    keypoint_transfer=dict(type='KeypointTransferHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from projects.multitask_refine.evaluation import format_table
 
+from . import few_photos_page
 from .results_files import read_results, require_fields
 
 _FIELDS = ('command', 'checkpoint_sha256', 'annotations', 'num_images',
@@ -22,7 +23,10 @@ def render(folder: Path) -> str:
     Args:
         folder (Path): The results files, one a section.
     """
-    return HEAD + ''.join(_section(p) for p in sorted(folder.glob('*.json')))
+    return HEAD + ''.join(
+        few_photos_page.render(path) if path.name == few_photos_page.FILE
+        else _section(path)
+        for path in sorted(folder.glob('*.json')))
 
 
 def render_result(path: Path, digits: int = 16) -> str:

@@ -3,7 +3,8 @@ from . import cpu_distribution  # noqa: F401
 from .bad_images import BadImagesHook, TooManyBadImagesError
 from .checkpoint_hook import KeepingCheckpointHook
 from .consistency import ConsistencyHook, check_consistency
-from .hooks import OffsetStatisticsHook, ResumableEMAHook
+from .hooks import (KeypointTransferHook, OffsetStatisticsHook,
+                    ResumableEMAHook, transfer_keypoints)
 from .launch import (SettingsAction, add_common_options, list_evaluators,
                      load_config, read_config, require_settings)
 from .non_finite import NonFiniteTrainingError
@@ -22,7 +23,8 @@ from .worker_restart import WorkersDieError
 __all__ = [
     'BadImagesHook', 'Bfloat16OptimWrapper', 'ConfigError',
     'ConsistencyHook', 'DamagedCheckpointError', 'ExplainedError',
-    'FileWriteError', 'KeepingCheckpointHook', 'NonFiniteTrainingError',
+    'FileWriteError', 'KeepingCheckpointHook', 'KeypointTransferHook',
+    'NonFiniteTrainingError',
     'OffsetStatisticsHook', 'PreemptionHook', 'ReproducibleTrainLoop',
     'ResumableEMAHook', 'ResumeError', 'ResumeHook', 'SettingsAction',
     'TooManyBadImagesError', 'UnsafeCheckpointError', 'ValLossHook',
