@@ -32,5 +32,6 @@ __all__ = [
     'describe_command', 'describe_run', 'describe_training',
     'explained_errors', 'list_evaluators', 'load_arrays',
     'load_checkpoint_file', 'load_config', 'read_config',
-    'require_settings', 'write_record', 'write_results'
+    'require_settings', 'transfer_keypoints', 'write_record',
+    'write_results'
 ]
