@@ -16,6 +16,8 @@ from mmengine.runner import Runner  # noqa: E402
 from projects.multitask_refine.engine import (  # noqa: E402
     ConfigError, add_common_options, explained_errors, load_config,
     require_settings)
+from projects.multitask_refine.engine.resume import \
+    find_latest_checkpoint  # noqa: E402
 
 _NO_PICTURES = dict(type='MultitaskVisualizer')
 
@@ -56,7 +58,10 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 'auto_scale_lr = dict(base_batch_size=...) in the config: the '
                 'number of images its learning rate was chosen for')
         cfg.auto_scale_lr.enable = True
-    if args.resume:
+    # MMEngine would begin with random weights, not with those of load_from, if
+    # there is nothing to resume.
+    if args.resume and (args.resume != 'auto' or not cfg.get('load_from')
+                        or find_latest_checkpoint(cfg.work_dir)):
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if args.tensorboard:

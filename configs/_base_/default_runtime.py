@@ -40,5 +40,4 @@ visualizer = dict(
 # 'flip', 'flip_direction' and 'flip_indices'.
 tta_model = dict(type='MultitaskTTAModel')
 
-load_from = None
 resume = False
