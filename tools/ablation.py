@@ -13,6 +13,7 @@ checkpoint first; status 75 then says that it wants to be started again.
 import argparse
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -309,7 +310,8 @@ def summarize_training(scalars: Dict[int, dict], interval: int) -> dict:
         layer at the end, in cells; ``records_outside``, how many records had
         offsets that left their map, of how many ``records``; ``curve``.
     """
-    records = list(scalars.items())
+    records = [(iteration, record) for iteration, record in scalars.items()
+               if 'time' in record]
     layers = {
         name.split('/')[1]
         for name in records[-1][1] if name.endswith('/mean')
@@ -364,6 +366,8 @@ def execute(run: Run, args: argparse.Namespace, env: dict,
          str(tested.parent), '--cfg-options', *options)
     metrics = json.loads(tested.read_text())
     origin = metrics.pop('run')
+    metrics = {name: math.nan if value is None else value
+               for name, value in metrics.items()}
     interval = read_config(ROOT / run.config,
                            args.cfg_options).default_hooks.logger.interval
     summary = summarize_training(read_scalars(work_dir), interval)
@@ -378,8 +382,8 @@ def execute(run: Run, args: argparse.Namespace, env: dict,
             protocol=shared,
             test_minutes=round(origin['seconds'] / 60, 2),
             **summary))
-    found = ', '.join(f'{TASKS[task]} {metrics[f"{task}_AP"]:.2f}'
-                      for task in TASKS if f'{task}_AP' in metrics)
+    found = ', '.join(f'{task} {metrics[f"{task}_AP"]:.2f}' for task in TASKS
+                      if f'{task}_AP' in metrics)
     return (f'{summary["training_minutes"]:.1f} min of training, '
             f'{origin["seconds"] / 60:.1f} of test; AP {found}')
 
