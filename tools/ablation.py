@@ -20,9 +20,10 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
-from typing import Dict, List, Optional, Set
+from typing import Dict, Iterator, List, Optional, Set
 
 import torch
 from mmdet.registry import MODELS
@@ -140,10 +141,17 @@ _RUNNING: Set[subprocess.Popen] = set()
 class Stop:
     """Pass SIGTERM and Ctrl-C on to the trainings, which then save."""
 
-    def __init__(self) -> None:
+    def __enter__(self) -> 'Stop':
         self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+        self._former = {
+            number: signal.signal(number, self._note)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
         self.asked = True
@@ -245,7 +253,8 @@ def describe_protocol(phase: str, base: str, cfg: Config,
         cfg_options=options)))
 
 
-def lock(folder: Path) -> None:
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
     """Keep others out for as long as this process or one that it started
     lives.
 
@@ -262,6 +271,10 @@ def lock(folder: Path) -> None:
             f'{folder}: another tools/ablation.py, or a training that it '
             'started, is still at work there. Wait for it or end it, or name '
             'another --work-dir.') from None
+    else:
+        yield
+    finally:
+        os.close(file)
 
 
 def keep_protocol(folder: Path, expected: dict) -> None:
@@ -298,12 +311,11 @@ def read_scalars(work_dir: Path) -> Dict[int, dict]:
     return dict(sorted(steps.items()))
 
 
-def summarize_training(scalars: Dict[int, dict], interval: int) -> dict:
+def summarize_training(scalars: Dict[int, dict]) -> dict:
     """Time, offsets and a short curve of a training.
 
     Args:
         scalars (dict[int, dict]): From :func:`read_scalars`.
-        interval (int): Iterations between two records.
 
     Returns:
         dict: ``training_minutes``; ``offsets``, mean and largest of every
@@ -312,6 +324,7 @@ def summarize_training(scalars: Dict[int, dict], interval: int) -> dict:
     """
     records = [(iteration, record) for iteration, record in scalars.items()
                if 'time' in record]
+    interval = records[0][0]  # each record has the mean over its iterations
     layers = {
         name.split('/')[1]
         for name in records[-1][1] if name.endswith('/mean')
@@ -368,9 +381,7 @@ def execute(run: Run, args: argparse.Namespace, env: dict,
     origin = metrics.pop('run')
     metrics = {name: math.nan if value is None else value
                for name, value in metrics.items()}
-    interval = read_config(ROOT / run.config,
-                           args.cfg_options).default_hooks.logger.interval
-    summary = summarize_training(read_scalars(work_dir), interval)
+    summary = summarize_training(read_scalars(work_dir))
     write_results(
         str(args.results / run.phase / f'{run.name}.json'), metrics,
         dict(
@@ -503,10 +514,8 @@ def read_choice(folder: Path, base: str) -> Dict[str, float]:
     return rates
 
 
-@explained_errors()
-def main(argv: Optional[List[str]] = None) -> int:
-    args = parse_args(argv)
-    lock(args.work_dir)
+def run_phases(args: argparse.Namespace, stop: Stop) -> None:
+    """Check the base, draw the images, and run what is left to do."""
     cfg = read_config(ROOT / protocol.CONFIG.format('fpn-ms_regular'),
                       args.cfg_options)
     args.base = (args.base or ROOT / Config.fromfile(
@@ -516,7 +525,6 @@ def main(argv: Optional[List[str]] = None) -> int:
     if not torch.cuda.is_available():
         env['OMP_NUM_THREADS'] = '1'
     folders = draw_samples(args, env)
-    stop = Stop()
     phases = ('sweep', 'final') if args.phase == 'all' else (args.phase, )
     for phase in phases:
         runs = (protocol.sweep_runs() if phase == 'sweep' else
@@ -533,6 +541,13 @@ def main(argv: Optional[List[str]] = None) -> int:
             file = choose(args.results, shared)
             print(f'Rates: {file}' if file else
                   'No rates are chosen before all of the sweep is done.')
+
+
+@explained_errors()
+def main(argv: Optional[List[str]] = None) -> int:
+    args = parse_args(argv)
+    with locked(args.work_dir), Stop() as stop:
+        run_phases(args, stop)
     for name, text in offsets_tables.sections(args.results).items():
         print(f'\n{name}\n\n{text}')
     print(f'Results files: {args.results}; python '

@@ -70,7 +70,7 @@ class Stub:
         rate = next(float(each.split('=')[1]) for each in args
                     if each.startswith('optim_wrapper.optimizer.lr'))
         seed = int(run[-1])
-        gain = seed / 10 + (rate > 5e-4) + ('rb-h' in run)
+        gain = seed / 10 + (rate > 5e-3) + ('rb-h' in run)
         file = Path(args[args.index('--json') + 1])
         file.parent.mkdir()
         file.write_text(json.dumps(dict(
@@ -162,12 +162,12 @@ def test_killed_and_started_again(options, stub, tmp_path, capsys):
 def test_another_base_or_protocol_is_refused(options, stub, tmp_path):
     begin = ['sweep', '--conditions', 'regular', *options]
     assert ablation.main(begin) == 0
-    with pytest.raises(SystemExit, match=r'regular.*json: run.protocol.schedule'
-                       r'.max_iters: expected 3.*found 2'):
+    with pytest.raises(SystemExit, match=r'regular.*json: run.protocol.cfg_'
+                       r'options.train_cfg.max_iters: expected 3.*found 2'):
         ablation.main([*begin, 'train_cfg.max_iters=3'])
     elsewhere = ['--results', str(tmp_path / 'elsewhere')]
     with pytest.raises(SystemExit, match='runs/sweep: holds trainings of '
-                       'another protocol: schedule.max_iters is 2'):
+                       r'another protocol: cfg_options.train_cfg.max_iters is 2'):
         ablation.main([*begin, 'train_cfg.max_iters=3', *elsewhere])
     _save_base(read_config(REGULAR), tmp_path / 'wide.pth')
     with pytest.raises(SystemExit, match='wide.pth: expected the weights of'):
