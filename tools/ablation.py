@@ -51,8 +51,7 @@ from tools.analysis_tools import offsets_tables  # noqa: E402
 
 # The place where the base is named.
 BASE_FILE = 'configs/_base_/base_checkpoint.py'
-BASE_CONFIG = ('configs/multitask_refine/'
-               'multitask-rcnn_r26-w24_fpn-ms_regular_1xb8-12k_sample.py')
+REGULAR = protocol.CONFIG.format('fpn-ms_regular')
 CURVE_POINTS = 6
 
 
@@ -177,8 +176,7 @@ def check_base(path: Path, cfg: Config) -> str:
     if not path.is_file():
         raise ConfigError(
             f'{path}: expected the checkpoint of the pretrained base, found '
-            f'no such file. Train it with {BASE_CONFIG}, correct {BASE_FILE}, '
-            'or name another file by --base.')
+            f'no such file. Correct {BASE_FILE}, or name the file by --base.')
     content = load_checkpoint_file(str(path), 'cpu')
     found = {
         name: tuple(value.shape)
@@ -195,7 +193,7 @@ def check_base(path: Path, cfg: Config) -> str:
     if differing:
         name = differing[0]
         raise ConfigError(
-            f'{path}: expected the weights of {BASE_CONFIG}, found '
+            f'{path}: expected the weights of the network of {REGULAR}, found '
             f'{len(differing)} of another name or shape, such as {name} '
             f'({found.get(name, "missing")} instead of '
             f'{expected.get(name, "none")}). Name the checkpoint of that '
@@ -516,8 +514,7 @@ def read_choice(folder: Path, base: str) -> Dict[str, float]:
 
 def run_phases(args: argparse.Namespace, stop: Stop) -> None:
     """Check the base, draw the images, and run what is left to do."""
-    cfg = read_config(ROOT / protocol.CONFIG.format('fpn-ms_regular'),
-                      args.cfg_options)
+    cfg = read_config(ROOT / REGULAR, args.cfg_options)
     args.base = (args.base or ROOT / Config.fromfile(
         ROOT / BASE_FILE).load_from).resolve()
     base = check_base(args.base, cfg)
