@@ -21,7 +21,7 @@ export MPLBACKEND
 
 help:
 	@echo 'make quickstart  set up, then the main job on a small example  (QUICKSTART_ARGS=...)'
-	@echo 'make ablation    set up, then small-scale runs of all variants     (ABLATION_ARGS=...)'
+	@echo 'make ablation    set up, then the experiment on learned offsets     (ABLATION_ARGS=...)'
 	@echo 'make test        set up, then the tests                        (PYTEST_ARGS=...)'
 	@echo 'make fuzz        set up, then thousands of random inputs           (FUZZ_ARGS=...)'
 	@echo 'make setup       only set up; does nothing when nothing changed'

@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def project(tmp_path):
     """A folder whose pages may be written; in place of the report, tables of
     three rows: a config without masks, a regular network and a refined one."""
     (tmp_path / 'docs').mkdir()
+    shutil.copy(ROOT / 'docs/offsets.md', tmp_path / 'docs/offsets.md')
     (tmp_path / 'README.md').write_text(
         f'above\n{pages.MARKERS[0]}\nold\n{pages.MARKERS[1]}\nbelow\n')
     row = dict(report=[10, 20, None])

@@ -160,8 +160,11 @@ def _conditions() -> str:
                           protocol.RATES[each.optimizer])
         factor = (f'{each.rate_factor:g} times '
                   if each.rate_factor != 1 else '')
-        changed = ', '.join(f'`{name.split(".")[-1]}={value:g}`'
-                            for name, value in each.options.items())
+        # Without the ends of the schedule, which follow from max_iters.
+        changed = ', '.join(dict.fromkeys(
+            f'`{name.split(".")[-1]}={value:g}`'
+            for name, value in each.options.items()
+            if not name.startswith('param_scheduler')))
         rows.append([
             each.title, f'`{each.variant}`', each.optimizer,
             rates if own else f'{factor}that of '
