@@ -81,12 +81,19 @@ def load_runs(folder: Path, shared: Optional[dict] = None) -> Runs:
         content = read_results(path)
         run = content['run']
         require_fields(path, run, _FIELDS)
-        condition = protocol.BY_NAME.get(str(run['condition']))
+        for layer, lengths in run['offsets'].items():
+            if not isinstance(lengths, dict) or not all(
+                    isinstance(lengths.get(kind), (int, float))
+                    for kind in ('mean', 'max')):
+                raise ResultsError(
+                    f'{path}: run.offsets.{layer}: expected numbers mean and '
+                    f'max, found {str(lengths)[:60]}. Run it again.')
+        condition = protocol.BY_NAME.get(run['condition'])
         if condition is None:
             raise ResultsError(
                 f'{path}: run.condition: expected one of '
                 f'{", ".join(protocol.BY_NAME)}, found '
-                f'{str(run["condition"])[:60]}. Move the file away.')
+                f'{run["condition"][:60]}. Move the file away.')
         expected = protocol.Run(folder.name, condition, run['rate'],
                                 run['seed'])
         if path.stem != expected.name:
