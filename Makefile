@@ -22,7 +22,7 @@ export MPLBACKEND
 help:
 	@echo 'make quickstart  set up, then train from the base, test and draw on a small example'
 	@echo '                 (QUICKSTART_ARGS=..., --from-scratch: from random weights)'
-	@echo 'make ablation    set up, then small-scale runs of all variants     (ABLATION_ARGS=...)'
+	@echo 'make ablation    set up, then the experiment on learned offsets     (ABLATION_ARGS=...)'
 	@echo 'make test        set up, then the tests                        (PYTEST_ARGS=...)'
 	@echo 'make fuzz        set up, then thousands of random inputs           (FUZZ_ARGS=...)'
 	@echo 'make setup       only set up; does nothing when nothing changed'

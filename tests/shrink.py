@@ -69,6 +69,7 @@ def shrink(cfg: Config, data_root: Path) -> Config:
         if split != 'train':
             for metric, dataset in zip(list_evaluators(cfg, split), datasets):
                 metric.ann_file = str(data_root / dataset.ann_file)
+    cfg.load_from = None
     cfg.train_cfg.update(max_iters=2, val_interval=1)
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint.interval = 1

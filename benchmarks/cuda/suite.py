@@ -46,9 +46,9 @@ def list_parts(python: str, detectron2: Optional[str]) -> List[Part]:
             f'{RESULTS}/scaling-cuda.json'
         ], f'{RESULTS}/scaling-cuda.json'),
         Part('ablation', [
-            'tools/ablation.py', '--results', 'docs/results/ablation',
-            '--variants', 'fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h'
-        ], 'work_dirs/ablation/tables.md', resumes=True),
+            'tools/ablation.py', '--results', 'docs/results/offsets-cuda'
+        ], 'docs/results/offsets-cuda/final/regular-sgd-b1_seed4.json',
+             resumes=True),
     ]
     return parts
 

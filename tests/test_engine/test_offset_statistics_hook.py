@@ -1,4 +1,5 @@
 """Statistics of the learned offsets."""
+import math
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -42,7 +43,8 @@ def test_mean_and_largest_length_of_every_layer(runner):
     assert settings == dict(step=2)
     assert scalars == {
         'offsets/0.conv_offset/mean': pytest.approx((8 * 5 + 14) / 9),
-        'offsets/0.conv_offset/max': pytest.approx(14)
+        'offsets/0.conv_offset/max': pytest.approx(14),
+        'offsets/outside': 0
     }
     runner.logger.warning.assert_not_called()
 
@@ -55,6 +57,19 @@ def test_warns_of_offsets_longer_than_the_map(runner):
     warning, = runner.logger.warning.call_args.args
     assert '0.conv_offset (largest 9.0 cells, map 8)' in warning
     assert 'dcn_offset_lr_mult' in warning
+    scalars, = runner.visualizer.add_scalars.call_args.args
+    assert scalars['offsets/outside'] == 1
+
+
+def test_the_bound_of_the_layer_counts(runner):
+    """2 tanh(ln(3) / 2) = 1 in both directions."""
+    runner.model[0].max_offset = 2.0
+    hook = OffsetStatisticsHook(interval=1)
+    _set_offsets(runner, math.log(3), math.log(3))
+    hook.before_train(runner)
+    _step(hook, runner, 0, 8)
+    scalars, = runner.visualizer.add_scalars.call_args.args
+    assert scalars['offsets/0.conv_offset/max'] == pytest.approx(2**0.5)
 
 
 def test_detaches_after_the_training(runner):

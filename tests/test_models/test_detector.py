@@ -411,7 +411,7 @@ def test_refinement_is_the_same_with_any_pyramid(pyramid):
 
 
 @pytest.mark.parametrize('name', [
-    'r26-w16_fpn-ms_rb-h_1xb8-1500', 'r26-w16_fpn-ms_rb-h-slow-offset_1xb4-1500',
+    'r26-w16_fpn-ms_rb-h_1xb8-1500',
     'r50_fpn-ms_rb-h-slow-offset_1xb16-6k'
 ])
 def test_slow_offsets_learn_at_a_tenth_of_the_rate(name):

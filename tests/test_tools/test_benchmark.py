@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def project(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(
             f'above\n{pages.MARKERS[0]}\nold\n{pages.MARKERS[1]}\nbelow\n')
+    shutil.copy(ROOT / 'docs/offsets.md', tmp_path / 'docs/offsets.md')
     row = dict(report=[10, 20, None])
     tables = [
         dict(key='3', title='heads', split='val2017', percent=True,

@@ -1,7 +1,9 @@
 """Means over seeds, and what they say about differences."""
 import json
+import shutil
 
 import pytest
+from scipy import stats
 
 from tests.conftest import ROOT
 from tools.analysis_tools import pages
@@ -47,6 +49,21 @@ def test_interval_of_differences():
     mean, low, high = paired_difference({0: 11.0, 1: 22.0}, others)
     assert (mean, high) == pytest.approx((1.5, 1.5 + 6.353), abs=1e-3)
     assert paired_difference({0: 1.0}, others) is None
+
+
+def test_intervals_that_hold_together():
+    """Of 5 comparisons each has 99 %: differences 1, 2, 3 as above, and
+    t(0.995; 2) is 9.925 in the tables, so 2 -+ 9.925 / sqrt(3)."""
+    values, others = [11.0, 22.0, 33.0], [10.0, 20.0, 30.0]
+    found = paired_difference(
+        dict(enumerate(values)), dict(enumerate(others)), comparisons=5)
+    assert found == pytest.approx((2, 2 - 5.7302, 2 + 5.7302), abs=1e-3)
+    # Exactly those that exclude 0 are below the corrected level.
+    p = stats.ttest_rel(values, others).pvalue
+    assert (found[1] > 0) == (p < 0.05 / 5)
+    single = paired_difference(dict(enumerate(values)),
+                               dict(enumerate(others)))
+    assert (single[1] > 0) == (p < 0.05)
 
 
 def test_words_for_an_interval():
@@ -130,9 +147,11 @@ def test_the_pages_take_the_runs_in(tmp_path):
     _write(folder, 'fpn-ms_rb', 1, 51.75, mask=30.0)
     readme = tmp_path / 'README.md'
     readme.write_text('\n'.join(pages.MARKERS))
+    shutil.copy(ROOT / 'docs/offsets.md', tmp_path / 'docs/offsets.md')
     made = pages.generate(tmp_path)
     for name in ('README.md', 'docs/benchmarks.md'):
         assert '51.50 ± 0.35' in made[tmp_path / name]
+    assert 'RB minus Regular' in made[tmp_path / 'docs/offsets.md']
     # The report's own tables are untouched by runs on drawn people.
     assert 'Results' not in made[tmp_path / 'metafile.yml']
 

@@ -171,5 +171,5 @@ def test_faults_of_the_program_keep_their_traceback():
 
 def test_ablation_refuses_what_it_does_not_know():
     with pytest.raises(SystemExit) as stop:
-        ablation.main(['--variants', 'nothing', '--seeds', 'x'])
+        ablation.main(['sweep', '--conditions', 'nothing'])
     assert stop.value.code == 2

@@ -1,8 +1,7 @@
 #!/usr/bin/env python
 """Print the tables of small-scale runs: means over seeds, and what is noise.
 
-The folder holds results files of tools/test.py, CONFIG_seedN.json each, as
-tools/ablation.py leaves them.
+The folder holds results files of tools/test.py, CONFIG_seedN.json each.
 """
 import argparse
 import sys
@@ -42,10 +41,13 @@ COMPARED = (('fpn-ms_rb', 'fpn-ms_regular'), ('fpn-ms_rb-h', 'fpn-ms_regular'),
 _ORIGIN = ('annotations', 'num_images', 'iteration')
 _FIELDS = (*_ORIGIN, 'seed', 'training_commit', 'machine')
 HEADS = tuple(f'{task}_AP' for task in TASKS)
+NOT_MEASURED = 'Not measured.'
 
-INTRO = """The report's variants trained on drawn people, several seeds each:
-mean ± sample standard deviation over n seeds, in percent. Made by
-`python tools/ablation.py`. What holds here need not hold on COCO.
+INTRO = """The report's variants trained on drawn people from random weights,
+several seeds each: mean ± sample standard deviation over n seeds, in percent.
+What this says of refinement is little, and why, is in
+[offsets.md](offsets.md#from-random-weights), beside the experiment that starts
+from a pretrained network.
 """
 NOTE = """Differences between runs of the same seed: mean, 95 % interval of
 Student's t. "Within noise" means that the interval contains 0. With
@@ -132,12 +134,15 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 
 def paired_difference(
         values: Dict[int, float],
-        others: Dict[int, float]) -> Optional[Tuple[float, float, float]]:
+        others: Dict[int, float],
+        comparisons: int = 1) -> Optional[Tuple[float, float, float]]:
     """Mean difference over the seeds that both have, and its 95 % interval.
 
     Args:
         values (dict[int, float]): By seed.
         others (dict[int, float]): What is subtracted, by seed.
+        comparisons (int): Number of intervals that are to hold together
+            (Bonferroni's correction). Defaults to 1.
 
     Returns:
         tuple[float, float, float], optional: Mean, lower and upper bound by
@@ -146,11 +151,13 @@ def paired_difference(
     seeds = sorted(set(values) & set(others))
     if len(seeds) < 2:
         return None
-    differences = np.array([values[seed] - others[seed] for seed in seeds])
-    error = differences.std(ddof=1) / len(seeds)**0.5
-    margin = stats.t.ppf(0.975, len(seeds) - 1) * error
-    mean = differences.mean()
-    return float(mean), float(mean - margin), float(mean + margin)
+    pairs = np.array([[values[seed], others[seed]] for seed in seeds]).T
+    mean = float(np.subtract(*pairs).mean())
+    if np.ptp(np.subtract(*pairs)) == 0:  # of which SciPy makes NaN
+        return mean, mean, mean
+    interval = stats.ttest_rel(*pairs).confidence_interval(
+        1 - 0.05 / comparisons)
+    return mean, float(interval.low), float(interval.high)
 
 
 def verdict(low: float, high: float) -> str:
@@ -164,7 +171,7 @@ def render(folder: Path) -> str:
     """All groups of a folder as Markdown."""
     groups = load_groups(folder)
     if not groups:
-        return INTRO + '\nNot measured.\n'
+        return f'{INTRO}\n{NOT_MEASURED}\n'
     return INTRO + ''.join(map(_group, groups))
 
 
@@ -190,8 +197,7 @@ def _group(group: Group) -> str:
               for title, (columns, variants) in tables.items()) + f"""
 **Is it noise?**
 
-{NOTE}
-{_differences(group)}
+{differences(group)}
 """
 
 
@@ -209,14 +215,16 @@ def _means(group: Group, columns: Sequence[str],
     return markdown_table(['', 'n', *headings(columns)], rows)
 
 
-def _differences(group: Group) -> str:
+def differences(group: Group) -> str:
+    """The comparisons of a group as a table, with what it means."""
     rows = []
     for variant, other in COMPARED:
         n = len(set(group.runs.get(variant, {}))
                 & set(group.runs.get(other, {})))
         cells = [_difference(group, variant, other, name) for name in HEADS]
         rows.append([f'{NAMES[variant]} minus {NAMES[other]}', str(n), *cells])
-    return markdown_table(['', 'n', *headings(HEADS)], rows)
+    table = markdown_table(['', 'n', *headings(HEADS)], rows)
+    return f'{NOTE}\n{table}'
 
 
 def _difference(group: Group, variant: str, other: str, metric: str) -> str:

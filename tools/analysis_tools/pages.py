@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT))
 
 from projects.multitask_refine.errors import explained_errors  # noqa: E402
 from tools.analysis_tools import (  # noqa: E402
-    benchmarks_page, metafile, onnx_page, performance_page,
+    benchmarks_page, metafile, offsets_tables, onnx_page, performance_page,
     reliability_page, results_page)
 from tools.analysis_tools.report_tables import (  # noqa: E402
     FILE, load_tables)
@@ -32,8 +32,8 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> Dict[Path, str]:
         dict[Path, str]: Content by path.
 
     Raises:
-        ValueError: If a page lacks the markers of its excerpt, or a results
-            file is not what its name says.
+        ValueError: If a page lacks the markers of a generated part, or a
+            results file is not what its name says.
     """
     source = json.loads(tables_file.read_text())['source']
     tables = load_tables(tables_file)
@@ -46,17 +46,25 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> Dict[Path, str]:
         root / 'docs/performance.md': performance_page.render(folder),
         root / 'docs/benchmarks.md':
         benchmarks_page.render(source, tables, folder),
-        root / 'README.md': _with_excerpt(
-            root / 'README.md', benchmarks_page.excerpt(tables, folder)),
-        root / 'checkpoints/README.md': _with_excerpt(
+        root / 'README.md': _fill(
+            root / 'README.md',
+            {'': benchmarks_page.excerpt(tables, folder)}),
+        root / 'docs/offsets.md': _fill(
+            root / 'docs/offsets.md', {
+                **offsets_tables.sections(folder / 'offsets'),
+                'random-start':
+                offsets_tables.random_start(folder / 'ablation')
+            }),
+        root / 'checkpoints/README.md': _fill(
             root / 'checkpoints/README.md',
-            results_page.render_result(folder / 'base.json', 64)),
-        root / 'docs/quickstart.md': _with_excerpt(
-            root / 'docs/quickstart.md',
-            'From the base:\n\n'
-            + results_page.render_result(folder / 'quickstart.json')
-            + '\nFrom scratch:\n\n' + results_page.render_result(
-                folder / 'quickstart-from-scratch.json')),
+            {'': results_page.render_result(folder / 'base.json', 64)}),
+        root / 'docs/quickstart.md': _fill(
+            root / 'docs/quickstart.md', {
+                '': 'From the base:\n\n'
+                + results_page.render_result(folder / 'quickstart.json')
+                + '\nFrom scratch:\n\n' + results_page.render_result(
+                    folder / 'quickstart-from-scratch.json')
+            }),
         root / 'metafile.yml': metafile.render(source, tables, coco, ROOT),
         root / 'model-index.yml': metafile.INDEX
     }
@@ -68,14 +76,19 @@ def write(root: Path = ROOT, tables_file: Path = FILE) -> None:
         path.write_text(content)
 
 
-def _with_excerpt(page: Path, excerpt: str) -> str:
-    start, end = map(re.escape, MARKERS)
-    text, count = re.subn(
-        f'({start}\n).*?({end})', lambda found: found[1] + excerpt + found[2],
-        page.read_text(), flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f'{page}: expected the lines {MARKERS[0]!r} and '
-                         f'{MARKERS[1]!r} once, found them {count} times')
+def _fill(page: Path, parts: Dict[str, str]) -> str:
+    """Put generated parts, by the name in their marker, into a page."""
+    text = page.read_text()
+    for name, part in parts.items():
+        begin = MARKERS[0].replace(' -->', f' {name} -->' if name else ' -->')
+        start, end = map(re.escape, (begin, MARKERS[1]))
+        text, count = re.subn(
+            f'({start}\n).*?({end})',
+            lambda found: f'{found[1]}{part.rstrip()}\n{found[2]}', text,
+            flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f'{page}: expected the lines {begin!r} and '
+                             f'{MARKERS[1]!r} once, found them {count} times')
     return text
 
 

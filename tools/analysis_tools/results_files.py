@@ -11,7 +11,10 @@ _KINDS = dict(
     config=(str, ), seed=(int, type(None)), command=(str, ),
     checkpoint_sha256=(str, ), seconds=(int, float), machine=(dict, ),
     stages=(dict, ),
-    training_commit=(str, type(None)))
+    training_commit=(str, type(None)), condition=(str, ),
+    rate=(int, float), settings=(dict, ), protocol=(dict, ),
+    training_minutes=(int, float), test_minutes=(int, float),
+    offsets=(dict, ), records=(int, ), records_outside=(int, ))
 
 
 class ResultsError(ExplainedError, ValueError):

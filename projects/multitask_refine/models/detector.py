@@ -5,6 +5,7 @@ from typing import Dict, Sequence, Tuple
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ExplainedError
 from ..ops import use_fast_convs
@@ -32,6 +33,11 @@ class MultitaskRCNN(TwoStageDetector):
             'backbone', 'neck' or 'roi_head.bbox_head': their parameters get
             no gradients, and in training their batch norm and dropout behave
             as in a test. Defaults to none.
+        norm_eval (bool): Whether batch norm is in eval mode in training,
+            too, in every part of the network: it normalizes by the running
+            statistics and leaves them as they are, while its weight and bias
+            are trained. For small batches from a pretrained start. Defaults
+            to False.
         kwargs: As in ``mmdet.models.TwoStageDetector``.
 
     ``predict`` returns data samples whose ``pred_instances`` hold what
@@ -46,10 +52,12 @@ class MultitaskRCNN(TwoStageDetector):
                  *,
                  fast_convs: bool = True,
                  frozen_modules: Sequence[str] = (),
+                 norm_eval: bool = False,
                  **kwargs) -> None:
         super().__init__(**kwargs)
         if fast_convs:
             use_fast_convs(self)
+        self.norm_eval = norm_eval
         self.frozen_modules = tuple(frozen_modules)
         self._freeze()
 
@@ -70,8 +78,13 @@ class MultitaskRCNN(TwoStageDetector):
                 'nothing to train. Take out the part that is to be trained.')
 
     def train(self, mode: bool = True) -> 'MultitaskRCNN':
-        """Switch to training, except for ``frozen_modules``."""
+        """Switch to training, except for ``frozen_modules`` and, with
+        ``norm_eval``, batch norm."""
         super().train(mode)
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
         for name in self.frozen_modules:
             self.get_submodule(name).eval()
         return self

@@ -13,7 +13,7 @@ from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..ops import refine_heatmaps
+from ..ops import bound_offsets, refine_heatmaps
 from .normalisation import mean_over_ranks, zero_loss
 
 
@@ -34,6 +34,10 @@ class BaseKeypointHead(BaseModule):
         conv_channels (int): Their width. Defaults to 512.
         refine (bool): Predict offsets and refine the heatmaps with them.
             Defaults to True.
+        max_offset (float, optional): Bound of each component of an offset,
+            in heatmap pixels: see
+            :func:`~projects.multitask_refine.ops.bound_offsets`. Defaults to
+            none.
         loss_weight (float): Factor of the loss. Defaults to 1.0.
         conv_cfg (dict, optional): The 3x3 convolutions, e.g.
             ``dict(type='RefinedConv2d')`` for refinement in the head (H).
@@ -48,6 +52,7 @@ class BaseKeypointHead(BaseModule):
                  num_convs: int = 8,
                  conv_channels: int = 512,
                  refine: bool = True,
+                 max_offset: Optional[float] = None,
                  loss_weight: float = 1.0,
                  conv_cfg: OptConfigType = None,
                  norm_cfg: OptConfigType = None,
@@ -56,6 +61,7 @@ class BaseKeypointHead(BaseModule):
         self.num_keypoints = num_keypoints
         self.codec = TASK_UTILS.build(codec)
         self.loss_weight = loss_weight
+        self.max_offset = max_offset
         self.convs = nn.Sequential(*[
             ConvModule(
                 conv_channels if i else in_channels,
@@ -100,7 +106,8 @@ class BaseKeypointHead(BaseModule):
         logits = self._resize(self.heatmap_pred(feats))
         if self.offset_pred is None:
             return logits, None
-        return logits, self._resize(self.offset_pred(feats))
+        offsets = self._resize(self.offset_pred(feats))
+        return logits, bound_offsets(offsets, self.max_offset)
 
     @abstractmethod
     def refined_heatmaps(self, feats: Tensor) -> Tensor:

@@ -173,7 +173,10 @@ class _SampledProduct(Function):
         matrices = _to_matrices(weight, groups)
         product = _prepare_product(matrices)
         of_rows, of_shares = torch.empty_like(rows), torch.empty_like(shares)
-        of_turned = torch.zeros_like(matrices.transpose(1, 2))
+        # In the samples' precision: the CPU's batched product has no fast way
+        # in bfloat16 and would take some thousand times as long.
+        of_turned = torch.zeros_like(matrices.transpose(1, 2),
+                                     dtype=rows.dtype)
         for part in _parts(rows, pixels):
             learned = shares[part].detach().requires_grad_()
             with torch.enable_grad():
@@ -182,8 +185,8 @@ class _SampledProduct(Function):
                 -1, groups, len(weight) // groups).transpose(0, 1)
             # Not by oneDNN, which would lay out the samples anew.
             of_turned.baddbmm_(
-                _arrange(samples.detach(), weight, groups).transpose(1, 2),
-                results)
+                _arrange(samples.detach(), weight.to(rows.dtype),
+                         groups).transpose(1, 2), results.to(rows.dtype))
             of_samples = _arrange_back(
                 product(results), weight).to(samples).view(samples.shape)
             of_shares[part], = torch.autograd.grad(samples, learned,
@@ -191,7 +194,8 @@ class _SampledProduct(Function):
             of_rows[part] = _sum_back(of_samples, rows[part], pixels[part],
                                       shares[part])
         of_weight = of_turned.transpose(1, 2).reshape(
-            len(weight), *weight.shape[2:], -1).permute(0, 3, 1, 2)
+            len(weight), *weight.shape[2:], -1).permute(
+                0, 3, 1, 2).to(weight.dtype)
         of_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[4] else None
         return of_rows, None, of_shares, of_weight, of_bias, None, None
 

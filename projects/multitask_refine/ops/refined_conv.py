@@ -3,13 +3,14 @@
 Shape letters: B images (or RoIs), C channels, N points of the kernel.
 """
 import math
-from typing import Tuple, Union
+from typing import Optional, Tuple, Union
 
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from .deform_conv import deform_conv
+from .sampling import bound_offsets
 
 
 @MODELS.register_module()
@@ -33,6 +34,9 @@ class RefinedConv2d(nn.Conv2d):
             own. Defaults to 1.
         modulated (bool): Predict the factors too (version 2).
             Defaults to False.
+        max_offset (float, optional): Bound of each component of an offset,
+            in pixels of the feature: see :func:`bound_offsets`. Defaults to
+            none.
     """
 
     def __init__(self,
@@ -46,7 +50,8 @@ class RefinedConv2d(nn.Conv2d):
                  bias: bool = True,
                  *,
                  deform_groups: int = 1,
-                 modulated: bool = False) -> None:
+                 modulated: bool = False,
+                 max_offset: Optional[float] = None) -> None:
         super().__init__(
             in_channels,
             out_channels,
@@ -58,6 +63,7 @@ class RefinedConv2d(nn.Conv2d):
             bias=bias)
         self.deform_groups = deform_groups
         self.modulated = modulated
+        self.max_offset = max_offset
         num_points = math.prod(self.kernel_size)
         self.conv_offset = nn.Conv2d(
             in_channels,
@@ -101,7 +107,7 @@ class RefinedConv2d(nn.Conv2d):
         """
         prediction = self.conv_offset(x)
         if not self.modulated:
-            return prediction, None
+            return bound_offsets(prediction, self.max_offset), None
         num_factors = prediction.shape[1] // 3
         offset = prediction[:, :2 * num_factors].contiguous()
-        return offset, 2 * prediction[:, 2 * num_factors:].sigmoid()
+        return bound_offsets(offset, self.max_offset), 2 * prediction[:, 2 * num_factors:].sigmoid()

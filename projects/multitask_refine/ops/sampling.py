@@ -4,10 +4,32 @@ Shape letters: R RoIs, K keypoints, S heatmap side. Offsets are in heatmap
 pixels; positions count heatmap cells by their index, so cell ``i`` is read
 at position ``i`` exactly.
 """
+from typing import Optional
+
 import torch
 import torch.nn.functional as F
 from mmcv.ops import deform_conv2d
 from torch import Tensor
+
+
+def bound_offsets(offsets: Tensor, max_offset: Optional[float]) -> Tensor:
+    """Keep every component of the offsets between -M and M.
+
+    ``M tanh(offset / M)``: near zero it is the identity, gradient included.
+    EDVR and BasicVSR++ bound theirs by ``10 tanh(offset)``, which also makes
+    small offsets and their gradients ten times as large.
+
+    Args:
+        offsets (Tensor): Predicted offsets, of any shape.
+        max_offset (float, optional): M, in the unit of the offsets; None
+            leaves them free.
+
+    Returns:
+        Tensor: The bounded offsets, of the same shape.
+    """
+    if max_offset is None:
+        return offsets
+    return max_offset * torch.tanh(offsets / max_offset)
 
 
 def refine_heatmaps(heatmaps: Tensor, offsets: Tensor) -> Tensor:
@@ -22,15 +44,18 @@ def refine_heatmaps(heatmaps: Tensor, offsets: Tensor) -> Tensor:
             2k and 2k+1 are the x and the y offset of keypoint k.
 
     Returns:
-        Tensor: The refined heatmaps y, shape (R, K, S, S).
+        Tensor: The refined heatmaps y, shape (R, K, S, S). Of half precision
+        they are float32: half precision cannot hold a position.
 
     Raises:
         ValueError: If the two shapes do not belong together.
     """
     _check_shapes(heatmaps, offsets)
     num_rois, num_keypoints, height, width = heatmaps.shape
+    exact = torch.promote_types(heatmaps.dtype, torch.float32)
     maps = heatmaps.reshape(num_rois * num_keypoints, 1, height, width)
-    dp = offsets.reshape(num_rois * num_keypoints, 2, height, width)
+    maps = maps.to(exact)
+    dp = offsets.reshape(num_rois * num_keypoints, 2, height, width).to(exact)
     x = torch.arange(width, dtype=dp.dtype, device=dp.device) + dp[:, 0]
     y = torch.arange(
         height, dtype=dp.dtype, device=dp.device)[:, None] + dp[:, 1]

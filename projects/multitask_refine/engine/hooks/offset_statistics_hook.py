@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ...ops import bound_offsets
 from ..optimizers import OFFSET_LAYERS
 
 
@@ -20,7 +21,8 @@ class OffsetStatisticsHook(Hook):
     feature pixels for convolutions, bins for RoI poolings, heatmap pixels for
     the keypoint head. Every ``interval`` iterations they go to the
     visualizer's backends as ``offsets/<layer>/mean`` and
-    ``offsets/<layer>/max`` (``vis_data/scalars.json`` in the work dir), and a
+    ``offsets/<layer>/max`` (``vis_data/scalars.json`` in the work dir), with
+    the number of layers that leave their map as ``offsets/outside``. A
     warning names the layers whose largest offset is longer than the longer
     side of its map: what they read there is zero. Public code that met such
     offsets mended them by a lower rate (``dcn_offset_lr_mult``).
@@ -64,6 +66,7 @@ class OffsetStatisticsHook(Hook):
         if not self._scalars:
             self._scalars = None
             return
+        self._scalars['offsets/outside'] = len(self._outside)
         runner.visualizer.add_scalars(self._scalars, step=runner.iter + 1)
         if self._outside:
             runner.logger.warning(
@@ -87,7 +90,9 @@ class OffsetStatisticsHook(Hook):
         if getattr(module, 'modulated', False):
             output = output[:, :output.shape[1] * 2 // 3]
         side = max(output.shape[-2:])
-        lengths = output.detach().float().unflatten(1, (-1, 2)).norm(dim=2)
+        output = bound_offsets(output.float(),
+                               getattr(module, 'max_offset', None))
+        lengths = output.unflatten(1, (-1, 2)).norm(dim=2)
         if hasattr(module, 'gamma'):
             # In shares of the RoI's size, of which a bin is one in P.
             lengths = lengths * module.gamma * module.output_size[0]

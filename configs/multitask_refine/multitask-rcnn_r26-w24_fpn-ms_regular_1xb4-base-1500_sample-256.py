@@ -1,0 +1,11 @@
+# The pretrained base trained further, without refinement. All refined variants
+# inherit this training; see docs/offsets.md.
+_base_ = [
+    '../_base_/models/multitask-rcnn_r26-w24_fpn-ms_regular.py',
+    '../_base_/datasets/sample-256_multitask.py',
+    '../_base_/schedules/schedule_base-1500.py', '../_base_/default_runtime.py'
+]
+
+train_dataloader = dict(batch_size=4)
+# Four images are too few for batch statistics, and the base has better ones.
+model = dict(norm_eval=True)
