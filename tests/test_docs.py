@@ -5,7 +5,7 @@ import modelindex
 import pytest
 
 from tests.conftest import ROOT
-from tools.analysis_tools.pages import generate
+from tools.analysis_tools.pages import BEGIN, generate
 
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md',
          ROOT / 'checkpoints/README.md',
@@ -36,9 +36,11 @@ def test_make_targets_of_the_readme_exist():
 def test_pages_are_fresh():
     """Results, tables, the README's excerpt, metafile: as the results files
     say."""
-    stale = [str(path) for path, content in generate(ROOT).items()
+    made = generate(ROOT)
+    stale = [str(path) for path, content in made.items()
              if not path.exists() or path.read_text() != content]
     assert not stale, 'run python tools/analysis_tools/pages.py'
+    assert {page for page in PAGES if BEGIN in page.read_text()} <= set(made)
 
 
 def test_openmmlabs_index_is_valid():

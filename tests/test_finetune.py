@@ -384,12 +384,12 @@ def test_results_page_has_a_row_for_each_setting(tmp_path):
             command='python x', commit='c', date='d', machine=machine))
     path = tmp_path / 'few-photos.json'
     path.write_text(json.dumps(content))
-    page = results_page.render(tmp_path)
+    page = results_page.sections(tmp_path)['few-photos']
     assert re.search(r'base, rb-h, 54 photos +\| +3 \| 50.0 ± 1.3 \| +42.0 \| '
                      r'38.0 ± 0.5 \| +61 \|', page)
     path.write_text(json.dumps(dict(content, summary={'a': {}})))
     with pytest.raises(ResultsError, match='few-photos.*runs'):
-        results_page.render(tmp_path)
+        results_page.sections(tmp_path)
 
 
 def test_the_base_is_named_in_one_place():

@@ -121,7 +121,7 @@ def test_results_of_a_page(folder, change):
     place.mkdir(exist_ok=True)
     (place / 'a.json').write_text(json.dumps(content))
     with pytest.raises(ValueError, match='a.json: .*expected'):
-        results_page.render(place)
+        results_page.sections(place)
 
 
 @given(data=st.data())
@@ -159,7 +159,7 @@ def test_pages_of_spoilt_results(folder, data):
     """As one of the single runs, of the configs and of the small scale."""
     content = data.draw(mutated_json(_RESULTS))
     config = 'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample'
-    for name, read in (('single', results_page.render),
+    for name, read in (('single', results_page.sections),
                        (config, benchmarks_page.load_results),
                        (f'{config}_seed0', ablation_tables.load_groups)):
         place = folder / name

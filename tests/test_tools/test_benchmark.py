@@ -3,7 +3,6 @@ import hashlib
 import json
 import os
 import pickle
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from tools import benchmark, test
 from tools.analysis_tools import pages
 from tools.analysis_tools.report_tables import (Row, Table, load_tables,
                                                 rows_by_config)
+from tools.analysis_tools.results_files import ResultsError
 
 REGULAR = SAMPLE_CONFIG.with_name(
     SAMPLE_CONFIG.name.replace('rb-h', 'regular'))
@@ -53,15 +53,27 @@ def trained(scene, tmp_path_factory):
     return folder
 
 
+def copy_pages(folder):
+    """Copy the project's pages, with something old in every generated part."""
+    for page in ('README.md', 'checkpoints/README.md',
+                 *(path.relative_to(ROOT)
+                   for path in (ROOT / 'docs').glob('*.md'))):
+        (folder / page).parent.mkdir(exist_ok=True)
+        (folder / page).write_text((ROOT / page).read_text().replace(
+            pages.END, f'something old\n{pages.END}'))
+
+
+def _by_hand(page):
+    """The text of a page without its generated parts."""
+    head, *rest = page.read_text().split(pages.BEGIN)
+    return [head, *(part.split(pages.END)[1] for part in rest)]
+
+
 @pytest.fixture
 def project(tmp_path):
     """A folder whose pages may be written; in place of the report, tables of
     three rows: a config without masks, a regular network and a refined one."""
-    for name in ('docs/quickstart.md', 'checkpoints/README.md', 'README.md'):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(
-            f'above\n{pages.MARKERS[0]}\nold\n{pages.MARKERS[1]}\nbelow\n')
-    shutil.copy(ROOT / 'docs/offsets.md', tmp_path / 'docs/offsets.md')
+    copy_pages(tmp_path)
     row = dict(report=[10, 20, None])
     tables = [
         dict(key='3', title='heads', split='val2017', percent=True,
@@ -149,11 +161,12 @@ def _check_pages(project, result):
     assert 'A note.' in page and 'configs/multitask_refine/x-testdev.py' in page
     assert result['run']['checkpoint_sha256'][:8] in page
 
-    assert (project / 'checkpoints/README.md').read_text() == (
-        f'above\n{pages.MARKERS[0]}\nnot measured\n{pages.MARKERS[1]}\nbelow\n')
-    readme = (project / 'README.md').read_text()
-    assert readme.startswith('above\n') and readme.endswith('below\n')
-    assert 'old' not in readme
+    checkpoints = (project / 'checkpoints/README.md').read_text()
+    assert f'{pages.BEGIN} -->\nNot measured.\n{pages.END}\n' in checkpoints
+    for page in ('README.md', 'checkpoints/README.md', 'docs/benchmarks.md',
+                 'docs/performance.md', 'docs/offsets.md'):
+        assert 'something old' not in (project / page).read_text()
+        assert _by_hand(project / page) == _by_hand(ROOT / page)
     metafile = (project / 'metafile.yml').read_text()
     assert metafile.count('Results:') == 1
     assert f'box AP: {round(box, 2)}' in metafile
@@ -245,6 +258,18 @@ def test_faults_in_the_tables_are_named(project, change, words):
         load_tables(path)
 
 
+@pytest.mark.parametrize('old, new, words', [
+    (' runs -->', ' run -->', r"'report', 'run', 'small-scale'"),
+    (' runs -->', ' more -->', "'more', 'more', 'report'"),
+    (f'{pages.END}\n\n## Small', '## Small', r"'report', 'runs', 'subm"),
+])
+def test_other_markers_in_a_page_are_refused(project, old, new, words):
+    page = project / 'docs/benchmarks.md'
+    page.write_text(page.read_text().replace(old, new))
+    with pytest.raises(ResultsError, match=f'benchmarks.md: .*found.*{words}'):
+        pages.generate(project, project / 'tables.json')
+
+
 def test_a_result_under_another_name_and_a_readme_without_markers(project):
     folder = project / 'docs/results/coco'
     folder.mkdir(parents=True)
@@ -253,7 +278,7 @@ def test_a_result_under_another_name_and_a_readme_without_markers(project):
         pages.generate(project, project / 'tables.json')
     (folder / 'a.json').unlink()
     (project / 'README.md').write_text('nothing')
-    with pytest.raises(ValueError, match='found them 0 times'):
+    with pytest.raises(ValueError, match=r'README.md: .* found \[\]'):
         pages.generate(project, project / 'tables.json')
 
 

@@ -1,11 +1,11 @@
 """Means over seeds, and what they say about differences."""
 import json
-import shutil
 
 import pytest
 from scipy import stats
 
 from tests.conftest import ROOT
+from tests.test_tools.test_benchmark import copy_pages
 from tools.analysis_tools import pages
 from tools.analysis_tools.ablation_tables import (load_groups, main,
                                                   mean_and_deviation,
@@ -145,9 +145,7 @@ def test_the_pages_take_the_runs_in(tmp_path):
     folder = tmp_path / 'docs/results/ablation'
     _write(folder, 'fpn-ms_rb', 0, 51.25, mask=30.0)
     _write(folder, 'fpn-ms_rb', 1, 51.75, mask=30.0)
-    readme = tmp_path / 'README.md'
-    readme.write_text('\n'.join(pages.MARKERS))
-    shutil.copy(ROOT / 'docs/offsets.md', tmp_path / 'docs/offsets.md')
+    copy_pages(tmp_path)
     made = pages.generate(tmp_path)
     for name in ('README.md', 'docs/benchmarks.md'):
         assert '51.50 ± 0.35' in made[tmp_path / name]

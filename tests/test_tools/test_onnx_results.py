@@ -44,7 +44,7 @@ def test_files_take_turns(folder):
 
 
 def test_page(folder):
-    assert onnx_page.render(folder).count('Not measured.') == 3
+    assert set(onnx_page.sections(folder).values()) == {'Not measured.'}
     same = dict(largest=2e-5, beyond=0, total=9)
     other = dict(largest=0.03, beyond=2, total=9)
     row = dict(config='a.py', people=dict(pytorch=[3, 1], onnx=[3, 2]),
@@ -62,11 +62,14 @@ def test_page(folder):
                                                  forms=forms)]))):
         (folder / f'onnx/{name}.json').write_text(
             json.dumps(dict(content, run=RUN)))
-    lines = onnx_page.render(folder).splitlines()
+    lines = '\n'.join(onnx_page.sections(folder).values()).splitlines()
     cells = [[cell.strip() for cell in line.strip('|').split('|')]
              for line in lines if line.startswith('|')]
     assert ['`a.py`', 'PyTorch', '1.00', '2.00', '3.00', '-', '-'] in cells
     assert ['`a.py`', 'float16', '4.00', '5.00', '6.00', '2.3', '46'] in cells
-    assert ['RB, drawn weights', '4', '5', '1 of 2',
+    assert ['RB, random weights', '4', '5', '1 of 2',
             '3e-02; beyond: 2 of 9 (0)', '2e-05', '-', '-', '-'] in cells
+    assert ['limit', '', '', '', '0.1', *['-'] * 4] in cells
+    # Photos of 4 x 3 and 5 x 6 pixels.
+    assert ['trained', '2', '2', '6', '0'] in cells
     assert '`python x.py`, commit abc, 2026-01-01, CPU, torch 2' in lines

@@ -20,7 +20,7 @@ from projects.multitask_refine.evaluation import (  # noqa: E402
     TASKS, markdown_table, percent)
 from tools.analysis_tools.report_tables import load_tables  # noqa: E402
 from tools.analysis_tools.results_files import (  # noqa: E402
-    ResultsError, read_results, require_fields)
+    NOT_MEASURED, ResultsError, read_results, require_fields)
 
 NAMES = {
     'fpn-ms_regular': 'Regular',
@@ -41,18 +41,6 @@ COMPARED = (('fpn-ms_rb', 'fpn-ms_regular'), ('fpn-ms_rb-h', 'fpn-ms_regular'),
 _ORIGIN = ('annotations', 'num_images', 'iteration')
 _FIELDS = (*_ORIGIN, 'seed', 'training_commit', 'machine')
 HEADS = tuple(f'{task}_AP' for task in TASKS)
-NOT_MEASURED = 'Not measured.'
-
-INTRO = """The report's variants trained on drawn people from random weights,
-several seeds each: mean ± sample standard deviation over n seeds, in percent.
-What this says of refinement is little, and why, is in
-[offsets.md](offsets.md#from-random-weights), beside the experiment that starts
-from a pretrained network.
-"""
-NOTE = """Differences between runs of the same seed: mean, 95 % interval of
-Student's t. "Within noise" means that the interval contains 0. With
-this many comparisons about one in twenty lies outside by chance alone.
-"""
 
 
 @dataclass
@@ -169,10 +157,7 @@ def verdict(low: float, high: float) -> str:
 
 def render(folder: Path) -> str:
     """All groups of a folder as Markdown."""
-    groups = load_groups(folder)
-    if not groups:
-        return f'{INTRO}\n{NOT_MEASURED}\n'
-    return INTRO + ''.join(map(_group, groups))
+    return '\n'.join(map(_group, load_groups(folder))) or NOT_MEASURED
 
 
 def _group(group: Group) -> str:
@@ -187,7 +172,7 @@ def _group(group: Group) -> str:
         'fpn-ms_rb-h', 'fpn-ss_rb-h', 'fpn-ms_rb-h-no-offset',
         'fpn-ms_rb-h-slow-offset'
     ])
-    return f"""
+    return f"""\
 ### {group.name}
 
 `{origin["annotations"]}`, {origin["num_images"]} images;
@@ -216,15 +201,14 @@ def _means(group: Group, columns: Sequence[str],
 
 
 def differences(group: Group) -> str:
-    """The comparisons of a group as a table, with what it means."""
+    """The comparisons of a group as a table."""
     rows = []
     for variant, other in COMPARED:
         n = len(set(group.runs.get(variant, {}))
                 & set(group.runs.get(other, {})))
         cells = [_difference(group, variant, other, name) for name in HEADS]
         rows.append([f'{NAMES[variant]} minus {NAMES[other]}', str(n), *cells])
-    table = markdown_table(['', 'n', *headings(HEADS)], rows)
-    return f'{NOTE}\n{table}'
+    return markdown_table(['', 'n', *headings(HEADS)], rows)
 
 
 def _difference(group: Group, variant: str, other: str, metric: str) -> str:

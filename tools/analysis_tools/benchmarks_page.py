@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and the README's excerpt of it."""
+"""The tables of docs/benchmarks.md and the README's excerpt of them."""
 from pathlib import Path
 from textwrap import fill
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -13,39 +13,6 @@ from .results_files import ResultsError, read_results, require_fields
 
 _FIELDS = ('checkpoint_sha256', 'iteration', 'num_images', 'commit',
            'processes', 'seconds', 'seed', 'machine')
-SUBMIT = '    python tools/test.py configs/multitask_refine/{}.py CHECKPOINT'
-
-INTRO = """# The report's tables
-
-The numbers of the report and those of this project, side by side, in percent.
-This page is made by `python tools/benchmark.py`, which looks for the trained
-weights of every row in `work_dirs/CONFIG`, tests what it finds as
-`tools/test.py` does and leaves one results file each in the folder `coco` of
-`docs/results` (`--list` shows the rows, `--gpus` tests on several). The weights
-are those with the best keypoint AP on val2017 if MMEngine kept them (chosen on
-the images that they are tested on, as is usual), else the newest.
-`python tools/analysis_tools/pages.py` makes the page from these files alone.
-
-The report is
-[{title}]({url})
-by {authors}.
-Its numbers, and those that it cites of others, are in
-`tools/analysis_tools/report_tables.json`.
-
-## test-dev2017
-
-Nobody but COCO's server can measure it (Tables 1 and 2). These commands write
-the zip files to upload, `detections_test-dev2017_*` for the masks and
-`person_keypoints_test-dev2017_*` for the joints:
-
-{commands}
-
-The server averages masks over COCO's 80 categories, of which a file of people
-fills one. What it answers is written by no command of this project, so it does
-not enter the tables; the same weights on val2017 stand in its place. These two
-are **not comparable**.
-"""
-
 
 def load_results(folder: Path) -> Dict[str, dict]:
     """Read results files.
@@ -71,29 +38,35 @@ def load_results(folder: Path) -> Dict[str, dict]:
     return results
 
 
-def render(source: dict, tables: Sequence[Table], folder: Path) -> str:
-    """The whole page.
+def sections(tables: Sequence[Table], folder: Path) -> Dict[str, str]:
+    """Make the generated parts of the page.
 
     Args:
-        source (dict): Title, authors and url of the report.
         tables (Sequence[Table]): All tables.
         folder (Path): docs/results with its folders coco and ablation.
+
+    Returns:
+        dict[str, str]: Markdown by the name in the page's marker.
     """
     results = load_results(folder / 'coco')
-    report = [table for table in tables if _in_report(table)]
-    more = [table for table in tables if not _in_report(table)]
-    commands = sorted({SUBMIT.format(row.submit) for table in tables
-                       for row in table.rows if row.submit})
-    parts = [INTRO.format(commands='\n'.join(commands), **source)]
-    parts += [f'\n## Table {table.key}: {table.title}\n\n'
-              f'{_section(table, results)}' for table in report]
-    parts.append('\n## Beyond the report\n')
-    parts += [f'\n### {table.title[0].upper()}{table.title[1:]}\n\n'
-              f'{_section(table, results)}' for table in more]
-    parts.append(f'\n## Runs\n\n{_runs(results)}\n')
-    parts.append('\n## Small scale\n\n'
-                 f'{ablation_tables.render(folder / "ablation")}')
-    return ''.join(parts)
+    submitted = sorted({row.submit for table in tables for row in table.rows
+                        if row.submit})
+    report, more = [], []
+    for table in tables:
+        title, section = table.title, _section(table, results)
+        if _in_report(table):
+            report.append(f'## Table {table.key}: {title}\n\n{section}')
+        else:
+            more.append(f'### {title[0].upper()}{title[1:]}\n\n{section}')
+    return {
+        'submissions': '\n'.join(
+            f'    python tools/test.py configs/multitask_refine/{config}.py '
+            'CHECKPOINT' for config in submitted),
+        'report': '\n'.join(report),
+        'more': '\n'.join(more),
+        'runs': _runs(results),
+        'small-scale': ablation_tables.render(folder / 'ablation')
+    }
 
 
 def excerpt(tables: Sequence[Table], folder: Path) -> str:

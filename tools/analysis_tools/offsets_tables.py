@@ -10,9 +10,10 @@ from projects.multitask_refine.evaluation import (TASKS, markdown_table,
 from tools import ablation_protocol as protocol
 
 from . import ablation_tables
-from .ablation_tables import (HEADS, NOT_MEASURED, headings,
-                              mean_and_deviation, paired_difference, verdict)
-from .results_files import ResultsError, read_results, require_fields
+from .ablation_tables import (HEADS, headings, mean_and_deviation,
+                              paired_difference, verdict)
+from .results_files import (NOT_MEASURED, ResultsError, read_results,
+                            require_fields)
 
 _FIELDS = ('condition', 'rate', 'settings', 'seed', 'protocol', 'machine',
            'commit', 'training_minutes', 'test_minutes', 'offsets', 'records',

@@ -1,71 +1,40 @@
-"""docs/onnx-results.md: exported networks beside PyTorch, and smaller ones."""
-import json
+"""The tables of docs/onnx-results.md: exported networks beside PyTorch."""
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, List
 
 from projects.multitask_refine.evaluation import markdown_table
 
-HEAD = """# Exported networks: results
+from .results_files import measured
 
-How near ONNX files ([onnx.md](onnx.md)) are to PyTorch, and what float16 and
-int8 cost and gain, on the CPU. This page is made by
-`python tools/analysis_tools/pages.py` from the files in `docs/results/onnx`,
-which the commands below the tables wrote. Times are medians over pictures, on
-which the files take turns, with onnxruntime's own number of threads; they are
-for comparison within a table.
-"""
 TASKS = dict(bbox_AP='box AP', segm_AP='mask AP', keypoints_AP='keypoint AP')
 OUTPUTS = dict(boxes='boxes', scores='scores', masks='masks',
-               keypoints='joints', keypoint_scores='joint scores')
-PARITY = """\
-Each cell is the largest difference that is within the limit: {limits} (boxes
-and joints in pixels; joint scores greater than 1 by their share). What is
-beyond it is counted, a person or joint each, and in parentheses how many of
-them PyTorch's float32 has beyond it beside its own float64, which is the work
-of rounding alone: it decides between two boxes that are equally good, or two
-cells that are equally high. Networks whose weights were drawn from a seed have
-many of both.
-
-Pictures: {photos} photos of {sizes} sizes, up to {side} pixels long; for the
-trained networks also {drawn} drawn ones. The last of each is grey all over.
-"""
+               keypoints='keypoints', keypoint_scores='keypoint scores')
 
 
-def render(folder: Path) -> str:
-    """The whole page.
+def sections(folder: Path) -> Dict[str, str]:
+    """Make the generated parts of the page.
 
     Args:
-        folder (Path): Where the results files are.
+        folder (Path): docs/results.
+
+    Returns:
+        dict[str, str]: Markdown by the name in the page's marker.
     """
-    found = folder / 'onnx'
-    return ''.join([
-        HEAD, _forms('AP of checkpoint and file', found / 'evaluation.json'),
-        _forms('Smaller numbers', found / 'quantisation.json'),
-        _parity(found / 'parity.json')
-    ])
+    folder = folder / 'onnx'
+    return {
+        'evaluation': measured(folder / 'evaluation.json', _forms),
+        'quantization': measured(folder / 'quantisation.json', _forms),
+        'parity': measured(folder / 'parity.json', _parity)
+    }
 
 
-def _read(path: Path) -> Optional[dict]:
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def _origin(run: dict) -> str:
-    machine = run['machine']
-    return (f'\n`{run["command"]}`, commit {run["commit"]}, {run["date"]}, '
-            f'{machine["device"]}, torch {machine["torch"]}\n')
-
-
-def _forms(heading: str, path: Path) -> str:
-    content = _read(path)
-    if content is None:
-        return f'\n## {heading}\n\nNot measured.\n'
+def _forms(found: dict) -> str:
     rows = [
-        _form_row(network, form) for network in content['networks']
+        _form_row(network, form) for network in found['networks']
         for form in network['forms']
     ]
-    table = markdown_table(
-        ['config', 'form', *TASKS.values(), 'MB', 'ms a picture'], rows)
-    return f'\n## {heading}\n\n{table}\n{_origin(content["run"])}'
+    return markdown_table(
+        ['config', 'form', *TASKS.values(), 'MB', 'ms per image'], rows)
 
 
 def _form_row(network: dict, form: str) -> List[str]:
@@ -78,25 +47,26 @@ def _form_row(network: dict, form: str) -> List[str]:
     ]
 
 
-def _parity(path: Path) -> str:
-    title = '\n## Output by output\n\n'
-    content = _read(path)
-    if content is None:
-        return f'{title}Not measured.\n'
-    sizes = content['pictures']
-    text = PARITY.format(
-        limits=', '.join(f'{OUTPUTS[name]} {limit:g}'
-                         for name, limit in content['limits'].items()),
-        photos=len(sizes), drawn=len(content['more']),
-        sizes=len(set(map(tuple, sizes))), side=max(map(max, sizes)))
-    rows = [_parity_row(f'trained, `{row["config"]}`', row)
-            for row in content['trained']]
-    rows += [_parity_row(f'{kind}, drawn weights', row)
-             for kind, row in content['drawn'].items()]
-    table = markdown_table(
-        ['network', 'people, PyTorch', 'ONNX', 'pictures with another number',
-         *OUTPUTS.values()], rows)
-    return f'{title}{text}\n{table}\n{_origin(content["run"])}'
+def _parity(found: dict) -> str:
+    limits = [f'{found["limits"][name]:g}' if name in found['limits'] else '-'
+              for name in OUTPUTS]
+    rows = [['limit', '', '', '', *limits]]
+    rows += [_parity_row(f'trained, `{row["config"]}`', row)
+             for row in found['trained']]
+    rows += [_parity_row(f'{kind}, random weights', row)
+             for kind, row in found['drawn'].items()]
+    differences = markdown_table(
+        ['network', 'people, PyTorch', 'ONNX',
+         'images with another number', *OUTPUTS.values()], rows)
+    sizes, drawn = found['pictures'], found['more']
+    photos = [str(len(sizes)), str(len(set(map(tuple, sizes)))),
+              str(max(map(max, sizes)))]
+    images = markdown_table(
+        ['networks', 'photos', 'photo sizes', 'longest side in pixels',
+         'drawn images'],
+        [['trained', *photos, str(len(drawn))],
+         ['random weights', *photos, '0']])
+    return f'{differences}\n\n{images}'
 
 
 def _parity_row(title: str, row: dict) -> List[str]:

@@ -16,55 +16,54 @@ from tools.analysis_tools import (  # noqa: E402
     reliability_page, results_page)
 from tools.analysis_tools.report_tables import (  # noqa: E402
     FILE, load_tables)
+from tools.analysis_tools.results_files import ResultsError  # noqa: E402
 
-MARKERS = ('<!-- made by tools/analysis_tools/pages.py: -->',
-           '<!-- end of what is made -->')
+BEGIN = '<!-- made by tools/analysis_tools/pages.py:'
+END = '<!-- end of what is made -->'
+_PART = re.compile(
+    f'({re.escape(BEGIN)} ?([\\w-]*) -->\n).*?({re.escape(END)})', re.DOTALL)
 
 
 def generate(root: Path = ROOT, tables_file: Path = FILE) -> Dict[Path, str]:
-    """All generated files and what they should hold.
+    """Make the content of all generated files.
+
+    The text of a page is written by hand; only what is between its markers is
+    generated.
 
     Args:
-        root (Path): The folder with README.md and docs/results.
+        root (Path): The folder with the pages and docs/results.
         tables_file (Path): The report's tables.
 
     Returns:
         dict[Path, str]: Content by path.
 
     Raises:
-        ValueError: If a page lacks the markers of a generated part, or a
-            results file is not what its name says.
+        ValueError: If the markers of a page are not those of its generated
+            parts, or a results file is not what its name says.
     """
     source = json.loads(tables_file.read_text())['source']
     tables = load_tables(tables_file)
     folder = root / 'docs/results'
+    pages = {
+        'README.md': {'': benchmarks_page.excerpt(tables, folder)},
+        'checkpoints/README.md': {
+            '': results_page.render_result(folder / 'base.json', 64)},
+        'docs/benchmarks.md': benchmarks_page.sections(tables, folder),
+        'docs/offsets.md': {
+            **offsets_tables.sections(folder / 'offsets'),
+            'random-start': offsets_tables.random_start(folder / 'ablation')},
+        'docs/onnx-results.md': onnx_page.sections(folder),
+        'docs/performance.md': performance_page.sections(folder),
+        'docs/quickstart.md': {
+            name: results_page.render_result(folder / f'{name}.json')
+            for name in ('quickstart', 'quickstart-from-scratch')},
+        'docs/reliability.md': reliability_page.sections(folder),
+        'docs/results.md': results_page.sections(folder),
+    }
     coco = benchmarks_page.load_results(folder / 'coco')
     return {
-        root / 'docs/results.md': results_page.render(folder),
-        root / 'docs/reliability.md': reliability_page.render(folder),
-        root / 'docs/onnx-results.md': onnx_page.render(folder),
-        root / 'docs/performance.md': performance_page.render(folder),
-        root / 'docs/benchmarks.md':
-        benchmarks_page.render(source, tables, folder),
-        root / 'README.md': _fill(
-            root / 'README.md',
-            {'': benchmarks_page.excerpt(tables, folder)}),
-        root / 'docs/offsets.md': _fill(
-            root / 'docs/offsets.md', {
-                **offsets_tables.sections(folder / 'offsets'),
-                'random-start':
-                offsets_tables.random_start(folder / 'ablation')
-            }),
-        root / 'checkpoints/README.md': _fill(
-            root / 'checkpoints/README.md',
-            {'': results_page.render_result(folder / 'base.json', 64)}),
-        root / 'docs/quickstart.md': _fill(
-            root / 'docs/quickstart.md', {
-                '': 'From the base:\n\n'
-                + results_page.render_result(folder / 'quickstart.json')
-                + '\nFrom scratch:\n\n' + results_page.render_result(
-                    folder / 'quickstart-from-scratch.json')
-            }),
+        **{root / page: _fill(root / page, parts)
+           for page, parts in pages.items()},
         root / 'metafile.yml': metafile.render(source, tables, coco, ROOT),
         root / 'model-index.yml': metafile.INDEX
     }
@@ -79,17 +78,14 @@ def write(root: Path = ROOT, tables_file: Path = FILE) -> None:
 def _fill(page: Path, parts: Dict[str, str]) -> str:
     """Put generated parts, by the name in their marker, into a page."""
     text = page.read_text()
-    for name, part in parts.items():
-        begin = MARKERS[0].replace(' -->', f' {name} -->' if name else ' -->')
-        start, end = map(re.escape, (begin, MARKERS[1]))
-        text, count = re.subn(
-            f'({start}\n).*?({end})',
-            lambda found: f'{found[1]}{part.rstrip()}\n{found[2]}', text,
-            flags=re.DOTALL)
-        if count != 1:
-            raise ValueError(f'{page}: expected the lines {begin!r} and '
-                             f'{MARKERS[1]!r} once, found them {count} times')
-    return text
+    found = sorted(match[2] for match in _PART.finditer(text))
+    if found != sorted(parts):
+        raise ResultsError(
+            f'{page}: expected, once each, the lines "{BEGIN} NAME -->" and '
+            f'"{END}" for the names {sorted(parts)}, found {found}')
+    return _PART.sub(
+        lambda match: f'{match[1]}{parts[match[2]].rstrip()}\n{match[3]}',
+        text)
 
 
 @explained_errors()

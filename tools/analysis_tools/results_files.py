@@ -2,10 +2,11 @@
 import json
 import numbers
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 from projects.multitask_refine.errors import ExplainedError
 
+NOT_MEASURED = 'Not measured.'
 _REMEDY = 'Results files are written by tools/test.py'
 _KINDS = dict(
     config=(str, ), seed=(int, type(None)), command=(str, ),
@@ -73,6 +74,31 @@ def require_fields(path: Path, run: dict, fields: Sequence[str],
         found = run['machine'].get(name)
         _require(path, isinstance(found, str), f'run.machine.{name}',
                  'a string', found)
+
+
+def measured(path: Path, tabulate: Callable[[dict], str]) -> str:
+    """Make the part of a page that shows a benchmark's results file.
+
+    Args:
+        path (Path): The file; may be missing.
+        tabulate (Callable): Makes the tables from the file's content.
+
+    Returns:
+        str: The tables and how they came about, or 'Not measured.'
+    """
+    if not path.exists():
+        return NOT_MEASURED
+    content = json.loads(path.read_text())
+    return f'{tabulate(content)}\n\n{origin(content["run"])}'
+
+
+def origin(run: dict) -> str:
+    """Format the command, commit, date and machine of a run as one line."""
+    machine = run['machine']
+    seed = f', seed {run["seed"]}' if 'seed' in run else ''
+    time = f', {run["seconds"]:.0f} s' if 'seconds' in run else ''
+    return (f'`{run["command"]}`, commit {run["commit"]}, {run["date"]}, '
+            f'{machine["device"]}, torch {machine["torch"]}{seed}{time}')
 
 
 def _is_metric(value: object) -> bool:

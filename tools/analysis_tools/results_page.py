@@ -1,32 +1,35 @@
-"""docs/results.md: single runs with how each was made."""
+"""The tables of docs/results.md: single runs with how each was made."""
+import json
 from pathlib import Path
+from typing import Dict
 
-from projects.multitask_refine.evaluation import format_table
+from projects.multitask_refine.evaluation import format_table, markdown_table
 
-from . import few_photos_page
-from .results_files import read_results, require_fields
+from .results_files import (NOT_MEASURED, ResultsError, read_results,
+                            require_fields)
 
 _FIELDS = ('command', 'checkpoint_sha256', 'annotations', 'num_images',
            'commit', 'date', 'seconds', 'seed', 'machine')
-
-HEAD = """# Results
-
-Every number below was written by the command beside it; this page is made by
-`python tools/analysis_tools/pages.py` from the files in `docs/results`. The
-tables of the report are on [a page of their own](benchmarks.md).
-"""
+_FEW_PHOTOS = 'few-photos.json'
 
 
-def render(folder: Path) -> str:
-    """The whole page.
+def sections(folder: Path) -> Dict[str, str]:
+    """Make the generated parts of the page.
 
     Args:
-        folder (Path): The results files, one a section.
+        folder (Path): docs/results.
+
+    Returns:
+        dict[str, str]: Markdown by the name in the page's marker.
+
+    Raises:
+        ResultsError: If a results file lacks a field.
     """
-    return HEAD + ''.join(
-        few_photos_page.render(path) if path.name == few_photos_page.FILE
-        else _section(path)
-        for path in sorted(folder.glob('*.json')))
+    runs = [f'## {path.stem}\n\n{render_result(path)}'
+            for path in sorted(folder.glob('*.json'))
+            if path.name != _FEW_PHOTOS]
+    return {'few-photos': _few_photos(folder / _FEW_PHOTOS),
+            'runs': '\n'.join(runs) or NOT_MEASURED}
 
 
 def render_result(path: Path, digits: int = 16) -> str:
@@ -37,13 +40,13 @@ def render_result(path: Path, digits: int = 16) -> str:
         digits (int): Of the checkpoint's SHA-256. Defaults to 16 of 64.
 
     Returns:
-        str: 'not measured' if there is no such file.
+        str: 'Not measured.' if there is no such file.
 
     Raises:
         ResultsError: If a field is missing.
     """
     if not path.exists():
-        return 'not measured\n'
+        return NOT_MEASURED
     content = read_results(path)
     run = content.pop('run')
     require_fields(path, run, _FIELDS,
@@ -71,5 +74,36 @@ def _stages(path: Path, run: dict) -> str:
     return f'- with set-up done: {sum(stages.values()):.0f} s ({parts})\n'
 
 
-def _section(path: Path) -> str:
-    return f'\n## {path.stem}\n\n{render_result(path)}'
+def _few_photos(path: Path) -> str:
+    """What benchmarks/few_photos.py wrote, a row for each setting."""
+    if not path.exists():
+        return NOT_MEASURED
+    try:
+        content = json.loads(path.read_text())
+        run, machine = content['run'], content['run']['machine']
+        rows = [[
+            setting, str(row['runs']),
+            *(_spread(row[task]) for task in ('bbox', 'segm', 'keypoints')),
+            '-' if row['seconds'] is None else f'{row["seconds"]:.0f}'
+        ] for setting, row in content['summary'].items()]
+        return f"""\
+{markdown_table(['start, network, training photos', 'runs', 'boxes', 'masks',
+                 'keypoints', 'seconds, at most'], rows)}
+
+- command: `{run['command']}`
+- base: `{content['base']}`, SHA-256 `{content['base_sha256'][:16]}`
+- data: SHA-256 `{content['data_sha256'][:16]}`
+- commit {run['commit']}, {run['date']}, on {machine['device']}
+- torch {machine['torch']}, mmcv {machine['mmcv']}, mmdet {machine['mmdet']}
+"""
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(
+            f'{path}: expected what benchmarks/few_photos.py writes, found '
+            f'{type(error).__name__}: {error}. Write it anew.') from None
+
+
+def _spread(figure: dict) -> str:
+    if figure['mean'] is None:
+        return '-'
+    spread = '' if figure['std'] is None else f' ± {figure["std"]:.1f}'
+    return f'{figure["mean"]:.1f}{spread}'
