@@ -5,7 +5,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from ..datasets import AnnotationError, load_meta_file, mend
-from ..datasets.annotation_rules import keep_classes, same_joints
+from ..datasets.annotation_rules import count_keypoints, keep_classes
 from ..datasets.startup import refuse
 
 COCO_KEYPOINTS = list(load_meta_file('coco.py')['keypoint_name2id'])
@@ -170,7 +170,8 @@ def mend_annotations(content: dict, path: str, images: str,
     """
     content = keep_classes(content, classes)
     mended, problems = mend(
-        content, same_joints(content, num_keypoints) if num_keypoints else {})
+        content,
+        count_keypoints(content, num_keypoints) if num_keypoints else {})
     refuse(problems, path, images, for_test, False)
     if not mended['annotations']:
         raise AnnotationError(
