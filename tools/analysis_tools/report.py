@@ -25,13 +25,14 @@ from projects.multitask_refine.evaluation import percent  # noqa: E402
 from projects.multitask_refine.evaluation.breakdown import SIZES  # noqa: E402
 from projects.multitask_refine.evaluation.diagnosis import (  # noqa: E402
     GOOD, MATCH, NEAR)
+from tools.analysis_tools.report_charts import (  # noqa: E402
+    KIND_COLORS, RUN_COLORS, TITLES, curve_chart)
 from tools.analysis_tools.report_gallery import (  # noqa: E402
     Gallery, rank_pair, rank_single)
 from tools.analysis_tools.report_runs import (  # noqa: E402
     Analysis, analyse, load_runs)
 from tools.analysis_tools.report_sections import (  # noqa: E402
-    KIND_COLORS, RUN_COLORS, TITLES, breakdown, curve_chart, keypoint_section,
-    metric_table, run_facts, tasks_of)
+    breakdown, keypoint_section, metric_table, run_facts, tasks_of)
 
 TEMPLATES = Path(__file__).with_name('templates')
 _BREAKDOWNS = dict(

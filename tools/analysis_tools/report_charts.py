@@ -1,12 +1,12 @@
 """Charts of the error analysis page: matplotlib figures as inline SVG.
 
-Each chart has a text alternative (``alt``), and its colors come with dashes
-or labels, so that none is needed to read it.
+Each chart has a text alternative, and its colors come with dashes or labels,
+so that none is needed to read it.
 """
 import io
 import math
 import warnings
-from typing import NamedTuple, Sequence, Tuple
+from typing import Sequence
 from xml.etree import ElementTree
 
 import matplotlib
@@ -14,6 +14,21 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from projects.multitask_refine.evaluation import Group, percent
+
+from .report_runs import Analysis
+
+TITLES = dict(bbox='Boxes', segm='Masks', keypoints='Keypoints')
+# Blue and vermilion of Okabe and Ito, which the color-blind tell apart.
+RUN_COLORS = {'': '#0072b2', 'A': '#0072b2', 'B': '#d55e00'}
+# Colors of Okabe and Ito or darker, each with the color of the numbers on it.
+KIND_COLORS = dict(
+    good=('#cfd8dd', '#1f2933'),
+    jitter=('#f0c43c', '#1f2933'),
+    inversion=('#0072b2', '#ffffff'),
+    swap=('#cc79a7', '#1f2933'),
+    miss=('#a63d00', '#ffffff'))
+_CURVES = {'0.50': ('-', 1.2), '0.75': ('--', 1.5), 'mean': ('-', 2.8)}
 _INK, _SOFT, _GRID = '#1f2933', '#5b6773', '#e3e8ec'
 _STYLE = matplotlib.rc_context({
     'svg.fonttype': 'none',  # text stays text
@@ -31,85 +46,54 @@ _STYLE = matplotlib.rc_context({
 _TOOLTIP = 'tooltip:'  # ids that become titles
 
 
-class Line(NamedTuple):
-    """A curve over equal steps from 0 to 1.
-
-    Attributes:
-        label: Its text in the legend.
-        values: From 0 to 1; empty if there is only the label.
-        color: Any color of matplotlib.
-        dashes: A line style of matplotlib.
-        width: In pixels.
-    """
-
-    label: str
-    values: Sequence[float]
-    color: str
-    dashes: str
-    width: float
-
-
-class Bar(NamedTuple):
-    """A value from 0 to 100 in front of the light bar of a higher one.
-
-    Attributes:
-        label: Before the number.
-        value: The bar; NaN shows as a dash.
-        reach: The end of the light bar.
-        color: Any color of matplotlib.
-    """
-
-    label: str
-    value: float
-    reach: float
-    color: str
-
-
 @_STYLE
-def line_chart(lines: Sequence[Line], xlabel: str, ylabel: str,
-               columns: int, alt: str) -> Markup:
-    """Draw curves in the unit square above their legend.
+def curve_chart(analyses: Sequence[Analysis], task: str) -> Markup:
+    """Draw precision over recall of a task above the legend.
 
     Args:
-        lines (Sequence[Line]): The curves.
-        xlabel (str): Name of the horizontal axis.
-        ylabel (str): Name of the vertical axis.
-        columns (int): Of the legend.
-        alt (str): The chart in words.
+        analyses (Sequence[Analysis]): One or two runs.
+        task (str): 'bbox', 'segm' or 'keypoints'.
     """
-    width, height = 340, 250 + 18 * math.ceil(len(lines) / columns)
+    width, height = 340, 304
     figure = Figure((width / 72, height / 72), dpi=72)
     axes = figure.add_axes(
         (52 / width, 1 - 206 / height, 272 / width, 196 / height))
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=xlabel, ylabel=ylabel,
-             xticks=[0, .25, .5, .75, 1], yticks=[0, .25, .5, .75, 1])
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel='recall', ylabel='precision',
+             xticks=ticks, yticks=ticks)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, pad=6)
     axes.grid(linewidth=1)
-    for line in lines:
-        steps = max(len(line.values) - 1, 1)
-        axes.plot([i / steps for i in range(len(line.values))], line.values,
-                  line.dashes, color=line.color, linewidth=line.width,
-                  label=line.label, gid=_tooltip(line.label))
-    figure.legend(loc='lower left', ncols=columns, frameon=False, fontsize=11,
-                  borderaxespad=0, handlelength=2.2, columnspacing=1)
+    measure = 'OKS' if task == 'keypoints' else 'IoU'
+    for analysis in analyses:
+        curves = analysis.curves.get(task)
+        for name, (dashes, line_width) in _CURVES.items():
+            values = curves[name] if curves else []
+            area = 100 * sum(values) / len(values) if values else None
+            label = f'{analysis.run.name} {measure} {name}'.strip()
+            label += f': AP {percent(area)}'
+            # The values are at equal steps from 0 to 1.
+            axes.plot([i / (len(values) - 1) for i in range(len(values))],
+                      values, dashes, color=RUN_COLORS[analysis.run.name],
+                      linewidth=line_width, label=label, gid=_tooltip(label))
+    figure.legend(loc='lower left', ncols=len(analyses), frameon=False,
+                  fontsize=11, borderaxespad=0, handlelength=2.2,
+                  columnspacing=1)
+    alt = f'{TITLES[task]}, precision over recall. ' + '; '.join(
+        line.get_label() for line in axes.lines)
     return _to_svg(figure, alt)
 
 
 @_STYLE
-def stacked_bars(labels: Sequence[str], values: Sequence[Sequence[float]],
-                 gaps: Sequence[int], kinds: Sequence[str],
-                 colors: Sequence[Tuple[str, str]], alt: str) -> Markup:
-    """Draw bars whose parts fill 100 percent, with the numbers that fit.
+def keypoint_chart(labels: Sequence[str], values: Sequence[Sequence[float]],
+                   gaps: Sequence[int]) -> Markup:
+    """Draw bars of the kinds of keypoints, with the numbers that fit.
 
     Args:
         labels (Sequence[str]): Left of each bar, from top to bottom.
         values (Sequence[Sequence[float]]): Percent by bar and kind; NaN if
             there is nothing to show.
         gaps (Sequence[int]): Pixels above each bar.
-        kinds (Sequence[str]): Names of the parts.
-        colors (Sequence[tuple[str, str]]): Of each part and the text in it.
-        alt (str): The chart in words.
     """
     left, width, thick = 170, 760, 16
     axes = _pixel_axes(left + width + 2, sum(gaps) + thick * len(labels) + 4)
@@ -121,7 +105,7 @@ def stacked_bars(labels: Sequence[str], values: Sequence[Sequence[float]],
             _text(axes, left + 6, y, 'no labeled keypoints', color=_SOFT)
             continue
         x = left
-        for part, kind, (color, ink) in zip(parts, kinds, colors):
+        for part, (kind, (color, ink)) in zip(parts, KIND_COLORS.items()):
             size = width * part / 100
             if size:
                 axes.barh(y, size, thick, x, color=color, edgecolor='white',
@@ -131,50 +115,55 @@ def stacked_bars(labels: Sequence[str], values: Sequence[Sequence[float]],
                 _text(axes, x + size / 2, y, f'{part:.0f}', ha='center',
                       color=ink, size=11)
             x += size
-    return _to_svg(axes.figure, alt, 'wide')
+    return _to_svg(axes.figure, 'Kinds of keypoints in percent; the numbers '
+                   'are in the table below.', 'wide')
 
 
 @_STYLE
-def bar_columns(rows: Sequence[Tuple[str, str]], columns: Sequence[str],
-                bars: Sequence[Sequence[Sequence[Bar]]], alt: str) -> Markup:
-    """Draw horizontal bars: a row for each group, a column for each task.
+def breakdown_chart(analyses: Sequence[Analysis],
+                    groups: Sequence[Sequence[Group]], tasks: Sequence[str],
+                    title: str) -> Markup:
+    """Draw AP in front of AR: a row for each group, a column for each task.
 
     Args:
-        rows (Sequence[tuple[str, str]]): Name of each row and a note on it.
-        columns (Sequence[str]): Headings.
-        bars (Sequence[Sequence[Sequence[Bar]]]): By row and column, from top
-            to bottom.
-        alt (str): The chart in words.
+        analyses (Sequence[Analysis]): One or two runs.
+        groups (Sequence[Sequence[Group]]): By group and run.
+        tasks (Sequence[str]): From left to right.
+        title (str): What the groups differ in.
     """
     left, step, width, thick = 170, 250, 175, 15
-    heights = [max(32, 16 * max(map(len, row))) + 10 for row in bars]
-    axes = _pixel_axes(left + step * len(columns), 26 + sum(heights))
-    for index, name in enumerate(columns):
-        _text(axes, left + step * index, 10, name, size=13, weight='bold')
-    top = 26
-    for (name, note), row, height in zip(rows, bars, heights):
-        _text(axes, left - 12, top + 8, name, ha='right')
-        _text(axes, left - 12, top + 22, note, ha='right', color=_SOFT,
-              size=11)
-        for column, cell in enumerate(row):
-            x = left + step * column
-            for index, bar in enumerate(cell):
-                y = top + index * (thick + 1) + thick / 2
-                if math.isnan(bar.value):
-                    _text(axes, x + 4, y, f'{bar.label} –'.strip(),
-                          color=_SOFT)
+    axes = _pixel_axes(left + step * len(tasks), 26 + 42 * len(groups))
+    for column, task in enumerate(tasks):
+        _text(axes, left + step * column, 10, TITLES[task], size=13,
+              weight='bold')
+    for index, same in enumerate(groups):
+        top, first = 26 + 42 * index, same[0]
+        _text(axes, left - 12, top + 8, first.name, ha='right')
+        _text(axes, left - 12, top + 22,
+              f'people: {first.people}, images: {first.images}', ha='right',
+              color=_SOFT, size=11)
+        for column, task in enumerate(tasks):
+            x, y = left + step * column, top + thick / 2
+            for analysis, group in zip(analyses, same):
+                if task not in group.scores:
                     continue
-                reach = max(bar.value, bar.reach)
-                tooltip = _tooltip(f'{name} {bar.label}'.strip() +
-                                   f': AP {bar.value:.1f}, AR {bar.reach:.1f}')
-                for value, alpha in ((reach, 0.22), (bar.value, None)):
-                    if value:
+                ap, ar = group.scores[task]
+                run = analysis.run.name
+                if math.isnan(ap):
+                    _text(axes, x + 4, y, f'{run} –'.strip(), color=_SOFT)
+                else:
+                    tooltip = _tooltip(f'{first.name} {run}'.strip() +
+                                       f': AP {ap:.1f}, AR {ar:.1f}')
+                    for value, alpha in ((max(ap, ar), 0.22), (ap, None)):
                         axes.barh(y, width * value / 100, thick, x,
-                                  alpha=alpha, color=bar.color, gid=tooltip)
-                _text(axes, x + width * reach / 100 + 5, y,
-                      f'{bar.label} {bar.value:.1f}'.strip())
-        top += height
-    return _to_svg(axes.figure, alt, 'wide')
+                                  alpha=alpha, color=RUN_COLORS[run],
+                                  linewidth=0,
+                                  gid=tooltip)
+                    _text(axes, x + width * max(ap, ar) / 100 + 5, y,
+                          f'{run} {ap:.1f}'.strip())
+                y += thick + 1
+    return _to_svg(axes.figure, f'{title}: AP and AR in percent; the numbers '
+                   'are in the table below.', 'wide')
 
 
 def _pixel_axes(width: float, height: float) -> Axes:

@@ -27,38 +27,6 @@ class Ranking(NamedTuple):
     images: List[int]
 
 
-class Panel(NamedTuple):
-    """A drawn image.
-
-    Attributes:
-        title: Under the image.
-        alt: The image in words.
-        uri: A data URI.
-        width: In pixels.
-        height: In pixels.
-    """
-
-    title: str
-    alt: str
-    uri: str
-    width: int
-    height: int
-
-
-class Figure(NamedTuple):
-    """An image with its ground truth and what each run found.
-
-    Attributes:
-        name: Of the file.
-        caption: The scores.
-        panels: Side by side.
-    """
-
-    name: str
-    caption: str
-    panels: List[Panel]
-
-
 def rank_single(scores: Dict[int, ImageScore]) -> List[Ranking]:
     """Split the images with people into the worse and the better half.
 
@@ -139,14 +107,18 @@ class Gallery:
                          for image in a.run.content['images']}
                         for a in analyses]
 
-    def figures(self, images: Sequence[int], limit: int) -> List[Figure]:
+    def figures(self, images: Sequence[int], limit: int) -> List[dict]:
         """Draw the first images that can be shown.
 
         Args:
             images (Sequence[int]): Ids, the most telling first.
             limit (int): At most so many.
+
+        Returns:
+            list[dict]: ``name``, ``caption`` and ``panels``; each of these
+            has ``title``, ``alt``, ``uri``, ``width`` and ``height``.
         """
-        drawn: List[Figure] = []
+        drawn: List[dict] = []
         for image in images:
             name = self.names[image]
             if (len(drawn) >= limit or self.folder is None
@@ -158,10 +130,11 @@ class Gallery:
                 self.missing[name] = 'no readable image'
                 continue
             panels = self._panels(image, pixels[..., ::-1])
-            drawn.append(Figure(name, self._caption(image), panels))
+            drawn.append(dict(
+                name=name, caption=self._caption(image), panels=panels))
         return drawn
 
-    def _panels(self, image: int, pixels: np.ndarray) -> List[Panel]:
+    def _panels(self, image: int, pixels: np.ndarray) -> List[dict]:
         """Draw the ground truth and each run on an RGB image."""
         known = self.data.truth.imgs[image]
         size = display_size(known['width'], known['height'])
@@ -178,8 +151,10 @@ class Gallery:
         for title, people, is_truth in contents:
             drawn = self._painter.paint(
                 pixels, instances(people, scale, size, is_truth))
-            alt = f'{title} of {self.names[image]}: {len(people)} people'
-            panels.append(Panel(title, alt, data_uri(drawn), *size))
+            panels.append(dict(
+                title=title, uri=data_uri(drawn), width=size[0],
+                height=size[1],
+                alt=f'{title} of {self.names[image]}: {len(people)} people'))
         return panels
 
     def _caption(self, image: int) -> str:

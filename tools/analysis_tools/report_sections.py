@@ -1,4 +1,4 @@
-"""What the sections of the error analysis page show: texts, rows, charts.
+"""What the sections of the error analysis page show: texts and tables.
 
 The words and the markup around them are in ``templates/report.html``, which
 escapes all texts.
@@ -6,47 +6,24 @@ escapes all texts.
 import math
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-from markupsafe import Markup
-
-from projects.multitask_refine.evaluation import KINDS, TASKS, Group, percent
+from projects.multitask_refine.evaluation import KINDS, TASKS, percent
 from projects.multitask_refine.evaluation.diagnosis import shares
 
-from .report_charts import Bar, Line, bar_columns, line_chart, stacked_bars
+from .report_charts import TITLES, breakdown_chart, keypoint_chart
 from .report_runs import Analysis
 
-TITLES = dict(bbox='Boxes', segm='Masks', keypoints='Keypoints')
-# Blue and vermilion of Okabe and Ito, which the color-blind tell apart.
-RUN_COLORS = {'': '#0072b2', 'A': '#0072b2', 'B': '#d55e00'}
-# Colors of Okabe and Ito or darker, each with the color of the numbers on it.
-KIND_COLORS = dict(
-    good=('#cfd8dd', '#1f2933'),
-    jitter=('#f0c43c', '#1f2933'),
-    inversion=('#0072b2', '#ffffff'),
-    swap=('#cc79a7', '#1f2933'),
-    miss=('#a63d00', '#ffffff'))
-_DASHES = {'0.50': ('-', 1.2), '0.75': ('--', 1.5), 'mean': ('-', 2.8)}
 _COLUMNS = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR')
 
 
 class Row(NamedTuple):
-    """A row of a table.
-
-    Attributes:
-        cells: The first one is its heading.
-        is_difference: Whether it compares the runs above it.
-    """
+    """A row of a table; the first cell is its heading."""
 
     cells: List[str]
     is_difference: bool = False
 
 
 class Table(NamedTuple):
-    """A table of numbers.
-
-    Attributes:
-        head: The headings.
-        rows: With as many cells each.
-    """
+    """A table of numbers: headings, and rows with as many cells each."""
 
     head: List[str]
     rows: List[Row]
@@ -109,23 +86,6 @@ def metric_table(analyses: Sequence[Analysis]) -> Table:
     return Table(['', *_COLUMNS], rows)
 
 
-def curve_chart(analyses: Sequence[Analysis], task: str) -> Markup:
-    """Draw precision over recall of a task."""
-    measure = 'OKS' if task == 'keypoints' else 'IoU'
-    lines = []
-    for analysis in analyses:
-        curves = analysis.curves.get(task)
-        for name, style in _DASHES.items():
-            values = curves[name] if curves else []
-            area = 100 * sum(values) / len(values) if values else math.nan
-            label = f'{analysis.run.name} {measure} {name}'.strip()
-            lines.append(Line(f'{label}: AP {percent(area)}', values,
-                              RUN_COLORS[analysis.run.name], *style))
-    alt = f'{TITLES[task]}, precision over recall. ' + '; '.join(
-        line.label for line in lines)
-    return line_chart(lines, 'recall', 'precision', len(analyses), alt)
-
-
 def keypoint_section(analyses: Sequence[Analysis]) -> dict:
     """Return the kinds of keypoint errors of the runs that have keypoints.
 
@@ -152,17 +112,12 @@ def keypoint_section(analyses: Sequence[Analysis]) -> dict:
         labels += [f'{name} {a.run.name}'.strip() for a in analyses]
         values += numbers
         gaps += [gap, 1][:len(analyses)]
-    alt = 'Kinds of keypoints in percent. ' + '; '.join(
-        f'{label}: ' + ', '.join(f'{kind} {percent(part, digits=1)}'
-                                 for kind, part in zip(KINDS, numbers))
-        for label, numbers in zip(labels, values))
     head = ['', *KINDS]
     totals = [dict(zip(KINDS, v)) for v in values[:len(analyses)]]
     return dict(
         leads=[(a, total, max(KINDS[1:], key=total.get))
                for a, total in zip(analyses, totals)],
-        chart=stacked_bars(labels, values, gaps, KINDS,
-                           [KIND_COLORS[kind] for kind in KINDS], alt),
+        chart=keypoint_chart(labels, values, gaps),
         total=Table(head, rows[:len(rows) // len(parts)]),
         table=Table(head, rows))
 
@@ -178,32 +133,18 @@ def breakdown(analyses: Sequence[Analysis], key: str, title: str) -> dict:
     Returns:
         dict: ``chart`` and ``table``.
     """
-    groups: List[List[Group]] = [a.groups[key] for a in analyses]
-    tasks = [t for t in TASKS if any(t in g[0].scores for g in groups)]
-    missing = (math.nan, math.nan)
-    notes, bars, rows, texts = [], [], [], []
-    for same in zip(*groups):
-        name, people, images = same[0].name, same[0].people, same[0].images
-        notes.append((name, f'people: {people}, images: {images}'))
-        bars.append([[
-            Bar(a.run.name, *group.scores[task], RUN_COLORS[a.run.name])
-            for a, group in zip(analyses, same) if task in group.scores
-        ] for task in tasks])
-        rows += _rows(analyses, name, [
+    groups = list(zip(*(a.groups[key] for a in analyses)))
+    tasks = [t for t in TASKS if any(t in g.scores for g in groups[0])]
+    missing, rows = (math.nan, math.nan), []
+    for same in groups:
+        rows += _rows(analyses, same[0].name, [
             sum((group.scores.get(task, missing) for task in tasks), ())
             for group in same
-        ], (str(people), str(images)))
-        texts += [
-            f'{name} {a.run.name}'.strip() + ': ' + ', '.join(
-                f'{TITLES[task]} AP '
-                f'{percent(group.scores.get(task, missing)[0])}'
-                for task in tasks) for a, group in zip(analyses, same)
-        ]
+        ], (str(same[0].people), str(same[0].images)))
     head = ['', 'people', 'images',
             *(f'{TITLES[t]} {n}' for t in tasks for n in ('AP', 'AR'))]
-    chart = bar_columns(notes, [TITLES[t] for t in tasks], bars,
-                        f'{title}. ' + '; '.join(texts))
-    return dict(chart=chart, table=Table(head, rows))
+    return dict(chart=breakdown_chart(analyses, groups, tasks, title),
+                table=Table(head, rows))
 
 
 def _rows(analyses: Sequence[Analysis], name: str,
