@@ -155,10 +155,10 @@ def breakdown_chart(analyses: Sequence[Analysis],
                     tooltip = _tooltip(f'{first.name} {run}'.strip() +
                                        f': AP {ap:.1f}, AR {ar:.1f}')
                     for value, alpha in ((max(ap, ar), 0.22), (ap, None)):
-                        axes.barh(y, width * value / 100, thick, x,
-                                  alpha=alpha, color=RUN_COLORS[run],
-                                  linewidth=0,
-                                  gid=tooltip)
+                        if value:
+                            axes.barh(y, width * value / 100, thick, x,
+                                      alpha=alpha, color=RUN_COLORS[run],
+                                      linewidth=0, gid=tooltip)
                     _text(axes, x + width * max(ap, ar) / 100 + 5, y,
                           f'{run} {ap:.1f}'.strip())
                 y += thick + 1
