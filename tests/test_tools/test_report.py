@@ -118,14 +118,14 @@ def test_page_of_one_run(predictions, tmp_path):
     path = _changed(predictions, tmp_path, _add_true_people)
     html = _page(tmp_path, path)
     for text in (SAMPLE_CONFIG.name, 'Average precision', 'OKS 0.75: AP',
-                 'Errors of the joints', 'left shoulder', 'inversion',
+                 'Keypoint errors', 'left shoulder', 'inversion',
                  'By size of the person', 'By number of people', 'occluded',
                  'Worst images', '000000000001.png', 'Ground truth'):
         assert text in html, text
     metrics = json.loads(path.read_text())['metrics']
     assert f'<td>{metrics["bbox_AP50"]:.2f}</td>' in html
-    assert '1 of 1 people with labelled joints were found' in html
-    assert 'labelled joints 100.0 % are good' in html
+    assert '1 of 1 people with labeled keypoints were found' in html
+    assert 'labeled keypoints 100.0 % are good' in html
     # Of three images one has people; it is shown with the truth beside it.
     assert html.count('<figure>') == 1
     assert html.count('src="data:image/jpeg;base64,') == 2
@@ -139,7 +139,7 @@ def test_page_of_two_runs(predictions, tmp_path):
                  'nose A', 'nose B'):
         assert text in html, text
     # A, B and the ground truth of the one image with people.
-    figures = re.findall('<figure>.*?</figure>', html)
+    figures = re.findall('<figure>.*?</figure>', html, re.S)
     assert len(figures) == 1 and figures[0].count('<img') == 3
     assert re.findall('>(Run A|Run B|Ground truth)<',
                       figures[0]) == ['Run A', 'Run B', 'Ground truth']
@@ -154,11 +154,15 @@ def test_page_needs_nothing_but_itself(predictions, tmp_path):
     assert all(s.startswith(('data:image/jpeg;base64,', '#'))
                for s in sources)
     assert len(html) < 1e6
+    ids = re.findall(r' id="([^"]*)"', html)
+    assert len(ids) == 7 == len(set(ids))
+    assert html == _page(tmp_path, predictions)
 
 
 def test_texts_of_files_are_escaped(predictions, scene, tmp_path):
-    """A config, a joint, a folder and an image with markup in their names;
-    the image exists, so that it is in the gallery."""
+    """A config, a keypoint, a folder and an image with markup in their names;
+    the image exists, so that it is in the gallery. Keypoints may also have
+    names that are mathematics to matplotlib, or that XML cannot hold."""
     evil = '<script>alert(1)</script>'
     name = '"><img src=x onerror=alert(2)>.png'
     (tmp_path / 'images').mkdir()
@@ -167,7 +171,7 @@ def test_texts_of_files_are_escaped(predictions, scene, tmp_path):
     def change(content):
         content['run'].update(config=evil, command=evil, commit={evil: evil})
         content['run']['machine']['device'] = evil
-        content['joints']['names'][0] = evil
+        content['joints']['names'][:3] = [evil, r'$\frac{', 'a\x01\n\ud800']
         content['images'][0]['file_name'] = name
         content['images'][1]['file_name'] = evil
         content['image_folder'] = str(tmp_path / 'images')
@@ -176,7 +180,8 @@ def test_texts_of_files_are_escaped(predictions, scene, tmp_path):
     html = _page(tmp_path, path) + _page(tmp_path, path, path)
     assert '<script' not in html and '<img src=x' not in html
     assert '&lt;script&gt;alert(1)&lt;/script&gt;' in html
-    assert '&quot;&gt;&lt;img src=x' in html
+    assert '&#34;&gt;&lt;img src=x' in html
+    assert r'>$\frac{</text>' in html and '>a\ufffd\ufffd\ufffd</text>' in html
 
 
 def test_missing_images_are_named(predictions, scene, tmp_path):
@@ -210,10 +215,10 @@ def test_tasks_that_were_not_tested_are_left_out(predictions, tmp_path):
     masks = _changed(predictions, tmp_path, only('segm'), 'masks.json')
     html = _page(tmp_path, masks)
     assert 'Masks' in html and '>Boxes' not in html
-    assert 'Errors of the joints' not in html and '<figure>' in html
+    assert 'Keypoint errors' not in html and '<figure>' in html
     joints = _changed(predictions, tmp_path, only('keypoints'), 'joints.json')
     html = _page(tmp_path, masks, joints)
-    assert 'Errors of the joints' in html and 'Masks B − A' in html
+    assert 'Keypoint errors' in html and 'Masks B − A' in html
 
 
 def _entry(task, **changes):

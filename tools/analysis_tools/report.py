@@ -17,21 +17,29 @@ from typing import List, Optional, Sequence
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from jinja2 import (  # noqa: E402
+    Environment, FileSystemLoader, StrictUndefined)
+
 from projects.multitask_refine.errors import explained_errors  # noqa: E402
 from projects.multitask_refine.evaluation import percent  # noqa: E402
+from projects.multitask_refine.evaluation.breakdown import SIZES  # noqa: E402
+from projects.multitask_refine.evaluation.diagnosis import (  # noqa: E402
+    GOOD, MATCH, NEAR)
+from tools.analysis_tools.report_charts import (  # noqa: E402
+    KIND_COLORS, RUN_COLORS, TITLES, curve_chart)
 from tools.analysis_tools.report_gallery import (  # noqa: E402
-    Pictures, rank_pair, rank_single)
-from tools.analysis_tools.report_html import (  # noqa: E402
-    Section, page, paragraph)
-from tools.analysis_tools.report_joints import joint_section  # noqa: E402
-from tools.analysis_tools.report_method import method_section  # noqa: E402
+    Gallery, rank_pair, rank_single)
 from tools.analysis_tools.report_runs import (  # noqa: E402
     Analysis, analyse, load_runs)
 from tools.analysis_tools.report_sections import (  # noqa: E402
-    TITLES, breakdown_section, curve_section, run_section, table_section,
-    tasks_of)
+    breakdown, keypoint_section, metric_table, run_facts, tasks_of)
 
-_NAMED = 20  # missing images that are named
+TEMPLATES = Path(__file__).with_name('templates')
+_BREAKDOWNS = dict(
+    size='By size of the person',
+    people='By number of people in the image',
+    occlusion='By occlusion of the person',
+    visibility='By visibility of the keypoints')
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -69,7 +77,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 
 def render(analyses: Sequence[Analysis], img_dir: Optional[str],
            threshold: float, limit: int) -> str:
-    """The page.
+    """Render the page.
 
     Args:
         analyses (Sequence[Analysis]): One or two runs.
@@ -77,85 +85,62 @@ def render(analyses: Sequence[Analysis], img_dir: Optional[str],
         threshold (float): People with a lower score are not drawn.
         limit (int): Images in each part of the gallery.
     """
-    sections = [
-        run_section(analyses),
-        table_section(analyses),
-        curve_section(analyses),
-        *([joint_section(analyses)] if any(a.errors for a in analyses) else
-          []),
-        breakdown_section(analyses),
-        gallery_section(analyses, img_dir, threshold, limit),
-        method_section(threshold)
-    ]
-    title = ('Error analysis' if len(analyses) == 1 else
-             'Error analysis of two runs')
-    return page(title, _lead(analyses), sections)
+    with_keypoints = [a for a in analyses if a.errors]
+    breakdowns = []
+    for key, title in _BREAKDOWNS.items():
+        runs = [a for a in analyses if key in a.groups]
+        if runs:
+            breakdowns.append(
+                dict(key=key, title=title, **breakdown(runs, key, title)))
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=StrictUndefined)
+    return environment.get_template('report.html').render(
+        analyses=analyses,
+        pair=len(analyses) > 1,
+        leads=[_lead(a) for a in analyses],
+        facts=[run_facts(a.run.content, a.run.path) for a in analyses],
+        metrics=metric_table(analyses),
+        curves=[(TITLES[task], curve_chart(analyses, task))
+                for task in tasks_of(analyses)],
+        keypoints=keypoint_section(with_keypoints) if with_keypoints else None,
+        breakdowns=breakdowns,
+        gallery=_gallery(analyses, img_dir, threshold, limit),
+        threshold=threshold, run_colors=RUN_COLORS, kind_colors=KIND_COLORS,
+        sizes=SIZES, good=GOOD, near=NEAR, match=MATCH)
 
 
-def _lead(analyses: Sequence[Analysis]) -> str:
-    """What was run and what it reached, in a sentence each."""
-    text = ''
-    for analysis in analyses:
-        content = analysis.run.content
-        name = f'Run {analysis.run.name}: ' if analysis.run.name else ''
-        config = str((content['run'] or {}).get('config') or analysis.run.path)
-        numbers = ', '.join(
+def _lead(analysis: Analysis) -> dict:
+    """Return what was run and what it reached."""
+    content = analysis.run.content
+    return dict(
+        analysis=analysis,
+        config=str((content['run'] or {}).get('config') or analysis.run.path),
+        images=len(content['images']),
+        data=Path(content['annotations']['file']).name,
+        numbers=', '.join(
             f'{TITLES[task].lower()} '
             f'{percent(content["metrics"].get(f"{task}_AP"))}'
-            for task in tasks_of([analysis]))
-        text += paragraph(
-            f'{name}{config[:200]} on {len(content["images"])} images of '
-            f'{Path(content["annotations"]["file"]).name[:200]}. AP in '
-            f'percent: {numbers}.')
-    return text
+            for task in tasks_of([analysis])))
 
 
-def gallery_section(analyses: Sequence[Analysis], img_dir: Optional[str],
-                    threshold: float, limit: int) -> Section:
-    """Images beside their ground truth, and which could not be shown."""
-    pictures = Pictures(analyses, img_dir, threshold)
-    pair = len(analyses) > 1
+def _gallery(analyses: Sequence[Analysis], img_dir: Optional[str],
+             threshold: float, limit: int) -> dict:
+    """Return drawn images and which ones could not be shown."""
+    gallery = Gallery(analyses, img_dir, threshold)
     scores = [a.scores for a in analyses]
-    rankings = rank_pair(*scores) if pair else rank_single(*scores)
-    body = paragraph(
-        f'The score of an image is the F-measure of the people with a score '
-        f'of {threshold} or more, from 0 to 100, averaged over the tasks and '
-        'COCO\'s ten thresholds; images with people are ranked by it. Each '
-        'person has a colour; covered joints of the ground truth are rings. '
-        'All predicted joints are drawn, as all count.', 'note')
-    body += ''.join(paragraph(_empty_images(a)) for a in analyses)
-    for ranking in rankings:
-        figures = pictures.figures(ranking.images, limit)
-        body += f'<h3>{ranking.title}</h3>'
-        body += (f'<div class="gallery{" pair" if pair else ""}">'
-                 f'{"".join(figures)}</div>'
-                 if figures else paragraph('None to show.', 'note'))
-    return Section('gallery', 'Images', _missing(pictures) + body)
-
-
-def _empty_images(analysis: Analysis) -> str:
-    """How many images without people have detections."""
-    empty = [s for s in analysis.scores.values() if not s.people]
-    wrong = [s.found for s in empty if s.tasks]
-    name = f'Run {analysis.run.name}: ' if analysis.run.name else ''
-    return (f'{name}{len(wrong)} of the {len(empty)} images without people '
-            f'to be found have detections, {sum(wrong)} in all.')
-
-
-def _missing(pictures: Pictures) -> str:
-    if pictures.folder is None:
-        return paragraph('The predictions file does not say where the images '
-                         'are: name their folder by --img-dir.')
-    if not pictures.missing:
-        return ''
-    named = [f'{name[:100]} ({why})' for name, why in
-             list(pictures.missing.items())[:_NAMED]]
-    more = len(pictures.missing) - len(named)
-    return paragraph(
-        f'{len(pictures.missing)} of {len(pictures.names)} images could not '
-        f'be read from {pictures.folder} and are not shown: '
-        f'{", ".join(named)}{f" and {more} more" if more else ""}. Name '
-        'another folder by --img-dir.')
+    rankings = rank_pair(*scores) if len(scores) > 1 else rank_single(*scores)
+    empty = []  # images without people, and the detections in them
+    for analysis in analyses:
+        images = [s for s in analysis.scores.values() if not s.people]
+        empty.append((analysis, len(images),
+                      [s.found for s in images if s.tasks]))
+    return dict(
+        folder=gallery.folder,
+        images=len(gallery.names),
+        rankings=[(r, gallery.figures(r.images, limit)) for r in rankings],
+        missing=list(gallery.missing.items()),  # known after the drawing
+        empty=empty)
 
 
 @explained_errors()

@@ -1,7 +1,6 @@
-"""Pictures of the images that are done worst, best, or most differently."""
+"""The images that are done worst, best, or most differently, with people."""
 import os
-from html import escape
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -29,7 +28,7 @@ class Ranking(NamedTuple):
 
 
 def rank_single(scores: Dict[int, ImageScore]) -> List[Ranking]:
-    """The worse and the better half of the images with people.
+    """Split the images with people into the worse and the better half.
 
     Of equal ones, those with more people come first.
 
@@ -47,7 +46,7 @@ def rank_single(scores: Dict[int, ImageScore]) -> List[Ranking]:
 
 def rank_pair(first: Dict[int, ImageScore],
               second: Dict[int, ImageScore]) -> List[Ranking]:
-    """The images with people in which one run is better by most.
+    """Rank the images with people by how much one run is better.
 
     Compared is the mean over the tasks that both runs have.
 
@@ -55,10 +54,13 @@ def rank_pair(first: Dict[int, ImageScore],
         first (dict[int, ImageScore]): Of run A, by image id.
         second (dict[int, ImageScore]): Of run B.
     """
-    gain = {
-        image: _gain(score.tasks, second[image].tasks)
-        for image, score in first.items() if score.people
-    }
+    gain = {}
+    for image, score in first.items():
+        if score.people:
+            other = second[image].tasks
+            gains = [other[t] - score.tasks[t]
+                     for t in score.tasks if t in other]
+            gain[image] = sum(gains) / max(len(gains), 1)
     order = sorted(gain, key=lambda i: (-abs(gain[i]), -first[i].people))
     return [
         Ranking('B is better by most', [i for i in order if gain[i] > 0]),
@@ -66,13 +68,8 @@ def rank_pair(first: Dict[int, ImageScore],
     ]
 
 
-def _gain(first: Dict[str, float], second: Dict[str, float]) -> float:
-    common = [task for task in first if task in second]
-    return sum(second[t] - first[t] for t in common) / max(len(common), 1)
-
-
-class Pictures:
-    """Finds images and draws people on them with the project's visualizer.
+class Gallery:
+    """Find images and draw people on them with the project's visualizer.
 
     Args:
         analyses (Sequence[Analysis]): One or two runs on the same images.
@@ -97,71 +94,68 @@ class Pictures:
             for image in content['images']
         }
         self.missing: Dict[str, str] = {}
-        if self.folder is not None:
-            for name in self.names.values():
-                self._note_if_missing(name)
+        for name in self.names.values() if self.folder is not None else ():
+            path = os.path.join(self.folder, name)
+            inside = os.path.relpath(path, self.folder or '.')
+            if inside.split(os.sep)[0] == '..':
+                self.missing[name] = 'outside of the folder'
+            elif not os.path.isfile(path):
+                self.missing[name] = 'not there'
         self._read = ImageFile(dict(type='LoadImageFromFile'))
         self._painter = make_painter(content['joints'])
         self._people = [{image['image_id']: image
                          for image in a.run.content['images']}
                         for a in analyses]
 
-    def _note_if_missing(self, name: str) -> None:
-        path = os.path.join(self.folder, name)
-        if os.path.relpath(path, self.folder or '.').split(os.sep)[0] == '..':
-            self.missing[name] = 'outside of the folder'
-        elif not os.path.isfile(path):
-            self.missing[name] = 'not there'
-
-    def figures(self, images: Sequence[int], limit: int) -> List[str]:
-        """HTML of the first images that can be shown.
+    def figures(self, images: Sequence[int], limit: int) -> List[dict]:
+        """Draw the first images that can be shown.
 
         Args:
             images (Sequence[int]): Ids, the most telling first.
             limit (int): At most so many.
+
+        Returns:
+            list[dict]: ``name``, ``caption`` and ``panels``; each of these
+            has ``title``, ``alt``, ``uri``, ``width`` and ``height``.
         """
-        drawn: List[str] = []
+        drawn: List[dict] = []
         for image in images:
-            photo = self._load(image) if len(drawn) < limit else None
-            if photo is not None:
-                drawn.append(self._figure(image, photo))
+            name = self.names[image]
+            if (len(drawn) >= limit or self.folder is None
+                    or name in self.missing):
+                continue
+            try:
+                pixels = self._read(os.path.join(self.folder, name))
+            except InputError:
+                self.missing[name] = 'no readable image'
+                continue
+            panels = self._panels(image, pixels[..., ::-1])
+            drawn.append(dict(
+                name=name, caption=self._caption(image), panels=panels))
         return drawn
 
-    def _load(self, image: int) -> Optional[np.ndarray]:
-        """The image in RGB; None, and noted, if it cannot be shown."""
-        name = self.names[image]
-        if self.folder is None or name in self.missing:
-            return None
-        try:
-            photo = self._read(os.path.join(self.folder, name))
-        except InputError:
-            self.missing[name] = 'no readable image'
-            return None
-        return photo[..., ::-1]
-
-    def _figure(self, image: int, photo: np.ndarray) -> str:
+    def _panels(self, image: int, pixels: np.ndarray) -> List[dict]:
+        """Draw the ground truth and each run on an RGB image."""
         known = self.data.truth.imgs[image]
         size = display_size(known['width'], known['height'])
         scale = np.array([size[0] / known['width'], size[1] / known['height']])
-        photo, name = fit(photo, size), self.names[image]
-        pictures = []
-        for title, people, is_truth in self._panels(image):
-            drawn = self._painter.paint(
-                photo, instances(people, scale, size, is_truth))
-            alt = f'{title} of {name}: {len(people)} people'
-            pictures.append((title, alt, drawn))
-        return figure(name, self._caption(image), pictures)
-
-    def _panels(self, image: int) -> List[Tuple[str, List[dict], bool]]:
-        """Titles, people, and whether they are the true ones."""
-        people = truth_people(self.data.truth, image, self.data.categories)
-        truth = [('Ground truth', people, True)]
-        runs = [
+        truth = truth_people(self.data.truth, image, self.data.categories)
+        contents = [
             (f'Run {a.run.name}' if a.run.name else 'Predictions',
              predicted_people(people[image], self.threshold), False)
             for a, people in zip(self.analyses, self._people)
         ]
-        return runs + truth if len(runs) > 1 else truth + runs
+        # One run stands right of the ground truth, two stand left of it.
+        contents.insert(2 * (len(contents) > 1), ('Ground truth', truth, True))
+        panels, pixels = [], fit(pixels, size)
+        for title, people, is_truth in contents:
+            drawn = self._painter.paint(
+                pixels, instances(people, scale, size, is_truth))
+            panels.append(dict(
+                title=title, uri=data_uri(drawn), width=size[0],
+                height=size[1],
+                alt=f'{title} of {self.names[image]}: {len(people)} people'))
+        return panels
 
     def _caption(self, image: int) -> str:
         texts = []
@@ -172,21 +166,3 @@ class Pictures:
                               for task, value in score.tasks.items())
             texts.append(f'{name}score {score.mean:.1f} ({parts})')
         return '; '.join(texts)
-
-
-def figure(name: str, caption: str,
-           pictures: Sequence[Tuple[str, str, np.ndarray]]) -> str:
-    """Pictures side by side with a caption.
-
-    Args:
-        name (str): Of the image, plain text.
-        caption (str): Plain text.
-        pictures (Sequence[tuple[str, str, np.ndarray]]): Title and
-            description in plain text, and (H, W, 3) RGB.
-    """
-    panels = ''.join(
-        f'<div><img src="{data_uri(picture)}" alt="{escape(alt)}" '
-        f'width="{picture.shape[1]}" height="{picture.shape[0]}">'
-        f'{escape(title)}</div>' for title, alt, picture in pictures)
-    return (f'<figure><div class="panels">{panels}</div><figcaption>'
-            f'<b>{escape(name)}</b> {escape(caption)}</figcaption></figure>')
