@@ -11,7 +11,9 @@ test_pipeline[0].update(load)
 test_pipeline[1] = dict(
     type='ResizeShortestEdge', scale=800, max_size=1333, backend='pillow')
 
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+# Small images stay. Configs with a keypoint head add min_keypoints=1.
+train_dataloader = dict(
+    dataset=dict(filter_cfg=dict(min_size=0), pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
