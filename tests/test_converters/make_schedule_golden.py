@@ -1,6 +1,7 @@
 """Write what Detectron2's own code trains with at every iteration.
 
-    python tests/test_converters/make_schedule_golden.py DETECTRON2 FVCORE OUT.npz
+    cd tests/test_converters
+    python make_schedule_golden.py DETECTRON2 FVCORE OUT.npz
 
 DETECTRON2 and FVCORE are git checkouts of both repositories. It runs with
 torch, torchvision and the packages that Detectron2 imports (iopath, omegaconf,
@@ -17,7 +18,7 @@ import sys
 import types
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple
 
 import numpy as np
 import torch
@@ -67,8 +68,8 @@ def _import_detectron2(checkout: Path, fvcore: Path) -> None:
         for name in [n for n in sys.modules if n.startswith('torchvision')]:
             del sys.modules[name]
         for name in ('nms', 'qnms'):
-            torch.library.define(
-                f'torchvision::{name}', '(Tensor a, Tensor b, float c) -> Tensor')
+            torch.library.define(f'torchvision::{name}',
+                                 '(Tensor a, Tensor b, float c) -> Tensor')
 
 
 def _read_config(checkout: Path, config: str, options: List[Any]) -> Any:

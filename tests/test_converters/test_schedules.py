@@ -64,7 +64,8 @@ def _relative_rates(settings):
         PARAM_SCHEDULERS.build(dict(each), default_args=dict(
             optimizer=optimizer)) for each in schedulers
     ]
-    hook, runner = ParamSchedulerHook(), SimpleNamespace(param_schedulers=built)
+    hook = ParamSchedulerHook()
+    runner = SimpleNamespace(param_schedulers=built)
     rates = np.empty(iterations)
     for i in range(iterations):
         rates[i] = optimizer.param_groups[0]['lr']
@@ -84,7 +85,8 @@ def test_every_parameter_learns_as_in_detectron2(config):
     found = _group_of_each_parameter(model, optim_wrapper)
     checkpoint = SimpleNamespace(
         path=config, weights=dict.fromkeys(source['parameters']))
-    match = match_names(checkpoint, detectron2_to_multitask.describe(checkpoint),
+    match = match_names(checkpoint,
+                        detectron2_to_multitask.describe(checkpoint),
                         dict(model.named_parameters()))
     assert not match.left and not match.unknown
     assert set(match.found) == set(found)

@@ -86,7 +86,8 @@ def log_unused(images: Sequence[dict], used: Sequence[dict],
     Raises:
         AnnotationError: If no image is left.
     """
-    min_size = (filter_cfg or {}).get('min_size', 0)
+    filter_cfg = filter_cfg or {}
+    min_size = filter_cfg.get('min_size', 0)
     ids = {info['img_id'] for info in used}
     unused = [info for info in images if info['img_id'] not in ids]
     small = sum(
@@ -96,7 +97,7 @@ def log_unused(images: Sequence[dict], used: Sequence[dict],
         'have no annotation of the classes (filter_cfg.filter_empty_gt)':
         len(unused) - small - few_keypoints,
         'have fewer labelled keypoints than '
-        f'{(filter_cfg or {}).get("min_keypoints")} (filter_cfg.min_keypoints)':
+        f'{filter_cfg.get("min_keypoints")} (filter_cfg.min_keypoints)':
         few_keypoints,
     }
     told = ', '.join(f'{count} {reason}' for reason, count in reasons.items()
