@@ -58,7 +58,7 @@ def shrink(cfg: Config, data_root: Path) -> Config:
     for part in _dicts(cfg._cfg_dict):
         if 'scale' in part:
             part.scale = SCALE
-        if 'scales' in part and 'keep_ratio' in part:
+        if 'scales' in part and ('keep_ratio' in part or 'max_size' in part):
             part.scales = [SCALE]
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']

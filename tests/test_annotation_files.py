@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from projects.multitask_refine.datasets import (AnnotationError,
                                                 CocoMultitaskDataset, mend,
                                                 read_annotations, startup)
+from projects.multitask_refine.errors import ConfigError
 from projects.multitask_refine.evaluation import (CocoData,
                                                   MultitaskCocoMetric,
                                                   joint_errors,
@@ -353,6 +354,41 @@ def test_images_that_are_filtered_are_counted(tmp_path, said):
     assert len(dataset) == 2
     assert '2 of 4 images are not used: 1 have a side below 32' in said[0]
     assert '1 have no annotation' in said[0]
+
+
+def test_images_with_few_labelled_keypoints_are_left_out(tmp_path, said):
+    """By hand: 17, 0 (unlabelled), 0 (none given) and 1 + 1 keypoints, and an
+    image without anybody."""
+    content = _content(5)
+    people = content['annotations']
+    people[1].update(keypoints=[0, 0, 0] * 17, num_keypoints=0)
+    people[2].pop('keypoints')
+    people[2].pop('num_keypoints')
+    people[3].update(
+        keypoints=[12, 13, 1] + [0, 0, 0] * 16, num_keypoints=1)
+    people[4].update(people[3], id=5)  # a second person in image 4
+    path = _write(tmp_path, content)
+
+    def used(**filter_cfg):
+        dataset = _dataset(path, filter_cfg=filter_cfg)
+        return [dataset.get_data_info(i)['img_id']
+                for i in range(len(dataset))]
+
+    assert used(filter_empty_gt=True) == [1, 2, 3, 4]
+    del said[:]
+    assert used(filter_empty_gt=True, min_keypoints=1) == [1, 4]
+    assert any('1 have no annotation' in line
+               and '2 have fewer labelled keypoints than 1' in line
+               for line in said)
+    assert used(min_keypoints=2) == [1, 4]
+    assert used(min_keypoints=3) == [1]
+    assert len(_dataset(path, test_mode=True,
+                        filter_cfg=dict(min_keypoints=3))) == 5
+    for wrong in (-1, 'one', True):
+        with pytest.raises(ConfigError, match='min_keypoints.*expected'):
+            used(min_keypoints=wrong)
+    with pytest.raises(AnnotationError, match='5 have fewer labelled'):
+        used(min_keypoints=18)
 
 
 def test_empty_data_sets_end_in_a_sentence(tmp_path, said):

@@ -12,4 +12,5 @@ model = dict(
     backbone=dict(dcn=refined, stage_with_dcn=(False, True, True, True)),
     roi_head=dict(keypoint_head=dict(refine=True, conv_cfg=refined)))
 
-train_dataloader = dict(batch_size=2)
+train_dataloader = dict(
+    batch_size=2, dataset=dict(filter_cfg=dict(min_keypoints=1)))

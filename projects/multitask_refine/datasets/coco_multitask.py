@@ -72,6 +72,12 @@ class CocoMultitaskDataset(CocoDataset):
         strict (bool): Whether any problem of the annotations, or a missing
             image, is an error. Defaults to False.
 
+        filter_cfg (dict, optional): As in ``mmdet.datasets.CocoDataset``,
+            and ``min_keypoints``: the fewest labelled keypoints (visibility
+            1 or 2) of an image, all its instances together, as Detectron2's
+            ``MIN_KEYPOINTS_PER_IMAGE`` counts them. Defaults to 0: images
+            without keypoints are used, too.
+
     The other arguments are those of ``mmdet.datasets.CocoDataset``.
 
     Attributes:
@@ -95,9 +101,9 @@ class CocoMultitaskDataset(CocoDataset):
             file, all its annotations have another number of keypoints, or it
             has problems and ``strict`` or ``test_mode`` do not allow them.
         ConfigError: If ``classes`` are no names that differ, a meta file
-            contradicts itself or that of another category, or
+            contradicts itself or that of another category,
             ``keypoints_from`` is given for categories with keypoints of
-            their own.
+            their own, or ``filter_cfg.min_keypoints`` is no count.
     """
 
     METAINFO = dict(
@@ -242,9 +248,25 @@ class CocoMultitaskDataset(CocoDataset):
     def filter_data(self) -> List[dict]:
         """The images to use; in training without those whose file is
         missing."""
-        kept = used = super().filter_data()
+        least = (self.filter_cfg or {}).get('min_keypoints', 0)
+        if isinstance(least, bool) or not isinstance(least, int) or least < 0:
+            raise ConfigError(
+                'filter_cfg.min_keypoints of the data set: expected a number '
+                f'of keypoints, 0 or more, found {least!r}. With 1, images '
+                'without a labelled keypoint are left out of the training.')
+        kept = super().filter_data()
+        few = 0
+        if least and not self.test_mode:
+            before = len(kept)
+            kept = [
+                info for info in kept
+                if sum((instance['keypoints'][:, 2] > 0).sum()
+                       for instance in info['instances']) >= least
+            ]
+            few = before - len(kept)
+        used = kept
         log_unused(self.data_list, kept, self.filter_cfg, self.ann_file,
-                   self.test_mode)
+                   self.test_mode, few)
         if self.test_mode and self._indices is not None:
             used = self._get_unserialized_subset(self._indices)
         folder = self.data_prefix['img']

@@ -69,8 +69,8 @@ def log_problems(problems: Sequence[Problem], path: str, images: str,
 
 
 def log_unused(images: Sequence[dict], used: Sequence[dict],
-               filter_cfg: Optional[dict], path: str,
-               test_mode: bool) -> None:
+               filter_cfg: Optional[dict], path: str, test_mode: bool,
+               few_keypoints: int) -> None:
     """Log how many images of an annotation file are not used, and why.
 
     Args:
@@ -80,11 +80,14 @@ def log_unused(images: Sequence[dict], used: Sequence[dict],
         path (str): The annotation file.
         test_mode (bool): Whether the data is for a test, which may go
             without annotations.
+        few_keypoints (int): How many of the images that are not used have
+            only too few keypoints against them.
 
     Raises:
         AnnotationError: If no image is left.
     """
-    min_size = (filter_cfg or {}).get('min_size', 0)
+    filter_cfg = filter_cfg or {}
+    min_size = filter_cfg.get('min_size', 0)
     ids = {info['img_id'] for info in used}
     unused = [info for info in images if info['img_id'] not in ids]
     small = sum(
@@ -92,7 +95,10 @@ def log_unused(images: Sequence[dict], used: Sequence[dict],
     reasons = {
         f'have a side below {min_size} pixels (filter_cfg.min_size)': small,
         'have no annotation of the classes (filter_cfg.filter_empty_gt)':
-        len(unused) - small,
+        len(unused) - small - few_keypoints,
+        'have fewer labelled keypoints than '
+        f'{filter_cfg.get("min_keypoints")} (filter_cfg.min_keypoints)':
+        few_keypoints,
     }
     told = ', '.join(f'{count} {reason}' for reason, count in reasons.items()
                      if count)
