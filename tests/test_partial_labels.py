@@ -199,7 +199,7 @@ def test_broken_mask_costs_the_mask_alone(tmp_path, said):
 
 @pytest.fixture(scope='module')
 def model():
-    (path, ) = CONFIGS.glob('*r26*_rb-h_1xb8*_sample.py')
+    (path, ) = CONFIGS.glob('*r26-w16*-ms_rb-h_1xb8*_sample.py')
     cfg = Config.fromfile(path)
     cfg.merge_from_dict({
         key: value for key, value in tiny_options(Path()).items()

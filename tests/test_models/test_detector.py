@@ -118,7 +118,7 @@ def test_every_config_trains_and_predicts(path):
 
 @pytest.fixture(scope='module')
 def model():
-    (path, ) = CONFIGS.glob('*r26-w16*_ms_rb-h_1xb8*_sample.py')
+    (path, ) = CONFIGS.glob('*r26-w16*-ms_rb-h_1xb8*_sample.py')
     return _build(path)
 
 
@@ -333,7 +333,7 @@ def test_occluded_joints_are_zero_maps_where_the_config_says():
 
 
 def test_checkpointing_of_the_backbone_gives_the_same_gradients():
-    (path, ) = CONFIGS.glob('*r26-w16*_ms_rb-h_1xb8*_sample.py')
+    (path, ) = CONFIGS.glob('*r26-w16*-ms_rb-h_1xb8*_sample.py')
     gradients = []
     for with_cp in (False, True):
         model = _build(path, **{'model.backbone.with_cp': with_cp}).train()
@@ -346,7 +346,7 @@ def test_checkpointing_of_the_backbone_gives_the_same_gradients():
 
 
 def test_heads_can_be_off():
-    (path, ) = CONFIGS.glob('*r26-w16*_ms_rb-h_1xb8*_sample.py')
+    (path, ) = CONFIGS.glob('*r26-w16*-ms_rb-h_1xb8*_sample.py')
     model = _build(path, **{'model.roi_head.keypoint_head': None})
     losses = model.loss(_images(1), [_sample(2)])
     assert 'loss_mask' in losses and 'loss_keypoint' not in losses
@@ -359,7 +359,7 @@ def test_heads_can_be_off():
 @pytest.mark.parametrize('modulated', [False, True])
 def test_refined_network_starts_as_the_regular_one(modulated):
     """With the regular network's weights in it, RB+H predicts the same."""
-    (path, ) = CONFIGS.glob('*r26-w16*_ms_rb-h_1xb8*_sample.py')
+    (path, ) = CONFIGS.glob('*r26-w16*-ms_rb-h_1xb8*_sample.py')
     conv = dict(type='RefinedConv2d', modulated=modulated)
     refined = _build(
         path, **{
