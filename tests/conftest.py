@@ -2,6 +2,7 @@
 import functools
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Callable
@@ -20,6 +21,10 @@ sys.path.insert(0, str(ROOT))
 import projects.multitask_refine  # noqa: E402, F401
 
 register_all_modules(init_default_scope=True)
+
+# In the background of a shell SIGINT is ignored, also by processes that tests
+# start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CORES = len(os.sched_getaffinity(0))
 BESIDE = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
