@@ -7,7 +7,7 @@ while an experiment is under way: results of another protocol are refused.
 from typing import Dict, List, NamedTuple, Tuple
 
 CONFIG = ('configs/multitask_refine/'
-          'multitask-rcnn_r26-w24_{}_1xb4-base-1500_sample-256.py')
+          'multitask-rcnn_r26-w24_{}_1xb4-base-1000_sample-256.py')
 
 # Drawn people, other ones than those that the base was trained and validated
 # on (seed 1000). Rates are chosen on `sweep`; nothing is chosen on `final`.
@@ -49,11 +49,11 @@ BOUNDED = {
 # A quarter of the batch at a quarter of the rate, for as many images.
 QUARTER_BATCH = {
     'train_dataloader.batch_size': 1,
-    'train_cfg.max_iters': 6000,
+    'train_cfg.max_iters': 4000,
     'param_scheduler.0.end': 400,
     'param_scheduler.1.begin': 400,
-    'param_scheduler.1.end': 6000,
-    'param_scheduler.1.T_max': 5600
+    'param_scheduler.1.end': 4000,
+    'param_scheduler.1.T_max': 3600
 }
 
 

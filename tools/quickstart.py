@@ -49,7 +49,7 @@ class Way(NamedTuple):
     seconds: int  # of training
 
 
-FROM_BASE = Way('multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb8-400_sample.py',
+FROM_BASE = Way('multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb8-350_sample.py',
                 'data/quickstart', 'work_dirs/quickstart', 256, 800, 200, 270)
 FROM_SCRATCH = Way('multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py',
                    'data/sample', 'work_dirs/quickstart-from-scratch', 192,

@@ -10,7 +10,7 @@ from tests.conftest import CONFIGS, SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.shrink import shrink_network
 from tools import train
 
-LEAF = CONFIGS / 'multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb8-400_sample.py'
+LEAF = CONFIGS / 'multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb8-350_sample.py'
 BASE = CONFIGS / 'multitask-rcnn_r26-w24_fpn-ms_regular_1xb8-10k_sample.py'
 OFFSETS = 'backbone.layer2.0.conv2.conv_offset.weight'
 

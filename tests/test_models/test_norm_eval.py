@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tests.conftest import CONFIGS
 from tests.shrink import shrink_network
 
-LEAF = (CONFIGS / 'multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-1500_'
+LEAF = (CONFIGS / 'multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-1000_'
         'sample-256.py')
 
 

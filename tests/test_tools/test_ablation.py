@@ -64,7 +64,7 @@ class Stub:
             (vis_data / 'scalars.json').write_text('\n'.join(map(json.dumps, (
                 dict(step=50, loss=2.0, time=0.5),
                 dict(step=100, loss=1.0, time=0.7))) ) + '\n{"lo')
-            (work_dir / 'last_checkpoint').write_text('iter_1500.pth')
+            (work_dir / 'last_checkpoint').write_text('iter_1000.pth')
             return
         run = work_dir.parent.name
         rate = next(float(each.split('=')[1]) for each in args
@@ -222,4 +222,4 @@ def test_every_condition_can_be_built_and_names_what_it_changes():
             assert cfg.optim_wrapper.optimizer.type == run.condition.optimizer
             assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters
             images = cfg.train_cfg.max_iters * cfg.train_dataloader.batch_size
-            assert images == 6000
+            assert images == 4000

@@ -1,6 +1,6 @@
 # Its neck and the RPN's predictions start from random weights: the base's have
 # other shapes.
-_base_ = './multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-1500_sample-256.py'
+_base_ = './multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-1000_sample-256.py'
 
 strides = [16]
 

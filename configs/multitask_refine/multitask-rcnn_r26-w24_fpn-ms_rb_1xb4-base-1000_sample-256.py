@@ -1,4 +1,4 @@
-_base_ = './multitask-rcnn_r26-w24_fpn-ms_heatmap-offset_1xb4-base-1500_sample-256.py'
+_base_ = './multitask-rcnn_r26-w24_fpn-ms_heatmap-offset_1xb4-base-1000_sample-256.py'
 
 model = dict(
     backbone=dict(

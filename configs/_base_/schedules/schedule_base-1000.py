@@ -1,14 +1,16 @@
-# 1500 iterations from the pretrained base, at a rate that is usual for AdamW.
+# 1000 iterations from the pretrained base, at a rate that is usual for AdamW.
 _base_ = ['./schedule_1500.py', '../base_checkpoint.py']
 
-max_iters = 1500
+max_iters = 1000
 warmup = 100
 
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].end = warmup
 # Down to zero: to a fixed rate above zero, the rate of layers with a small
 # lr_mult would rise.
-param_scheduler[1].update(begin=warmup, T_max=max_iters - warmup, eta_min=0)
+param_scheduler[1].update(
+    begin=warmup, end=max_iters, T_max=max_iters - warmup, eta_min=0)
 
 # Forward and loss in bfloat16, for CPUs that have instructions for it, as in
 # the training of the base. Sampling positions are float32 all the same.

@@ -1,0 +1,3 @@
+_base_ = './multitask-rcnn_r26-w24_fpn-ms_regular_1xb4-base-1000_sample-256.py'
+
+model = dict(roi_head=dict(keypoint_head=dict(refine=True)))

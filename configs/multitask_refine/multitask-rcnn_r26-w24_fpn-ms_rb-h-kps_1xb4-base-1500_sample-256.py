@@ -1,3 +1,0 @@
-_base_ = './multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-1500_sample-256.py'
-
-model = dict(roi_head=dict(mask_head=None))
