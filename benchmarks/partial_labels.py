@@ -6,10 +6,12 @@
 Three annotation files of one drawn sample: ``all`` has every label; in
 ``partial`` a random half of the instances lost its mask and another random half
 its keypoints; ``half`` has every label, but of a random half of the images, so
-that it costs as many masks and keypoints to label as ``partial``. The small
-network is trained on each, as many iterations, with several seeds, which also
-choose the halves, and tested on the same fully labelled images. Stopped and
-started again, it goes on where it was.
+that it costs as many masks and keypoints to label as ``partial``. Backbone, neck
+and RPN start from the pretrained base, the box, mask and keypoint heads from
+random weights: with few images, it is labels that such heads lack. The network is
+trained on each file, as many iterations, with several seeds, which also choose
+the halves, and tested on the same fully labelled images. Stopped and started
+again, it goes on where it was.
 """
 import argparse
 import json
@@ -22,12 +24,20 @@ from typing import Dict, List, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from mmengine.config import Config  # noqa: E402
 
-from projects.multitask_refine.engine import write_record  # noqa: E402
+from projects.multitask_refine.engine import (  # noqa: E402
+    load_checkpoint_file, write_record)
+from projects.multitask_refine.evaluation.predictions import (  # noqa: E402
+    file_sha256)
 from tools.ablation import call  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ('configs/multitask_refine/'
-          'multitask-rcnn_r26-w16_fpn-ms_regular_1xb4-1500_sample.py')
+          'multitask-rcnn_r26-w24_fpn-ms_regular_1xb4-base-1000_sample-256.py')
+# Other images than those of the base (1000) and of the experiments.
+SEED, SIZE, VAL_IMAGES = 4000, 256, 200
 VARIANTS = ('all', 'partial', 'half')
 TASKS = ('bbox', 'segm', 'keypoints')
 
@@ -61,6 +71,22 @@ def remove_labels(content: dict, variant: str, seed: int) -> dict:
     return dict(content, images=images, annotations=annotations)
 
 
+def write_start(path: Path) -> str:
+    """Write the weights of the base without those of its RoI heads.
+
+    Returns:
+        str: SHA-256 of the base.
+    """
+    base = ROOT / Config.fromfile(
+        ROOT / 'configs/_base_/base_checkpoint.py').load_from
+    weights = load_checkpoint_file(str(base), 'cpu')['state_dict']
+    torch.save(dict(state_dict={
+        name: value for name, value in weights.items()
+        if not name.startswith('roi_head.')
+    }), path)
+    return file_sha256(str(base))
+
+
 def train_and_test(variant: str, seed: int, args: argparse.Namespace) -> dict:
     """Train one network; return its metrics in percent."""
     work_dir = args.work_dir / f'{variant}_seed{seed}'
@@ -73,13 +99,17 @@ def train_and_test(variant: str, seed: int, args: argparse.Namespace) -> dict:
         labels.write_text(json.dumps(
             remove_labels(json.loads(file.read_text()), variant, seed)))
         log, env = work_dir / 'output.txt', dict(
-            os.environ, SAMPLE_ROOT=str(sample))
+            os.environ, BASE_SAMPLE_ROOT=str(sample))
         options = [
+            f'load_from={args.work_dir / "start.pth"}',
+            # The heads' statistics are those of random weights.
+            'model.norm_eval=False', 'model.backbone.norm_eval=True',
+            f'optim_wrapper.optimizer.lr={args.rate}',
             f'train_dataloader.dataset.ann_file={labels}',
             f'train_cfg.max_iters={args.iterations}',
             'train_cfg.val_interval=1000000',
             f'param_scheduler.1.end={args.iterations}',
-            f'param_scheduler.1.T_max={args.iterations - 50}',
+            f'param_scheduler.1.T_max={args.iterations - 100}',
             'default_hooks.checkpoint.interval=200',
             'default_hooks.checkpoint.max_keep_ckpts=1'
         ]
@@ -113,10 +143,12 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
                         default=Path('work_dirs/partial_labels'),
                         help='folder of the sample, checkpoints and logs')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--images', type=int, default=60,
+    parser.add_argument('--images', type=int, default=40,
                         help='training images (default: %(default)s)')
-    parser.add_argument('--iterations', type=int, default=1500,
+    parser.add_argument('--iterations', type=int, default=1000,
                         help='of 4 images each (default: %(default)s)')
+    parser.add_argument('--rate', type=float, default=5e-4,
+                        help='learning rate (default: %(default)s)')
     args = parser.parse_args(argv)
     args.work_dir = args.work_dir.resolve()
     return args
@@ -125,8 +157,10 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     call(args.work_dir / 'sample.txt', dict(os.environ),
-         'dataset/make_sample.py', str(args.work_dir / 'sample'), '--size',
-         '192', '--train', str(args.images), '--val', '200', '--workers', '1')
+         'dataset/make_sample.py', str(args.work_dir / 'sample'), '--seed',
+         str(SEED), '--size', str(SIZE), '--train', str(args.images), '--val',
+         str(VAL_IMAGES), '--workers', '1')
+    base = write_start(args.work_dir / 'start.pth')
     runs = []
     for seed in args.seeds:
         for variant in VARIANTS:
@@ -138,8 +172,8 @@ def main(argv: Optional[List[str]] = None) -> int:
             }, flush=True)
     summary = summarise(runs)
     write_record(args.json, dict(
-        config=Path(CONFIG).stem, images=args.images,
-        iterations=args.iterations, seeds=args.seeds, mean_AP=summary,
+        config=Path(CONFIG).stem, base_sha256=base, images=args.images,
+        iterations=args.iterations, rate=args.rate, seeds=args.seeds, mean_AP=summary,
         runs=runs))
     print(json.dumps(summary, indent=1))
     return 0
