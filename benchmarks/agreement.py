@@ -1,4 +1,5 @@
 """How far two contestants' outputs are apart."""
+
 from typing import Dict
 
 import numpy as np
@@ -6,8 +7,7 @@ import numpy as np
 FAR = 0.5  # pixels from which on a joint counts as elsewhere
 
 
-def differences(expected: Dict[str, np.ndarray],
-                found: Dict[str, np.ndarray]) -> Dict[str, float]:
+def differences(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -> Dict[str, float]:
     """Compare the persons of an image.
 
     Each expected person is looked for among the found ones by its box and
@@ -29,32 +29,35 @@ def differences(expected: Dict[str, np.ndarray],
     result = dict(
         persons=len(nearest),
         box_pixels=float(_apart('boxes', expected, found, nearest).max()),
-        score=float(_apart('scores', expected, found, nearest).max()))
+        score=float(_apart('scores', expected, found, nearest).max()),
+    )
     if 'keypoints' in expected and 'keypoints' in found:
         joints = _apart('keypoints', expected, found, nearest).max(-1)
         result.update(
             joint_pixels_median=float(np.median(joints)),
             joint_pixels_largest=float(joints.max()),
-            joints_elsewhere=float((joints > FAR).mean()))
+            joints_elsewhere=float((joints > FAR).mean()),
+        )
     if 'masks' in expected and 'masks' in found:
         overlaps = _overlaps(expected['masks'], found['masks'][nearest])
         result.update(
-            mask_iou_smallest=float(overlaps.min()),
-            mask_iou_median=float(np.median(overlaps)))
+            mask_iou_smallest=float(overlaps.min()), mask_iou_median=float(np.median(overlaps))
+        )
     return result
 
 
-def _match(expected: Dict[str, np.ndarray],
-           found: Dict[str, np.ndarray]) -> np.ndarray:
+def _match(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -> np.ndarray:
     """The index of the found person that each expected one is."""
     one, other = (
         np.concatenate([people['boxes'], people['scores'][:, None]], 1)
-        for people in (expected, found))
+        for people in (expected, found)
+    )
     return abs(one[:, None] - other[None]).max(-1).argmin(1)
 
 
-def _apart(name: str, expected: Dict[str, np.ndarray],
-           found: Dict[str, np.ndarray], nearest: np.ndarray) -> np.ndarray:
+def _apart(
+    name: str, expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray], nearest: np.ndarray
+) -> np.ndarray:
     return abs(expected[name] - found[name][nearest])
 
 

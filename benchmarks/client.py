@@ -1,4 +1,5 @@
 """The other end of a contestant's process."""
+
 import json
 import os
 import subprocess
@@ -24,19 +25,23 @@ class Process:
         search_path (str, optional): Takes the place of PYTHONPATH.
     """
 
-    def __init__(self,
-                 name: str,
-                 python: str = sys.executable,
-                 search_path: Optional[str] = None) -> None:
+    def __init__(
+        self, name: str, python: str = sys.executable, search_path: Optional[str] = None
+    ) -> None:
         self.name = name
         self.errors = tempfile.TemporaryFile('w+')
         environment = dict(os.environ)
         if search_path:
             environment['PYTHONPATH'] = search_path
         self.process = subprocess.Popen(
-            [python, '-m', 'benchmarks.server'], cwd=ROOT, env=environment,
-            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.errors)
+            [python, '-m', 'benchmarks.server'],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+        )
 
     def ask(self, command: str, **arguments: Any) -> Dict[str, Any]:
         """Send a command and wait for the answer.
@@ -61,8 +66,10 @@ class Process:
         status = self.process.wait()
         self.errors.seek(0)
         tail = ''.join(self.errors.readlines()[-TAIL:])
-        return (f'contestant {self.name}: its process ended at {command!r} '
-                f'with status {status}. Its last lines:\n{tail}')
+        return (
+            f'contestant {self.name}: its process ended at {command!r} '
+            f'with status {status}. Its last lines:\n{tail}'
+        )
 
     def close(self) -> None:
         """End the process, which may be gone already."""

@@ -7,6 +7,7 @@ Images a second of one process and of loader workers, on drawn JPEG files of
 480 x 640 pixels with as many people as COCO's images with people have, and
 the share of each step of the pipeline.
 """
+
 import argparse
 import itertools
 import json
@@ -31,8 +32,7 @@ from benchmarks.drawn_people import HEIGHT, WIDTH, draw_people  # noqa: E402
 from projects.multitask_refine.engine import write_record  # noqa: E402
 from tests.test_converters.drawn import draw_image  # noqa: E402
 
-CONFIG = ('configs/multitask_refine/'
-          'multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco.py')
+CONFIG = 'configs/multitask_refine/multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco.py'
 PERSONS_PER_IMAGE = 4  # 262465 in 64115 images of train2017
 
 
@@ -45,8 +45,8 @@ def draw_data(folder: Path, images: int) -> None:
     annotations.write_text(json.dumps(truth))
     for image in truth['images'][:images]:  # the people are in the first half
         cv2.imwrite(
-            str(folder / 'train2017' / image['file_name']),
-            draw_image(image['id'], HEIGHT, WIDTH))
+            str(folder / 'train2017' / image['file_name']), draw_image(image['id'], HEIGHT, WIDTH)
+        )
 
 
 def build_dataset(folder: Path, config: str, images: int) -> Dataset:
@@ -72,12 +72,16 @@ def time_steps(dataset: Dataset, rounds: int) -> Dict[str, float]:
     return {name: round(median(times), 3) for name, times in found.items()}
 
 
-def time_loading(dataset: Dataset, workers: int, batch: int,
-                 rounds: int) -> List[float]:
+def time_loading(dataset: Dataset, workers: int, batch: int, rounds: int) -> List[float]:
     """Images a second of each round; workers have started before."""
     loader = DataLoader(
-        dataset, batch, num_workers=workers, collate_fn=pseudo_collate,
-        persistent_workers=workers > 0, drop_last=True)
+        dataset,
+        batch,
+        num_workers=workers,
+        collate_fn=pseudo_collate,
+        persistent_workers=workers > 0,
+        drop_last=True,
+    )
     _exhaust(itertools.islice(loader, 2))
     rates = []
     for _ in range(rounds):
@@ -98,17 +102,16 @@ def measure(folder: Path, args: argparse.Namespace) -> dict:
     dataset[0]
     rates = {}
     for workers in args.workers:
-        rates[str(workers)] = time_loading(dataset, workers, args.batch,
-                                           args.rounds)
-        print(f'{workers} workers: {rates[str(workers)]} images/s',
-              file=sys.stderr)
+        rates[str(workers)] = time_loading(dataset, workers, args.batch, args.rounds)
+        print(f'{workers} workers: {rates[str(workers)]} images/s', file=sys.stderr)
     return dict(
         config=Path(args.config).name,
         images=args.images,
         persons_per_image=PERSONS_PER_IMAGE,
         batch=args.batch,
         images_per_second=rates,
-        step_milliseconds=time_steps(dataset, args.rounds))
+        step_milliseconds=time_steps(dataset, args.rounds),
+    )
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -118,8 +121,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument('--batch', type=int, default=3)
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument(
-        '--workers', type=int, nargs='+', default=[0, 1, 2],
-        help='0 loads in the main process')
+        '--workers', type=int, nargs='+', default=[0, 1, 2], help='0 loads in the main process'
+    )
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
     register_all_modules(init_default_scope=True)

@@ -1,4 +1,5 @@
 """A drawn data set in which things are wrong, as in data sets that grew."""
+
 import json
 import shutil
 from pathlib import Path
@@ -13,16 +14,14 @@ ANNOTATION_FAULTS: Dict[str, Callable[[dict], object]] = {
     'box outside': lambda ann: ann.update(bbox=[9000, 9000, 5, 5]),
     'area missing': lambda ann: ann.pop('area', None),
     'image unknown': lambda ann: ann.update(image_id=10**9),
-    'joints cut short': lambda ann: ann.update(
-        keypoints=ann['keypoints'][:-3]),
-    'polygon of two points': lambda ann: ann.update(
-        segmentation=[[1.0, 1.0, 5.0, 5.0]]),
+    'joints cut short': lambda ann: ann.update(keypoints=ann['keypoints'][:-3]),
+    'polygon of two points': lambda ann: ann.update(segmentation=[[1.0, 1.0, 5.0, 5.0]]),
 }
 
 
 def _truncate(path: Path) -> None:
     content = path.read_bytes()
-    path.write_bytes(content[:len(content) // 2])
+    path.write_bytes(content[: len(content) // 2])
 
 
 def _shrink(path: Path) -> None:
@@ -65,8 +64,7 @@ def damage_annotations(path: Path, number: int, seed: int) -> Dict[str, int]:
     """Damage annotations of a file; how many by each fault."""
     content = json.loads(path.read_text())
     annotations = content['annotations']
-    chosen = np.random.default_rng(seed).choice(
-        len(annotations), number, replace=False)
+    chosen = np.random.default_rng(seed).choice(len(annotations), number, replace=False)
     counts = dict.fromkeys(ANNOTATION_FAULTS, 0)
     for i, index in enumerate(chosen.tolist()):
         fault = list(ANNOTATION_FAULTS)[i % len(ANNOTATION_FAULTS)]

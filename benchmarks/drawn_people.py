@@ -1,4 +1,5 @@
 """Ground truth and predictions of the size of COCO's val2017, drawn."""
+
 from typing import Dict, List, NamedTuple, Tuple
 
 import numpy as np
@@ -22,10 +23,9 @@ class DrawnPeople(NamedTuple):
     entries: Dict[str, List[dict]]
 
 
-def draw_people(images: int = IMAGES,
-                persons: int = PERSONS,
-                detections: int = 20,
-                seed: int = 0) -> DrawnPeople:
+def draw_people(
+    images: int = IMAGES, persons: int = PERSONS, detections: int = 20, seed: int = 0
+) -> DrawnPeople:
     """Draw people as ellipses with joints, and what a detector makes of them.
 
     Most people are found, at a box, mask and joints that are a little off;
@@ -45,33 +45,45 @@ def draw_people(images: int = IMAGES,
         box, joints = _draw_person(rng)
         annotations.append(_annotate(number + 1, image + 1, box, joints, rng))
         if rng.random() < 0.85:
-            found.append((image + 1, box + rng.normal(0, 0.06, 4) *
-                          np.tile(box[2:], 2), joints, rng.random()**0.3))
+            found.append(
+                (
+                    image + 1,
+                    box + rng.normal(0, 0.06, 4) * np.tile(box[2:], 2),
+                    joints,
+                    rng.random() ** 0.3,
+                )
+            )
     room = images * detections - len(found)
     for image in rng.integers(1, images + 1, max(0, room)).tolist():
-        found.append((image, *_draw_person(rng), rng.random()**3))
+        found.append((image, *_draw_person(rng), rng.random() ** 3))
     truth = dict(
         images=[
-            dict(id=i + 1, file_name=f'{i + 1:012d}.jpg', height=HEIGHT,
-                 width=WIDTH) for i in range(images)
+            dict(id=i + 1, file_name=f'{i + 1:012d}.jpg', height=HEIGHT, width=WIDTH)
+            for i in range(images)
         ],
         annotations=annotations,
-        categories=[dict(id=1, name='person')])
+        categories=[dict(id=1, name='person')],
+    )
     return DrawnPeople(truth, _entries(found, rng))
 
 
 def _draw_person(rng: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
     """A box (x, y, width, height), and joints (K, 2) in it."""
-    tall = 400 * rng.random()**2 + 12
-    box = np.array([
-        rng.random() * (WIDTH - 0.5 * tall), rng.random() * (HEIGHT - tall),
-        tall * rng.uniform(0.3, 0.5), tall
-    ])
+    tall = 400 * rng.random() ** 2 + 12
+    box = np.array(
+        [
+            rng.random() * (WIDTH - 0.5 * tall),
+            rng.random() * (HEIGHT - tall),
+            tall * rng.uniform(0.3, 0.5),
+            tall,
+        ]
+    )
     return box, box[:2] + rng.random((JOINTS, 2)) * box[2:]
 
 
-def _annotate(number: int, image: int, box: np.ndarray, joints: np.ndarray,
-              rng: np.random.Generator) -> dict:
+def _annotate(
+    number: int, image: int, box: np.ndarray, joints: np.ndarray, rng: np.random.Generator
+) -> dict:
     crowd = int(rng.random() < 0.05)
     outline = _ellipse(box)
     visible = rng.integers(0, 3, JOINTS) * (1 - crowd)
@@ -81,12 +93,16 @@ def _annotate(number: int, image: int, box: np.ndarray, joints: np.ndarray,
         segmentation = _rle(box)
         segmentation['counts'] = segmentation['counts'].decode()
     return dict(
-        id=number, image_id=image, category_id=1, iscrowd=crowd,
+        id=number,
+        image_id=image,
+        category_id=1,
+        iscrowd=crowd,
         bbox=box.round(2).tolist(),
         area=round(float(np.pi / 4 * box[2] * box[3]), 2),
         segmentation=segmentation,
         keypoints=flat.flatten().astype(int).tolist(),
-        num_keypoints=int((visible > 0).sum()))
+        num_keypoints=int((visible > 0).sum()),
+    )
 
 
 def _entries(found: list, rng: np.random.Generator) -> Dict[str, List[dict]]:
@@ -98,8 +114,7 @@ def _entries(found: list, rng: np.random.Generator) -> Dict[str, List[dict]]:
         rows = np.column_stack([joints + noise, rng.random(JOINTS)])
         entries['bbox'].append(dict(common, bbox=box.tolist()))
         entries['segm'].append(dict(common, segmentation=_rle(box)))
-        entries['keypoints'].append(
-            dict(common, keypoints=rows.flatten().tolist()))
+        entries['keypoints'].append(dict(common, keypoints=rows.flatten().tolist()))
     return entries
 
 

@@ -9,6 +9,7 @@ SIGTERM, more images are damaged while it is stopped, and it is resumed. The
 memory of every process is sampled; how many images must have been replaced
 is counted by loading the same images again, without a network.
 """
+
 import argparse
 import itertools
 import os
@@ -34,26 +35,35 @@ from mmdet.utils import register_all_modules  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from benchmarks.dirty_data import (copy_sample, damage_annotations,  # noqa: E402
-                                   damage_files, remove_files)
+from benchmarks.dirty_data import (
+    copy_sample,
+    damage_annotations,  # noqa: E402
+    damage_files,
+    remove_files,
+)
 from projects.multitask_refine.engine import (  # noqa: E402
-    load_checkpoint_file, reproducible_loop, write_record)
+    load_checkpoint_file,
+    reproducible_loop,
+    write_record,
+)
 from tools.dataset import make_sample  # noqa: E402
 
-CONFIG = ('configs/multitask_refine/'
-          'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb4-1500_sample.py')
+CONFIG = 'configs/multitask_refine/multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb4-1500_sample.py'
 RANKS, WORKERS, BATCH = 2, 2, 2
 SIZE = 96
 RESUME_ME = 75
 OPTIONS = [
-    'model.backbone.base_channels=4', 'model.backbone.stem_channels=4',
+    'model.backbone.base_channels=4',
+    'model.backbone.stem_channels=4',
     'model.neck.in_channels=[32,64,128]',
     f'train_dataloader.batch_size={BATCH}',
     f'train_dataloader.num_workers={WORKERS}',
     'train_dataloader.persistent_workers=True',
-    'train_cfg.val_interval=1000000', 'default_hooks.checkpoint.interval=50',
+    'train_cfg.val_interval=1000000',
+    'default_hooks.checkpoint.interval=50',
     'default_hooks.logger.interval=50',
-    'default_hooks.bad_images.max_share=0.1', 'randomness.seed=0'
+    'default_hooks.bad_images.max_share=0.1',
+    'randomness.seed=0',
 ]
 
 
@@ -85,10 +95,7 @@ class Leg(NamedTuple):
 def draw(folder: Path, images: int) -> None:
     """Draw the sample once; it is copied before it is damaged."""
     if not (folder / 'sample.json').is_file():
-        make_sample.main([
-            str(folder), '--size', str(SIZE), '--train', str(images), '--val',
-            '8'
-        ])
+        make_sample.main([str(folder), '--size', str(SIZE), '--train', str(images), '--val', '8'])
 
 
 def soil(folder: Path, images: int) -> Damage:
@@ -96,27 +103,37 @@ def soil(folder: Path, images: int) -> Damage:
     train = folder / 'train2017'
     missing = remove_files(train, images // 100, seed=1)
     faults = damage_annotations(
-        folder / 'annotations/person_keypoints_train2017.json', images // 20,
-        seed=2)
+        folder / 'annotations/person_keypoints_train2017.json', images // 20, seed=2
+    )
     damaged = damage_files(train, images // 100, seed=3)
     return Damage(images, len(missing), faults, len(damaged), images // 100)
 
 
-def train(folder: Path, work_dir: Path, iterations: int,
-          stop_at: Optional[int]) -> Leg:
+def train(folder: Path, work_dir: Path, iterations: int, stop_at: Optional[int]) -> Leg:
     """Run the launcher; with ``stop_at`` it gets SIGTERM at this iteration."""
     command = [
-        'bash', 'tools/dist_train.sh', CONFIG, str(RANKS), '--work-dir',
-        str(work_dir), '--resume', '--cfg-options',
-        f'train_cfg.max_iters={iterations}', *OPTIONS
+        'bash',
+        'tools/dist_train.sh',
+        CONFIG,
+        str(RANKS),
+        '--work-dir',
+        str(work_dir),
+        '--resume',
+        '--cfg-options',
+        f'train_cfg.max_iters={iterations}',
+        *OPTIONS,
     ]
-    env = dict(os.environ, SAMPLE_ROOT=str(folder), OMP_NUM_THREADS='1',
-               PYTHON=sys.executable, PORT='29611')
+    env = dict(
+        os.environ,
+        SAMPLE_ROOT=str(folder),
+        OMP_NUM_THREADS='1',
+        PYTHON=sys.executable,
+        PORT='29611',
+    )
     start = time.monotonic()
     memory = defaultdict(list)
     with (work_dir / 'output.txt').open('a') as log:
-        launcher = subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=log, stderr=log)
+        launcher = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
         while launcher.poll() is None:
             time.sleep(2)
             _sample_memory(launcher.pid, time.monotonic() - start, memory)
@@ -127,8 +144,9 @@ def train(folder: Path, work_dir: Path, iterations: int,
 
 
 def _reached(work_dir: Path) -> int:
-    found = re.findall(r'Iter\(train\) \[ *(\d+)/',
-                       (work_dir / 'output.txt').read_text(errors='replace'))
+    found = re.findall(
+        r'Iter\(train\) \[ *(\d+)/', (work_dir / 'output.txt').read_text(errors='replace')
+    )
     return int(found[-1]) if found else 0
 
 
@@ -148,8 +166,7 @@ def _children(pid: int) -> List[psutil.Process]:
         return []
 
 
-def _note(role: str, process: psutil.Process, now: float,
-          memory: dict) -> None:
+def _note(role: str, process: psutil.Process, now: float, memory: dict) -> None:
     try:
         info = process.memory_full_info()
     except psutil.Error:
@@ -170,11 +187,15 @@ def describe_memory(memory: Dict[str, List[tuple]]) -> List[dict]:
             continue
         used = [size / 2**20 for _, size in samples]
         length = len(used) // 4
-        quarters = [round(median(used[i * length:(i + 1) * length]), 1)
-                    for i in range(4)]
-        rows.append(dict(
-            process=name.split()[0], samples=len(used), quarters=quarters,
-            growth_percent=round(100 * (quarters[3] / quarters[2] - 1), 2)))
+        quarters = [round(median(used[i * length : (i + 1) * length]), 1) for i in range(4)]
+        rows.append(
+            dict(
+                process=name.split()[0],
+                samples=len(used),
+                quarters=quarters,
+                growth_percent=round(100 * (quarters[3] / quarters[2] - 1), 2),
+            )
+        )
     return rows
 
 
@@ -185,8 +206,7 @@ def expected_replacements(folder: Path, first: int, last: int) -> int:
         with _as_rank(rank):
             loader = _train_loader(folder)
             loader.start_at(first, seed=0)
-            batches = itertools.islice(iter(loader.batch_sampler),
-                                       last - first)
+            batches = itertools.islice(iter(loader.batch_sampler), last - first)
             for visit in itertools.chain.from_iterable(batches):
                 sample = loader.dataset[visit]['data_samples']
                 total += len(sample.get('replaced_images', ()))
@@ -198,9 +218,7 @@ def _as_rank(rank: int) -> Iterator[None]:
     """Samplers that ask are told that they are one of several ranks."""
     with ExitStack() as stack:
         for module in (reproducible_loop, mmengine.dataset.sampler):
-            stack.enter_context(
-                mock.patch.object(module, 'get_dist_info',
-                                  lambda: (rank, RANKS)))
+            stack.enter_context(mock.patch.object(module, 'get_dist_info', lambda: (rank, RANKS)))
         yield
 
 
@@ -208,8 +226,7 @@ def _train_loader(folder: Path) -> reproducible_loop.ReproducibleLoader:
     with mock.patch.dict(os.environ, SAMPLE_ROOT=str(folder)):
         settings = Config.fromfile(str(ROOT / CONFIG)).train_dataloader
     settings.update(batch_size=BATCH, num_workers=0, persistent_workers=False)
-    return reproducible_loop.ReproducibleLoader(
-        Runner.build_dataloader(settings, seed=0))
+    return reproducible_loop.ReproducibleLoader(Runner.build_dataloader(settings, seed=0))
 
 
 def counted_replacements(work_dir: Path) -> List[int]:
@@ -235,12 +252,19 @@ def endure(args: argparse.Namespace) -> dict:
     after = expected_replacements(folder, stopped, args.iterations)
     counted, drawn = counted_replacements(work_dir)
     return dict(
-        ranks=RANKS, workers=WORKERS, batch=BATCH, iterations=args.iterations,
-        stopped_after=stopped, damage=damage._asdict(),
+        ranks=RANKS,
+        workers=WORKERS,
+        batch=BATCH,
+        iterations=args.iterations,
+        stopped_after=stopped,
+        damage=damage._asdict(),
         status=[first.status, second.status],
         seconds=[round(leg.seconds, 1) for leg in (first, second)],
-        images_drawn=drawn, replaced=counted, replaced_expected=before + after,
-        memory=[describe_memory(leg.memory) for leg in (first, second)])
+        images_drawn=drawn,
+        replaced=counted,
+        replaced_expected=before + after,
+        memory=[describe_memory(leg.memory) for leg in (first, second)],
+    )
 
 
 def _reached_checkpoint(work_dir: Path) -> int:
@@ -251,26 +275,33 @@ def _reached_checkpoint(work_dir: Path) -> int:
 def passed(result: dict) -> bool:
     """No hang, all counted, and no process grew by a tenth."""
     growth = [row['growth_percent'] for leg in result['memory'] for row in leg]
-    return (result['status'] == [RESUME_ME, 0]
-            and result['replaced'] == result['replaced_expected']
-            and bool(growth) and max(growth) < 10)
+    return (
+        result['status'] == [RESUME_ME, 0]
+        and result['replaced'] == result['replaced_expected']
+        and bool(growth)
+        and max(growth) < 10
+    )
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--images', type=int, default=3000)
     parser.add_argument('--iterations', type=int, default=3000)
     parser.add_argument(
-        '--folder', type=Path, default=ROOT / 'work_dirs/endurance',
-        help='for the data and the work dir')
+        '--folder',
+        type=Path,
+        default=ROOT / 'work_dirs/endurance',
+        help='for the data and the work dir',
+    )
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
     args.folder = args.folder.resolve()
     if (args.folder / 'work_dir').exists():
-        parser.error(f'{args.folder}/work_dir is there already: remove it, or '
-                     'name another --folder')
+        parser.error(
+            f'{args.folder}/work_dir is there already: remove it, or name another --folder'
+        )
     torch.set_num_threads(1)
     register_all_modules(init_default_scope=True)
     result = endure(args)

@@ -7,6 +7,7 @@ Against three runs of pycocotools, each of which reads the annotation file,
 loads the results and evaluates one task. Both get the same drawn people, and
 the largest difference of their figures is in the results file.
 """
+
 import argparse
 import contextlib
 import io
@@ -29,7 +30,10 @@ from benchmarks.drawn_people import DrawnPeople, draw_people  # noqa: E402
 from projects.multitask_refine.datasets import find_meta_file  # noqa: E402
 from projects.multitask_refine.engine import write_record  # noqa: E402
 from projects.multitask_refine.evaluation import (  # noqa: E402
-    evaluate, figures, load_ground_truth)
+    evaluate,
+    figures,
+    load_ground_truth,
+)
 
 Figures = Dict[str, Dict[str, float]]
 
@@ -46,8 +50,7 @@ def by_pycocotools(path: str, people: DrawnPeople) -> Figures:
     for task, entries in people.entries.items():
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO(path)
-            result = COCOeval(
-                truth, truth.loadRes([dict(entry) for entry in entries]), task)
+            result = COCOeval(truth, truth.loadRes([dict(entry) for entry in entries]), task)
             result.params.kpt_oks_sigmas = sigmas_of_coco()
             result.evaluate()
             result.accumulate()
@@ -58,15 +61,12 @@ def by_pycocotools(path: str, people: DrawnPeople) -> Figures:
 def by_project(path: str, people: DrawnPeople) -> Figures:
     """What the metric runs: all tasks on one reading of the file."""
     truth = load_ground_truth(path, len(sigmas_of_coco()))
-    return evaluate(truth, people.entries, sigmas_of_coco(), truth.getCatIds(),
-                    truth.getImgIds())
+    return evaluate(truth, people.entries, sigmas_of_coco(), truth.getCatIds(), truth.getImgIds())
 
 
 def largest_difference(one: Figures, other: Figures) -> float:
     """In percent points, over all tasks' figures."""
-    return max(
-        abs(one[task][name] - other[task][name]) for task in one
-        for name in one[task])
+    return max(abs(one[task][name] - other[task][name]) for task in one for name in one[task])
 
 
 def _timed(call: Callable, *args) -> Tuple[float, Figures]:
@@ -91,31 +91,34 @@ def compare(people: DrawnPeople, rounds: int) -> dict:
             fast, found = _timed(by_project, path, people)
             seconds['pycocotools'].append(round(slow, 3))
             seconds['project'].append(round(fast, 3))
-            print(f'round {number + 1} of {rounds}: pycocotools {slow:.1f} s, '
-                  f'project {fast:.1f} s', file=sys.stderr)
+            print(
+                f'round {number + 1} of {rounds}: pycocotools {slow:.1f} s, project {fast:.1f} s',
+                file=sys.stderr,
+            )
     return dict(
         seconds=seconds,
         ratio=round(median(np.divide(*seconds.values())), 3),
         largest_difference=largest_difference(expected, found),
-        figures=expected)
+        figures=expected,
+    )
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--images', type=int, default=5000)
     parser.add_argument('--persons', type=int, default=11004)
-    parser.add_argument(
-        '--detections', type=int, default=20, help='of each image')
+    parser.add_argument('--detections', type=int, default=20, help='of each image')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
     people = draw_people(args.images, args.persons, args.detections)
     result = compare(people, args.rounds)
-    size = dict(images=args.images, persons=args.persons,
-                detections=len(people.entries['bbox']))
+    size = dict(images=args.images, persons=args.persons, detections=len(people.entries['bbox']))
     write_record(args.json, dict(size=size, **result))
-    print(f'{args.json}: {result["ratio"]} times as fast, figures differ by '
-          f'{result["largest_difference"]:.1e}')
+    print(
+        f'{args.json}: {result["ratio"]} times as fast, figures differ by '
+        f'{result["largest_difference"]:.1e}'
+    )
     return 0
 
 

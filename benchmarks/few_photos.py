@@ -15,6 +15,7 @@ the next larger one.
 is for choosing settings: cross-validation inside the training photos. Stopped
 and started again, both go on where they were.
 """  # noqa: E501
+
 import argparse
 import hashlib
 import json
@@ -30,14 +31,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from projects.multitask_refine.datasets import read_annotations  # noqa: E402
 from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
-    write_json)
+    write_json,
+)
 from projects.multitask_refine.engine import (  # noqa: E402
-    ConfigError, explained_errors, write_record)
+    ConfigError,
+    explained_errors,
+    write_record,
+)
 from projects.multitask_refine.evaluation.predictions import (  # noqa: E402
-    file_sha256)
+    file_sha256,
+)
 from tools.ablation import call  # noqa: E402
 from tools.dataset.split_coco import (  # noqa: E402
-    assign, group_images, select)
+    assign,
+    group_images,
+    select,
+)
 from tools.finetune import find_base  # noqa: E402
 
 TASKS = ('bbox', 'segm', 'keypoints')
@@ -55,6 +64,7 @@ class Run(NamedTuple):
         fold: Which part of the training photos is tested on; 0 for the
             held-out photos.
     """
+
     start: str
     variant: str
     photos: int
@@ -86,9 +96,9 @@ def hash_data(folder: Path) -> str:
         if not (folder / part).exists():
             raise ConfigError(
                 f'{folder}: expected images/, {TRAIN} and {TEST}, found no '
-                f'{part}. Name the folder by --data or FEW_PHOTOS_ROOT.')
-    files = [folder / TRAIN, folder / TEST,
-             *sorted((folder / 'images').iterdir())]
+                f'{part}. Name the folder by --data or FEW_PHOTOS_ROOT.'
+            )
+    files = [folder / TRAIN, folder / TEST, *sorted((folder / 'images').iterdir())]
     pairs = sorted((path.name, file_sha256(str(path))) for path in files)
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
@@ -106,8 +116,7 @@ def choose_photos(content: dict, photos: int, seed: int) -> dict:
     return select(content, set(ids[:photos]))
 
 
-def write_parts(run: Run, args: argparse.Namespace,
-                folder: Path) -> List[Path]:
+def write_parts(run: Run, args: argparse.Namespace, folder: Path) -> List[Path]:
     """Write what a run trains on and what it is tested on.
 
     Returns:
@@ -118,11 +127,12 @@ def write_parts(run: Run, args: argparse.Namespace,
         groups = group_images(content['images'], None, None)
         parts = assign(groups, [1.0] * args.folds, 0)
         tested = parts[run.fold - 1]
-        parts = [select(content, set().union(*parts) - tested),
-                 select(content, tested)]
+        parts = [select(content, set().union(*parts) - tested), select(content, tested)]
     else:
-        parts = [choose_photos(content, run.photos, run.seed),
-                 read_annotations(str(args.data / TEST))]
+        parts = [
+            choose_photos(content, run.photos, run.seed),
+            read_annotations(str(args.data / TEST)),
+        ]
     files = [folder / 'train.json', folder / 'test.json']
     folder.mkdir(parents=True, exist_ok=True)
     for file, part in zip(files, parts):
@@ -147,22 +157,50 @@ def execute(run: Run, args: argparse.Namespace) -> dict:
     resumed = last.exists()
     if not config.exists():
         train, test = write_parts(run, args, folder)
-        how = ['--from-scratch'] if run.start == 'scratch' else (
-            ['--base', args.base] if args.base else [])
-        call(log, env, 'finetune.py', str(args.data / 'images'), str(train),
-             '--val', str(test), '--work-dir', str(tuning), '--variant',
-             run.variant, '--seed', str(run.seed), '--no-train', *how,
-             *args.options, '--cfg-options', 'train_cfg.val_interval=1000000',
-             'default_hooks.checkpoint.interval=100',
-             'default_hooks.checkpoint.max_keep_ckpts=1', *args.cfg_options)
+        how = (
+            ['--from-scratch']
+            if run.start == 'scratch'
+            else (['--base', args.base] if args.base else [])
+        )
+        call(
+            log,
+            env,
+            'finetune.py',
+            str(args.data / 'images'),
+            str(train),
+            '--val',
+            str(test),
+            '--work-dir',
+            str(tuning),
+            '--variant',
+            run.variant,
+            '--seed',
+            str(run.seed),
+            '--no-train',
+            *how,
+            *args.options,
+            '--cfg-options',
+            'train_cfg.val_interval=1000000',
+            'default_hooks.checkpoint.interval=100',
+            'default_hooks.checkpoint.max_keep_ckpts=1',
+            *args.cfg_options,
+        )
     call(log, env, 'train.py', str(config), *(['--resume'] * resumed))
-    call(log, env, 'test.py', str(config), last.read_text(), '--work-dir',
-         str(tuning / 'test'), '--json', str(folder / 'metrics.json'))
+    call(
+        log,
+        env,
+        'test.py',
+        str(config),
+        last.read_text(),
+        '--work-dir',
+        str(tuning / 'test'),
+        '--json',
+        str(folder / 'metrics.json'),
+    )
     metrics = json.loads((folder / 'metrics.json').read_text())
     metrics.pop('run')
     seconds = time.perf_counter() - start
-    write_json(result, dict(
-        metrics=metrics, seconds=None if resumed else round(seconds, 1)))
+    write_json(result, dict(metrics=metrics, seconds=None if resumed else round(seconds, 1)))
     return json.loads(result.read_text())
 
 
@@ -186,59 +224,70 @@ def summarize(runs: List[dict]) -> Dict[str, dict]:
             known = None not in found  # a task that is labelled
             summary[setting][task] = dict(
                 mean=round(mean(found), 2) if known else None,
-                std=round(stdev(found), 2) if known and len(found) > 1
-                else None)
+                std=round(stdev(found), 2) if known and len(found) > 1 else None,
+            )
         summary[setting]['seconds'] = max(
-            (run['seconds'] for run in same if run['seconds']), default=None)
+            (run['seconds'] for run in same if run['seconds']), default=None
+        )
     return summary
 
 
 def list_runs(args: argparse.Namespace) -> List[Run]:
     """List the runs, all of one seed before the next."""
     if args.folds:
-        return [Run(args.start, args.variant, 0, seed, fold)
-                for seed in args.seeds for fold in range(1, args.folds + 1)]
+        return [
+            Run(args.start, args.variant, 0, seed, fold)
+            for seed in args.seeds
+            for fold in range(1, args.folds + 1)
+        ]
     images = read_annotations(str(args.data / TRAIN))['images']
-    settings = [('base', 'rb-h', len(images)), ('base', 'regular',
-                                                len(images)),
-                ('scratch', 'rb-h', len(images))]
-    settings += [('base', 'rb-h', photos) for photos in args.curve
-                 if photos < len(images)]
-    return [Run(*setting, seed) for seed in args.seeds
-            for setting in settings]
+    settings = [
+        ('base', 'rb-h', len(images)),
+        ('base', 'regular', len(images)),
+        ('scratch', 'rb-h', len(images)),
+    ]
+    settings += [('base', 'rb-h', photos) for photos in args.curve if photos < len(images)]
+    return [Run(*setting, seed) for seed in args.seeds for setting in settings]
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--json', required=True, help='results file')
     parser.add_argument(
-        '--data', type=Path,
+        '--data',
+        type=Path,
         default=os.environ.get('FEW_PHOTOS_ROOT', 'data/few_photos'),
-        help='folder of the data set (default: %(default)s)')
-    parser.add_argument('--base', metavar='CHECKPOINT',
-                        help='instead of the pretrained base')
-    parser.add_argument('--work-dir', type=Path,
-                        default=Path('work_dirs/few_photos'),
-                        help='folder of checkpoints and logs')
+        help='folder of the data set (default: %(default)s)',
+    )
+    parser.add_argument('--base', metavar='CHECKPOINT', help='instead of the pretrained base')
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/few_photos'),
+        help='folder of checkpoints and logs',
+    )
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--curve', nargs='*', type=int, default=[5, 10, 20],
-                        help='numbers of photos to train on')
-    parser.add_argument('--folds', type=int, default=0,
-                        help='cross-validate in the training photos instead')
-    parser.add_argument('--start', choices=['base', 'scratch'],
-                        default='base', help='with --folds')
+    parser.add_argument(
+        '--curve', nargs='*', type=int, default=[5, 10, 20], help='numbers of photos to train on'
+    )
+    parser.add_argument(
+        '--folds', type=int, default=0, help='cross-validate in the training photos instead'
+    )
+    parser.add_argument(
+        '--start', choices=['base', 'scratch'], default='base', help='with --folds'
+    )
     parser.add_argument('--variant', default='rb-h', help='with --folds')
-    parser.add_argument('--cfg-options', nargs='+', default=[],
-                        help='settings that override those of the rules')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], help='settings that override those of the rules'
+    )
     for name in ('iterations', 'long-side'):
-        parser.add_argument(f'--{name}', type=int,
-                            help='instead of that by the rules')
+        parser.add_argument(f'--{name}', type=int, help='instead of that by the rules')
     args = parser.parse_args(argv)
     args.options = [
-        f'--{name}={value}' for name, value in (
-            ('iterations', args.iterations), ('long-side', args.long_side))
+        f'--{name}={value}'
+        for name, value in (('iterations', args.iterations), ('long-side', args.long_side))
         if value is not None
     ]
     args.work_dir, args.data = args.work_dir.resolve(), args.data.resolve()
@@ -254,17 +303,29 @@ def main(argv: Optional[List[str]] = None) -> int:
     runs = []
     for run in list_runs(args):
         found = execute(run, args)
-        setting = run.setting if not run.fold else (
-            f'{run.start}, {run.variant}, {args.folds} folds')
+        setting = (
+            run.setting if not run.fold else (f'{run.start}, {run.variant}, {args.folds} folds')
+        )
         runs.append(dict(run._asdict(), setting=setting, **found))
-        print(run.name, {task: found['metrics'].get(f'{task}_AP')
-                         for task in TASKS}, found['seconds'], 's',
-              flush=True)
-    write_record(args.json, dict(
-        data_sha256=data_sha256,
-        base=Path(base).name, base_sha256=file_sha256(base),
-        options=args.options, cfg_options=args.cfg_options,
-        summary=summarize(runs), runs=runs))
+        print(
+            run.name,
+            {task: found['metrics'].get(f'{task}_AP') for task in TASKS},
+            found['seconds'],
+            's',
+            flush=True,
+        )
+    write_record(
+        args.json,
+        dict(
+            data_sha256=data_sha256,
+            base=Path(base).name,
+            base_sha256=file_sha256(base),
+            options=args.options,
+            cfg_options=args.cfg_options,
+            summary=summarize(runs),
+            runs=runs,
+        ),
+    )
     return 0
 
 

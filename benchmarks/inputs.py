@@ -3,6 +3,7 @@
 It needs numpy alone, so it runs beside every framework, and all processes
 draw the same bits.
 """
+
 from functools import lru_cache
 from typing import List, NamedTuple, Sequence, Tuple
 
@@ -53,26 +54,30 @@ def load_images(names: Sequence[Sequence[int]]) -> List[np.ndarray]:
 def load_people(seed: int, height: int, width: int) -> People:
     """Draw the people of an image, side by side without overlap."""
     random = np.random.RandomState(seed)
-    extent = np.stack([
-        random.uniform(0.5, 0.7, PEOPLE) * width / PEOPLE,
-        random.uniform(0.4, 0.7, PEOPLE) * height
-    ], 1)
-    centre = np.stack([(np.arange(PEOPLE) + 0.5) * width / PEOPLE,
-                       np.full(PEOPLE, height / 2)], 1)
+    extent = np.stack(
+        [
+            random.uniform(0.5, 0.7, PEOPLE) * width / PEOPLE,
+            random.uniform(0.4, 0.7, PEOPLE) * height,
+        ],
+        1,
+    )
+    centre = np.stack([(np.arange(PEOPLE) + 0.5) * width / PEOPLE, np.full(PEOPLE, height / 2)], 1)
     boxes = np.concatenate([centre - extent / 2, centre + extent / 2], 1)
-    joints = centre[:, None] + extent[:, None] * random.uniform(
-        -0.45, 0.45, (PEOPLE, JOINTS, 2))
+    joints = centre[:, None] + extent[:, None] * random.uniform(-0.45, 0.45, (PEOPLE, JOINTS, 2))
     moves = random.uniform(-SHIFT, SHIFT, (PEOPLE, COPIES, 2))
     copies = boxes[:, None] + np.tile(moves * extent[:, None], 2)
     return People(
-        boxes.astype(np.float32), _ellipses(centre, extent, height, width),
+        boxes.astype(np.float32),
+        _ellipses(centre, extent, height, width),
         joints.astype(np.float32),
-        copies.reshape(-1, 4).astype(np.float32))
+        copies.reshape(-1, 4).astype(np.float32),
+    )
 
 
-def _ellipses(centre: np.ndarray, extent: np.ndarray, height: int,
-              width: int) -> np.ndarray:
+def _ellipses(centre: np.ndarray, extent: np.ndarray, height: int, width: int) -> np.ndarray:
     y, x = np.mgrid[:height, :width] + 0.5
-    far = [((x - cx) / wide)**2 + ((y - cy) / tall)**2
-           for (cx, cy), (wide, tall) in zip(centre, extent)]
+    far = [
+        ((x - cx) / wide) ** 2 + ((y - cy) / tall) ** 2
+        for (cx, cy), (wide, tall) in zip(centre, extent)
+    ]
     return (np.stack(far) < 0.25).astype(np.uint8)

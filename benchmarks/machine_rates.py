@@ -1,4 +1,5 @@
 """How fast this process multiplies and copies: the ground of the floors."""
+
 import time
 from typing import Callable, Dict
 
@@ -23,12 +24,11 @@ def measure_rates(device: torch.device) -> Dict[str, float]:
     one = torch.rand(side, side, device=device)
     source = torch.zeros(COPIED, dtype=torch.uint8, device=device)
     target = torch.ones_like(source)
-    product = min(_best(lambda: one @ one, device),
-                  _best(lambda: multiply(one, one), device))
+    product = min(_best(lambda: one @ one, device), _best(lambda: multiply(one, one), device))
     return dict(
         operations_per_second=2 * side**3 / product,
-        bytes_per_second=2 * COPIED / _best(lambda: target.copy_(source),
-                                            device))
+        bytes_per_second=2 * COPIED / _best(lambda: target.copy_(source), device),
+    )
 
 
 def _best(call: Callable, device: torch.device) -> float:

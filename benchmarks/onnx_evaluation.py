@@ -9,6 +9,7 @@ seconds that onnxruntime takes for a picture of --images with its own number
 of threads, with masks brought into the picture: the files take turns on each
 picture, and the median is written.
 """
+
 import argparse
 import json
 import subprocess
@@ -23,14 +24,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import projects.multitask_refine  # noqa: E402, F401
 from projects.multitask_refine.apis.settings import (  # noqa: E402
-    load_config)
+    load_config,
+)
 from projects.multitask_refine.deployment import export  # noqa: E402
 from projects.multitask_refine.deployment.quantise import (  # noqa: E402
-    KINDS, quantise)
+    KINDS,
+    quantise,
+)
 from projects.multitask_refine.engine import (  # noqa: E402
-    explained_errors, write_record)
+    explained_errors,
+    write_record,
+)
 from projects.multitask_refine.evaluation.predictions import (  # noqa: E402
-    file_sha256)
+    file_sha256,
+)
 from projects.multitask_runtime.image_file import ImageFile  # noqa: E402
 from projects.multitask_runtime.inputs import collect  # noqa: E402
 from projects.multitask_runtime.network import ExportedNetwork  # noqa: E402
@@ -41,8 +48,9 @@ FORMS = ('pytorch', 'float32', *KINDS)
 METRICS = ('bbox_AP', 'segm_AP', 'keypoints_AP')
 
 
-def write_forms(config: str, checkpoint: str, forms: List[str],
-                images: Optional[str], folder: Path) -> Dict[str, str]:
+def write_forms(
+    config: str, checkpoint: str, forms: List[str], images: Optional[str], folder: Path
+) -> Dict[str, str]:
     """Export a network and quantise the file.
 
     Returns:
@@ -53,8 +61,7 @@ def write_forms(config: str, checkpoint: str, forms: List[str],
     files = dict(pytorch=checkpoint, float32=str(exported))
     for kind in set(forms) & set(KINDS):
         files[kind] = str(folder / f'{kind}.onnx')
-        quantise(exported, files[kind], kind,
-                 images if kind == 'int8-static' else None)
+        quantise(exported, files[kind], kind, images if kind == 'int8-static' else None)
     return {form: files[form] for form in forms}
 
 
@@ -65,17 +72,25 @@ def evaluate(config: str, weights: str, folder: Path) -> dict:
         dict: AP of each task in percent, and the number of images.
     """
     path = folder / 'metrics.json'
-    subprocess.run([
-        sys.executable, 'tools/test.py', config, weights, '--work-dir',
-        str(folder), '--json', str(path)
-    ], check=True, cwd=ROOT)
+    subprocess.run(
+        [
+            sys.executable,
+            'tools/test.py',
+            config,
+            weights,
+            '--work-dir',
+            str(folder),
+            '--json',
+            str(path),
+        ],
+        check=True,
+        cwd=ROOT,
+    )
     content = json.loads(path.read_text())
-    return dict({name: content[name] for name in METRICS},
-                images=content['run']['num_images'])
+    return dict({name: content[name] for name in METRICS}, images=content['run']['num_images'])
 
 
-def time_files(files: Dict[str, str], images: str,
-               count: int) -> Dict[str, float]:
+def time_files(files: Dict[str, str], images: str, count: int) -> Dict[str, float]:
     """Median seconds a picture; the files take turns.
 
     Args:
@@ -98,8 +113,9 @@ def time_files(files: Dict[str, str], images: str,
     return {form: round(median(all_), 5) for form, all_ in seconds.items()}
 
 
-def measure(config: str, checkpoint: str, forms: List[str],
-            images: Optional[str], count: int) -> dict:
+def measure(
+    config: str, checkpoint: str, forms: List[str], images: Optional[str], count: int
+) -> dict:
     """All figures of one network.
 
     Returns:
@@ -110,41 +126,35 @@ def measure(config: str, checkpoint: str, forms: List[str],
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_forms(config, checkpoint, forms, images, folder)
-        rows = {form: evaluate(config, path, folder)
-                for form, path in files.items()}
+        rows = {form: evaluate(config, path, folder) for form, path in files.items()}
         files.pop('pytorch', None)
         for form, path in files.items():
             rows[form]['bytes'] = Path(path).stat().st_size
         if images:
             for form, value in time_files(files, images, count).items():
                 rows[form]['seconds'] = value
-    return dict(config=Path(config).name,
-                checkpoint_sha256=file_sha256(checkpoint),
-                forms=rows)
+    return dict(config=Path(config).name, checkpoint_sha256=file_sha256(checkpoint), forms=rows)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        '--network',
-        nargs=2,
-        action='append',
-        required=True,
-        metavar=('CONFIG', 'CHECKPOINT'))
-    parser.add_argument(
-        '--forms', nargs='+', choices=FORMS, default=list(FORMS))
+        '--network', nargs=2, action='append', required=True, metavar=('CONFIG', 'CHECKPOINT')
+    )
+    parser.add_argument('--forms', nargs='+', choices=FORMS, default=list(FORMS))
     parser.add_argument(
         '--images',
         metavar='FOLDER',
         help='pictures with people, not those of the test: int8-static '
-        'measures ranges in them, and the first are timed')
-    parser.add_argument(
-        '--count', type=int, default=50, help='pictures to time')
+        'measures ranges in them, and the first are timed',
+    )
+    parser.add_argument('--count', type=int, default=50, help='pictures to time')
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
     with explained_errors():
-        networks = [measure(*network, args.forms, args.images, args.count)
-                    for network in args.network]
+        networks = [
+            measure(*network, args.forms, args.images, args.count) for network in args.network
+        ]
     write_record(args.json, dict(networks=networks))
     print(f'Results file: {args.json}')
     return 0

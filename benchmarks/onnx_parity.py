@@ -10,6 +10,7 @@ than --side. How far PyTorch's float32 is from its own float64 is written, too:
 what rounding decides, such as which of two equal cells is the highest, differs
 there as well.
 """
+
 import argparse
 import sys
 import tempfile
@@ -29,14 +30,22 @@ from torch import nn  # noqa: E402
 import projects.multitask_refine  # noqa: E402, F401
 from benchmarks.like_trained import draw_like_trained  # noqa: E402
 from projects.multitask_refine.apis.settings import (  # noqa: E402
-    load_config)
+    load_config,
+)
 from projects.multitask_refine.deployment.export import (  # noqa: E402
-    load_network, record)
+    load_network,
+    record,
+)
 from projects.multitask_refine.deployment.parity import (  # noqa: E402
-    LIMITS, Difference, compare, find_people)
+    LIMITS,
+    Difference,
+    compare,
+    find_people,
+)
 from projects.multitask_refine.engine import write_record  # noqa: E402
 from projects.multitask_refine.evaluation.predictions import (  # noqa: E402
-    file_sha256)
+    file_sha256,
+)
 from projects.multitask_runtime.image_file import ImageFile  # noqa: E402
 from projects.multitask_runtime.inputs import collect  # noqa: E402
 from projects.multitask_runtime.resize import Resizer  # noqa: E402
@@ -48,14 +57,13 @@ KINDS = {
     'regular': ('r26-w16_fpn-ms_regular_1xb8-1500_sample', {}),
     'RB': ('r26-w16_fpn-ms_rb_1xb4-1500_sample', {}),
     'RB+H': ('r26-w16_fpn-ms_rb-h_1xb8-1500_sample', {}),
-    'RB+H, modulated (v2)': ('r26-w16_fpn-ms_rb-h_1xb8-1500_sample', {
-        'model.backbone.dcn.modulated': True,
-        f'{HEAD}.conv_cfg.modulated': True
-    }),
+    'RB+H, modulated (v2)': (
+        'r26-w16_fpn-ms_rb-h_1xb8-1500_sample',
+        {'model.backbone.dcn.modulated': True, f'{HEAD}.conv_cfg.modulated': True},
+    ),
     'RB+H, joints only': ('r26-w16_fpn-ms_rb-h-kps_1xb4-1500_sample', {}),
     'RB+H, single-scale': ('r26-w16_fpn-ss_rb-h_1xb4-1500_sample', {}),
-    'RB+H without offsets': (
-        'r26-w16_fpn-ms_rb-h-no-offset_1xb4-1500_sample', {}),
+    'RB+H without offsets': ('r26-w16_fpn-ms_rb-h-no-offset_1xb4-1500_sample', {}),
     'softmax': ('r26-w16_fpn-ms_softmax_1xb8-1500_sample', {}),
     'softmax, RB+H': ('r26-w16_fpn-ms_softmax-rb-h_1xb8-500_sample', {}),
     "Detectron2's layout": ('r50_fpn_detectron2_8xb2-90k_coco', {}),
@@ -66,7 +74,7 @@ KINDS = {
 FEWER = {
     'model.test_cfg.rpn.max_per_img': 200,
     'model.test_cfg.rcnn.max_per_img': 5,
-    'model.test_cfg.rcnn.score_thr': 0.0
+    'model.test_cfg.rcnn.score_thr': 0.0,
 }
 SEED = 7
 # Drawn scores are nearly equal, so that rounding decides who is best; so many
@@ -113,8 +121,9 @@ def _set_norms(model: nn.Module, image: torch.Tensor) -> None:
     find_people(model, image)
 
 
-def compare_network(cfg: Config, checkpoint: str,
-                    pictures: List[torch.Tensor], folder: str) -> dict:
+def compare_network(
+    cfg: Config, checkpoint: str, pictures: List[torch.Tensor], folder: str
+) -> dict:
     """Record a network as ONNX and run it, PyTorch and its float64.
 
     Returns:
@@ -141,7 +150,8 @@ def compare_network(cfg: Config, checkpoint: str,
     return dict(
         config=Path(cfg.filename).name,
         people=people,
-        **{name: summarise(each) for name, each in rows.items()})
+        **{name: summarise(each) for name, each in rows.items()},
+    )
 
 
 def summarise(rows: List[Dict[str, Difference]]) -> Dict[str, dict]:
@@ -152,7 +162,8 @@ def summarise(rows: List[Dict[str, Difference]]) -> Dict[str, dict]:
         name: dict(
             largest=max(row[name].largest for row in rows),
             beyond=sum(row[name].others for row in rows),
-            total=sum(row[name].total for row in rows))
+            total=sum(row[name].total for row in rows),
+        )
         for name in rows[0]
     }
 
@@ -185,8 +196,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument(
         '--more',
         metavar='FOLDER',
-        help='pictures for trained networks alone, such as they were trained '
-        'on')
+        help='pictures for trained networks alone, such as they were trained on',
+    )
     parser.add_argument('--count', type=int, default=10, help='of each folder')
     parser.add_argument('--side', type=int, default=320, help='in pixels')
     parser.add_argument(
@@ -195,9 +206,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         action='append',
         default=[],
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='a trained network')
-    parser.add_argument(
-        '--kinds', nargs='*', default=list(KINDS), choices=list(KINDS))
+        help='a trained network',
+    )
+    parser.add_argument('--kinds', nargs='*', default=list(KINDS), choices=list(KINDS))
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
     pictures = read_pictures(args.pictures, args.count, args.side)
@@ -205,10 +216,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     trained, drawn = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for config, checkpoint in args.network:
-            row = compare_network(
-                load_config(config), checkpoint, pictures + more, folder)
-            trained.append(
-                dict(row, checkpoint_sha256=file_sha256(checkpoint)))
+            row = compare_network(load_config(config), checkpoint, pictures + more, folder)
+            trained.append(dict(row, checkpoint_sha256=file_sha256(checkpoint)))
             print(row, file=sys.stderr)
         for kind in args.kinds:
             name, options = KINDS[kind]
@@ -217,12 +226,16 @@ def main(argv: Optional[List[str]] = None) -> int:
             weights = draw_checkpoint(cfg, pictures[0], folder)
             drawn[kind] = compare_network(cfg, weights, pictures, folder)
             print(kind, drawn[kind], file=sys.stderr)
-    write_record(args.json, dict(
-        pictures=_sizes(pictures),
-        more=_sizes(more),
-        limits=LIMITS,
-        trained=trained,
-        drawn=drawn))
+    write_record(
+        args.json,
+        dict(
+            pictures=_sizes(pictures),
+            more=_sizes(more),
+            limits=LIMITS,
+            trained=trained,
+            drawn=drawn,
+        ),
+    )
     print(f'Results file: {args.json}')
     return 0
 

@@ -11,6 +11,7 @@ their ``median``, ``ratio`` to the reference's, and ``difference``, the
 largest from the reference's values, in the unit that ``about`` names; a way
 whose library is not installed has only ``expected`` and ``missing``.
 """
+
 import argparse
 import importlib
 import io
@@ -26,13 +27,15 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import (  # noqa: E402
-    _do_paste_mask)
+    _do_paste_mask,
+)
 from PIL import Image  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from benchmarks.rounds import compare_pairs, run_rounds  # noqa: E402
 from projects.multitask_refine.codecs.roi_softmax import (  # noqa: E402
-    find_peaks)
+    find_peaks,
+)
 from projects.multitask_refine.engine import write_record  # noqa: E402
 from tests.test_converters.drawn import draw_image  # noqa: E402
 
@@ -83,18 +86,21 @@ def masks() -> Piece:
         result = torch.zeros(PEOPLE, HEIGHT, WIDTH, dtype=torch.bool)
         for index in range(PEOPLE):
             part, place = _do_paste_mask(
-                shares[index:index + 1], boxes[index:index + 1], HEIGHT,
-                WIDTH, True)
+                shares[index : index + 1], boxes[index : index + 1], HEIGHT, WIDTH, True
+            )
             result[(slice(index, index + 1), *place)] = part >= 0.5
         return result
 
     return Piece(
         f'{PEOPLE} masks of {MASK} x {MASK} cells to {WIDTH} x {HEIGHT} '
-        'pixels (difference: share of a pixel)', {
+        'pixels (difference: share of a pixel)',
+        {
             'all over the image': Way(whole),
             "each in its box's pixels, as in inference on the CPU": Way(
-                cropped, '5 times as fast: a box has a tenth of the pixels'),
-        })
+                cropped, '5 times as fast: a box has a tenth of the pixels'
+            ),
+        },
+    )
 
 
 def joints() -> Piece:
@@ -104,17 +110,20 @@ def joints() -> Piece:
     pixels = (boxes[:, 2:] - boxes[:, :2]).ceil().long()
     return Piece(
         f"Highest pixels of {PEOPLE} people's {JOINTS} maps of {CELLS} x "
-        f'{CELLS} logits (difference: height)', {
+        f'{CELLS} logits (difference: height)',
+        {
             "torch's bicubic interpolation, as in Detectron2": Way(
-                lambda: peaks_by_resize(logits, pixels)[1]),
+                lambda: peaks_by_resize(logits, pixels)[1]
+            ),
             'by products, person after person, as on the CPU': Way(
-                lambda: find_peaks(logits, pixels, 1)[1],
-                '1.7 times as fast'),
+                lambda: find_peaks(logits, pixels, 1)[1], '1.7 times as fast'
+            ),
             'by products, people of like size together, as on CUDA': Way(
                 lambda: find_peaks(logits, pixels, MAX_PIXELS)[1],
-                '0.8 times as fast on the CPU: all are filled up to the '
-                'largest'),
-        })
+                '0.8 times as fast on the CPU: all are filled up to the largest',
+            ),
+        },
+    )
 
 
 def peaks_by_resize(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
@@ -133,10 +142,8 @@ def peaks_by_resize(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
     logits = logits.contiguous()
     for i, (width, height) in enumerate(pixels.tolist()):
         resized = F.interpolate(
-            logits[i:i + 1],
-            size=(height, width),
-            mode='bicubic',
-            align_corners=False)
+            logits[i : i + 1], size=(height, width), mode='bicubic', align_corners=False
+        )
         peaks[i], index[i] = resized[0].flatten(1).max(1)
     width = pixels[:, :1]
     return torch.stack([index % width, index // width], -1).to(peaks), peaks
@@ -144,45 +151,48 @@ def peaks_by_resize(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
 
 def buffers(side: int, expected: str) -> Piece:
     generator = torch.Generator().manual_seed(SEED)
-    one, other = (torch.randn(36, *shape, generator=generator)
-                  for shape in ((side, 64), (64, 256)))
+    one, other = (
+        torch.randn(36, *shape, generator=generator) for shape in ((side, 64), (64, 256))
+    )
     buffer = torch.empty(36, side, 256)
     return Piece(
-        f'A product of {buffer.numel() * 4 / 2**20:.0f} MiB (difference: '
-        'value)', {
+        f'A product of {buffer.numel() * 4 / 2**20:.0f} MiB (difference: value)',
+        {
             'in new memory': Way(lambda: one @ other),
-            'in a buffer that is there': Way(
-                lambda: torch.bmm(one, other, out=buffer), expected),
-        })
+            'in a buffer that is there': Way(lambda: torch.bmm(one, other, out=buffer), expected),
+        },
+    )
 
 
 def products() -> Piece:
     generator = torch.Generator().manual_seed(SEED)
-    one, other = (torch.randn(*shape, generator=generator)
-                  for shape in ((1568, 4608), (4608, 512)))
+    one, other = (
+        torch.randn(*shape, generator=generator) for shape in ((1568, 4608), (4608, 512))
+    )
     prepared = lay_out(other, len(one))
-    factors = [lay_out(factor, len(one) // 2)
-               for factor in prepare_quarters(other)]
+    factors = [lay_out(factor, len(one) // 2) for factor in prepare_quarters(other)]
     return Piece(
         'Samples of 8 RoIs times the weights of a deformable convolution, '
-        '(1568, 4608) by (4608, 512) (difference: value)', {
+        '(1568, 4608) by (4608, 512) (difference: value)',
+        {
             '`@`, as on the CPU with AVX2': Way(lambda: one @ other),
             'oneDNN': Way(
-                lambda: multiply_by_onednn(one, other.T),
-                'slower with AVX2, faster with AVX-512'),
+                lambda: multiply_by_onednn(one, other.T), 'slower with AVX2, faster with AVX-512'
+            ),
             'oneDNN, the weights laid out once, as with AVX-512': Way(
-                lambda: prepared(one),
-                '0.9 times as fast with AVX2, 1.1 times with AVX-512'),
+                lambda: prepared(one), '0.9 times as fast with AVX2, 1.1 times with AVX-512'
+            ),
             "Strassen's products, seven for eight, by oneDNN": Way(
                 lambda: multiply_quarters(one, factors),
-                '1.1 times as fast, less what the sums take'),
-        })
+                '1.1 times as fast, less what the sums take',
+            ),
+        },
+    )
 
 
 def multiply_by_onednn(one: Tensor, turned: Tensor) -> Tensor:
     """Matrices (a, b) and (c, b) to (a, c)."""
-    return torch.ops.mkldnn._linear_pointwise(one, turned, None, 'none', [],
-                                              '')
+    return torch.ops.mkldnn._linear_pointwise(one, turned, None, 'none', [], '')
 
 
 def lay_out(other: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
@@ -194,16 +204,16 @@ def lay_out(other: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
 
 def transforms() -> Piece:
     generator = torch.Generator().manual_seed(SEED)
-    matrix, rows = (torch.randn(36, width, generator=generator)
-                    for width in (36, 1 << 16))
+    matrix, rows = (torch.randn(36, width, generator=generator) for width in (36, 1 << 16))
     return Piece(
-        "Winograd's transform of a strip, (36, 36) by (36, 65536) "
-        '(difference: value)', {
+        "Winograd's transform of a strip, (36, 36) by (36, 65536) (difference: value)",
+        {
             '`@`': Way(lambda: matrix @ rows),
             'oneDNN, as on the CPU': Way(
-                lambda: multiply_by_onednn(matrix, rows.T),
-                '1.3 times as fast'),
-        })
+                lambda: multiply_by_onednn(matrix, rows.T), '1.3 times as fast'
+            ),
+        },
+    )
 
 
 def quarter(matrix: Tensor) -> List[Tensor]:
@@ -217,41 +227,52 @@ def prepare_quarters(other: Tensor) -> List[Tensor]:
     first, right, below, last = quarter(other)
     one = right - first
     two = last - one
-    return [first.contiguous(), below.contiguous(), last.contiguous(),
-            two - below, one, two, last - right]
+    return [
+        first.contiguous(),
+        below.contiguous(),
+        last.contiguous(),
+        two - below,
+        one,
+        two,
+        last - right,
+    ]
 
 
-def multiply_quarters(
-        matrix: Tensor,
-        factors: List[Callable[[Tensor], Tensor]]) -> Tensor:
+def multiply_quarters(matrix: Tensor, factors: List[Callable[[Tensor], Tensor]]) -> Tensor:
     """``matrix`` (a, b) by the matrix (b, c) of :func:`prepare_quarters`,
     each of whose factors is given as what multiplies by it; a, b and c are
     even."""
     first, right, below, last = quarter(matrix)
     one = below + last
     two = one - first
-    lefts = (first.contiguous(), right.contiguous(), right - two,
-             last.contiguous(), one, two, first - below)
-    p1, p2, p3, p4, p5, p6, p7 = (
-        factor(left) for factor, left in zip(factors, lefts))
+    lefts = (
+        first.contiguous(),
+        right.contiguous(),
+        right - two,
+        last.contiguous(),
+        one,
+        two,
+        first - below,
+    )
+    p1, p2, p3, p4, p5, p6, p7 = (factor(left) for factor, left in zip(factors, lefts))
     u2 = p1 + p6
     u3 = u2 + p7
-    return torch.cat([torch.cat([p1 + p2, u2 + p5 + p3], 1),
-                      torch.cat([u3 - p4, u3 + p5], 1)])
+    return torch.cat([torch.cat([p1 + p2, u2 + p5 + p3], 1), torch.cat([u3 - p4, u3 + p5], 1)])
 
 
 def gradients() -> Piece:
     generator = torch.Generator().manual_seed(SEED)
-    samples, grad = (torch.randn(1568, width, generator=generator)
-                     for width in (4608, 512))
+    samples, grad = (torch.randn(1568, width, generator=generator) for width in (4608, 512))
     return Piece(
-        "The gradient of those weights, the samples' transpose by (1568, 512) "
-        '(difference: value)', {
+        "The gradient of those weights, the samples' transpose by (1568, 512) (difference: value)",
+        {
             '`@`, as on the CPU': Way(lambda: samples.T @ grad),
             'oneDNN': Way(
                 lambda: multiply_by_onednn(samples.T, grad.T),
-                '0.7 times as fast: it lays out its factors anew'),
-        })
+                '0.7 times as fast: it lays out its factors anew',
+            ),
+        },
+    )
 
 
 def photos() -> Piece:
@@ -268,22 +289,26 @@ def photos() -> Piece:
         return library.decode_jpeg(content, 'BGR')
 
     return Piece(
-        f'A JPEG file of {WIDTH} x {HEIGHT} pixels (difference: of 255)', {
-            'OpenCV, as in the pipelines': Way(lambda: cv2.imdecode(
-                np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)),
-            'Pillow': Way(
-                pillow, '0.8 times as fast: the same decoder, and a copy'),
-            'simplejpeg': Way(
-                simplejpeg, 'no faster: all three use libjpeg-turbo',
-                'simplejpeg'),
-        })
+        f'A JPEG file of {WIDTH} x {HEIGHT} pixels (difference: of 255)',
+        {
+            'OpenCV, as in the pipelines': Way(
+                lambda: cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+            ),
+            'Pillow': Way(pillow, '0.8 times as fast: the same decoder, and a copy'),
+            'simplejpeg': Way(simplejpeg, 'no faster: all three use libjpeg-turbo', 'simplejpeg'),
+        },
+    )
 
 
 def all_pieces() -> List[Piece]:
     return [
-        masks(), joints(), products(), gradients(), transforms(), photos(),
-        buffers(256, '1.0 times as fast: the C library gives the same memory '
-                'again'),
+        masks(),
+        joints(),
+        products(),
+        gradients(),
+        transforms(),
+        photos(),
+        buffers(256, '1.0 times as fast: the C library gives the same memory again'),
         buffers(1088, '1.5 times as fast: new memory is mapped page by page'),
     ]
 
@@ -291,8 +316,7 @@ def all_pieces() -> List[Piece]:
 def measure(piece: Piece, rounds: int, repeats: int) -> dict:
     """A piece's entry of the results file."""
     reference = next(iter(piece.ways))
-    found = {name: dict(expected=way.expected)
-             for name, way in piece.ways.items()}
+    found = {name: dict(expected=way.expected) for name, way in piece.ways.items()}
     calls, values = {}, {}
     for name, way in piece.ways.items():
         try:
@@ -311,31 +335,33 @@ def measure(piece: Piece, rounds: int, repeats: int) -> dict:
 
 def _timer(call: Callable[[], Any], repeats: int) -> Callable[[], float]:
     """Seconds of one call, the mean of some."""
+
     def timed() -> float:
         start = time.perf_counter()
         for _ in range(repeats):
             call()
         return (time.perf_counter() - start) / repeats
+
     return timed
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=9)
-    parser.add_argument('--repeats', type=int, default=10,
-                        help='calls of a round')
+    parser.add_argument('--repeats', type=int, default=10, help='calls of a round')
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
     found = []
     with torch.no_grad():
         for piece in all_pieces():
             found.append(measure(piece, args.rounds, args.repeats))
-            print(piece.about, {
-                name: numbers.get('ratio')
-                for name, numbers in found[-1]['ways'].items()
-            }, file=sys.stderr, flush=True)
-    write_record(args.json, dict(
-        rounds=args.rounds, repeats=args.repeats, pieces=found))
+            print(
+                piece.about,
+                {name: numbers.get('ratio') for name, numbers in found[-1]['ways'].items()},
+                file=sys.stderr,
+                flush=True,
+            )
+    write_record(args.json, dict(rounds=args.rounds, repeats=args.repeats, pieces=found))
     print(f'{args.json} written')
     return 0
 

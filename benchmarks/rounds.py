@@ -1,10 +1,10 @@
 """Contestants in turn, and the arithmetic of paired ratios."""
+
 from statistics import median
 from typing import Callable, Dict, List
 
 
-def run_rounds(calls: Dict[str, Callable[[], float]],
-               rounds: int) -> Dict[str, List[float]]:
+def run_rounds(calls: Dict[str, Callable[[], float]], rounds: int) -> Dict[str, List[float]]:
     """Call each contestant once a round, each round beginning with another.
 
     Args:
@@ -23,8 +23,7 @@ def run_rounds(calls: Dict[str, Callable[[], float]],
     return seconds
 
 
-def compare_pairs(seconds: Dict[str, List[float]],
-                  reference: str) -> Dict[str, dict]:
+def compare_pairs(seconds: Dict[str, List[float]], reference: str) -> Dict[str, dict]:
     """Medians and paired ratios.
 
     A machine that is slow for a while is slow for all contestants of a
@@ -43,6 +42,5 @@ def compare_pairs(seconds: Dict[str, List[float]],
     for name, own in seconds.items():
         result[name] = dict(seconds=own, median=median(own))
         if reference in seconds:
-            result[name]['ratio'] = median(
-                a / b for a, b in zip(own, seconds[reference]))
+            result[name]['ratio'] = median(a / b for a, b in zip(own, seconds[reference]))
     return result

@@ -11,6 +11,7 @@ number that grows and by network: the rounds' ``seconds``, their ``median``,
 ``ratio`` to the network without refinement, ``peak_bytes`` of memory,
 ``peak_of_task``, whether of this alone, and the ``detections`` of each image.
 """
+
 import argparse
 import contextlib
 import sys
@@ -30,6 +31,7 @@ NETWORKS = ('regular', 'rb_h')  # of the part "refinement"
 
 class Point(NamedTuple):
     """One measurement's size."""
+
     images: int = 1
     people: int = 20
     side: int = 480
@@ -38,20 +40,21 @@ class Point(NamedTuple):
 SERIES = dict(
     images=[Point(images=count) for count in (1, 2, 4, 8)],
     people=[Point(people=count) for count in (1, 5, 20, 50, 100)],
-    side=[Point(side=side) for side in (320, 480, 640, 800, 1280)])
+    side=[Point(side=side) for side in (320, 480, 640, 800, 1280)],
+)
 
 
-def start(point: Point, device: str,
-          stack: contextlib.ExitStack) -> Dict[str, Process]:
+def start(point: Point, device: str, stack: contextlib.ExitStack) -> Dict[str, Process]:
     """The networks with the point's limit of detections."""
     processes = {}
     for name in NETWORKS:
         entrant = PARTS['refinement'].entrants[name]
         processes[name] = stack.enter_context(Process(name))
         processes[name].ask(
-            'build', contestant=entrant.contestant,
-            options=dict(entrant.options, device=device,
-                         detections=point.people))
+            'build',
+            contestant=entrant.contestant,
+            options=dict(entrant.options, device=device, detections=point.people),
+        )
     return processes
 
 
@@ -65,13 +68,17 @@ def measure_point(point: Point, device: str, rounds: int) -> Dict[str, dict]:
             found = process.ask('predict', images=images)
             memory = process.ask('memory', task='predict', images=images)
             result[name] = dict(
-                peak_bytes=memory['bytes'], peak_of_task=memory['of_task'],
-                detections=found['detections'])
-        seconds = run_rounds({
-            name: lambda process=process: process.ask(
-                'predict', images=images)['seconds']
-            for name, process in processes.items()
-        }, rounds)
+                peak_bytes=memory['bytes'],
+                peak_of_task=memory['of_task'],
+                detections=found['detections'],
+            )
+        seconds = run_rounds(
+            {
+                name: lambda process=process: process.ask('predict', images=images)['seconds']
+                for name, process in processes.items()
+            },
+            rounds,
+        )
     for name, numbers in compare_pairs(seconds, NETWORKS[0]).items():
         result[name].update(numbers)
     return result
@@ -89,10 +96,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         for point in points:
             found = measure_point(point, args.device, args.rounds)
             series[name][str(getattr(point, name))] = found
-            print(point, {k: v['median'] for k, v in found.items()},
-                  file=sys.stderr, flush=True)
-            write_record(args.json, dict(
-                device=args.device, rounds=args.rounds, series=series))
+            print(point, {k: v['median'] for k, v in found.items()}, file=sys.stderr, flush=True)
+            write_record(args.json, dict(device=args.device, rounds=args.rounds, series=series))
     print(f'{args.json} written')
     return 0
 

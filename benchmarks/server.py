@@ -8,6 +8,7 @@ two commands it is idle. A command that fails ends the process, with the
 reason on the standard error; only a framework that is not installed is an
 answer.
 """
+
 import importlib
 import json
 import os
@@ -25,8 +26,7 @@ Names = Sequence[Sequence[int]]  # seed, height, width of each image
 class Server:
     """The commands; each method's arguments and result are JSON's."""
 
-    commands = ('build', 'save_weights', 'predict', 'step', 'outputs',
-                'memory', 'stages')
+    commands = ('build', 'save_weights', 'predict', 'step', 'outputs', 'memory', 'stages')
 
     def build(self, contestant: str, options: dict) -> dict:
         """Make the contestant.
@@ -62,15 +62,13 @@ class Server:
     def step(self, images: Names) -> dict:
         """Seconds of a training step, its loss, and how many foreground RoIs
         the heads saw of each image."""
-        seconds, loss = self._timed(self.contestant.step,
-                                    self._annotated(images))
-        return dict(seconds=seconds, loss=loss,
-                    foreground=list(self.contestant.foreground))
+        seconds, loss = self._timed(self.contestant.step, self._annotated(images))
+        return dict(seconds=seconds, loss=loss, foreground=list(self.contestant.foreground))
 
     def outputs(self, image: Sequence[int], path: str) -> dict:
         """Write an image's persons as arrays."""
         batch = self.contestant.to_batch(load_images([image]))
-        (result, ) = self.contestant.predict(batch)
+        (result,) = self.contestant.predict(batch)
         np.savez(path, **self.contestant.arrays(result))
         return {}
 
@@ -123,8 +121,9 @@ def serve(server: Server, lines: Sequence[str], answers: TextIO) -> None:
         if name == 'stop':
             return
         if name not in server.commands:
-            raise ValueError(f'command {name!r}: expected one of '
-                             f'{", ".join(server.commands)} or stop')
+            raise ValueError(
+                f'command {name!r}: expected one of {", ".join(server.commands)} or stop'
+            )
         answer = getattr(server, name)(**command)
         answers.write(json.dumps(answer) + '\n')
         answers.flush()

@@ -43,6 +43,7 @@ people each); the 8 images are measured at the first side alone::
 ``seconds`` of a stage do not include those of stages within it; ``rest`` is
 what is in none. The floor of ``backward`` is of its operations alone.
 """
+
 import argparse
 import contextlib
 import importlib
@@ -62,13 +63,14 @@ from benchmarks.inputs import image_names  # noqa: E402
 from benchmarks.parts import PARTS, Entrant, Part  # noqa: E402
 from benchmarks.rounds import compare_pairs, run_rounds  # noqa: E402
 from projects.multitask_refine.engine import (  # noqa: E402
-    describe_command, write_record)
+    describe_command,
+    write_record,
+)
 
 DETECTIONS = 20
 SEED = 7
 STAGE_ROUNDS = 3  # at most; these take long and are no ratios
-TASKS = {'predict-1': ('predict', 1), 'predict-8': ('predict', 8),
-         'step-2': ('step', 2)}
+TASKS = {'predict-1': ('predict', 1), 'predict-8': ('predict', 8), 'step-2': ('step', 2)}
 
 
 class Team(NamedTuple):
@@ -93,12 +95,10 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def start_team(part: Part, args: argparse.Namespace,
-               stack: contextlib.ExitStack) -> Team:
+def start_team(part: Part, args: argparse.Namespace, stack: contextlib.ExitStack) -> Team:
     """Start and build the entrants, the reference first: where there is a
     converter, the others get its weights."""
-    team = Team({}, {}, {}, part.reference if part.converter else 'own',
-                part.score_threshold)
+    team = Team({}, {}, {}, part.reference if part.converter else 'own', part.score_threshold)
     names = sorted(part.entrants, key=lambda name: name != part.reference)
     weights = None
     for name in names:
@@ -112,28 +112,38 @@ def start_team(part: Part, args: argparse.Namespace,
     return team
 
 
-def _enter(name: str, entrant: Entrant, weights: Optional[str], team: Team,
-           args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
+def _enter(
+    name: str,
+    entrant: Entrant,
+    weights: Optional[str],
+    team: Team,
+    args: argparse.Namespace,
+    stack: contextlib.ExitStack,
+) -> None:
     process = Process(name, *_environment(entrant, args))
     stack.enter_context(process)
     options = dict(
-        entrant.options, device=args.device, detections=DETECTIONS,
-        score_threshold=team.score_threshold, weights=weights)
-    answer = process.ask(
-        'build', contestant=entrant.contestant, options=options)
+        entrant.options,
+        device=args.device,
+        detections=DETECTIONS,
+        score_threshold=team.score_threshold,
+        weights=weights,
+    )
+    answer = process.ask('build', contestant=entrant.contestant, options=options)
     if 'not_installed' in answer:
-        say(f'  {name} is left out: {answer["not_installed"]} is not '
-            'installed')
+        say(f'  {name} is left out: {answer["not_installed"]} is not installed')
         team.not_installed[name] = answer['not_installed']
         return
     team.processes[name] = process
     team.about[name] = dict(
-        contestant=entrant.contestant, options=entrant.options,
-        prediction=entrant.prediction, **answer)
+        contestant=entrant.contestant,
+        options=entrant.options,
+        prediction=entrant.prediction,
+        **answer,
+    )
 
 
-def _environment(entrant: Entrant,
-                 args: argparse.Namespace) -> Tuple[str, Optional[str]]:
+def _environment(entrant: Entrant, args: argparse.Namespace) -> Tuple[str, Optional[str]]:
     if entrant.elsewhere:
         return args.contestant_python, args.detectron2
     return sys.executable, None
@@ -149,8 +159,9 @@ def convert(part: Part, reference: Process, folder: Path) -> str:
     with contextlib.redirect_stdout(sys.stderr):
         status = main([config, source, target])
     if status:
-        raise RuntimeError(f'{part.converter} cannot convert the weights of '
-                           f'{part.reference}; the reason is above')
+        raise RuntimeError(
+            f'{part.converter} cannot convert the weights of {part.reference}; the reason is above'
+        )
     return target
 
 
@@ -163,27 +174,25 @@ def warm_up(name: str, process: Process, task: str, images: list) -> dict:
     found = process.ask(task, images=images)
     counts = found.get('detections', [DETECTIONS])
     if set(counts) != {DETECTIONS}:
-        raise ValueError(f'{name}: expected {DETECTIONS} detections of each '
-                         f'image, got {counts}')
+        raise ValueError(f'{name}: expected {DETECTIONS} detections of each image, got {counts}')
     memory = process.ask('memory', task=task, images=images)
     del found['seconds']
-    return dict(found, peak_bytes=memory['bytes'],
-                peak_of_task=memory['of_task'])
+    return dict(found, peak_bytes=memory['bytes'], peak_of_task=memory['of_task'])
 
 
-def time_task(team: Team, part: Part, task: str, images: list,
-              rounds: int) -> Dict[str, dict]:
+def time_task(team: Team, part: Part, task: str, images: list, rounds: int) -> Dict[str, dict]:
     """Seconds, ratios, memory and checks of the entrants that do a task."""
-    chosen = {name: process for name, process in team.processes.items()
-              if task in part.entrants[name].tasks}
-    checks = {name: warm_up(name, process, task, images)
-              for name, process in chosen.items()}
+    chosen = {
+        name: process
+        for name, process in team.processes.items()
+        if task in part.entrants[name].tasks
+    }
+    checks = {name: warm_up(name, process, task, images) for name, process in chosen.items()}
 
     def call(process: Process) -> Callable[[], float]:
         return lambda: process.ask(task, images=images)['seconds']
 
-    seconds = run_rounds(
-        {name: call(process) for name, process in chosen.items()}, rounds)
+    seconds = run_rounds({name: call(process) for name, process in chosen.items()}, rounds)
     compared = compare_pairs(seconds, part.reference)
     return {name: dict(compared[name], **checks[name]) for name in chosen}
 
@@ -192,7 +201,7 @@ def compare_outputs(team: Team, part: Part, side: int) -> Dict[str, dict]:
     """How far the entrants' persons are from the reference's."""
     if not part.same_outputs or part.reference not in team.processes:
         return {}
-    (image, ) = image_names(side, 1)
+    (image,) = image_names(side, 1)
     arrays = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, process in team.processes.items():
@@ -201,8 +210,7 @@ def compare_outputs(team: Team, part: Part, side: int) -> Dict[str, dict]:
             with np.load(path) as file:
                 arrays[name] = dict(file)
     expected = arrays.pop(part.reference)
-    return {name: differences(expected, found)
-            for name, found in arrays.items()}
+    return {name: differences(expected, found) for name, found in arrays.items()}
 
 
 def time_stages(team: Team, part: Part, args: argparse.Namespace) -> dict:
@@ -214,8 +222,11 @@ def time_stages(team: Team, part: Part, args: argparse.Namespace) -> dict:
         result[name] = {
             title: {
                 str(side): process.ask(
-                    'stages', task=task, images=image_names(side, count),
-                    rounds=min(args.rounds, STAGE_ROUNDS))
+                    'stages',
+                    task=task,
+                    images=image_names(side, count),
+                    rounds=min(args.rounds, STAGE_ROUNDS),
+                )
                 for side in args.sides
             }
             for title, (task, count) in TASKS.items()
@@ -229,18 +240,19 @@ def measure(part: Part, args: argparse.Namespace) -> dict:
     """All numbers of a part."""
     with contextlib.ExitStack() as stack:
         team = start_team(part, args, stack)
-        outputs = {str(side): compare_outputs(team, part, side)
-                   for side in args.sides}
+        outputs = {str(side): compare_outputs(team, part, side) for side in args.sides}
         tasks: Dict[str, dict] = {}
         for title in part.tasks:
             task, count = TASKS[title]
             for side in args.sides[:1] if count == 8 else args.sides:
-                times = time_task(team, part, task, image_names(side, count),
-                                  args.rounds)
+                times = time_task(team, part, task, image_names(side, count), args.rounds)
                 tasks.setdefault(title, {})[str(side)] = times
-                say(f'  {title}, {side} pixels: ' + ', '.join(
-                    f'{name} {numbers["median"]:.3f} s'
-                    for name, numbers in times.items()))
+                say(
+                    f'  {title}, {side} pixels: '
+                    + ', '.join(
+                        f'{name} {numbers["median"]:.3f} s' for name, numbers in times.items()
+                    )
+                )
         return dict(
             about=part.about,
             reference=part.reference,
@@ -253,7 +265,8 @@ def measure(part: Part, args: argparse.Namespace) -> dict:
             outputs=outputs,
             tasks=tasks,
             stages=time_stages(team, part, args),
-            run=describe_command())
+            run=describe_command(),
+        )
 
 
 def save_part(path: str, name: str, content: dict) -> None:
@@ -266,22 +279,34 @@ def save_part(path: str, name: str, content: dict) -> None:
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        '--only', nargs='+', choices=list(PARTS), default=list(PARTS),
-        metavar='NAME', help=f'parts: {", ".join(PARTS)}')
+        '--only',
+        nargs='+',
+        choices=list(PARTS),
+        default=list(PARTS),
+        metavar='NAME',
+        help=f'parts: {", ".join(PARTS)}',
+    )
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     parser.add_argument(
-        '--sides', type=int, nargs='+', default=[480, 800],
-        help='short sides of the images in pixels')
+        '--sides',
+        type=int,
+        nargs='+',
+        default=[480, 800],
+        help='short sides of the images in pixels',
+    )
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument(
-        '--contestant-python', default=sys.executable,
-        help='has torchvision, and what Detectron2 needs')
+        '--contestant-python',
+        default=sys.executable,
+        help='has torchvision, and what Detectron2 needs',
+    )
     parser.add_argument(
-        '--detectron2', type=lambda path: str(Path(path).resolve()),
-        help='a checkout of it, where it is not installed')
+        '--detectron2',
+        type=lambda path: str(Path(path).resolve()),
+        help='a checkout of it, where it is not installed',
+    )
     parser.add_argument('--json', required=True, help='results file')
     return parser.parse_args(argv)
 

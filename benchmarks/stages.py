@@ -5,6 +5,7 @@ another takes counts for the inner one only, and what is in no stage is
 ``rest``. Operations and bytes are attributed in the same way, in runs of
 their own, so nothing of the counting is in the times.
 """
+
 import time
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager
@@ -30,9 +31,7 @@ class StageMeter:
         between (Callable): What was gained from one reading to a later one.
     """
 
-    def __init__(self,
-                 read: Callable[[], Any],
-                 between: Callable[[Any, Any], float]) -> None:
+    def __init__(self, read: Callable[[], Any], between: Callable[[Any, Any], float]) -> None:
         self.read, self.between = read, between
         self.running = [REST]
         self.marks: List[Tuple[Any, str]] = []
@@ -76,11 +75,11 @@ def _as_stage(meter: StageMeter, stage: str, method: Callable) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         with meter.stage(stage):
             return method(*args, **kwargs)
+
     return call
 
 
-def measure_stages(contestant: Any, run: Callable[[], Any],
-                   rounds: int) -> dict:
+def measure_stages(contestant: Any, run: Callable[[], Any], rounds: int) -> dict:
     """Run a task with its stages observed.
 
     Args:
@@ -107,23 +106,27 @@ def measure_stages(contestant: Any, run: Callable[[], Any],
     stages = {
         name: _describe(
             median(times.get(name, 0.0) for times in timed),
-            operations.get(name, 0), sizes.get(name, 0), rates)
+            operations.get(name, 0),
+            sizes.get(name, 0),
+            rates,
+        )
         for name in timed[0]
     }
     return dict(rates=rates, stages=stages)
 
 
-def _describe(seconds: float, operations: float, size: float,
-              rates: Dict[str, float]) -> dict:
-    floor = max(operations / rates['operations_per_second'],
-                size / rates['bytes_per_second'])
+def _describe(seconds: float, operations: float, size: float, rates: Dict[str, float]) -> dict:
+    floor = max(operations / rates['operations_per_second'], size / rates['bytes_per_second'])
     return dict(
-        seconds=seconds, operations=operations, bytes=size,
-        floor_seconds=floor, ratio=seconds / floor if floor else None)
+        seconds=seconds,
+        operations=operations,
+        bytes=size,
+        floor_seconds=floor,
+        ratio=seconds / floor if floor else None,
+    )
 
 
-def _metered(meter: StageMeter, calls: Calls,
-             run: Callable[[], Any]) -> StageMeter:
+def _metered(meter: StageMeter, calls: Calls, run: Callable[[], Any]) -> StageMeter:
     with observed(meter, calls):
         meter.mark()
         run()
@@ -131,8 +134,7 @@ def _metered(meter: StageMeter, calls: Calls,
     return meter
 
 
-def _time(device: torch.device, calls: Calls,
-          run: Callable[[], Any]) -> Dict[str, float]:
+def _time(device: torch.device, calls: Calls, run: Callable[[], Any]) -> Dict[str, float]:
     if device.type != 'cuda':
         meter = StageMeter(time.perf_counter, lambda a, b: b - a)
         return _metered(meter, calls, run).totals()
@@ -148,8 +150,7 @@ def _time(device: torch.device, calls: Calls,
     return meter.totals()
 
 
-def _count_operations(calls: Calls,
-                      run: Callable[[], Any]) -> Dict[str, float]:
+def _count_operations(calls: Calls, run: Callable[[], Any]) -> Dict[str, float]:
     formulas = {
         torch.ops.aten._embedding_bag: _bag_operations,
         torch.ops.aten._embedding_bag_forward_only: _bag_operations,
@@ -161,20 +162,17 @@ def _count_operations(calls: Calls,
         return _metered(meter, calls, run).totals()
 
 
-def _linear_operations(x: Tuple[int, ...], weight: Tuple[int, ...],
-                       *_: Any, **__: Any) -> int:
+def _linear_operations(x: Tuple[int, ...], weight: Tuple[int, ...], *_: Any, **__: Any) -> int:
     """Of (a, b) times the transposed (c, b)."""
     return 2 * x[0] * x[1] * weight[0]
 
 
-def _bag_operations(table: Tuple[int, ...], rows: Tuple[int, ...],
-                    *_: Any, **__: Any) -> int:
+def _bag_operations(table: Tuple[int, ...], rows: Tuple[int, ...], *_: Any, **__: Any) -> int:
     """Of weighted rows, (N), of a table (rows, C)."""
     return 2 * rows[0] * table[1]
 
 
-def _count_bytes(model: nn.Module, calls: Calls,
-                 run: Callable[[], Any]) -> Dict[str, float]:
+def _count_bytes(model: nn.Module, calls: Calls, run: Callable[[], Any]) -> Dict[str, float]:
     total = [0]
 
     def add(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:

@@ -8,6 +8,7 @@
 
 MODEL.onnx is an exported network; it needs onnxruntime, but no PyTorch.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -16,18 +17,22 @@ from typing import List, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from projects.multitask_runtime.command_line import (  # noqa: E402
-    add_options, run)
+    add_options,
+    run,
+)
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False)
+        allow_abbrev=False,
+    )
     parser.add_argument(
         'inputs',
         help='a picture, a folder (its pictures and those of its '
-        'subfolders are taken), or a glob pattern in quotes')
+        'subfolders are taken), or a glob pattern in quotes',
+    )
     add_options(parser)
     return parser.parse_intermixed_args(argv)
 

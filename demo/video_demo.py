@@ -8,6 +8,7 @@
 
 MODEL.onnx is an exported network; it needs onnxruntime, but no PyTorch.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -16,31 +17,36 @@ from typing import List, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from projects.multitask_runtime.command_line import (  # noqa: E402
-    add_options, run)
+    add_options,
+    run,
+)
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False)
+        allow_abbrev=False,
+    )
     parser.add_argument(
-        'video', help='a video file, the index of a camera, or the address '
+        'video',
+        help='a video file, the index of a camera, or the address '
         'of a stream (http, https, rtsp, rtsps); cameras and live streams '
-        'run until Ctrl-C, Esc or q')
+        'run until Ctrl-C, Esc or q',
+    )
     add_options(parser)
     parser.add_argument(
         '--track',
         action='store_true',
-        help='number the people, each with one number throughout the video')
+        help='number the people, each with one number throughout the video',
+    )
     return parser.parse_intermixed_args(argv)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     is_camera = args.video.isdecimal() and not Path(args.video).exists()
-    return run(
-        int(args.video) if is_camera else args.video, args, track=args.track)
+    return run(int(args.video) if is_camera else args.video, args, track=args.track)
 
 
 if __name__ == '__main__':

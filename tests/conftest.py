@@ -1,4 +1,5 @@
 """A handful of drawn people and the smallest network, shared by the tests."""
+
 import functools
 import json
 import os
@@ -33,8 +34,7 @@ if BESIDE > 1:  # also for the processes that the tests start
     os.environ['OMP_NUM_THREADS'] = str(torch.get_num_threads())
 
 CONFIGS = ROOT / 'configs/multitask_refine'
-SAMPLE_CONFIG = (
-    CONFIGS / 'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py')
+SAMPLE_CONFIG = CONFIGS / 'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py'
 
 
 def _once(format_code: Callable) -> Callable:
@@ -42,9 +42,9 @@ def _once(format_code: Callable) -> Callable:
     every checkpoint, which takes longer than a step of the smallest network.
     """
     format_text = functools.lru_cache(maxsize=32)(
-        lambda text, style: format_code(text, style_config=dict(style)))
-    return lambda text, style_config: format_text(
-        text, tuple(style_config.items()))
+        lambda text, style: format_code(text, style_config=dict(style))
+    )
+    return lambda text, style_config: format_text(text, tuple(style_config.items()))
 
 
 mmengine_config.FormatCode = _once(mmengine_config.FormatCode)
@@ -85,9 +85,8 @@ def draw_scene(folder: Path) -> Path:
         images = [_write_image(folder / split, i) for i in (1, 2, 3)]
     (folder / 'annotations').mkdir()
     content = dict(
-        images=images,
-        annotations=_annotations(),
-        categories=[dict(id=1, name='person')])
+        images=images, annotations=_annotations(), categories=[dict(id=1, name='person')]
+    )
     for split in ('train2017', 'val2017'):
         path = folder / 'annotations' / f'person_keypoints_{split}.json'
         path.write_text(json.dumps(content))
@@ -111,26 +110,53 @@ def _annotations() -> list:
     crowd[:, 50:] = 1
     crowd_rle = dict(size=[48, 64], counts=[50 * 48, 14 * 48])
     patch_rle = dict(
-        size=[48, 64],
-        counts=[34 * 48 + 5] + [20, 28] * 9 + [20, 48 * 64 - 43 * 48 - 25])
+        size=[48, 64], counts=[34 * 48 + 5] + [20, 28] * 9 + [20, 48 * 64 - 43 * 48 - 25]
+    )
     common = dict(category_id=1, iscrowd=0)
     nothing = [0] * 51
     return [
         dict(
-            common, id=1, image_id=1, bbox=[10, 10, 20, 30], area=600,
+            common,
+            id=1,
+            image_id=1,
+            bbox=[10, 10, 20, 30],
+            area=600,
             segmentation=[[10, 10, 30, 10, 30, 40, 10, 40]],
-            keypoints=joints.flatten().tolist(), num_keypoints=16),
+            keypoints=joints.flatten().tolist(),
+            num_keypoints=16,
+        ),
         dict(
-            common, id=2, image_id=1, bbox=[34, 5, 10, 20], area=200,
-            segmentation=patch_rle, keypoints=nothing, num_keypoints=0),
+            common,
+            id=2,
+            image_id=1,
+            bbox=[34, 5, 10, 20],
+            area=200,
+            segmentation=patch_rle,
+            keypoints=nothing,
+            num_keypoints=0,
+        ),
         dict(
-            common, id=3, image_id=1, iscrowd=1, bbox=[50, 0, 14, 48],
-            area=672, segmentation=crowd_rle, keypoints=nothing,
-            num_keypoints=0),
+            common,
+            id=3,
+            image_id=1,
+            iscrowd=1,
+            bbox=[50, 0, 14, 48],
+            area=672,
+            segmentation=crowd_rle,
+            keypoints=nothing,
+            num_keypoints=0,
+        ),
         dict(
-            common, id=4, image_id=2, iscrowd=1, bbox=[50, 0, 14, 48],
-            area=672, segmentation=crowd_rle, keypoints=nothing,
-            num_keypoints=0),
+            common,
+            id=4,
+            image_id=2,
+            iscrowd=1,
+            bbox=[50, 0, 14, 48],
+            area=672,
+            segmentation=crowd_rle,
+            keypoints=nothing,
+            num_keypoints=0,
+        ),
     ]
 
 
@@ -138,8 +164,7 @@ def as_arguments(options: dict) -> list:
     """Settings as a user gives them to a tool."""
     return [
         '--cfg-options',
-        *(f'{name}={value}'.replace(' ', '')
-          for name, value in options.items())
+        *(f'{name}={value}'.replace(' ', '') for name, value in options.items()),
     ]
 
 
@@ -165,5 +190,6 @@ def tiny_options(scene: Path) -> dict:
         options[f'{split}_dataloader.dataset.data_root'] = f'{scene}/'
         if split != 'train':
             options[f'{split}_evaluator.ann_file'] = str(
-                scene / 'annotations/person_keypoints_val2017.json')
+                scene / 'annotations/person_keypoints_val2017.json'
+            )
     return options

@@ -1,4 +1,5 @@
 """Any config as a training of seconds: few channels, small drawn images."""
+
 import copy
 import gc
 import json
@@ -26,13 +27,17 @@ def cheap_parts() -> Iterator[None]:
     width."""
     stage, threads = res_layer._ResLayer, torch.get_num_threads()
     torch.set_num_threads(1)
-    with mock.patch.object(
-            mmengine_config, 'FormatCode',
-            lambda text, style_config: (text, True)), mock.patch.object(
-                gc, 'collect', lambda *args: 0), mock.patch.object(
-                    res_layer, '_ResLayer',
-                    lambda block, width_in, width, *args, **kwargs: stage(
-                        block, width_in // 32, width // 32, *args, **kwargs)):
+    with (
+        mock.patch.object(mmengine_config, 'FormatCode', lambda text, style_config: (text, True)),
+        mock.patch.object(gc, 'collect', lambda *args: 0),
+        mock.patch.object(
+            res_layer,
+            '_ResLayer',
+            lambda block, width_in, width, *args, **kwargs: stage(
+                block, width_in // 32, width // 32, *args, **kwargs
+            ),
+        ),
+    ):
         yield
     torch.set_num_threads(threads)
 
@@ -90,9 +95,11 @@ def shrink_network(model: ConfigDict) -> None:
         part.pop('init_cfg', None)
         for key, value in part.items():
             if key.endswith('channels') and part is not backbone:
-                part[key] = [
-                    each // factor for each in value
-                ] if isinstance(value, list) else value // factor
+                part[key] = (
+                    [each // factor for each in value]
+                    if isinstance(value, list)
+                    else value // factor
+                )
     for phase in (model.train_cfg, model.test_cfg):
         for name in {'rpn', 'rpn_proposal'} & phase.keys():
             if 'nms_pre' in phase[name]:
@@ -128,9 +135,7 @@ def link_files(dataset: ConfigDict, data_root: Path) -> None:
         shutil.copytree(data_root / 'val2017', images)
     ann_file = data_root / dataset.ann_file
     if not ann_file.exists():
-        content = json.loads(
-            (data_root / 'annotations/person_keypoints_val2017.json'
-             ).read_text())
+        content = json.loads((data_root / 'annotations/person_keypoints_val2017.json').read_text())
         if 'image_info' in ann_file.name:
             del content['annotations']
         if dataset.get('keypoints_from') == 'crowdpose.py':

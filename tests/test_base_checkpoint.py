@@ -1,4 +1,5 @@
 """The pretrained base that the project ships."""
+
 import hashlib
 
 import cv2
@@ -12,12 +13,12 @@ from projects.multitask_refine.apis import MultitaskInferencer
 from tests.conftest import CONFIGS, ROOT
 from tools.dataset.make_sample import draw_image
 
-BASE = ROOT / Config.fromfile(
-    ROOT / 'configs/_base_/base_checkpoint.py').load_from
+BASE = ROOT / Config.fromfile(ROOT / 'configs/_base_/base_checkpoint.py').load_from
 CONFIG = CONFIGS / 'multitask-rcnn_r26-w24_fpn-ms_regular_1xb8-10k_sample.py'
 
 pytestmark = pytest.mark.skipif(
-    BASE.stem.endswith('-00000000'), reason='the base is not trained yet')
+    BASE.stem.endswith('-00000000'), reason='the base is not trained yet'
+)
 
 
 def test_it_is_small_and_what_its_name_says():
@@ -34,8 +35,7 @@ def test_it_finds_the_people_of_drawn_images():
     """All weights fit, as the inferencer is strict, and each of the two people
     who stand apart in either image has a box of IoU above 0.5. The base was
     trained on another seed."""
-    inferencer = MultitaskInferencer(
-        str(CONFIG), str(BASE), device='cpu', show_progress=False)
+    inferencer = MultitaskInferencer(str(CONFIG), str(BASE), device='cpu', show_progress=False)
     for index in (5, 10):
         coded, _, people = draw_image(index, split='val', seed=7, size=256)
         image = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR)

@@ -1,11 +1,11 @@
 """Offsets with a bound, and positions in half precision."""
+
 import math
 
 import pytest
 import torch
 
-from projects.multitask_refine.ops import (RefinedConv2d, bound_offsets,
-                                           refine_heatmaps)
+from projects.multitask_refine.ops import RefinedConv2d, bound_offsets, refine_heatmaps
 from tests.test_models.heads import offset_head
 
 
@@ -36,12 +36,17 @@ def _gradients(layer, run):
     return [p.grad for name, p in layer.named_parameters() if 'offset' in name]
 
 
-@pytest.mark.parametrize('build, run', [
-    (lambda bound: RefinedConv2d(4, 3, 3, padding=1, max_offset=bound),
-     lambda conv, x: conv(x)),
-    (lambda bound: offset_head(max_offset=bound),
-     lambda head, x: head.refined_heatmaps(x)),
-], ids=['convolution', 'heatmaps'])
+@pytest.mark.parametrize(
+    'build, run',
+    [
+        (
+            lambda bound: RefinedConv2d(4, 3, 3, padding=1, max_offset=bound),
+            lambda conv, x: conv(x),
+        ),
+        (lambda bound: offset_head(max_offset=bound), lambda head, x: head.refined_heatmaps(x)),
+    ],
+    ids=['convolution', 'heatmaps'],
+)
 def test_from_zero_the_bounded_learns_as_the_free(build, run):
     found = []
     for bound in (None, 2.0):
@@ -65,8 +70,7 @@ def test_positions_are_exact_in_half_precision():
     heatmaps = torch.zeros(1, 1, 28, 28, dtype=torch.bfloat16)
     heatmaps[0, 0, 20, 20] = 1.0
     offsets = torch.zeros(1, 2, 28, 28, dtype=torch.bfloat16)
-    torch.testing.assert_close(
-        refine_heatmaps(heatmaps, offsets), heatmaps.float())
+    torch.testing.assert_close(refine_heatmaps(heatmaps, offsets), heatmaps.float())
     offsets[:, 0] = 1 / 32
     found = refine_heatmaps(heatmaps, offsets)[0, 0, 20]
     assert found[19:21].tolist() == pytest.approx([1 / 32, 31 / 32], abs=1e-5)

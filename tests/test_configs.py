@@ -1,4 +1,5 @@
 """Every shipped config trains, validates, resumes, tests and exports."""
+
 import json
 import shutil
 
@@ -13,9 +14,7 @@ from tests.shrink import cheap_parts, shrink
 from tests.trainings import same
 from tools import test, train
 
-LEAVES = sorted(
-    file for file in (ROOT / 'configs').rglob('*.py')
-    if '_base_' not in file.parts)
+LEAVES = sorted(file for file in (ROOT / 'configs').rglob('*.py') if '_base_' not in file.parts)
 
 
 @pytest.fixture
@@ -29,30 +28,39 @@ def cheap():
         yield
 
 
-@pytest.mark.parametrize(
-    'leaf', LEAVES, ids=lambda leaf: f'{leaf.parent.name}/{leaf.stem}')
+@pytest.mark.parametrize('leaf', LEAVES, ids=lambda leaf: f'{leaf.parent.name}/{leaf.stem}')
 def test_config_runs_from_training_to_test(leaf, data_root, tmp_path):
     """Two iterations; the second is lost by a kill and done again."""
     cfg, work_dir = shrink(Config.fromfile(leaf), data_root), tmp_path / 'work'
-    train.main([_write(cfg, tmp_path / 'unbroken.py'),
-                '--work-dir', str(work_dir)])
+    train.main([_write(cfg, tmp_path / 'unbroken.py'), '--work-dir', str(work_dir)])
     # One for each data set that is validated.
     best, *others = sorted(work_dir.glob('best_*.pth'))
-    assert len(others) + 1 == len(
-        cfg.val_dataloader.dataset.get('datasets', [None]))
+    assert len(others) + 1 == len(cfg.val_dataloader.dataset.get('datasets', [None]))
     unbroken = torch.load(work_dir / 'iter_2.pth', weights_only=True)
     (work_dir / 'iter_2.pth').unlink()
-    train.main([_write(cfg, tmp_path / 'resumed.py'),
-                '--work-dir', str(work_dir), '--resume'])
+    train.main([_write(cfg, tmp_path / 'resumed.py'), '--work-dir', str(work_dir), '--resume'])
     resumed = torch.load(work_dir / 'iter_2.pth', weights_only=True)
     assert unbroken.keys() == resumed.keys()
-    for part in {'state_dict', 'optimizer', 'param_schedulers',
-                 'ema_state_dict'} & unbroken.keys():
+    for part in {
+        'state_dict',
+        'optimizer',
+        'param_schedulers',
+        'ema_state_dict',
+    } & unbroken.keys():
         assert same(unbroken[part], resumed[part]), part
     losses = resumed['message_hub']['log_scalars']['train/loss'].data[0]
     assert len(losses) == 2 and (losses > 0).all()
-    assert test.main([_write(cfg, tmp_path / 'tested.py'), str(best),
-                      '--work-dir', str(tmp_path / 'tested')]) == 0
+    assert (
+        test.main(
+            [
+                _write(cfg, tmp_path / 'tested.py'),
+                str(best),
+                '--work-dir',
+                str(tmp_path / 'tested'),
+            ]
+        )
+        == 0
+    )
     _check_results(cfg, tmp_path / 'tested')
 
 
@@ -70,14 +78,12 @@ def one_of_each_kind():
     kinds = {}
     for leaf in LEAVES:
         model = Config.fromfile(leaf).model
-        heads = [model.roi_head.get(name) is not None
-                 for name in ('mask_head', 'keypoint_head')]
+        heads = [model.roi_head.get(name) is not None for name in ('mask_head', 'keypoint_head')]
         kinds.setdefault((frozenset(_part_types(model)), *heads), leaf)
     return list(kinds.values())
 
 
-@pytest.mark.parametrize('leaf', one_of_each_kind(),
-                         ids=lambda leaf: leaf.stem)
+@pytest.mark.parametrize('leaf', one_of_each_kind(), ids=lambda leaf: leaf.stem)
 def test_each_kind_of_network_is_exported(leaf, data_root, tmp_path):
     """The exporter compares the file with PyTorch before it is written."""
     pytest.importorskip('onnxruntime')
@@ -96,8 +102,7 @@ def _check_results(cfg, folder):
         return
     metrics = json.loads((folder / 'metrics.json').read_text())
     head = cfg.model.roi_head
-    tasks = {'bbox': True, 'segm': head.get('mask_head'),
-             'keypoints': head.get('keypoint_head')}
+    tasks = {'bbox': True, 'segm': head.get('mask_head'), 'keypoints': head.get('keypoint_head')}
     assert metrics['run']['num_images'] == 3
     for task, there in tasks.items():
         assert (f'{task}_AP' in metrics) == bool(there), task

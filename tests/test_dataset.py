@@ -9,15 +9,15 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
 
-from projects.multitask_refine.datasets import (AnnotationError,
-                                                CocoMultitaskDataset,
-                                                find_meta_file, startup)
+from projects.multitask_refine.datasets import (
+    AnnotationError,
+    CocoMultitaskDataset,
+    find_meta_file,
+    startup,
+)
 from projects.multitask_refine.evaluation import MultitaskCocoMetric
 
-LOAD = [
-    dict(type='CheckedLoadImageFromFile'),
-    dict(type='LoadMultitaskAnnotations')
-]
+LOAD = [dict(type='CheckedLoadImageFromFile'), dict(type='LoadMultitaskAnnotations')]
 PACK = [dict(type='PackMultitaskInputs')]
 
 
@@ -27,14 +27,14 @@ def _dataset(folder, between=(), **kwargs):
         data_root=str(folder),
         data_prefix=dict(img='train2017/'),
         pipeline=[*LOAD, *between, *PACK],
-        **kwargs)
+        **kwargs,
+    )
 
 
 def test_boxes_masks_joints_and_crowd(scene):
     sample = _dataset(scene)[0]['data_samples']
     people, crowd = sample.gt_instances, sample.ignored_instances
-    assert people.bboxes.tensor.tolist() == [[10, 10, 30, 40],
-                                             [34, 5, 44, 25]]
+    assert people.bboxes.tensor.tolist() == [[10, 10, 30, 40], [34, 5, 44, 25]]
     expected = np.zeros((2, 48, 64), bool)
     expected[0, 10:40, 10:30] = expected[1, 5:25, 34:44] = True
     assert (people.masks.to_ndarray().astype(bool) == expected).all()
@@ -50,8 +50,7 @@ def test_images_without_people_and_crowds(scene):
     dataset = _dataset(scene, filter_cfg=dict(filter_empty_gt=False))
     counts = [len(dataset[i]['data_samples'].gt_instances) for i in range(3)]
     assert counts == [2, 0, 0]
-    assert dataset[2]['data_samples'].gt_instances.keypoints.shape == (0, 17,
-                                                                       2)
+    assert dataset[2]['data_samples'].gt_instances.keypoints.shape == (0, 17, 2)
     kept = _dataset(scene, filter_cfg=dict(filter_empty_gt=True))
     assert len(kept) == 2
 
@@ -63,34 +62,37 @@ def test_flip_swaps_left_and_right_joints(scene):
     # COCO: 1 is the left eye, 2 the right one.
     assert flipped.keypoints_visible[0, :3].tolist() == [2, 0, 1]
     assert flipped.keypoints[0, 2].tolist() == [
-        64 - plain.keypoints[0, 1, 0].item(), plain.keypoints[0, 1, 1].item()
+        64 - plain.keypoints[0, 1, 0].item(),
+        plain.keypoints[0, 1, 1].item(),
     ]
 
 
-@pytest.mark.parametrize('transform', [
-    dict(type='Resize', scale=(200, 96), keep_ratio=False),
-    dict(type='Resize', scale=(40, 30), keep_ratio=True),
-    dict(type='RandomFlip', prob=1.0, direction='horizontal'),
-    dict(type='RandomFlip', prob=1.0, direction='diagonal'),
-    dict(type='RandomCrop', crop_size=(40, 56), crop_type='absolute'),
-    dict(type='Expand', prob=1.0),
-    dict(type='Pad', size_divisor=32),
-],
-                         ids=lambda t: t['type'])
+@pytest.mark.parametrize(
+    'transform',
+    [
+        dict(type='Resize', scale=(200, 96), keep_ratio=False),
+        dict(type='Resize', scale=(40, 30), keep_ratio=True),
+        dict(type='RandomFlip', prob=1.0, direction='horizontal'),
+        dict(type='RandomFlip', prob=1.0, direction='diagonal'),
+        dict(type='RandomCrop', crop_size=(40, 56), crop_type='absolute'),
+        dict(type='Expand', prob=1.0),
+        dict(type='Pad', size_divisor=32),
+    ],
+    ids=lambda t: t['type'],
+)
 def test_transform_moves_picture_box_mask_and_joint_together(transform):
     """A bright spot in the picture stays where its joint says it is."""
     np.random.seed(0)
     y, x = np.mgrid[:48, :64]
-    spot = np.exp(-((x - 25)**2 + (y - 21)**2) / (2 * 2.5**2))
+    spot = np.exp(-((x - 25) ** 2 + (y - 21) ** 2) / (2 * 2.5**2))
     image = np.repeat((200 * spot).astype(np.uint8)[..., None], 3, 2)
     ok, data = cv2.imencode('.png', image)
     results = _one_person(image.shape[:2])
-    results = TRANSFORMS.build(LOAD[1]).transform(
-        dict(results, img=cv2.imdecode(data, 1)))
+    results = TRANSFORMS.build(LOAD[1]).transform(dict(results, img=cv2.imdecode(data, 1)))
     results = Compose([TRANSFORMS.build(transform)])(results)
     image = results['img'][..., 0].astype(float)
     image[image < 20] = 0
-    rows, columns = np.mgrid[:image.shape[0], :image.shape[1]] + 0.5
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
     centre = [(image * grid).sum() / image.sum() for grid in (columns, rows)]
     boxes = results['gt_bboxes']
     np.testing.assert_allclose(boxes.keypoints[0, 0], centre, atol=0.1)
@@ -115,21 +117,24 @@ def _one_person(shape):
                 bbox_label=0,
                 ignore_flag=0,
                 mask=[[16, 14, 36, 14, 36, 30, 16, 30]],
-                keypoints=joints)
-        ])
+                keypoints=joints,
+            )
+        ],
+    )
 
 
 def test_another_number_of_joints_is_a_meta_file(scene, tmp_path):
     path = scene / 'annotations/person_keypoints_train2017.json'
     content = json.loads(path.read_text())
     for ann in content['annotations']:
-        ann['keypoints'] = ann['keypoints'][:3 * 14]
+        ann['keypoints'] = ann['keypoints'][: 3 * 14]
     (tmp_path / 'crowdpose.json').write_text(json.dumps(content))
     dataset = CocoMultitaskDataset(
         ann_file=str(tmp_path / 'crowdpose.json'),
         data_prefix=dict(img=str(scene / 'train2017')),
         metainfo=dict(from_file='crowdpose.py'),
-        pipeline=LOAD + PACK)
+        pipeline=LOAD + PACK,
+    )
     sample = dataset[0]['data_samples']
     assert sample.gt_instances.keypoints.shape == (2, 14, 2)
     assert len(dataset.metainfo['sigmas']) == 14
@@ -142,7 +147,7 @@ def test_wrong_number_of_joints_is_named(scene):
 
 def test_missing_category_is_named(scene):
     with pytest.raises(ValueError, match='horse'):
-        _dataset(scene, metainfo=dict(classes=('horse', )))
+        _dataset(scene, metainfo=dict(classes=('horse',)))
 
 
 def test_missing_meta_file_is_named():
@@ -160,7 +165,7 @@ def test_joints_stay_with_the_box_that_a_crop_keeps(scene):
     boxes.translate_((-32, 0))
     boxes.clip_((48, 32))
     kept = boxes[boxes.is_inside((48, 32)).numpy()]
-    assert torch.all(kept.keypoints[0] == torch.tensor([-25., 7.]))
+    assert torch.all(kept.keypoints[0] == torch.tensor([-25.0, 7.0]))
 
 
 # ---- annotations and images that are not as they should be
@@ -188,17 +193,15 @@ def warnings(monkeypatch):
     said = []
 
     log = SimpleNamespace(warning=said.append)
-    monkeypatch.setattr(startup, 'MMLogger',
-                        SimpleNamespace(get_current_instance=lambda: log))
+    monkeypatch.setattr(startup, 'MMLogger', SimpleNamespace(get_current_instance=lambda: log))
     return said
 
 
-def test_training_mends_and_leaves_out_and_says_so_once(
-        scene, tmp_path, warnings):
+def test_training_mends_and_leaves_out_and_says_so_once(scene, tmp_path, warnings):
     dataset = _dataset(_spoil(scene, tmp_path, _two_faults))
     people = dataset[0]['data_samples'].gt_instances
     assert people.bboxes.tensor.tolist() == [[10, 10, 30, 40]]
-    (table, ) = warnings
+    (table,) = warnings
     lines = table.splitlines()
     assert '2 problems were mended or left out' in lines[0]
     assert lines[1].split()[:4] == ['area', '1', 'annotation', '1']
@@ -224,18 +227,16 @@ def test_test_goes_on_with_what_evaluation_takes(scene, tmp_path, warnings):
     """A wrong count of joints; a test sees the file as the metric does."""
 
     def change(content):
-        content['annotations'][0].update(num_keypoints=15,
-                                         bbox=[10, 10, 20, 40])
+        content['annotations'][0].update(num_keypoints=15, bbox=[10, 10, 20, 40])
 
     folder = _spoil(scene, tmp_path, change)
     dataset = _dataset(folder, test_mode=True)
-    (table, ) = warnings
+    (table,) = warnings
     assert 'left as they are' in table
     assert 'num_keypoints' in table and 'box_overhang' in table
     people = dataset[0]['data_samples'].gt_instances
     assert people.bboxes.tensor[0].tolist() == [10, 10, 30, 50]
-    metric = MultitaskCocoMetric(
-        str(folder / 'annotations/person_keypoints_train2017.json'))
+    metric = MultitaskCocoMetric(str(folder / 'annotations/person_keypoints_train2017.json'))
     metric.dataset_meta = dataset.metainfo
     assert 'bbox_AP' in metric.compute_metrics([])
     with pytest.raises(AnnotationError):
@@ -264,15 +265,14 @@ def test_missing_images(scene, tmp_path, warnings):
     assert len(_dataset(folder, test_mode=True, indices=[0, 2])) == 2
     with pytest.raises(AnnotationError, match='found none of 3'):
         CocoMultitaskDataset(
-            ann_file=str(
-                folder / 'annotations/person_keypoints_train2017.json'),
-            data_prefix=dict(img=str(folder / 'annotations')))
+            ann_file=str(folder / 'annotations/person_keypoints_train2017.json'),
+            data_prefix=dict(img=str(folder / 'annotations')),
+        )
 
 
 def test_images_of_a_file_without_annotations(scene, tmp_path):
     """As COCO's image_info_test-dev2017.json."""
-    folder = _spoil(scene, tmp_path,
-                    lambda content: content.pop('annotations'))
+    folder = _spoil(scene, tmp_path, lambda content: content.pop('annotations'))
     assert len(_dataset(folder, test_mode=True, strict=True)) == 3
 
 

@@ -1,5 +1,6 @@
 """Images that cannot be read when their turn comes: in the loader, in the data
 set, and in real trainings."""
+
 import io
 import re
 import shutil
@@ -13,11 +14,8 @@ from mmengine.logging import MessageHub
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from projects.multitask_refine.datasets import (CocoMultitaskDataset,
-                                                ImageError)
-from projects.multitask_refine.engine import (BadImagesHook,
-                                              TooManyBadImagesError,
-                                              bad_images)
+from projects.multitask_refine.datasets import CocoMultitaskDataset, ImageError
+from projects.multitask_refine.engine import BadImagesHook, TooManyBadImagesError, bad_images
 from projects.multitask_refine.engine.reproducible_loop import seed_everything
 from tests.trainings import Training, wait
 
@@ -40,10 +38,19 @@ def _code(format, mode='RGB', **options):
 
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-@pytest.mark.parametrize('data', [
-    _code('JPEG'), _code('JPEG', progressive=True), _code('JPEG', 'CMYK'),
-    _code('PNG'), _code('PNG', 'L'), _code('PNG', 'RGBA'), _code('BMP'),
-    _code('WEBP')])
+@pytest.mark.parametrize(
+    'data',
+    [
+        _code('JPEG'),
+        _code('JPEG', progressive=True),
+        _code('JPEG', 'CMYK'),
+        _code('PNG'),
+        _code('PNG', 'L'),
+        _code('PNG', 'RGBA'),
+        _code('BMP'),
+        _code('WEBP'),
+    ],
+)
 def test_whole_pictures_are_read_as_mmcv_reads_them(data, backend, tmp_path):
     path = tmp_path / 'a'
     path.write_bytes(data)
@@ -51,8 +58,10 @@ def test_whole_pictures_are_read_as_mmcv_reads_them(data, backend, tmp_path):
         options = dict(imdecode_backend=backend, to_float32=to_float32)
         ours, theirs = (
             TRANSFORMS.build(dict(options, type=kind)).transform(
-                dict(img_path=str(path), height=48, width=64))
-            for kind in ('CheckedLoadImageFromFile', 'LoadImageFromFile'))
+                dict(img_path=str(path), height=48, width=64)
+            )
+            for kind in ('CheckedLoadImageFromFile', 'LoadImageFromFile')
+        )
         assert ours.keys() == theirs.keys()
         assert ours['img'].dtype == theirs['img'].dtype
         assert np.array_equal(ours.pop('img'), theirs.pop('img'))
@@ -60,13 +69,16 @@ def test_whole_pictures_are_read_as_mmcv_reads_them(data, backend, tmp_path):
 
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-@pytest.mark.parametrize('data, reason', [
-    (None, 'cannot be read .No such file'),
-    (b'', 'an empty file'),
-    (b'<html>', 'cannot be decoded|expected a picture'),
-    (_code('JPEG')[:-100], 'of a JPEG without its end'),
-    (_code('PNG')[:-100], 'of a PNG without its end'),
-])
+@pytest.mark.parametrize(
+    'data, reason',
+    [
+        (None, 'cannot be read .No such file'),
+        (b'', 'an empty file'),
+        (b'<html>', 'cannot be decoded|expected a picture'),
+        (_code('JPEG')[:-100], 'of a JPEG without its end'),
+        (_code('PNG')[:-100], 'of a PNG without its end'),
+    ],
+)
 def test_pictures_that_are_not_whole(data, reason, backend, tmp_path):
     path = tmp_path / 'a.jpg'
     if data is not None:
@@ -107,10 +119,12 @@ def _dataset(folder, between=(), **kwargs):
         data_prefix=dict(img='train2017/'),
         pipeline=[
             dict(type='CheckedLoadImageFromFile'),
-            dict(type='LoadMultitaskAnnotations'), *between,
-            dict(type='PackMultitaskInputs')
+            dict(type='LoadMultitaskAnnotations'),
+            *between,
+            dict(type='PackMultitaskInputs'),
         ],
-        **kwargs)
+        **kwargs,
+    )
 
 
 def _visit(dataset, index, number):
@@ -136,11 +150,14 @@ def test_samples_of_workers_carry_what_was_replaced(start, folder):
     dataset = _dataset(folder, serialize_data=True)
     path = _damage(folder)
     loader = DataLoader(
-        dataset, batch_size=3, collate_fn=list,
-        num_workers=0 if start is None else 1, multiprocessing_context=start)
-    (batch, ) = loader
-    replaced = [item['data_samples'].get('replaced_images', [])
-                for item in batch]
+        dataset,
+        batch_size=3,
+        collate_fn=list,
+        num_workers=0 if start is None else 1,
+        multiprocessing_context=start,
+    )
+    (batch,) = loader
+    replaced = [item['data_samples'].get('replaced_images', []) for item in batch]
     assert [bool(each) for each in replaced] == [False, True, False]
     assert replaced[1][0][0] == path
 
@@ -201,8 +218,8 @@ def run(monkeypatch):
     def make(hub=None, **options):
         made = _Run(hub or MessageHub('bad_images_test'), **options)
         monkeypatch.setattr(
-            bad_images, 'MMLogger',
-            SimpleNamespace(get_current_instance=lambda: made.logger))
+            bad_images, 'MMLogger', SimpleNamespace(get_current_instance=lambda: made.logger)
+        )
         return made
 
     return make
@@ -267,35 +284,35 @@ def test_share_is_one():
 
 
 def _training(folder, work_dir, ranks=1, steps=10, **hook):
-    options = {f'default_hooks.bad_images.{name}': value
-               for name, value in hook.items()}
+    options = {f'default_hooks.bad_images.{name}': value for name, value in hook.items()}
     return Training(
-        folder, work_dir, ranks=ranks, **{
+        folder,
+        work_dir,
+        ranks=ranks,
+        **{
             'train_dataloader.num_workers': 2,
             'train_dataloader.persistent_workers': True,
             'train_cfg.max_iters': steps,
             'train_cfg.val_interval': steps,
             'default_hooks.checkpoint.interval': steps,
-            **options
-        })
+            **options,
+        },
+    )
 
 
 def _end(training):
     for process in training.processes:
         process.join(300)
-    return ([process.exitcode for process in training.processes],
-            training.log.read_text())
+    return ([process.exitcode for process in training.processes], training.log.read_text())
 
 
-def test_image_damaged_in_a_training_is_replaced_and_counted(
-        folder, tmp_path):
+def test_image_damaged_in_a_training_is_replaced_and_counted(folder, tmp_path):
     training = _training(folder, tmp_path / 'run', steps=30, max_share=1)
     wait(lambda: '[ 1/30]' in training.log.read_text(), training)
     path = _damage(folder)
     codes, log = _end(training)
     assert codes == [0], log[-3000:]
-    bad, drawn = map(int, re.search(r'(\d+) of (\d+) images drawn',
-                                    log).groups())
+    bad, drawn = map(int, re.search(r'(\d+) of (\d+) images drawn', log).groups())
     assert bad > 0 and drawn == 2 * 30 + bad
     assert log.count(f'rank 0: {path}: expected a whole picture') == 1
     state = torch.load(tmp_path / 'run/iter_30.pth', weights_only=True)
@@ -305,11 +322,15 @@ def test_image_damaged_in_a_training_is_replaced_and_counted(
 @pytest.mark.parametrize('ranks', [1, 2])
 def test_too_many_stop_all_ranks_with_one_sentence(ranks, folder, tmp_path):
     path = _damage(folder)
-    codes, log = _end(_training(
-        folder, tmp_path / 'run', ranks, steps=100, at_least=2, interval=5))
+    codes, log = _end(
+        _training(folder, tmp_path / 'run', ranks, steps=100, at_least=2, interval=5)
+    )
     assert codes == [1] * ranks
-    sentences = re.findall(r'(\d+) of (\d+) images drawn could not be used '
-                           r'\([\d.]+ %, expected at most 1 %\)', log)
+    sentences = re.findall(
+        r'(\d+) of (\d+) images drawn could not be used '
+        r'\([\d.]+ %, expected at most 1 %\)',
+        log,
+    )
     assert len(sentences) == ranks and len(set(sentences)) == 1
     bad, drawn = map(int, sentences[0])
     step = (drawn - bad) / (2 * ranks)

@@ -1,4 +1,5 @@
 """What the documents say exists and is fresh."""
+
 import re
 
 import modelindex
@@ -7,17 +8,18 @@ import pytest
 from tests.conftest import ROOT
 from tools.analysis_tools.pages import BEGIN, generate
 
-PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md',
-         ROOT / 'checkpoints/README.md',
-         *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [
+    ROOT / 'README.md',
+    ROOT / 'CONTRIBUTING.md',
+    ROOT / 'checkpoints/README.md',
+    *sorted((ROOT / 'docs').glob('*.md')),
+]
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
 def test_files_that_a_page_names_exist(page):
     text = page.read_text()
-    named = re.findall(
-        r'(?<![\w/.-])((?:configs|tools|projects|docs|tests)/[\w/.-]*\w)',
-        text)
+    named = re.findall(r'(?<![\w/.-])((?:configs|tools|projects|docs|tests)/[\w/.-]*\w)', text)
     missing = sorted(name for name in set(named) if not (ROOT / name).exists())
     assert not missing
     links = re.findall(r'\]\((?!http)([^)#]+)', text)
@@ -37,8 +39,11 @@ def test_pages_are_fresh():
     """Results, tables, the README's excerpt, metafile: as the results files
     say."""
     made = generate(ROOT)
-    stale = [str(path) for path, content in made.items()
-             if not path.exists() or path.read_text() != content]
+    stale = [
+        str(path)
+        for path, content in made.items()
+        if not path.exists() or path.read_text() != content
+    ]
     assert not stale, 'run python tools/analysis_tools/pages.py'
     assert {page for page in PAGES if BEGIN in page.read_text()} <= set(made)
 

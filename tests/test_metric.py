@@ -14,9 +14,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from projects.multitask_refine.datasets import CocoMultitaskDataset
-from projects.multitask_refine.evaluation import (MultitaskCocoMetric,
-                                                  check_submission,
-                                                  format_table)
+from projects.multitask_refine.evaluation import (
+    MultitaskCocoMetric,
+    check_submission,
+    format_table,
+)
 
 
 def _ground_truth(tmp_path, joints_of=lambda i: np.full((3, 2), 60)):
@@ -29,23 +31,33 @@ def _ground_truth(tmp_path, joints_of=lambda i: np.full((3, 2), 60)):
         joints = np.concatenate([joints_of(i), np.full((3, 1), 2)], 1)
         annotations.append(
             dict(
-                id=i + 1, image_id=i, category_id=1, iscrowd=0,
-                bbox=[20, 50, 100, 100], area=10000,
+                id=i + 1,
+                image_id=i,
+                category_id=1,
+                iscrowd=0,
+                bbox=[20, 50, 100, 100],
+                area=10000,
                 segmentation=dict(rle, counts=rle['counts'].decode()),
-                keypoints=joints.flatten().tolist(), num_keypoints=3))
+                keypoints=joints.flatten().tolist(),
+                num_keypoints=3,
+            )
+        )
     path = tmp_path / 'gt.json'
     path.write_text(
         json.dumps(
             dict(
                 images=[dict(id=i, height=300, width=400) for i in (0, 1)],
                 annotations=annotations,
-                categories=[dict(id=1, name='person')])))
+                categories=[dict(id=1, name='person')],
+            )
+        )
+    )
     return str(path)
 
 
 def _evaluate(path, predictions, sigma=0.05, **kwargs):
     metric = MultitaskCocoMetric(path, **kwargs)
-    metric.dataset_meta = dict(classes=('person', ), sigmas=[sigma] * 3)
+    metric.dataset_meta = dict(classes=('person',), sigmas=[sigma] * 3)
     for i, prediction in enumerate(predictions):
         metric.process({}, [dict(img_id=i, pred_instances=prediction)])
     return metric.evaluate(len(predictions))
@@ -54,22 +66,20 @@ def _evaluate(path, predictions, sigma=0.05, **kwargs):
 def _prediction(shift=0, score=0.9, joint_score=1.0):
     """The person moved to the right by ``shift`` pixels."""
     masks = torch.zeros(1, 300, 400, dtype=torch.bool)
-    masks[0, 50:150, 20 + shift:120 + shift] = True
+    masks[0, 50:150, 20 + shift : 120 + shift] = True
     return dict(
-        bboxes=torch.tensor([[20. + shift, 50., 120. + shift, 150.]]),
+        bboxes=torch.tensor([[20.0 + shift, 50.0, 120.0 + shift, 150.0]]),
         scores=torch.tensor([score]),
         labels=torch.tensor([0]),
         masks=masks,
         # The file's pixel index 60 has its middle at 60.5.
-        keypoints=torch.full((1, 3, 2), 60.5) + torch.tensor([shift, 0.]),
-        keypoint_scores=torch.full((1, 3), joint_score))
+        keypoints=torch.full((1, 3, 2), 60.5) + torch.tensor([shift, 0.0]),
+        keypoint_scores=torch.full((1, 3), joint_score),
+    )
 
 
 def _join(*predictions):
-    return {
-        key: torch.cat([p[key] for p in predictions])
-        for key in predictions[0]
-    }
+    return {key: torch.cat([p[key] for p in predictions]) for key in predictions[0]}
 
 
 def test_perfect_predictions_score_100(tmp_path):
@@ -86,13 +96,16 @@ def test_each_keypoint_scores_by_its_own_oks(tmp_path):
     moved = _prediction()
     moved['keypoints'][0, 1, 0] += 10
     moved['keypoints'][0, 2, 0] += 1000
-    metrics, table = _detailed(
-        _ground_truth(tmp_path), [moved] * 2, keypointwise=True)
+    metrics, table = _detailed(_ground_truth(tmp_path), [moved] * 2, keypointwise=True)
     assert [metrics[f'coco/keypoints_AP_{name}'] for name in 'abc'] == (
-        pytest.approx([100, 30, 0]))
+        pytest.approx([100, 30, 0])
+    )
     assert metrics['coco/keypoints_AP'] == pytest.approx(10)
-    assert re.search(r'keypoint *[|] *keypoints_AP.*\n.*\n.*a *[|] *100.00 '
-                     r'.*\n.*b *[|] *30.00 ', table)
+    assert re.search(
+        r'keypoint *[|] *keypoints_AP.*\n.*\n.*a *[|] *100.00 '
+        r'.*\n.*b *[|] *30.00 ',
+        table,
+    )
     assert 'class' not in table
 
 
@@ -119,21 +132,24 @@ def test_each_class_scores_alone(tmp_path):
     Path(path).write_text(json.dumps(content))
     dog = dict(_prediction(shift=23), labels=torch.tensor([1]))
     metrics, table = _detailed(
-        path, [_prediction(), dog], classes=('person', 'dog'),
-        tasks=['bbox'], classwise=True)
+        path, [_prediction(), dog], classes=('person', 'dog'), tasks=['bbox'], classwise=True
+    )
     assert metrics['coco/bbox_AP_person'] == pytest.approx(100)
     assert metrics['coco/bbox_AP_dog'] == pytest.approx(30)
     assert metrics['coco/bbox_AP'] == pytest.approx(65)
-    assert re.search(r'class *[|] *bbox_AP.*\n.*\n.*person *[|] *100.00 '
-                     r'.*\n.*dog *[|] *30.00 ', table)
+    assert re.search(
+        r'class *[|] *bbox_AP.*\n.*\n.*person *[|] *100.00 '
+        r'.*\n.*dog *[|] *30.00 ',
+        table,
+    )
 
 
-def _detailed(path, predictions, classes=('person', ), **kwargs):
+def _detailed(path, predictions, classes=('person',), **kwargs):
     """The metrics, and what the log says of them."""
     metric = MultitaskCocoMetric(path, **kwargs)
     metric.dataset_meta = dict(
-        classes=classes, sigmas=[0.05] * 3,
-        keypoint_id2name=dict(enumerate('abc')))
+        classes=classes, sigmas=[0.05] * 3, keypoint_id2name=dict(enumerate('abc'))
+    )
     for i, prediction in enumerate(predictions):
         metric.process({}, [dict(img_id=i, pred_instances=prediction)])
     with patch.object(MMLogger.get_current_instance(), 'info') as log:
@@ -182,16 +198,15 @@ def test_no_prediction_at_all_scores_0(tmp_path):
     assert metrics['coco/bbox_AP'] == metrics['coco/keypoints_AP'] == 0
 
 
-@pytest.mark.parametrize('ranking, expected', [('bbox', 50),
-                                               ('bbox_keypoint', 100)])
+@pytest.mark.parametrize('ranking, expected', [('bbox', 50), ('bbox_keypoint', 100)])
 def test_ranking_of_joints(tmp_path, ranking, expected):
     """A wrong pose on a sure box with unsure joints: it comes first by the
     box score (precision 1/2 at every recall) and last by the product."""
     wrong = _prediction(200, score=0.99, joint_score=0.1)
     right = _prediction(0, score=0.8, joint_score=0.9)
     metrics = _evaluate(
-        _ground_truth(tmp_path), [_join(wrong, right)] * 2,
-        keypoint_ranking=ranking)
+        _ground_truth(tmp_path), [_join(wrong, right)] * 2, keypoint_ranking=ranking
+    )
     assert metrics['coco/keypoints_AP'] == pytest.approx(expected, abs=0.1)
 
 
@@ -208,8 +223,9 @@ def test_annotations_fed_back_score_100(folder, request):
         pipeline=[
             dict(type='CheckedLoadImageFromFile'),
             dict(type='LoadMultitaskAnnotations'),
-            dict(type='PackMultitaskInputs')
-        ])
+            dict(type='PackMultitaskInputs'),
+        ],
+    )
     metric = MultitaskCocoMetric(str(ann_file))
     metric.dataset_meta = dataset.metainfo
     for i in range(len(dataset)):
@@ -231,7 +247,9 @@ def _as_prediction(sample):
             masks=torch.from_numpy(gt.masks.to_ndarray().astype(bool)),
             keypoints=gt.keypoints,
             # People whose joints nobody labelled come last.
-            keypoint_scores=labelled.float().expand(-1, 17)))
+            keypoint_scores=labelled.float().expand(-1, 17),
+        ),
+    )
 
 
 def _read(folder, name):
@@ -247,16 +265,14 @@ def test_files_for_the_server_score_as_the_metric_says(tmp_path):
     path = _ground_truth(tmp_path)
     moved = dict(_prediction(10), masks=_prediction(23)['masks'])
     prefix = str(tmp_path / 'out/our-net')
-    metrics = _evaluate(path, [moved] * 2, format_only=True,
-                        outfile_prefix=prefix)
+    metrics = _evaluate(path, [moved] * 2, format_only=True, outfile_prefix=prefix)
     assert metrics == {}
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
         f'{kind}_gt_our-net_results.{end}'
         for kind in ('detections', 'person_keypoints')
         for end in ('json', 'zip')
     ]
-    for task, kind in (('segm', 'detections'),
-                       ('keypoints', 'person_keypoints')):
+    for task, kind in (('segm', 'detections'), ('keypoints', 'person_keypoints')):
         results = _read(tmp_path / 'out', f'{kind}_gt_our-net_results')
         coco = COCO(path)
         scores = COCOeval(coco, coco.loadRes(results), task)
@@ -271,8 +287,13 @@ def test_fields_for_the_server(tmp_path):
     """COCO's fields, joints by pixel index, all visible, to 1/100 pixel."""
     prediction = _prediction()
     prediction['keypoints'] += torch.tensor([1 / 3, 0])
-    _evaluate(_ground_truth(tmp_path), [prediction] * 2, format_only=True,
-              outfile_prefix=str(tmp_path / 'net'), keypoint_ranking='bbox')
+    _evaluate(
+        _ground_truth(tmp_path),
+        [prediction] * 2,
+        format_only=True,
+        outfile_prefix=str(tmp_path / 'net'),
+        keypoint_ranking='bbox',
+    )
     first, second = _read(tmp_path, 'person_keypoints_gt_net_results')
     assert first.pop('keypoints') == [60.33, 60, 1] * 3
     assert first.pop('score') == pytest.approx(0.9)
@@ -290,8 +311,7 @@ def _without_truth(path):
     content = json.loads(open(path).read())
     del content['annotations']
     content['categories'] = [
-        dict(id=i, name='person' if i == 1 else f'thing {i}')
-        for i in range(80, 0, -1)
+        dict(id=i, name='person' if i == 1 else f'thing {i}') for i in range(80, 0, -1)
     ]
     out = path.replace('gt.json', 'image_info_test-dev2017.json')
     with open(out, 'w') as file:
@@ -299,27 +319,28 @@ def _without_truth(path):
     return out
 
 
-def test_without_ground_truth_files_are_written_and_nothing_is_scored(
-        tmp_path):
+def test_without_ground_truth_files_are_written_and_nothing_is_scored(tmp_path):
     path = _without_truth(_ground_truth(tmp_path))
     empty = {key: value[:0] for key, value in _prediction().items()}
     with pytest.raises(ValueError, match='--format-only'):
         _evaluate(path, [_prediction(), empty])
-    _evaluate(path, [_prediction(), empty], format_only=True,
-              outfile_prefix=str(tmp_path / 'net'))
-    (result, ) = _read(tmp_path, 'detections_test-dev2017_net_results')
+    _evaluate(path, [_prediction(), empty], format_only=True, outfile_prefix=str(tmp_path / 'net'))
+    (result,) = _read(tmp_path, 'detections_test-dev2017_net_results')
     assert (result['image_id'], result['category_id']) == (0, 1)
 
 
-@pytest.mark.parametrize('change, words', [
-    (dict(image_id=7), 'image 7'),
-    (dict(category_id=2), 'category 2'),
-    (dict(score=float('nan')), 'score nan'),
-    (dict(keypoints=[1, 2]), '2 numbers'),
-    (dict(keypoints=[1, float('inf'), 1]), 'not finite'),
-    (dict(bbox=[1, 2, 3, 4]), 'fields'),
-    (None, 'expected 1 results, found 0'),
-])
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (dict(image_id=7), 'image 7'),
+        (dict(category_id=2), 'category 2'),
+        (dict(score=float('nan')), 'score nan'),
+        (dict(keypoints=[1, 2]), '2 numbers'),
+        (dict(keypoints=[1, float('inf'), 1]), 'not finite'),
+        (dict(bbox=[1, 2, 3, 4]), 'fields'),
+        (None, 'expected 1 results, found 0'),
+    ],
+)
 def test_a_file_that_the_server_would_refuse_is_found(tmp_path, change, words):
     images = COCO(_ground_truth(tmp_path))
     result = dict(image_id=0, category_id=1, score=1.0, keypoints=[1, 2, 1])
@@ -348,8 +369,7 @@ def test_unknown_settings_are_named():
     with pytest.raises(ValueError, match='outfile_prefix'):
         MultitaskCocoMetric('x.json', format_only=True)
     with pytest.raises(ValueError, match='neither'):
-        MultitaskCocoMetric(
-            'x.json', ['bbox'], format_only=True, outfile_prefix='a/b')
+        MultitaskCocoMetric('x.json', ['bbox'], format_only=True, outfile_prefix='a/b')
     with pytest.raises(ValueError, match='boxes'):
         MultitaskCocoMetric('x.json', tasks=['boxes'])
     with pytest.raises(ValueError, match='random'):
@@ -357,11 +377,8 @@ def test_unknown_settings_are_named():
 
 
 def test_table_shows_what_there_is():
-    table = format_table({
-        'bbox_AP': 12.345, 'bbox_APS': float('nan'), 'keypoints_AP': 50.0
-    })
-    lines = [[cell.strip() for cell in line.split('|')[1:-1]]
-             for line in table.splitlines()]
+    table = format_table({'bbox_AP': 12.345, 'bbox_APS': float('nan'), 'keypoints_AP': 50.0})
+    lines = [[cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines()]
     assert lines[0] == ['', 'AP', 'AP50', 'AP75', 'APS', 'APM', 'APL']
     assert lines[2] == ['boxes', '12.35', '-', '-', '-', '-', '-']
     assert lines[3][:2] == ['keypoints', '50.00']

@@ -1,4 +1,5 @@
 """Values worked out by hand, mmcv's operators and numerical gradients."""
+
 import importlib
 
 import mmcv.ops
@@ -7,20 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from projects.multitask_refine.ops import (RefinedConv2d, RefinedRoIAlign,
-                                           SeparableRoIAlign,
-                                           deform_conv_by_mmcv,
-                                           deform_conv_by_rows,
-                                           deform_roi_pool_by_grid_sample,
-                                           deform_roi_pool_by_mmcv,
-                                           refine_heatmaps,
-                                           refine_heatmaps_by_deform_conv,
-                                           separable_roi_align)
+from projects.multitask_refine.ops import (
+    RefinedConv2d,
+    RefinedRoIAlign,
+    SeparableRoIAlign,
+    deform_conv_by_mmcv,
+    deform_conv_by_rows,
+    deform_roi_pool_by_grid_sample,
+    deform_roi_pool_by_mmcv,
+    refine_heatmaps,
+    refine_heatmaps_by_deform_conv,
+    separable_roi_align,
+)
 
 # The package's attribute of that name is the function.
-deform_conv_module = importlib.import_module(
-    deform_conv_by_rows.__module__)
-ONE_TO_NINE = torch.arange(1., 10., dtype=torch.double).reshape(1, 1, 3, 3)
+deform_conv_module = importlib.import_module(deform_conv_by_rows.__module__)
+ONE_TO_NINE = torch.arange(1.0, 10.0, dtype=torch.double).reshape(1, 1, 3, 3)
 WAYS = [refine_heatmaps, refine_heatmaps_by_deform_conv]
 
 
@@ -30,10 +33,14 @@ def _random(*shape, scale=1.0):
 
 def _rois(count):
     corners = 90 * torch.rand(count, 2, dtype=torch.double) - 10
-    return torch.cat([
-        torch.randint(0, 3, (count, 1)).double(), corners,
-        corners + 60 * torch.rand(count, 2, dtype=torch.double)
-    ], 1)
+    return torch.cat(
+        [
+            torch.randint(0, 3, (count, 1)).double(),
+            corners,
+            corners + 60 * torch.rand(count, 2, dtype=torch.double),
+        ],
+        1,
+    )
 
 
 @pytest.mark.parametrize('refine', WAYS)
@@ -47,7 +54,8 @@ def _rois(count):
         ((2, 2), (0.25, 0.5), 0.75 * 0.5 * 9),
         ((0, 2), (-1.0, 0.0), 0.0),
         ((1, 1), (0.0, 7.0), 0.0),
-    ])
+    ],
+)
 def test_refined_value_by_hand(refine, cell, offset, expected):
     offsets = torch.zeros(1, 2, 3, 3, dtype=torch.double)
     offsets[0, :, cell[1], cell[0]] = torch.tensor(offset).double()
@@ -55,8 +63,7 @@ def test_refined_value_by_hand(refine, cell, offset, expected):
     assert refined[0, 0, cell[1], cell[0]].item() == pytest.approx(expected)
     untouched = torch.ones(3, 3, dtype=torch.bool)
     untouched[cell[1], cell[0]] = False
-    assert torch.allclose(refined[0, 0][untouched],
-                          ONE_TO_NINE[0, 0][untouched])
+    assert torch.allclose(refined[0, 0][untouched], ONE_TO_NINE[0, 0][untouched])
 
 
 def test_both_ways_to_refine_agree():
@@ -64,10 +71,7 @@ def test_both_ways_to_refine_agree():
     heatmaps, offsets = _random(3, 4, 6, 6), _random(3, 8, 6, 6, scale=3)
     results = [refine(heatmaps, offsets) for refine in WAYS]
     torch.testing.assert_close(*results)
-    gradients = [
-        torch.autograd.grad(y.square().sum(), (heatmaps, offsets))
-        for y in results
-    ]
+    gradients = [torch.autograd.grad(y.square().sum(), (heatmaps, offsets)) for y in results]
     torch.testing.assert_close(*gradients)
 
 
@@ -82,8 +86,7 @@ def test_refinement_rejects_wrong_offsets():
         refine_heatmaps(ONE_TO_NINE, torch.zeros(1, 3, 3, 3))
 
 
-@pytest.mark.parametrize(
-    'conv', [deform_conv_by_rows, deform_conv_by_mmcv])
+@pytest.mark.parametrize('conv', [deform_conv_by_rows, deform_conv_by_mmcv])
 def test_deformable_value_by_hand(conv):
     """Eq. 5 at the middle of 1..9 with two taps that are not zero."""
     weight = torch.zeros(1, 1, 3, 3, dtype=torch.double)
@@ -109,14 +112,11 @@ def test_both_deformable_convolutions_agree(modulated, batch):
     weight, bias = _random(6, 4, 3, 3), _random(6)
     args = (weight, bias, (2, 2), (1, 1), (1, 1), 2, 2)
     results = [
-        conv(x, offset, factor, *args)
-        for conv in (deform_conv_by_rows, deform_conv_by_mmcv)
+        conv(x, offset, factor, *args) for conv in (deform_conv_by_rows, deform_conv_by_mmcv)
     ]
     torch.testing.assert_close(*results)
     inputs = [t for t in (x, offset, factor, weight, bias) if t is not None]
-    gradients = [
-        torch.autograd.grad(y.square().sum(), inputs) for y in results
-    ]
+    gradients = [torch.autograd.grad(y.square().sum(), inputs) for y in results]
     torch.testing.assert_close(*gradients)
 
 
@@ -128,8 +128,9 @@ def test_images_in_parts(deform_groups, monkeypatch):
     offset = _random(5, 18 * deform_groups, 6, 7)
 
     def gradients():
-        y = deform_conv_by_rows(x, offset, None, weight, None, (1, 1), (1, 1),
-                                (1, 1), 1, deform_groups)
+        y = deform_conv_by_rows(
+            x, offset, None, weight, None, (1, 1), (1, 1), (1, 1), 1, deform_groups
+        )
         return y, *torch.autograd.grad(y.square().sum(), (x, offset, weight))
 
     whole = gradients()
@@ -141,8 +142,10 @@ def test_a_layer_in_place_after_it_learns_the_same():
     torch.manual_seed(13)
     conv = RefinedConv2d(3, 4, 3, padding=1).double()
     x = _random(2, 3, 5, 5)
-    of_x = [torch.autograd.grad(F.relu(conv(x), inplace=inplace).sum(), x)[0]
-            for inplace in (False, True)]
+    of_x = [
+        torch.autograd.grad(F.relu(conv(x), inplace=inplace).sum(), x)[0]
+        for inplace in (False, True)
+    ]
     assert torch.equal(*of_x)
 
 
@@ -172,8 +175,7 @@ def test_mixed_precision_learns(groups):
     x.grad = None
     conv.zero_grad()
     conv(x).square().sum().backward()
-    for found, exact in zip(mixed, (x.grad, conv.weight.grad,
-                                    conv.bias.grad)):
+    for found, exact in zip(mixed, (x.grad, conv.weight.grad, conv.bias.grad)):
         assert (found - exact).abs().max() < 0.03 * exact.abs().max()
 
 
@@ -181,21 +183,30 @@ def test_deformable_gradients():
     torch.manual_seed(3)
 
     def conv(*tensors):
-        return deform_conv_by_rows(*tensors, (1, 1), (1, 1), (1, 1), 1,
-                                          1)
+        return deform_conv_by_rows(*tensors, (1, 1), (1, 1), (1, 1), 1, 1)
 
     assert gradcheck(
-        conv, (_random(1, 2, 3, 4), _random(1, 18, 3, 4), _random(1, 9, 3, 4),
-               _random(2, 2, 3, 3), _random(2)))
+        conv,
+        (
+            _random(1, 2, 3, 4),
+            _random(1, 18, 3, 4),
+            _random(1, 9, 3, 4),
+            _random(2, 2, 3, 3),
+            _random(2),
+        ),
+    )
 
 
 @pytest.mark.parametrize('modulated', [False, True])
-@pytest.mark.parametrize('settings', [
-    dict(),
-    dict(stride=2, bias=False),
-    dict(dilation=2, padding=2),
-    dict(groups=2, deform_groups=2),
-])
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(),
+        dict(stride=2, bias=False),
+        dict(dilation=2, padding=2),
+        dict(groups=2, deform_groups=2),
+    ],
+)
 def test_refined_conv_starts_as_plain_conv(modulated, settings):
     torch.manual_seed(4)
     settings = {'padding': 1, **settings}
@@ -203,8 +214,9 @@ def test_refined_conv_starts_as_plain_conv(modulated, settings):
     torch.nn.init.normal_(conv.conv_offset.weight)
     conv.init_weights()
     x = torch.randn(5, 4, 8, 7, dtype=torch.double)
-    plain = F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding,
-                     conv.dilation, conv.groups)
+    plain = F.conv2d(
+        x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+    )
     torch.testing.assert_close(conv(x), plain)
 
 
@@ -236,9 +248,9 @@ def test_separable_roi_align_equals_mmcv(size, ratio, aligned, monkeypatch):
     torch.manual_seed(6)
     x = _random(3, 4, 10, 12)
     rois = _rois(20)
-    rois[0, 1:] = torch.tensor([-40., -40., 200., 200.])  # far outside too
-    rois[1, 1:] = torch.tensor([200., 200., 240., 240.])  # nothing inside
-    rois[2, 1:] = torch.tensor([20., 20., 20., 20.])  # empty
+    rois[0, 1:] = torch.tensor([-40.0, -40.0, 200.0, 200.0])  # far outside too
+    rois[1, 1:] = torch.tensor([200.0, 200.0, 240.0, 240.0])  # nothing inside
+    rois[2, 1:] = torch.tensor([20.0, 20.0, 20.0, 20.0])  # empty
     results = [
         pool(size, 1 / 8, ratio, aligned=aligned)(x, rois)
         for pool in (SeparableRoIAlign, mmcv.ops.RoIAlign)
@@ -251,8 +263,8 @@ def test_separable_roi_align_equals_mmcv(size, ratio, aligned, monkeypatch):
 
 def test_separable_roi_align_by_hand():
     """A ramp whose pixel (column i, row j) is i + 100 j."""
-    ramp = torch.arange(16.) + 100 * torch.arange(16.)[:, None]
-    rois = torch.tensor([[0., 8., 16., 24., 40.]])  # 4 x 6 pixels at 1/4
+    ramp = torch.arange(16.0) + 100 * torch.arange(16.0)[:, None]
+    rois = torch.tensor([[0.0, 8.0, 16.0, 24.0, 40.0]])  # 4 x 6 pixels at 1/4
     pooled = SeparableRoIAlign(2, 0.25, 0)(ramp[None, None], rois)[0, 0]
     # The bins' middles, half a pixel up and left of their continuous place.
     columns, rows = torch.tensor([2.5, 4.5]), torch.tensor([5.0, 8.0])
@@ -261,10 +273,8 @@ def test_separable_roi_align_by_hand():
 
 def test_separable_roi_align_gradients_and_no_roi():
     torch.manual_seed(7)
-    rois = torch.tensor([[0., 9., 9., 25., 33.], [1., -5., 10., 30., 20.]])
-    assert gradcheck(
-        lambda x: SeparableRoIAlign(3, 0.25)(x, rois.double()),
-        _random(2, 2, 12, 12))
+    rois = torch.tensor([[0.0, 9.0, 9.0, 25.0, 33.0], [1.0, -5.0, 10.0, 30.0, 20.0]])
+    assert gradcheck(lambda x: SeparableRoIAlign(3, 0.25)(x, rois.double()), _random(2, 2, 12, 12))
     x = _random(2, 3, 8, 8)
     pooled = SeparableRoIAlign(7)(x, torch.zeros(0, 5))
     assert pooled.shape == (0, 3, 7, 7)
@@ -274,17 +284,20 @@ def test_separable_roi_align_gradients_and_no_roi():
 def test_moved_bin_by_hand():
     """A ramp whose pixel (column i, row j) is i + 100 j: a bin's value is its
     middle, and half a pixel less than the middle's position."""
-    ramp = torch.arange(16.) + 100 * torch.arange(16.)[:, None]
+    ramp = torch.arange(16.0) + 100 * torch.arange(16.0)[:, None]
     x = ramp.double()[None, None]
-    rois = torch.tensor([[0., 8., 16., 24., 40.]]).double()  # 4 x 6 at 1/4
+    rois = torch.tensor([[0.0, 8.0, 16.0, 24.0, 40.0]]).double()  # 4 x 6 at 1/4
     offsets = torch.zeros(1, 2, 2, 2, dtype=torch.double)
     offsets[0, 0, 1, 0] = 3.0  # the lower left bin: 0.1 * 4 * 3 to the right
     offsets[0, 1, 0, 1] = -2.0  # the upper right bin: 0.1 * 6 * 2 upwards
     y = deform_roi_pool_by_grid_sample(x, rois, offsets, 2, 0.25, 2)[0, 0]
     columns, rows = (2 + 1 - 0.5, 2 + 3 - 0.5), (4 + 1.5 - 0.5, 4 + 4.5 - 0.5)
     expected = torch.tensor(
-        [[columns[0] + 100 * rows[0], columns[1] + 100 * (rows[0] - 1.2)],
-         [columns[0] + 1.2 + 100 * rows[1], columns[1] + 100 * rows[1]]])
+        [
+            [columns[0] + 100 * rows[0], columns[1] + 100 * (rows[0] - 1.2)],
+            [columns[0] + 1.2 + 100 * rows[1], columns[1] + 100 * rows[1]],
+        ]
+    )
     torch.testing.assert_close(y, expected.double())
 
 
@@ -302,11 +315,10 @@ def test_all_bins_moved_is_roi_align_of_the_moved_roi():
 
 def test_moved_bin_gradients():
     torch.manual_seed(9)
-    rois = torch.tensor([[0., 9., 9., 25., 33.], [1., 5., 10., 30., 20.]])
+    rois = torch.tensor([[0.0, 9.0, 9.0, 25.0, 33.0], [1.0, 5.0, 10.0, 30.0, 20.0]])
 
     def pool(x, offsets):
-        return deform_roi_pool_by_grid_sample(x, rois.double(), offsets, 3,
-                                              0.25, 2)
+        return deform_roi_pool_by_grid_sample(x, rois.double(), offsets, 3, 0.25, 2)
 
     assert gradcheck(pool, (_random(2, 2, 12, 12), _random(2, 2, 3, 3)))
 
@@ -331,7 +343,7 @@ def test_moved_bins_equal_mmcv_on_cuda():
     x, rois = _random(3, 4, 10, 12), _rois(20)
     offsets = _random(20, 2, 7, 7)
     ours = deform_roi_pool_by_grid_sample(x, rois, offsets, 7, 1 / 8, 2)
-    theirs = deform_roi_pool_by_mmcv(x.cuda().float(), rois.cuda().float(),
-                                     offsets.cuda().float(), 7, 1 / 8, 2)
-    torch.testing.assert_close(ours.float(), theirs.cpu(), rtol=1e-4,
-                               atol=1e-4)
+    theirs = deform_roi_pool_by_mmcv(
+        x.cuda().float(), rois.cuda().float(), offsets.cuda().float(), 7, 1 / 8, 2
+    )
+    torch.testing.assert_close(ours.float(), theirs.cpu(), rtol=1e-4, atol=1e-4)

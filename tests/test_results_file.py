@@ -1,5 +1,6 @@
 """What a results file says about the commit, in repositories made here, and
 about the machine."""
+
 import subprocess
 
 import pytest
@@ -15,9 +16,11 @@ def repository(tmp_path, monkeypatch):
     for path in ('code.py', 'docs/results/old.json'):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text('old')
-    for command in (['init', '-q'], ['add', '.'], [
-            '-c', 'user.name=A', '-c', 'user.email=a@b', 'commit', '-qm',
-            'first']):
+    for command in (
+        ['init', '-q'],
+        ['add', '.'],
+        ['-c', 'user.name=A', '-c', 'user.email=a@b', 'commit', '-qm', 'first'],
+    ):
         subprocess.check_call(['git', '-C', str(tmp_path), *command])
     return tmp_path
 
@@ -39,10 +42,12 @@ def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
 
 def test_the_processor_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability',
-                        lambda: 'AVX9')
-    monkeypatch.setattr(results_file, '_read', lambda path: (
-        'vendor_id\t: A\nmodel name\t: A Processor 9\nprocessor\t: 1\n'))
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'AVX9')
+    monkeypatch.setattr(
+        results_file,
+        '_read',
+        lambda path: 'vendor_id\t: A\nmodel name\t: A Processor 9\nprocessor\t: 1\n',
+    )
     device = results_file.describe_machine()['device']
     assert device.startswith('CPU (A Processor 9, AVX9), ')
     # Other systems have no such file; theirs may be unknown.

@@ -1,4 +1,5 @@
 """The set-up's decisions and sentences; nothing is installed and nothing is fetched."""
+
 import fcntl
 import importlib.util
 import itertools
@@ -22,8 +23,9 @@ def setup(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location('setup_env', ROOT / 'tools' / 'setup_env.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name, path in dict(ROOT='', VENV='.venv', LOG='work_dirs/setup.log',
-                           CACHE='cache/multitask_refine').items():
+    for name, path in dict(
+        ROOT='', VENV='.venv', LOG='work_dirs/setup.log', CACHE='cache/multitask_refine'
+    ).items():
         monkeypatch.setattr(module, name, tmp_path / path)
     module.LOG.parent.mkdir()
     return module
@@ -31,9 +33,19 @@ def setup(tmp_path, monkeypatch):
 
 def facts_of(tmp_path, **changes):
     """What PROBE says of a Python with the whole stack."""
-    return {'version': [3, 11], 'executable': '/usr/bin/python3.11', 'purelib': str(tmp_path),
-            'headers': True, 'venv': True, 'pkg_resources': True, 'ops': True, 'origins': {},
-            'versions': {'numpy': '2.3.5', **PINS}, 'torch': ['2.13.0+cpu', None], **changes}
+    return {
+        'version': [3, 11],
+        'executable': '/usr/bin/python3.11',
+        'purelib': str(tmp_path),
+        'headers': True,
+        'venv': True,
+        'pkg_resources': True,
+        'ops': True,
+        'origins': {},
+        'versions': {'numpy': '2.3.5', **PINS},
+        'torch': ['2.13.0+cpu', None],
+        **changes,
+    }
 
 
 def environment(setup, monkeypatch, tmp_path, own=False, **changes):
@@ -65,8 +77,12 @@ def test_probe_finds_what_is_installed(setup):
 
 
 def test_python_is_chosen_by_what_it_has(setup, monkeypatch, tmp_path):
-    known = {'a': None, 'b': facts_of(tmp_path, version=[3, 13]),
-             'c': facts_of(tmp_path, venv=False), 'd': facts_of(tmp_path, executable='good')}
+    known = {
+        'a': None,
+        'b': facts_of(tmp_path, version=[3, 13]),
+        'c': facts_of(tmp_path, venv=False),
+        'd': facts_of(tmp_path, executable='good'),
+    }
     monkeypatch.setattr(setup, 'probe', lambda python, own: known[python])
     monkeypatch.setattr(setup, 'candidates', lambda: 'abcd')
     assert setup.choose_python() == 'good'
@@ -103,15 +119,24 @@ def test_disk_has_to_have_room(setup, monkeypatch):
         setup.check_disk(with_torch=True)
 
 
-@pytest.mark.parametrize('output, sentence', [
-    ('Retrying (Retry(total=0)) after NewConnectionError: Connection refused\n'
-     'ERROR: No matching distribution found for numpy==2.4.6', 'pip cannot reach its package'),
-    ('ERROR: No matching distribution found for numpy==2.4.6', 'index has no numpy==2.4.6 for'),
-    ('OSError: [Errno 28] No space left on device', 'The disk is full'),
-    ('error: externally-managed-environment', 'belongs to the operating system'),
-    ('c++: fatal error: Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
-    ('something else', 'mend what its last lines say'),
-])
+@pytest.mark.parametrize(
+    'output, sentence',
+    [
+        (
+            'Retrying (Retry(total=0)) after NewConnectionError: Connection refused\n'
+            'ERROR: No matching distribution found for numpy==2.4.6',
+            'pip cannot reach its package',
+        ),
+        (
+            'ERROR: No matching distribution found for numpy==2.4.6',
+            'index has no numpy==2.4.6 for',
+        ),
+        ('OSError: [Errno 28] No space left on device', 'The disk is full'),
+        ('error: externally-managed-environment', 'belongs to the operating system'),
+        ('c++: fatal error: Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
+        ('something else', 'mend what its last lines say'),
+    ],
+)
 def test_failure_of_pip_becomes_a_sentence(setup, tmp_path, output, sentence):
     python = tmp_path / 'python'
     python.write_text(f'#!/bin/sh\ncat <<END\n{output}\nEND\nexit 1\n')
@@ -137,6 +162,7 @@ def test_second_call_does_nothing_until_something_changes(setup, monkeypatch, tm
 def test_failed_set_up_is_not_taken_for_done(setup, monkeypatch, tmp_path, capsys):
     def fail(env):
         raise setup.SetupError('No compiler: install one.', ('last line',))
+
     monkeypatch.setattr(setup, 'install', fail)
     env = environment(setup, monkeypatch, tmp_path)
     assert setup.main(['--python', 'python']) == 1
@@ -152,17 +178,25 @@ def test_progress_of_ninja_is_told_now_and_then(setup, capsys):
         progress(f'  [{done}/77] c++ -MMD -MF /tmp/pip-wheel-sx80/mmcv/f{done}.o.d -g0 -fPIC\n')
     assert capsys.readouterr().out.splitlines() == [
         '[setup]   3 of 77 files after 0:20 min, about 8:13 min left',
-        '[setup]   7 of 77 files after 0:40 min, about 6:40 min left']
+        '[setup]   7 of 77 files after 0:40 min, about 6:40 min left',
+    ]
 
 
-@pytest.mark.parametrize('changes, sentence', [
-    ({'versions': {'mmcv': '2.2.0'}}, 'has mmcv 2.2.0 where 1.0 is needed; nothing was changed'),
-    ({'versions': {'onedl-mmcv': '2.3.6'}}, 'pip uninstall onedl-mmcv'),
-    ({'ops': False}, 'mmcv without its compiled ops'),
-    ({'purelib': '/no/such/folder'}, 'cannot be written to'),
-])
-def test_brought_environment_that_does_not_fit_is_refused(setup, monkeypatch, tmp_path, changes,
-                                                          sentence):
+@pytest.mark.parametrize(
+    'changes, sentence',
+    [
+        (
+            {'versions': {'mmcv': '2.2.0'}},
+            'has mmcv 2.2.0 where 1.0 is needed; nothing was changed',
+        ),
+        ({'versions': {'onedl-mmcv': '2.3.6'}}, 'pip uninstall onedl-mmcv'),
+        ({'ops': False}, 'mmcv without its compiled ops'),
+        ({'purelib': '/no/such/folder'}, 'cannot be written to'),
+    ],
+)
+def test_brought_environment_that_does_not_fit_is_refused(
+    setup, monkeypatch, tmp_path, changes, sentence
+):
     setup.check_brought(environment(setup, monkeypatch, tmp_path), PINS)
     with pytest.raises(setup.SetupError, match=sentence):
         setup.check_brought(environment(setup, monkeypatch, tmp_path, **changes), PINS)
@@ -195,8 +229,14 @@ def test_headless_opencv_is_not_put_over_one_that_works(setup, monkeypatch, tmp_
 def test_compiled_package_is_kept_only_for_the_torch_it_was_made_for(setup, monkeypatch, tmp_path):
     def from_cache(made_for, now, cuda=''):
         key = setup.cache_key('mmcv', '1.0', facts_of(tmp_path, torch=[made_for, None]), cuda)
-        return environment(setup, monkeypatch, tmp_path, torch=[now, None],
-                           origins={'mmcv': f'file://{setup.CACHE}/{key}/mmcv.whl'})
+        return environment(
+            setup,
+            monkeypatch,
+            tmp_path,
+            torch=[now, None],
+            origins={'mmcv': f'file://{setup.CACHE}/{key}/mmcv.whl'},
+        )
+
     assert setup.fits(from_cache('2.13.0+cpu', '2.13.0+cpu'), 'mmcv', '1.0', '')
     assert not setup.fits(from_cache('2.13.0+cpu', '2.13.0+cu130'), 'mmcv', '1.0', '')
     assert not setup.fits(from_cache('2.13.0+cu130', '2.13.0+cu130'), 'mmcv', '1.0', '13.0-sm9.0')
@@ -211,8 +251,9 @@ def test_cache_key_names_python_and_numpy(setup, tmp_path):
     assert setup.cache_key('mmcv', '1', facts) != setup.cache_key('mmcv', '1', other_python)
     assert setup.cache_key('mmcv', '1', facts) == setup.cache_key('mmcv', '1', other_numpy)
     assert os.uname().machine in setup.cache_key('mmcv', '1', facts)
-    assert (setup.cache_key('xtcocotools', '1', facts) !=
-            setup.cache_key('xtcocotools', '1', other_numpy))
+    assert setup.cache_key('xtcocotools', '1', facts) != setup.cache_key(
+        'xtcocotools', '1', other_numpy
+    )
 
 
 def test_cuda_is_compiled_for_only_with_its_own_nvcc(setup, monkeypatch, capsys):
@@ -267,6 +308,7 @@ def test_interrupt_ends_the_children_too(setup):
     def interrupt(line):
         children.append(int(line))
         raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
         setup.run_logged(['sh', '-c', 'sleep 600 & echo $!; wait'], dict(os.environ), interrupt)
     deadline = time.monotonic() + 60
@@ -291,7 +333,12 @@ def test_second_set_up_waits_for_the_first(setup, monkeypatch, capsys):
 
 def test_make_uses_the_environment_that_is_brought():
     for brought, python in (('/my/python', '/my/python'), ('', '.venv/bin/python')):
-        shown = subprocess.run(['make', '-n', 'test', f'PYTHON={brought}'], cwd=ROOT, check=True,
-                               stdout=subprocess.PIPE, universal_newlines=True).stdout
+        shown = subprocess.run(
+            ['make', '-n', 'test', f'PYTHON={brought}'],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.PIPE,
+            universal_newlines=True,
+        ).stdout
         assert f'{python} -m pytest tests' in shown
         assert ("--python '/my/python'" in shown) == bool(brought)

@@ -1,4 +1,5 @@
 """Cells of joints by hand; decoding against torch's own bicubic resize."""
+
 import math
 
 import pytest
@@ -12,15 +13,19 @@ from projects.multitask_refine.codecs.roi_softmax import find_peaks
 
 def test_cells_by_hand():
     """A RoI of 8 x 4 pixels at (10, 20) on 4 x 4 cells of 2 x 1 pixels."""
-    rois = torch.tensor([[10., 20., 18., 24.]])
-    joints = torch.tensor([[
-        [10., 20.],  # the first cell's corner
-        [13.9, 22.1],  # second column, third row
-        [18., 24.],  # the far corner belongs to the last cell
-        [9.9, 21.],  # outside
-        [14., 24.1],  # outside
-        [15., 21.],  # not labelled
-    ]])
+    rois = torch.tensor([[10.0, 20.0, 18.0, 24.0]])
+    joints = torch.tensor(
+        [
+            [
+                [10.0, 20.0],  # the first cell's corner
+                [13.9, 22.1],  # second column, third row
+                [18.0, 24.0],  # the far corner belongs to the last cell
+                [9.9, 21.0],  # outside
+                [14.0, 24.1],  # outside
+                [15.0, 21.0],  # not labelled
+            ]
+        ]
+    )
     shown = torch.tensor([[True, True, True, True, True, False]])
     cells, counted = RoISoftmaxCodec(4).encode(joints, shown, rois)
     assert counted.tolist() == [[True, True, True, False, False, False]]
@@ -29,8 +34,10 @@ def test_cells_by_hand():
 
 def test_a_roi_without_width_has_no_joints():
     cells, counted = RoISoftmaxCodec(4).encode(
-        torch.full((1, 1, 2), 5.), torch.ones(1, 1, dtype=torch.bool),
-        torch.tensor([[4., 5., 4., 5.]]))
+        torch.full((1, 1, 2), 5.0),
+        torch.ones(1, 1, dtype=torch.bool),
+        torch.tensor([[4.0, 5.0, 4.0, 5.0]]),
+    )
     assert not counted.any() and cells.tolist() == [[0]]
 
 
@@ -38,8 +45,7 @@ def _reference(logits, roi):
     """One RoI in float64 by torch's bicubic resize."""
     extent = (roi[2:] - roi[:2]).clamp(min=1)
     width, height = extent.ceil().long().tolist()
-    resized = F.interpolate(
-        logits[None].double(), size=(height, width), mode='bicubic')[0]
+    resized = F.interpolate(logits[None].double(), size=(height, width), mode='bicubic')[0]
     peaks, index = resized.flatten(1).max(1)
     cell = torch.stack([index % width, index // width], -1)
     size = torch.tensor([width, height])
@@ -47,13 +53,15 @@ def _reference(logits, roi):
     return points, peaks
 
 
-ROIS = torch.tensor([
-    [3.2, 4.7, 43.9, 98.1],
-    [10., 10., 66., 66.],  # its pixels are the cells
-    [0.5, 0.5, 0.9, 0.6],  # less than a pixel
-    [-7.3, 2., 200.4, 31.5],
-    [5., 6., 25.5, 11.],
-])
+ROIS = torch.tensor(
+    [
+        [3.2, 4.7, 43.9, 98.1],
+        [10.0, 10.0, 66.0, 66.0],  # its pixels are the cells
+        [0.5, 0.5, 0.9, 0.6],  # less than a pixel
+        [-7.3, 2.0, 200.4, 31.5],
+        [5.0, 6.0, 25.5, 11.0],
+    ]
+)
 
 
 def test_decoding_is_that_of_torchs_resize():
@@ -62,10 +70,8 @@ def test_decoding_is_that_of_torchs_resize():
     points, scores = RoISoftmaxCodec(14, score='logit').decode(logits, ROIS)
     for i, roi in enumerate(ROIS):
         expected, peaks = _reference(logits[i], roi)
-        torch.testing.assert_close(
-            points[i].double(), expected, rtol=0, atol=1e-4)
-        torch.testing.assert_close(
-            scores[i].double(), peaks, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(points[i].double(), expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(scores[i].double(), peaks, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('max_pixels', [1, 2**14, 2**25])
@@ -85,9 +91,8 @@ def test_a_peak_comes_back_at_its_cells_centre():
     centre; in x it lies between two pixels, of which the first is taken or
     the second."""
     logits = torch.zeros(1, 1, 14, 14)
-    logits[0, 0, 9, 5] = 5.
-    points, _ = RoISoftmaxCodec(14).decode(
-        logits, torch.tensor([[100., 200., 128., 242.]]))
+    logits[0, 0, 9, 5] = 5.0
+    points, _ = RoISoftmaxCodec(14).decode(logits, torch.tensor([[100.0, 200.0, 128.0, 242.0]]))
     assert points[0, 0, 1].item() == pytest.approx(200 + 28.5)
     assert abs(points[0, 0, 0].item() - (100 + 11)) == pytest.approx(0.5)
 
@@ -97,7 +102,7 @@ def test_scores_by_hand():
     log 7 among 8 zeros, a probability of 7 / 15."""
     logits = torch.zeros(1, 1, 3, 3)
     logits[0, 0, 1, 2] = math.log(7)
-    roi = torch.tensor([[0., 0., 3., 3.]])
+    roi = torch.tensor([[0.0, 0.0, 3.0, 3.0]])
     points, scores = RoISoftmaxCodec(3).decode(logits, roi)
     assert scores.item() == pytest.approx(7 / 15)
     assert points[0, 0].tolist() == [2.5, 1.5]
@@ -105,10 +110,13 @@ def test_scores_by_hand():
     assert scores.item() == pytest.approx(math.log(7))
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(heatmap_size=0), 'heatmap_size must be positive, but is 0'),
-    (dict(heatmap_size=4, score='sum'), "'probability' or 'logit', got 'sum'"),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(heatmap_size=0), 'heatmap_size must be positive, but is 0'),
+        (dict(heatmap_size=4, score='sum'), "'probability' or 'logit', got 'sum'"),
+    ],
+)
 def test_wrong_settings_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         RoISoftmaxCodec(**options)

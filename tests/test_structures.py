@@ -10,10 +10,13 @@ FLIP = [0, 2, 1]
 
 def _boxes():
     return PoseBoxes(
-        torch.tensor([[10., 20., 30., 60.], [0., 0., 8., 8.]]),
-        torch.tensor([[[20., 22.], [12., 40.], [28., 40.]],
-                      [[4., 1.], [1., 5.], [7., 5.]]]),
-        torch.tensor([[2., 1., 2.], [0., 2., 2.]]), FLIP)
+        torch.tensor([[10.0, 20.0, 30.0, 60.0], [0.0, 0.0, 8.0, 8.0]]),
+        torch.tensor(
+            [[[20.0, 22.0], [12.0, 40.0], [28.0, 40.0]], [[4.0, 1.0], [1.0, 5.0], [7.0, 5.0]]]
+        ),
+        torch.tensor([[2.0, 1.0, 2.0], [0.0, 2.0, 2.0]]),
+        FLIP,
+    )
 
 
 def test_horizontal_flip_swaps_left_and_right():
@@ -45,14 +48,12 @@ def test_translate_rescale_and_clip():
 
 def test_projection_and_rotation_move_corners_and_joints_alike():
     quarter = _boxes()
-    quarter.rotate_((0., 0.), 90)
+    quarter.rotate_((0.0, 0.0), 90)
     # Clockwise in an image whose y points down: (x, y) -> (-y, x)
-    torch.testing.assert_close(quarter.keypoints[0, 1],
-                               torch.tensor([-40., 12.]))
-    torch.testing.assert_close(quarter.tensor[0],
-                               torch.tensor([-60., 10., -20., 30.]))
+    torch.testing.assert_close(quarter.keypoints[0, 1], torch.tensor([-40.0, 12.0]))
+    torch.testing.assert_close(quarter.tensor[0], torch.tensor([-60.0, 10.0, -20.0, 30.0]))
     mirror = _boxes()
-    mirror.project_(np.diag([-1., 1., 1.]))
+    mirror.project_(np.diag([-1.0, 1.0, 1.0]))
     assert mirror.keypoints[0].tolist() == [[-20, 22], [-28, 40], [-12, 40]]
 
 
@@ -71,5 +72,4 @@ def test_selecting_joining_and_copying_keep_joints_with_their_box():
 
 def test_shapes_must_belong_together():
     with pytest.raises(ValueError, match=r'\(1, 3, 2\).*\(1, 2, 2\)'):
-        PoseBoxes(
-            torch.zeros(1, 4), torch.zeros(1, 2, 2), torch.zeros(1, 2), FLIP)
+        PoseBoxes(torch.zeros(1, 4), torch.zeros(1, 2, 2), torch.zeros(1, 2), FLIP)

@@ -1,4 +1,5 @@
 """Suppression by hand and beside mmcv's operator."""
+
 import mmcv.ops
 import pytest
 import torch
@@ -9,8 +10,14 @@ from projects.multitask_refine.ops import suppress
 def test_by_hand():
     """The first box overlaps with the second by 0.4 and with the third by
     0.8, the second and the third by 0.5; the fourth lies alone."""
-    boxes = torch.tensor([[0., 0., 10., 10.], [0., 0., 10., 4.],
-                          [0., 0., 10., 8.], [50., 50., 60., 60.]])
+    boxes = torch.tensor(
+        [
+            [0.0, 0.0, 10.0, 10.0],
+            [0.0, 0.0, 10.0, 4.0],
+            [0.0, 0.0, 10.0, 8.0],
+            [50.0, 50.0, 60.0, 60.0],
+        ]
+    )
     scores = torch.tensor([0.9, 0.6, 0.8, 0.7])
     dets, keep = suppress(boxes, scores, 0.5)
     assert keep.tolist() == [0, 3, 1]  # what is left out suppresses nothing
@@ -31,8 +38,9 @@ def test_equals_mmcv(count, extent, threshold):
     boxes[::11] = boxes[:1].clone()
     boxes[5::13, 2] = boxes[5::13, 0]
     scores = (40 * torch.rand(count)).round() / 40
-    for ours, theirs in zip(suppress(boxes, scores, threshold),
-                            mmcv.ops.nms(boxes, scores, threshold)):
+    for ours, theirs in zip(
+        suppress(boxes, scores, threshold), mmcv.ops.nms(boxes, scores, threshold)
+    ):
         assert torch.equal(ours, theirs)
     if count == 700:
         assert count // 20 < len(theirs) < count - count // 20

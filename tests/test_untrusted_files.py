@@ -2,6 +2,7 @@
 
 The files here hold a payload that makes a marker file when it is unpickled.
 """
+
 import functools
 import http.server
 import json
@@ -26,16 +27,20 @@ from demo import image_demo, video_demo
 from projects.multitask_refine.apis import InputError, MultitaskInferencer
 from projects.multitask_refine.apis.frames import ImageFile
 from projects.multitask_refine.datasets import CocoMultitaskDataset
-from projects.multitask_refine.engine import (DamagedCheckpointError,
-                                              UnsafeCheckpointError,
-                                              load_checkpoint_file)
+from projects.multitask_refine.engine import (
+    DamagedCheckpointError,
+    UnsafeCheckpointError,
+    load_checkpoint_file,
+)
 from projects.multitask_refine.evaluation import file_sha256
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 from tools import benchmark, test, train
 from tools.analysis_tools import ablation_tables, report, show_offsets
-from tools.model_converters import (detectron2_to_multitask,
-                                    mmdet_to_multitask,
-                                    torchvision_to_multitask)
+from tools.model_converters import (
+    detectron2_to_multitask,
+    mmdet_to_multitask,
+    torchvision_to_multitask,
+)
 
 CONFIG = str(SAMPLE_CONFIG)
 REFUSED = (UnsafeCheckpointError, DamagedCheckpointError, SystemExit)
@@ -49,7 +54,7 @@ class Payload:
         self.mark = mark
 
     def __reduce__(self):
-        return os.system, (f'touch {self.mark}', )
+        return os.system, (f'touch {self.mark}',)
 
 
 def _as_zip(content, path):
@@ -64,8 +69,12 @@ def _as_pickle(content, path, protocol=2):
     path.write_bytes(pickle.dumps(content, protocol))
 
 
-WAYS = dict(zip=_as_zip, legacy=_as_legacy, pickle=_as_pickle,
-            pickle4=functools.partial(_as_pickle, protocol=4))
+WAYS = dict(
+    zip=_as_zip,
+    legacy=_as_legacy,
+    pickle=_as_pickle,
+    pickle4=functools.partial(_as_pickle, protocol=4),
+)
 
 
 @pytest.fixture
@@ -81,8 +90,7 @@ def bad(request, tmp_path, mark):
 
     def write(name='bad.pth'):
         weights = {'a.weight': torch.ones(2), 'b.weight': Payload(mark)}
-        WAYS[request.param](dict(state_dict=weights, meta={}),
-                            tmp_path / name)
+        WAYS[request.param](dict(state_dict=weights, meta={}), tmp_path / name)
         return str(tmp_path / name)
 
     return write
@@ -95,10 +103,9 @@ def test_the_payload_is_a_live_one(tmp_path):
 
 
 def _train(path, scene, *arguments):
-    return train.main([
-        CONFIG, '--work-dir', str(path.parent), *arguments,
-        *as_arguments(tiny_options(scene))
-    ])
+    return train.main(
+        [CONFIG, '--work-dir', str(path.parent), *arguments, *as_arguments(tiny_options(scene))]
+    )
 
 
 def test_checkpoints_of_training(bad, scene, tmp_path):
@@ -110,10 +117,11 @@ def test_checkpoints_of_training(bad, scene, tmp_path):
     (tmp_path / 'work').mkdir()
     (tmp_path / 'work/last_checkpoint').write_text(path)
     backbone = 'model.backbone.init_cfg'
-    for arguments in (['--resume', path, *options],
-                      [*options, f'load_from={path}'],
-                      [*options, f'{backbone}.type=Pretrained',
-                       f'{backbone}.checkpoint={path}']):
+    for arguments in (
+        ['--resume', path, *options],
+        [*options, f'load_from={path}'],
+        [*options, f'{backbone}.type=Pretrained', f'{backbone}.checkpoint={path}'],
+    ):
         with pytest.raises(SystemExit, match=SAYS):
             train.main([CONFIG, *work, *arguments])
     if zipfile.is_zipfile(path):  # the others are passed over
@@ -129,7 +137,8 @@ def test_checkpoints_of_tools_and_demos(bad, scene, tmp_path):
         (test, [CONFIG, path, '--work-dir', str(tmp_path), *options]),
         (image_demo, [image, CONFIG, path, *out]),
         (video_demo, [image, CONFIG, path, *out]),
-        (show_offsets, [image, CONFIG, path, *out])):
+        (show_offsets, [image, CONFIG, path, *out]),
+    ):
         with pytest.raises(SystemExit, match=SAYS):
             tool.main(arguments)
     with pytest.raises(REFUSED, match=SAYS):
@@ -137,16 +146,14 @@ def test_checkpoints_of_tools_and_demos(bad, scene, tmp_path):
 
 
 def test_checkpoints_of_the_benchmark(bad, capsys, tmp_path):
-    args = benchmark.parse_args(
-        ['3.rb', '--checkpoint', bad(), '--root', str(tmp_path)])
-    (failed, ) = benchmark.execute(benchmark.make_jobs(args), args)
+    args = benchmark.parse_args(['3.rb', '--checkpoint', bad(), '--root', str(tmp_path)])
+    (failed,) = benchmark.execute(benchmark.make_jobs(args), args)
     assert 'refused, because' in failed or 'not a whole' in failed
 
 
 @pytest.mark.parametrize('suffix', ['.pkl', '.pth', '.pt', '.json'])
 def test_files_of_converters(bad, suffix, tmp_path):
-    for tool in (detectron2_to_multitask, mmdet_to_multitask,
-                 torchvision_to_multitask):
+    for tool in (detectron2_to_multitask, mmdet_to_multitask, torchvision_to_multitask):
         with pytest.raises(SystemExit, match=SAYS):
             tool.main([CONFIG, bad(f'bad{suffix}'), str(tmp_path / 'out')])
     assert not (tmp_path / 'out').exists()
@@ -160,10 +167,10 @@ def test_pickles_of_mmengine(bad, suffix, scene):
         mmengine.load(path)
     with pytest.raises(REFUSED, match=SAYS):
         CocoMultitaskDataset(
-            ann_file=str(scene /
-                         'annotations/person_keypoints_val2017.json'),
+            ann_file=str(scene / 'annotations/person_keypoints_val2017.json'),
             data_prefix=dict(img=str(scene / 'val2017')),
-            proposal_file=path)
+            proposal_file=path,
+        )
 
 
 @pytest.mark.parametrize('name', ['a.json', 'a.pkl'])
@@ -190,8 +197,7 @@ def test_yaml_holds_plain_values(tmp_path, mark):
 def website(tmp_path, monkeypatch):
     """Serves the test's folder; downloads are kept there, too."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
-    handler = functools.partial(
-        http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
         yield f'http://127.0.0.1:{server.server_port}'
@@ -201,38 +207,48 @@ def website(tmp_path, monkeypatch):
 def test_downloads(bad, website):
     bad()
     for _ in range(2):  # the second time from the cache
-        with pytest.raises(REFUSED, match=f'{website}/bad.pth: .*(refused|no'
-                           't a whole)'):
+        with pytest.raises(REFUSED, match=f'{website}/bad.pth: .*(refused|not a whole)'):
             CheckpointLoader.load_checkpoint(f'{website}/bad.pth', 'cpu')
 
 
-@pytest.mark.parametrize('tool', [
-    ['test', 'mmdet', CONFIG, '--checkpoint', 'FILE', '--gpus', '0',
-     '--launcher', 'none'],
-    ['run', 'mmdet', 'eval_metric', CONFIG, 'FILE'],
-])
+@pytest.mark.parametrize(
+    'tool',
+    [
+        ['test', 'mmdet', CONFIG, '--checkpoint', 'FILE', '--gpus', '0', '--launcher', 'none'],
+        ['run', 'mmdet', 'eval_metric', CONFIG, 'FILE'],
+    ],
+)
 def test_mim_and_mmdets_tools(tool, scene, tmp_path, mark):
     """Other processes, which import the project by its config."""
     path = tmp_path / 'bad.pkl'
     _as_pickle([Payload(mark)], path)
     command = [str(path) if word == 'FILE' else word for word in tool]
     done = subprocess.run(
-        [sys.executable, '-m', 'mim', *command,
-         *as_arguments(tiny_options(scene))],
-        cwd=ROOT, env=dict(os.environ, PYTHONPATH=str(ROOT)), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert done.returncode and ('refused, because' in done.stdout
-                                or 'not a whole' in done.stdout)
+        [sys.executable, '-m', 'mim', *command, *as_arguments(tiny_options(scene))],
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode and ('refused, because' in done.stdout or 'not a whole' in done.stdout)
 
 
 def test_dump_of_a_test_is_read_back(tmp_path, mark):
     """What tools/test.py --out writes: mmdet's tools read it."""
     masks = BitmapMasks(np.ones((2, 3, 4), np.uint8), 3, 4)
-    content = [dict(img_id=1, gt_instances=dict(masks=masks), ori_shape=(3, 4),
-                    pred_instances=dict(scores=torch.rand(2), empty=torch.
-                                        zeros(0, 4), truth=torch.ones(2) > 0))]
+    content = [
+        dict(
+            img_id=1,
+            gt_instances=dict(masks=masks),
+            ori_shape=(3, 4),
+            pred_instances=dict(
+                scores=torch.rand(2), empty=torch.zeros(0, 4), truth=torch.ones(2) > 0
+            ),
+        )
+    ]
     mmengine.dump(content, tmp_path / 'out.pkl')
-    (loaded, ) = mmengine.load(tmp_path / 'out.pkl')
+    (loaded,) = mmengine.load(tmp_path / 'out.pkl')
     for name, value in content[0]['pred_instances'].items():
         assert torch.equal(loaded['pred_instances'][name], value)
     assert loaded['ori_shape'] == (3, 4)
@@ -243,11 +259,9 @@ def test_payload_in_the_memory_of_a_tensor(tmp_path, mark):
     """A pickled tensor holds a checkpoint of its own."""
 
     class Tensor:
-
         def __reduce__(self):
             _as_legacy(Payload(mark), tmp_path / 'inner')
-            return (torch.storage._load_from_bytes,
-                    ((tmp_path / 'inner').read_bytes(), ))
+            return (torch.storage._load_from_bytes, ((tmp_path / 'inner').read_bytes(),))
 
     _as_pickle(Tensor(), tmp_path / 'bad.pkl')
     with pytest.raises(UnsafeCheckpointError, match='more than numbers'):
@@ -264,26 +278,33 @@ class Reduced:
         return self.reduced
 
 
-@pytest.mark.parametrize('state', [
-    (3, '<', None, ('a', ), {'a': (np.dtype('f8'), 10**9)}, 8, 1, 0),
-    (3, '<', (np.dtype('f8'), (1000000, )), None, None, 8000000, 1, 0),
-    (3, '<', None, None, None, -1, -1, 63),
-], ids=['fields', 'size', 'flags'])
+@pytest.mark.parametrize(
+    'state',
+    [
+        (3, '<', None, ('a',), {'a': (np.dtype('f8'), 10**9)}, 8, 1, 0),
+        (3, '<', (np.dtype('f8'), (1000000,)), None, None, 8000000, 1, 0),
+        (3, '<', None, None, None, -1, -1, 63),
+    ],
+    ids=['fields', 'size', 'flags'],
+)
 def test_dtypes_cannot_lie(tmp_path, state):
     """numpy alone would read, at a[0]['a'], a gigabyte beyond the array."""
     dtype = Reduced(np.dtype, ('f8', False, True), state)
-    array = Reduced(np._core.multiarray._reconstruct,
-                    (np.ndarray, (0, ), b'b'), (1, (1, ), dtype, False, bytes(8)))
+    array = Reduced(
+        np._core.multiarray._reconstruct,
+        (np.ndarray, (0,), b'b'),
+        (1, (1,), dtype, False, bytes(8)),
+    )
     torch.save(dict(a=array), tmp_path / 'bad.pth')
     loaded = load_checkpoint_file(str(tmp_path / 'bad.pth'))['a']
     assert loaded.dtype == np.float64 and loaded.dtype.names is None
     assert loaded.tolist() == [0] and np.dtype('f8').itemsize == 8
 
 
-@pytest.mark.parametrize('reduced', [
-    (np.dtype, ('O', False, True)),
-    (np._core.multiarray._reconstruct, (dict, (0, ), b'b')),
-])
+@pytest.mark.parametrize(
+    'reduced',
+    [(np.dtype, ('O', False, True)), (np._core.multiarray._reconstruct, (dict, (0,), b'b'))],
+)
 def test_objects_in_arrays_are_refused(tmp_path, reduced):
     torch.save(dict(a=Reduced(*reduced)), tmp_path / 'bad.pth')
     with pytest.raises(UnsafeCheckpointError, match='refused'):
@@ -292,8 +313,12 @@ def test_objects_in_arrays_are_refused(tmp_path, reduced):
 
 def test_arrays_stay_plain_over_many_saves(tmp_path):
     """As in a training that is resumed again and again."""
-    content = dict(a=np.arange(3.), b=np.asfortranarray(np.ones((2, 3))),
-                   c=np.float32(2), d=np.zeros((0, 3), np.int64))
+    content = dict(
+        a=np.arange(3.0),
+        b=np.asfortranarray(np.ones((2, 3))),
+        c=np.float32(2),
+        d=np.zeros((0, 3), np.int64),
+    )
     for _ in range(3):
         torch.save(content, tmp_path / 'x.pth')
         assert b'plain_arrays' not in (tmp_path / 'x.pth').read_bytes()
@@ -310,13 +335,17 @@ def _png(width, height):
     """The start of a picture of so many pixels, in less than 100 bytes."""
 
     def chunk(kind, data):
-        return (struct.pack('>I', len(data)) + kind + data +
-                struct.pack('>I', zlib.crc32(kind + data)))
+        return (
+            struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        )
 
     header = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
-    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) +
-            chunk(b'IDAT', zlib.compress(bytes(width + 1))) +
-            chunk(b'IEND', b''))
+    return (
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', header)
+        + chunk(b'IDAT', zlib.compress(bytes(width + 1)))
+        + chunk(b'IEND', b'')
+    )
 
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
@@ -324,17 +353,19 @@ def _png(width, height):
 def test_pictures_of_too_many_pixels(tmp_path, backend, side):
     path = tmp_path / 'bomb.png'
     path.write_bytes(_png(side, side))
-    read = ImageFile(dict(type='LoadImageFromFile',
-                          imdecode_backend=backend))
-    with pytest.raises(InputError, match='bomb.png: expected a picture of at '
-                       'most 178956970 pixels'):
+    read = ImageFile(dict(type='LoadImageFromFile', imdecode_backend=backend))
+    with pytest.raises(
+        InputError, match='bomb.png: expected a picture of at most 178956970 pixels'
+    ):
         read(str(path))
 
 
 def test_checkpoint_that_would_grow(tmp_path):
     torch.save(dict(a=torch.zeros(10**6)), tmp_path / 'good.pth')
-    with zipfile.ZipFile(tmp_path / 'good.pth') as good, zipfile.ZipFile(
-            tmp_path / 'bomb.pth', 'w', zipfile.ZIP_DEFLATED) as bomb:
+    with (
+        zipfile.ZipFile(tmp_path / 'good.pth') as good,
+        zipfile.ZipFile(tmp_path / 'bomb.pth', 'w', zipfile.ZIP_DEFLATED) as bomb,
+    ):
         for name in good.namelist():
             bomb.writestr(name, good.read(name))
     assert (tmp_path / 'bomb.pth').stat().st_size < 10000
@@ -342,9 +373,9 @@ def test_checkpoint_that_would_grow(tmp_path):
         load_checkpoint_file(str(tmp_path / 'bomb.pth'))
 
 
-@pytest.mark.parametrize('shape', [(2**40, ), (2**62, 2**62)])
+@pytest.mark.parametrize('shape', [(2**40,), (2**62, 2**62)])
 def test_checkpoint_that_claims_much(tmp_path, shape):
-    array = Reduced(np.ndarray, (shape, ))
+    array = Reduced(np.ndarray, (shape,))
     torch.save(dict(a=array), tmp_path / 'x.pth')
     assert load_checkpoint_file(str(tmp_path / 'x.pth'))['a'].size == 0
 
@@ -362,15 +393,24 @@ def _predictions(tmp_path, scene, **change):
     """A predictions file in which nobody was found."""
     truth = scene / 'annotations/person_keypoints_val2017.json'
     content = dict(
-        format='multitask_refine predictions', version=1, run=None,
-        metrics={}, tasks=['bbox'], image_folder=str(scene / 'val2017'),
+        format='multitask_refine predictions',
+        version=1,
+        run=None,
+        metrics={},
+        tasks=['bbox'],
+        image_folder=str(scene / 'val2017'),
         annotations=dict(file=str(truth), sha256=file_sha256(str(truth))),
         categories=dict(ids=[1], names=['person']),
-        joints=dict(names=[str(i) for i in range(17)], sigmas=[0.1] * 17,
-                    mirror=[0] * 17, colors=[[0, 0, 0]] * 17, skeleton=[],
-                    skeleton_colors=[]),
-        images=[dict(image_id=i, file_name=f'{i:012d}.png', bbox=[])
-                for i in (1, 2, 3)])
+        joints=dict(
+            names=[str(i) for i in range(17)],
+            sigmas=[0.1] * 17,
+            mirror=[0] * 17,
+            colors=[[0, 0, 0]] * 17,
+            skeleton=[],
+            skeleton_colors=[],
+        ),
+        images=[dict(image_id=i, file_name=f'{i:012d}.png', bbox=[]) for i in (1, 2, 3)],
+    )
     content.update(change)
     path = tmp_path / 'predictions.json'
     path.write_text(json.dumps(content))
@@ -380,8 +420,9 @@ def _predictions(tmp_path, scene, **change):
 def test_annotations_of_the_page_nested_too_deep(tmp_path, scene):
     deep = tmp_path / 'deep.json'
     deep.write_text('[' * 100000 + ']' * 100000)
-    path = _predictions(tmp_path, scene, annotations=dict(
-        file=str(deep), sha256=file_sha256(str(deep))))
+    path = _predictions(
+        tmp_path, scene, annotations=dict(file=str(deep), sha256=file_sha256(str(deep)))
+    )
     with pytest.raises(SystemExit, match='deep.json: expected annotations'):
         report.main([path, '--out', str(tmp_path / 'out.html')])
 
@@ -389,18 +430,27 @@ def test_annotations_of_the_page_nested_too_deep(tmp_path, scene):
 # ---- names that lead out of their folder
 
 
-@pytest.mark.parametrize('name', [
-    '../../etc/hostname', '/etc/hostname', 'x/../../secret.png', 'a\0b',
-    '<script>alert(1)</script>', '..'
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        '../../etc/hostname',
+        '/etc/hostname',
+        'x/../../secret.png',
+        'a\0b',
+        '<script>alert(1)</script>',
+        '..',
+    ],
+)
 def test_images_of_the_page_stay_in_their_folder(tmp_path, scene, name):
-    (tmp_path / 'secret.png').write_bytes(
-        (scene / 'val2017/000000000001.png').read_bytes())
+    (tmp_path / 'secret.png').write_bytes((scene / 'val2017/000000000001.png').read_bytes())
     folder = tmp_path / 'images'
     folder.mkdir()
     path = _predictions(
-        tmp_path, scene, image_folder=str(folder),
-        images=[dict(image_id=1, file_name=name, bbox=[])])
+        tmp_path,
+        scene,
+        image_folder=str(folder),
+        images=[dict(image_id=1, file_name=name, bbox=[])],
+    )
     out = tmp_path / 'out.html'
     assert report.main([path, '--out', str(out)]) == 0
     text = out.read_text()
@@ -411,8 +461,11 @@ def test_images_of_the_page_stay_in_their_folder(tmp_path, scene, name):
 def test_a_bomb_among_the_images_of_the_page(tmp_path, scene):
     (tmp_path / 'bomb.png').write_bytes(_png(60000, 60000))
     path = _predictions(
-        tmp_path, scene, image_folder=str(tmp_path),
-        images=[dict(image_id=1, file_name='bomb.png', bbox=[])])
+        tmp_path,
+        scene,
+        image_folder=str(tmp_path),
+        images=[dict(image_id=1, file_name='bomb.png', bbox=[])],
+    )
     out = tmp_path / 'out.html'
     assert report.main([path, '--out', str(out)]) == 0
     assert 'bomb.png (no readable image)' in out.read_text()

@@ -6,25 +6,27 @@ from mmengine.structures import InstanceData
 from projects.multitask_refine.visualization import MultitaskVisualizer
 
 META = dict(
-    classes=('person', ),
+    classes=('person',),
     skeleton_links=[(0, 1)],
     skeleton_link_colors=[(0, 0, 255)],
-    keypoint_colors=[(0, 255, 0), (255, 0, 0)])
+    keypoint_colors=[(0, 255, 0), (255, 0, 0)],
+)
 
 
 def _draw(instances, **kwargs):
     visualizer = MultitaskVisualizer(**kwargs)
     visualizer.dataset_meta = META
     image = np.full((60, 80, 3), 100, np.uint8)
-    return visualizer._draw_instances(image, instances, ('person', ), None)
+    return visualizer._draw_instances(image, instances, ('person',), None)
 
 
 def _person(scores=(0.9, 0.9), **fields):
     return InstanceData(
-        bboxes=torch.tensor([[5., 20., 75., 55.]]),
+        bboxes=torch.tensor([[5.0, 20.0, 75.0, 55.0]]),
         keypoints=torch.tensor([[[30.5, 40.5], [60.5, 40.5]]]),
         keypoint_scores=torch.tensor([scores]),
-        **fields)
+        **fields,
+    )
 
 
 def test_joints_and_limbs_have_the_meta_file_s_colours():
@@ -55,14 +57,14 @@ def test_picture_shows_ground_truth_and_prediction_side_by_side(tmp_path):
     sample = DetDataSample()
     sample.gt_instances = _person()
     del sample.gt_instances.keypoint_scores
-    sample.gt_instances.keypoints_visible = torch.tensor([[2., 2.]])
-    sample.pred_instances = _person(
-        scores=(0, 0), labels=torch.zeros(1).long())
+    sample.gt_instances.keypoints_visible = torch.tensor([[2.0, 2.0]])
+    sample.pred_instances = _person(scores=(0, 0), labels=torch.zeros(1).long())
     sample.pred_instances.scores = torch.tensor([0.1])
     visualizer.add_datasample(
-        'x', np.full((60, 80, 3), 100, np.uint8), sample,
-        out_file=str(tmp_path / 'x.png'))
+        'x', np.full((60, 80, 3), 100, np.uint8), sample, out_file=str(tmp_path / 'x.png')
+    )
     import cv2
+
     image = cv2.imread(str(tmp_path / 'x.png'))
     assert image.shape == (60, 160, 3)
     assert (image[:, :80] != 100).any() and (image[:, 80:] == 100).all()

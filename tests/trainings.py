@@ -1,4 +1,5 @@
 """Small trainings for the tests: real processes, and a model of one number."""
+
 import itertools
 import multiprocessing
 import os
@@ -27,8 +28,7 @@ from tools import train
 STEPS = 10
 # One server imports everything once; the trainings are forked from it.
 SERVER = multiprocessing.get_context('forkserver')
-SERVER.set_forkserver_preload(
-    ['projects.multitask_refine', 'mmdet.apis', 'mmdet.utils'])
+SERVER.set_forkserver_preload(['projects.multitask_refine', 'mmdet.apis', 'mmdet.utils'])
 
 
 def _train(argv, log, environ):
@@ -36,8 +36,7 @@ def _train(argv, log, environ):
     os.setsid()
     os.environ.update(environ)
     for stream in (sys.stdout, sys.stderr):
-        os.dup2(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY),
-                stream.fileno())
+        os.dup2(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY), stream.fileno())
     torch.set_num_threads(1)
     sys.exit(train.main(argv))
 
@@ -45,31 +44,43 @@ def _train(argv, log, environ):
 class Training:
     """A training in real processes, one a rank, which can be killed."""
 
-    def __init__(self, scene, work_dir, *argv, ranks=1,
-                 config=SAMPLE_CONFIG, **options):
+    def __init__(self, scene, work_dir, *argv, ranks=1, config=SAMPLE_CONFIG, **options):
         self.work_dir = Path(work_dir)
         self.work_dir.mkdir(exist_ok=True)
         self.log = self.work_dir / 'out.txt'
         options = {
-            **tiny_options(scene), 'train_cfg.max_iters': STEPS,
+            **tiny_options(scene),
+            'train_cfg.max_iters': STEPS,
             'train_cfg.val_interval': 6,
             'default_hooks.checkpoint.interval': 3,
-            **options
+            **options,
         }
         command = [
-            str(config), '--work-dir', str(work_dir), '--launcher',
-            'pytorch' if ranks > 1 else 'none', *argv,
-            *as_arguments(options)
+            str(config),
+            '--work-dir',
+            str(work_dir),
+            '--launcher',
+            'pytorch' if ranks > 1 else 'none',
+            *argv,
+            *as_arguments(options),
         ]
         port = free_port()
         self.processes = [
             SERVER.Process(
                 target=_train,
-                args=(command, str(self.log),
-                      dict(
-                          RANK=str(rank), LOCAL_RANK=str(rank),
-                          WORLD_SIZE=str(ranks), MASTER_ADDR='127.0.0.1',
-                          MASTER_PORT=str(port), OMP_NUM_THREADS='1')))
+                args=(
+                    command,
+                    str(self.log),
+                    dict(
+                        RANK=str(rank),
+                        LOCAL_RANK=str(rank),
+                        WORLD_SIZE=str(ranks),
+                        MASTER_ADDR='127.0.0.1',
+                        MASTER_PORT=str(port),
+                        OMP_NUM_THREADS='1',
+                    ),
+                ),
+            )
             for rank in range(ranks)
         ]
         for process in self.processes:
@@ -78,15 +89,13 @@ class Training:
     def finish(self):
         """Wait for the end; the state that it saved last."""
         self.end_with(0)
-        return torch.load(
-            self.work_dir / f'iter_{STEPS}.pth', weights_only=True)
+        return torch.load(self.work_dir / f'iter_{STEPS}.pth', weights_only=True)
 
     def end_with(self, *statuses):
         """Wait for the end of all ranks; what they wrote."""
         for process in self.processes:
             process.join(300)
-            assert process.exitcode in statuses, (
-                process.exitcode, self.log.read_text()[-3000:])
+            assert process.exitcode in statuses, (process.exitcode, self.log.read_text()[-3000:])
         return self.log.read_text()
 
     def wait_for(self, iteration):
@@ -105,8 +114,7 @@ class Training:
         self.wait_for(1)
         start = time.monotonic()
         self.wait_for(moment)
-        time.sleep(
-            random.random() * (time.monotonic() - start) / (moment - 1))
+        time.sleep(random.random() * (time.monotonic() - start) / (moment - 1))
         for process in self.processes:
             os.killpg(process.pid, signal.SIGKILL)
         for process in self.processes:
@@ -135,8 +143,7 @@ class SpoiltImage(Hook):
 
 def train_without_end(work_dir):
     """Write a checkpoint after each of very many short iterations."""
-    loop = dict(type='ReproducibleTrainLoop', max_iters=10**6,
-                val_interval=10**6)
+    loop = dict(type='ReproducibleTrainLoop', max_iters=10**6, val_interval=10**6)
     runner(work_dir, train_cfg=loop, resume=True).train()
 
 
@@ -160,8 +167,7 @@ def wait(condition, training):
 def same(one, other):
     """Equal to the last bit."""
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(
-            same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     if torch.is_tensor(one):
@@ -173,8 +179,7 @@ def assert_same_end(unbroken, resumed, moment):
     for part in ('state_dict', 'optimizer', 'param_schedulers'):
         assert same(unbroken[part], resumed[part]), (part, moment)
     losses = [
-        state['message_hub']['log_scalars']['train/loss'].data
-        for state in (unbroken, resumed)
+        state['message_hub']['log_scalars']['train/loss'].data for state in (unbroken, resumed)
     ]
     assert len(losses[0][0]) == STEPS
     assert np.array_equal(*losses), moment
@@ -199,7 +204,6 @@ class Dice(Dataset):
 
 
 class OneNumber(BaseModel):
-
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
@@ -229,34 +233,36 @@ class Scores(BaseMetric):
         return {'coco/keypoints_AP': score}
 
 
-def runner(work_dir, scores=(0, ) * 9, model=None, checkpoint={}, **kwargs):
+def runner(work_dir, scores=(0,) * 9, model=None, checkpoint={}, **kwargs):
     """MMEngine's runner with this project's hooks."""
     cfg = Config.fromfile(SAMPLE_CONFIG)
     hooks = dict(
-        checkpoint=dict(
-            cfg.default_hooks.checkpoint, **{'interval': 1, **checkpoint}),
+        checkpoint=dict(cfg.default_hooks.checkpoint, **{'interval': 1, **checkpoint}),
         resume=dict(type='ResumeHook'),
-        preemption=cfg.default_hooks.preemption)
+        preemption=cfg.default_hooks.preemption,
+    )
     options = dict(
         model=model or OneNumber(),
         work_dir=str(work_dir),
         train_dataloader=DataLoader(
-            Dice(), batch_sampler=BatchSampler(
-                InfiniteSampler(Dice(), seed=0), 2, False), collate_fn=list),
-        train_cfg=dict(
-            type='ReproducibleTrainLoop', max_iters=8, val_interval=2),
+            Dice(),
+            batch_sampler=BatchSampler(InfiniteSampler(Dice(), seed=0), 2, False),
+            collate_fn=list,
+        ),
+        train_cfg=dict(type='ReproducibleTrainLoop', max_iters=8, val_interval=2),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
         val_dataloader=DataLoader(Dice(1), collate_fn=list),
         val_cfg=dict(),
         val_evaluator=Evaluator(Scores(scores)),
         default_hooks=hooks,
         default_scope='mmdet',
-        experiment_name=f'long_run_{next(_NAMES)}')
+        experiment_name=f'long_run_{next(_NAMES)}',
+    )
     options.update(kwargs)
     settings = {
         name: options[name]
-        for name in ('resume', 'optim_wrapper', 'param_scheduler',
-                     'train_cfg', 'custom_hooks') if name in options
+        for name in ('resume', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'custom_hooks')
+        if name in options
     }
     return Runner(cfg=Config(settings), **options)
 

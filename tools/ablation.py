@@ -10,6 +10,7 @@ Stopped and started again, it goes on where it was: finished runs are skipped,
 half-trained ones are resumed. SIGTERM and Ctrl-C let the runs write a
 checkpoint first; status 75 then says that it wants to be started again.
 """
+
 import argparse
 import fcntl
 import json
@@ -34,17 +35,20 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from projects.multitask_refine.engine import (  # noqa: E402
-    describe_command, load_checkpoint_file, read_config, write_record,
-    write_results)
-from projects.multitask_refine.engine.launch import \
-    SettingsAction  # noqa: E402
-from projects.multitask_refine.engine.preemption import \
-    RESUME_ME  # noqa: E402
+    describe_command,
+    load_checkpoint_file,
+    read_config,
+    write_record,
+    write_results,
+)
+from projects.multitask_refine.engine.launch import SettingsAction  # noqa: E402
+from projects.multitask_refine.engine.preemption import RESUME_ME  # noqa: E402
 from projects.multitask_refine.errors import (  # noqa: E402
-    ConfigError, explained_errors)
+    ConfigError,
+    explained_errors,
+)
 from projects.multitask_refine.evaluation import TASKS  # noqa: E402
-from projects.multitask_refine.evaluation.predictions import \
-    file_sha256  # noqa: E402
+from projects.multitask_refine.evaluation.predictions import file_sha256  # noqa: E402
 from tools import ablation_protocol as protocol  # noqa: E402
 from tools.ablation_protocol import Run  # noqa: E402
 from tools.analysis_tools import offsets_tables  # noqa: E402
@@ -57,53 +61,60 @@ CURVE_POINTS = 6
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         'phase',
         nargs='?',
         choices=['sweep', 'final', 'all'],
         default='all',
-        help='all is one after the other (default)')
+        help='all is one after the other (default)',
+    )
     parser.add_argument(
         '--jobs',
         type=int,
         default=1 if torch.cuda.is_available() else os.cpu_count(),
-        help='runs at a time (default: one on CUDA, else one a core)')
+        help='runs at a time (default: one on CUDA, else one a core)',
+    )
     parser.add_argument(
         '--conditions',
         nargs='+',
         choices=protocol.BY_NAME,
         default=list(protocol.BY_NAME),
         metavar='NAME',
-        help='run only these: ' + ', '.join(protocol.BY_NAME))
+        help='run only these: ' + ', '.join(protocol.BY_NAME),
+    )
     parser.add_argument(
         '--base',
         type=Path,
-        help=f'checkpoint of the pretrained base (default: as {BASE_FILE} '
-        'says)')
+        help=f'checkpoint of the pretrained base (default: as {BASE_FILE} says)',
+    )
     parser.add_argument(
         '--work-dir',
         type=Path,
         default=ROOT / 'work_dirs/ablation',
-        help='folder of checkpoints and logs')
+        help='folder of checkpoints and logs',
+    )
     parser.add_argument(
         '--results',
         type=Path,
         default=ROOT / 'docs/results/offsets',
-        help='folder of the results files (default: docs/results/offsets)')
+        help='folder of the results files (default: docs/results/offsets)',
+    )
     parser.add_argument(
         '--data',
         type=Path,
         default=ROOT / 'data/ablation',
-        help='folder of the drawn images (default: data/ablation)')
+        help='folder of the drawn images (default: data/ablation)',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=SettingsAction,
         default={},
         help='settings of all runs that override the configs, for trials; '
-        'they are a part of the protocol')
+        'they are a part of the protocol',
+    )
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error(f'--jobs: expected at least 1, got {args.jobs}')
@@ -122,16 +133,20 @@ def call(log: Path, env: dict, tool: str, *args: str) -> None:
     with log.open('a') as out:
         # What the files that this process has locked are to the children,
         # too: they may outlive it.
-        process = subprocess.Popen([sys.executable, f'tools/{tool}', *args],
-                                   cwd=ROOT, env=env, stdout=out,
-                                   stderr=subprocess.STDOUT, close_fds=False)
+        process = subprocess.Popen(
+            [sys.executable, f'tools/{tool}', *args],
+            cwd=ROOT,
+            env=env,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            close_fds=False,
+        )
         _RUNNING.add(process)
         code = process.wait()
         _RUNNING.discard(process)
     if code:
         tail = ''.join(log.read_text(errors='replace').splitlines(True)[-15:])
-        raise SystemExit(f'tools/{tool} failed with status {code}; the end of '
-                         f'{log}:\n{tail}')
+        raise SystemExit(f'tools/{tool} failed with status {code}; the end of {log}:\n{tail}')
 
 
 _RUNNING: Set[subprocess.Popen] = set()
@@ -143,8 +158,7 @@ class Stop:
     def __enter__(self) -> 'Stop':
         self.asked = False
         self._former = {
-            number: signal.signal(number, self._note)
-            for number in (signal.SIGTERM, signal.SIGINT)
+            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
         }
         return self
 
@@ -176,7 +190,8 @@ def check_base(path: Path, cfg: Config) -> str:
     if not path.is_file():
         raise ConfigError(
             f'{path}: expected the checkpoint of the pretrained base, found '
-            f'no such file. Correct {BASE_FILE}, or name the file by --base.')
+            f'no such file. Correct {BASE_FILE}, or name the file by --base.'
+        )
     content = load_checkpoint_file(str(path), 'cpu')
     found = {
         name: tuple(value.shape)
@@ -185,11 +200,11 @@ def check_base(path: Path, cfg: Config) -> str:
     }
     register_all_modules(init_default_scope=True)
     expected = {
-        name: tuple(value.shape)
-        for name, value in MODELS.build(cfg.model).state_dict().items()
+        name: tuple(value.shape) for name, value in MODELS.build(cfg.model).state_dict().items()
     }
-    differing = sorted(name for name in expected.keys() | found.keys()
-                       if expected.get(name) != found.get(name))
+    differing = sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    )
     if differing:
         name = differing[0]
         raise ConfigError(
@@ -197,7 +212,8 @@ def check_base(path: Path, cfg: Config) -> str:
             f'{len(differing)} of another name or shape, such as {name} '
             f'({found.get(name, "missing")} instead of '
             f'{expected.get(name, "none")}). Name the checkpoint of that '
-            'network by --base.')
+            'network by --base.'
+        )
     return file_sha256(str(path))
 
 
@@ -211,17 +227,27 @@ def draw_samples(args: argparse.Namespace, env: dict) -> Dict[str, Path]:
     folders = {phase: args.data / phase for phase in protocol.TEST}
     for phase, test in protocol.TEST.items():
         train = protocol.TRAIN['images'] if phase == 'sweep' else 0
-        print(f'Drawing {train + test["images"]} images into '
-              f'{folders[phase]}', flush=True)
-        call(args.work_dir / 'samples.txt', env, 'dataset/make_sample.py',
-             str(folders[phase]), '--seed', str(test['seed']), '--size',
-             str(protocol.IMAGE_SIZE), '--train', str(train), '--val',
-             str(test['images']))
+        print(f'Drawing {train + test["images"]} images into {folders[phase]}', flush=True)
+        call(
+            args.work_dir / 'samples.txt',
+            env,
+            'dataset/make_sample.py',
+            str(folders[phase]),
+            '--seed',
+            str(test['seed']),
+            '--size',
+            str(protocol.IMAGE_SIZE),
+            '--train',
+            str(train),
+            '--val',
+            str(test['images']),
+        )
     return folders
 
 
-def describe_protocol(phase: str, base: str, cfg: Config,
-                      folders: Dict[str, Path], options: dict) -> dict:
+def describe_protocol(
+    phase: str, base: str, cfg: Config, folders: Dict[str, Path], options: dict
+) -> dict:
     """What all results files of a phase have in common.
 
     Args:
@@ -234,21 +260,28 @@ def describe_protocol(phase: str, base: str, cfg: Config,
     Returns:
         dict: As JSON has it.
     """
+
     def describe(name: str, sample: dict) -> dict:
         record = json.loads((folders[name] / 'sample.json').read_text())
         return dict(sample, size=protocol.IMAGE_SIZE, sha256=record['sha256'])
 
-    return json.loads(json.dumps(dict(
-        base_sha256=base,
-        train=describe('sweep', protocol.TRAIN),
-        test=describe(phase, protocol.TEST[phase]),
-        schedule=dict(
-            max_iters=cfg.train_cfg.max_iters,
-            batch_size=cfg.train_dataloader.batch_size,
-            norm_eval=cfg.model.norm_eval,
-            optim_wrapper=cfg.optim_wrapper.to_dict(),
-            param_scheduler=[each.to_dict() for each in cfg.param_scheduler]),
-        cfg_options=options)))
+    return json.loads(
+        json.dumps(
+            dict(
+                base_sha256=base,
+                train=describe('sweep', protocol.TRAIN),
+                test=describe(phase, protocol.TEST[phase]),
+                schedule=dict(
+                    max_iters=cfg.train_cfg.max_iters,
+                    batch_size=cfg.train_dataloader.batch_size,
+                    norm_eval=cfg.model.norm_eval,
+                    optim_wrapper=cfg.optim_wrapper.to_dict(),
+                    param_scheduler=[each.to_dict() for each in cfg.param_scheduler],
+                ),
+                cfg_options=options,
+            )
+        )
+    )
 
 
 @contextmanager
@@ -268,7 +301,8 @@ def locked(folder: Path) -> Iterator[None]:
         raise ConfigError(
             f'{folder}: another tools/ablation.py, or a training that it '
             'started, is still at work there. Wait for it or end it, or name '
-            'another --work-dir.') from None
+            'another --work-dir.'
+        ) from None
     else:
         yield
     finally:
@@ -292,7 +326,8 @@ def keep_protocol(folder: Path, expected: dict) -> None:
         raise ConfigError(
             f'{folder}: holds trainings of another protocol: {name} is {old} '
             f'there and {new} now. Name another --work-dir (and --results), '
-            'or move it away.')
+            'or move it away.'
+        )
 
 
 def read_scalars(work_dir: Path) -> Dict[int, dict]:
@@ -320,26 +355,21 @@ def summarize_training(scalars: Dict[int, dict]) -> dict:
         layer at the end, in cells; ``records_outside``, how many records had
         offsets that left their map, of how many ``records``; ``curve``.
     """
-    records = [(iteration, record) for iteration, record in scalars.items()
-               if 'time' in record]
+    records = [(iteration, record) for iteration, record in scalars.items() if 'time' in record]
     interval = records[0][0]  # each record has the mean over its iterations
-    layers = {
-        name.split('/')[1]
-        for name in records[-1][1] if name.endswith('/mean')
-    }
+    layers = {name.split('/')[1] for name in records[-1][1] if name.endswith('/mean')}
     step = max(1, len(records) // CURVE_POINTS)
     curve = []
-    for iteration, record in records[step - 1::step]:
+    for iteration, record in records[step - 1 :: step]:
         point = dict(iteration=iteration, loss=round(record['loss'], 4))
         if layers:
-            point['offset_mean'] = round(mean(
-                record[f'offsets/{each}/mean'] for each in layers), 4)
-            point['offset_max'] = round(max(
-                record[f'offsets/{each}/max'] for each in layers), 4)
+            point['offset_mean'] = round(
+                mean(record[f'offsets/{each}/mean'] for each in layers), 4
+            )
+            point['offset_max'] = round(max(record[f'offsets/{each}/max'] for each in layers), 4)
         curve.append(point)
     return dict(
-        training_minutes=round(
-            sum(record['time'] for _, record in records) * interval / 60, 2),
+        training_minutes=round(sum(record['time'] for _, record in records) * interval / 60, 2),
         offsets={
             each: {
                 kind: round(records[-1][1][f'offsets/{each}/{kind}'], 4)
@@ -348,40 +378,62 @@ def summarize_training(scalars: Dict[int, dict]) -> dict:
             for each in sorted(layers)
         },
         records=len(records),
-        records_outside=sum(
-            record.get('offsets/outside', 0) > 0 for _, record in records),
-        curve=curve)
+        records_outside=sum(record.get('offsets/outside', 0) > 0 for _, record in records),
+        curve=curve,
+    )
 
 
-def execute(run: Run, args: argparse.Namespace, env: dict,
-            folders: Dict[str, Path], shared: dict) -> str:
+def execute(
+    run: Run, args: argparse.Namespace, env: dict, folders: Dict[str, Path], shared: dict
+) -> str:
     """Train, test and write the results file; returns what to print."""
     work_dir = args.work_dir / run.phase / run.name
     log = work_dir / 'output.txt'
     settings = {**run.settings, **args.cfg_options}
-    options = [f'{key}={value}'.replace(' ', '')
-               for key, value in settings.items()]
+    options = [f'{key}={value}'.replace(' ', '') for key, value in settings.items()]
     # Room for a resume, and no test before the one that counts.
     training = [
-        f'load_from={args.base}', 'default_hooks.checkpoint.interval=250',
+        f'load_from={args.base}',
+        'default_hooks.checkpoint.interval=250',
         'default_hooks.checkpoint.max_keep_ckpts=1',
-        'train_cfg.val_begin=1000000000', *options
+        'train_cfg.val_begin=1000000000',
+        *options,
     ]
-    call(log, dict(env, BASE_SAMPLE_ROOT=str(folders['sweep'])), 'train.py',
-         run.config, '--work-dir', str(work_dir), '--seed', str(run.seed),
-         '--resume', '--cfg-options', *training)
+    call(
+        log,
+        dict(env, BASE_SAMPLE_ROOT=str(folders['sweep'])),
+        'train.py',
+        run.config,
+        '--work-dir',
+        str(work_dir),
+        '--seed',
+        str(run.seed),
+        '--resume',
+        '--cfg-options',
+        *training,
+    )
     checkpoint = (work_dir / 'last_checkpoint').read_text()
     tested = work_dir / 'test/metrics.json'
-    call(log, dict(env, BASE_SAMPLE_ROOT=str(folders[run.phase])), 'test.py',
-         run.config, checkpoint, '--json', str(tested), '--work-dir',
-         str(tested.parent), '--cfg-options', *options)
+    call(
+        log,
+        dict(env, BASE_SAMPLE_ROOT=str(folders[run.phase])),
+        'test.py',
+        run.config,
+        checkpoint,
+        '--json',
+        str(tested),
+        '--work-dir',
+        str(tested.parent),
+        '--cfg-options',
+        *options,
+    )
     metrics = json.loads(tested.read_text())
     origin = metrics.pop('run')
-    metrics = {name: math.nan if value is None else value
-               for name, value in metrics.items()}
+    metrics = {name: math.nan if value is None else value for name, value in metrics.items()}
     summary = summarize_training(read_scalars(work_dir))
     write_results(
-        str(args.results / run.phase / f'{run.name}.json'), metrics,
+        str(args.results / run.phase / f'{run.name}.json'),
+        metrics,
         dict(
             origin,
             command=describe_command()['command'],
@@ -390,15 +442,26 @@ def execute(run: Run, args: argparse.Namespace, env: dict,
             settings=run.settings,
             protocol=shared,
             test_minutes=round(origin['seconds'] / 60, 2),
-            **summary))
-    found = ', '.join(f'{task} {metrics[f"{task}_AP"]:.2f}' for task in TASKS
-                      if f'{task}_AP' in metrics)
-    return (f'{summary["training_minutes"]:.1f} min of training, '
-            f'{origin["seconds"] / 60:.1f} of test; AP {found}')
+            **summary,
+        ),
+    )
+    found = ', '.join(
+        f'{task} {metrics[f"{task}_AP"]:.2f}' for task in TASKS if f'{task}_AP' in metrics
+    )
+    return (
+        f'{summary["training_minutes"]:.1f} min of training, '
+        f'{origin["seconds"] / 60:.1f} of test; AP {found}'
+    )
 
 
-def execute_all(runs: List[Run], args: argparse.Namespace, env: dict,
-                folders: Dict[str, Path], shared: dict, stop: Stop) -> None:
+def execute_all(
+    runs: List[Run],
+    args: argparse.Namespace,
+    env: dict,
+    folders: Dict[str, Path],
+    shared: dict,
+    stop: Stop,
+) -> None:
     """Go through the runs, several at a time, with progress.
 
     Raises:
@@ -407,8 +470,10 @@ def execute_all(runs: List[Run], args: argparse.Namespace, env: dict,
     """
     folder = args.results / runs[0].phase
     todo = [run for run in runs if not (folder / f'{run.name}.json').exists()]
-    print(f'{runs[0].phase}: {len(runs)} runs, {len(runs) - len(todo)} of '
-          'them finished before', flush=True)
+    print(
+        f'{runs[0].phase}: {len(runs)} runs, {len(runs) - len(todo)} of them finished before',
+        flush=True,
+    )
     start, failures = time.perf_counter(), []
 
     def start_run(run: Run) -> str:
@@ -430,14 +495,15 @@ def execute_all(runs: List[Run], args: argparse.Namespace, env: dict,
                 text = 'stopped' if stop.asked else f'failed: {error}'
             spent = (time.perf_counter() - start) / 60
             left = spent / done * (len(todo) - done)
-            print(f'[{done}/{len(todo)}] {name}: {text}; about {left:.0f} min '
-                  'left', flush=True)
+            print(f'[{done}/{len(todo)}] {name}: {text}; about {left:.0f} min left', flush=True)
     if stop.asked:
         print('Stopped; go on by the same command.')
         raise SystemExit(RESUME_ME)
     if failures:
-        raise SystemExit(f'{len(failures)} runs failed; the same command '
-                         'tries them again.\n' + '\n'.join(failures))
+        raise SystemExit(
+            f'{len(failures)} runs failed; the same command '
+            'tries them again.\n' + '\n'.join(failures)
+        )
 
 
 def choose(folder: Path, shared: dict) -> Optional[Path]:
@@ -458,7 +524,8 @@ def choose(folder: Path, shared: dict) -> Optional[Path]:
     for run in expected:
         by_rate = scores.setdefault(run.condition.name, {})
         by_rate.setdefault(run.rate, []).append(
-            mean(runs[run.name][f'{task}_AP'] for task in TASKS))
+            mean(runs[run.name][f'{task}_AP'] for task in TASKS)
+        )
     means = {
         name: {rate: mean(values) for rate, values in by_rate.items()}
         for name, by_rate in scores.items()
@@ -468,11 +535,11 @@ def choose(folder: Path, shared: dict) -> Optional[Path]:
         rule=protocol.RULE,
         rates=protocol.choose_rates(means),
         mean_AP={
-            name: {f'{rate:g}': round(value, 4)
-                   for rate, value in by_rate.items()}
+            name: {f'{rate:g}': round(value, 4) for rate, value in by_rate.items()}
             for name, by_rate in means.items()
         },
-        protocol=shared)
+        protocol=shared,
+    )
     if file.is_file():
         before = json.loads(file.read_text())
         before.pop('run', None)
@@ -493,51 +560,61 @@ def read_choice(folder: Path, base: str) -> Dict[str, float]:
     if not file.is_file():
         raise ConfigError(
             f'{file}: expected the rates that the sweep chose, found no such '
-            'file. Run tools/ablation.py sweep first.')
+            'file. Run tools/ablation.py sweep first.'
+        )
     content = offsets_tables.read_json(file)
     found = (content.get('protocol') or {}).get('base_sha256')
     if found != base:
         raise ConfigError(
             f'{file}: expected rates chosen with the base of SHA-256 '
             f'{base[:12]}, found {str(found)[:12]}. Repeat the sweep with this '
-            'base and another --results, or name the other base by --base.')
+            'base and another --results, or name the other base by --base.'
+        )
     rates = content.get('rates')
     expected = {condition.rate_from for condition in protocol.CONDITIONS}
-    if not isinstance(rates, dict) or rates.keys() != expected or not all(
-            isinstance(rate, float) for rate in rates.values()):
+    if (
+        not isinstance(rates, dict)
+        or rates.keys() != expected
+        or not all(isinstance(rate, float) for rate in rates.values())
+    ):
         raise ConfigError(
             f'{file}: rates: expected a rate for each of '
             f'{", ".join(sorted(expected))}, found {str(rates)[:200]}. Run '
-            'tools/ablation.py sweep again.')
+            'tools/ablation.py sweep again.'
+        )
     return rates
 
 
 def run_phases(args: argparse.Namespace, stop: Stop) -> None:
     """Check the base, draw the images, and run what is left to do."""
     cfg = read_config(ROOT / REGULAR, args.cfg_options)
-    args.base = (args.base or ROOT / Config.fromfile(
-        ROOT / BASE_FILE).load_from).resolve()
+    args.base = (args.base or ROOT / Config.fromfile(ROOT / BASE_FILE).load_from).resolve()
     base = check_base(args.base, cfg)
     env = dict(os.environ)
     if not torch.cuda.is_available():
         env['OMP_NUM_THREADS'] = '1'
     folders = draw_samples(args, env)
-    phases = ('sweep', 'final') if args.phase == 'all' else (args.phase, )
+    phases = ('sweep', 'final') if args.phase == 'all' else (args.phase,)
     for phase in phases:
-        runs = (protocol.sweep_runs() if phase == 'sweep' else
-                protocol.final_runs(read_choice(args.results, base)))
+        runs = (
+            protocol.sweep_runs()
+            if phase == 'sweep'
+            else protocol.final_runs(read_choice(args.results, base))
+        )
         runs = [run for run in runs if run.condition.name in args.conditions]
         if not runs:
             continue
-        shared = describe_protocol(phase, base, cfg, folders,
-                                   args.cfg_options)
+        shared = describe_protocol(phase, base, cfg, folders, args.cfg_options)
         offsets_tables.load_runs(args.results / phase, shared)
         keep_protocol(args.work_dir / phase, shared)
         execute_all(runs, args, env, folders, shared, stop)
         if phase == 'sweep':
             file = choose(args.results, shared)
-            print(f'Rates: {file}' if file else
-                  'No rates are chosen before all of the sweep is done.')
+            print(
+                f'Rates: {file}'
+                if file
+                else 'No rates are chosen before all of the sweep is done.'
+            )
 
 
 @explained_errors()
@@ -547,9 +624,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         run_phases(args, stop)
     for name, text in offsets_tables.sections(args.results).items():
         print(f'\n{name}\n\n{text}')
-    print(f'Results files: {args.results}; python '
-          'tools/analysis_tools/pages.py writes docs/offsets.md from those in '
-          'docs/results/offsets')
+    print(
+        f'Results files: {args.results}; python '
+        'tools/analysis_tools/pages.py writes docs/offsets.md from those in '
+        'docs/results/offsets'
+    )
     return 0
 
 

@@ -8,6 +8,7 @@ Each config is tested once, however many rows it has, by tools/test.py, and
 leaves a results file in docs/results/coco. Then the pages with the tables are
 made. A row that fails does not stop the others.
 """
+
 import argparse
 import os
 import re
@@ -20,12 +21,22 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from projects.multitask_refine.engine import (  # noqa: E402
-    ExplainedError, describe_training, explained_errors, read_config)
+    ExplainedError,
+    describe_training,
+    explained_errors,
+    read_config,
+)
 from projects.multitask_refine.engine.consistency import (  # noqa: E402
-    HEADS)
+    HEADS,
+)
 from tools.analysis_tools import pages  # noqa: E402
 from tools.analysis_tools.report_tables import (  # noqa: E402
-    FILE, Row, Table, load_tables, rows_by_config)
+    FILE,
+    Row,
+    Table,
+    load_tables,
+    rows_by_config,
+)
 
 
 class RowError(ExplainedError):
@@ -34,6 +45,7 @@ class RowError(ExplainedError):
 
 class Job(NamedTuple):
     """A config to test and the rows that it fills."""
+
     config: str
     rows: List[Tuple[Table, Row]]
     checkpoint: Optional[Path]
@@ -52,42 +64,36 @@ class Job(NamedTuple):
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        'rows',
-        nargs='*',
-        metavar='ROW',
-        help='a table (3) or a row of it (3.rb); default: all')
-    parser.add_argument(
-        '--list', action='store_true', help='show the rows and stop')
-    parser.add_argument(
-        '--again',
-        action='store_true',
-        help='also test what has a results file')
+        'rows', nargs='*', metavar='ROW', help='a table (3) or a row of it (3.rb); default: all'
+    )
+    parser.add_argument('--list', action='store_true', help='show the rows and stop')
+    parser.add_argument('--again', action='store_true', help='also test what has a results file')
     parser.add_argument(
         '--work-dirs',
         type=Path,
         default=ROOT / 'work_dirs',
-        help='has a folder with checkpoints for each config')
+        help='has a folder with checkpoints for each config',
+    )
     parser.add_argument(
-        '--checkpoint',
-        type=Path,
-        help='the weights, where the rows are of one config')
-    parser.add_argument(
-        '--gpus', type=int, help='test with so many processes')
+        '--checkpoint', type=Path, help='the weights, where the rows are of one config'
+    )
+    parser.add_argument('--gpus', type=int, help='test with so many processes')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         default=[],
-        help='settings that override the configs, e.g. the place of COCO')
-    parser.add_argument(
-        '--tables', type=Path, default=FILE, help='another file of tables')
+        help='settings that override the configs, e.g. the place of COCO',
+    )
+    parser.add_argument('--tables', type=Path, default=FILE, help='another file of tables')
     parser.add_argument(
         '--root',
         type=Path,
         default=ROOT,
-        help='folder whose docs/results, pages and README are written')
+        help='folder whose docs/results, pages and README are written',
+    )
     args = parser.parse_args(argv)
     # The tools run in the project's folder.
     args.work_dirs, args.root = args.work_dirs.resolve(), args.root.resolve()
@@ -107,9 +113,11 @@ def find_checkpoint(folder: Path) -> Optional[Path]:
     """
     record = folder / 'last_checkpoint'
     last = folder / Path(record.read_text()).name if record.exists() else None
-    for found in (folder.glob('best_coco_keypoints_AP*.pth'),
-                  [last] if last and last.exists() else [],
-                  folder.glob('iter_*.pth')):
+    for found in (
+        folder.glob('best_coco_keypoints_AP*.pth'),
+        [last] if last and last.exists() else [],
+        folder.glob('iter_*.pth'),
+    ):
         found = sorted(found, key=_iteration)
         if found:
             return found[-1]
@@ -131,8 +139,7 @@ def check(job: Job) -> None:
     if not job.path.is_file():
         raise RowError(f'{job.path}: there is no such config')
     if job.checkpoint is None or not job.checkpoint.is_file():
-        raise RowError(f'no checkpoint{_in(job)}. Train it, or name one by '
-                       '--checkpoint')
+        raise RowError(f'no checkpoint{_in(job)}. Train it, or name one by --checkpoint')
     roi_head = read_config(job.path).model.roi_head
     has = [task for task, head in HEADS.items() if roi_head.get(head)]
     for table, row in job.rows:
@@ -141,11 +148,13 @@ def check(job: Job) -> None:
             raise RowError(
                 f'row {row.key} asks for {", ".join(lacks)}, but '
                 f'the network of {job.config} has heads for '
-                f'{", ".join(has)} only. Choose another row or config')
+                f'{", ".join(has)} only. Choose another row or config'
+            )
     trained_with = describe_training(str(job.checkpoint))['trained_with']
     if trained_with not in (None, job.config):
-        raise RowError(f'{job.checkpoint} was trained with {trained_with}, '
-                       f'the row is of {job.config}')
+        raise RowError(
+            f'{job.checkpoint} was trained with {trained_with}, the row is of {job.config}'
+        )
 
 
 def _in(job: Job) -> str:
@@ -170,9 +179,13 @@ def test(job: Job, args: argparse.Namespace) -> None:
         command = ['bash', 'tools/dist_test.sh', *names, str(args.gpus)]
     last = ''
     with subprocess.Popen(
-            command + options, cwd=ROOT, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=dict(os.environ, PYTHON=sys.executable)) as process:
+        command + options,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=dict(os.environ, PYTHON=sys.executable),
+    ) as process:
         for line in process.stdout:
             print(line, end='', flush=True)
             last = line.strip() or last
@@ -185,13 +198,19 @@ def make_jobs(args: argparse.Namespace) -> List[Job]:
     """One job for each config of the chosen rows."""
     chosen = rows_by_config(load_tables(args.tables), args.rows)
     if args.checkpoint and len(chosen) != 1:
-        raise RowError(f'--checkpoint: expected rows of one config, got '
-                         f'rows of {len(chosen)}: {", ".join(chosen)}')
+        raise RowError(
+            f'--checkpoint: expected rows of one config, got '
+            f'rows of {len(chosen)}: {", ".join(chosen)}'
+        )
     folder = args.root / 'docs/results/coco'
     return [
-        Job(config, rows,
+        Job(
+            config,
+            rows,
             args.checkpoint or find_checkpoint(args.work_dirs / config),
-            folder / f'{config}.json') for config, rows in chosen.items()
+            folder / f'{config}.json',
+        )
+        for config, rows in chosen.items()
     ]
 
 
@@ -230,8 +249,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     pages.write(args.root, args.tables)
     print(f'Tables: {args.root / "docs/benchmarks.md"}')
     if failed:
-        print(f'{len(failed)} of {len(jobs)} failed:', *failed, sep='\n- ',
-              file=sys.stderr)
+        print(f'{len(failed)} of {len(jobs)} failed:', *failed, sep='\n- ', file=sys.stderr)
     return 1 if failed else 0
 
 

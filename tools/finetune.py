@@ -8,6 +8,7 @@ writes them as WORK_DIR/config.py, trains, and tests the checkpoint that was bes
 on VAL.json. The config can be edited and trained by tools/train.py like any
 other; --no-train only writes it.
 """  # noqa: E501
+
 import argparse
 import sys
 from pathlib import Path
@@ -19,83 +20,134 @@ sys.path.insert(0, str(ROOT))
 from mmengine.config import Config  # noqa: E402
 
 from projects.multitask_refine.datasets import (  # noqa: E402
-    AnnotationError, load_meta_file, read_annotations)
+    AnnotationError,
+    load_meta_file,
+    read_annotations,
+)
 from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
-    remove_images, write_json)
+    remove_images,
+    write_json,
+)
 from projects.multitask_refine.datasets.image_rules import (  # noqa: E402
-    list_missing)
+    list_missing,
+)
 from projects.multitask_refine.engine import (  # noqa: E402
-    ConfigError, SettingsAction, explained_errors, load_checkpoint_file)
+    ConfigError,
+    SettingsAction,
+    explained_errors,
+    load_checkpoint_file,
+)
 from projects.multitask_refine.finetune import (  # noqa: E402
-    COCO_KEYPOINTS, VARIANTS, Source, append_options, choose_settings,
-    collect_statistics, format_config, format_meta_file, format_tables,
-    mend_annotations, read_keypoints, select_classes)
+    COCO_KEYPOINTS,
+    VARIANTS,
+    Source,
+    append_options,
+    choose_settings,
+    collect_statistics,
+    format_config,
+    format_meta_file,
+    format_tables,
+    mend_annotations,
+    read_keypoints,
+    select_classes,
+)
 from tools import test, train  # noqa: E402
 from tools.dataset.split_coco import (  # noqa: E402
-    assign, group_images, select)
+    assign,
+    group_images,
+    select,
+)
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('images', type=Path, metavar='IMAGES',
-                        help='folder of the images')
-    parser.add_argument('annotations', type=Path, metavar='ANNOTATIONS',
-                        help='COCO annotation file to train on')
-    parser.add_argument('--work-dir', type=Path, required=True,
-                        help='new folder for config, checkpoints and results')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('images', type=Path, metavar='IMAGES', help='folder of the images')
+    parser.add_argument(
+        'annotations', type=Path, metavar='ANNOTATIONS', help='COCO annotation file to train on'
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        required=True,
+        help='new folder for config, checkpoints and results',
+    )
     validation = parser.add_mutually_exclusive_group()
     validation.add_argument(
-        '--val', type=Path, metavar='ANNOTATIONS',
-        help='COCO annotation file to validate on')
+        '--val', type=Path, metavar='ANNOTATIONS', help='COCO annotation file to validate on'
+    )
     validation.add_argument(
-        '--hold-out', type=float, metavar='SHARE',
-        help='validate on this share of the images, such as 0.2, and do not '
-        'train on it')
-    parser.add_argument('--val-images', type=Path, metavar='IMAGES',
-                        help='folder of the images of --val (default: IMAGES)')
-    parser.add_argument('--variant', choices=VARIANTS, default='rb-h',
-                        help='refined or regular network (default: '
-                        '%(default)s)')
+        '--hold-out',
+        type=float,
+        metavar='SHARE',
+        help='validate on this share of the images, such as 0.2, and do not train on it',
+    )
+    parser.add_argument(
+        '--val-images',
+        type=Path,
+        metavar='IMAGES',
+        help='folder of the images of --val (default: IMAGES)',
+    )
+    parser.add_argument(
+        '--variant',
+        choices=VARIANTS,
+        default='rb-h',
+        help='refined or regular network (default: %(default)s)',
+    )
     start = parser.add_mutually_exclusive_group()
-    start.add_argument('--base', metavar='CHECKPOINT',
-                       help='start from this checkpoint instead of the '
-                       'pretrained base')
-    start.add_argument('--from-scratch', action='store_true',
-                       help='start from random weights')
-    parser.add_argument('--iterations', type=int,
-                        help='instead of the number by the rules')
-    parser.add_argument('--long-side', type=int, metavar='PIXELS',
-                        help='of the input, instead of that by the rules')
-    parser.add_argument('--classes', nargs='+', metavar='NAME',
-                        help='categories to train on (default: all that have '
-                        'annotations)')
-    parser.add_argument('--metainfo', metavar='FILE',
-                        help='meta file of the keypoints in mmpose\'s format '
-                        '(default: written from their names)')
-    parser.add_argument('--same-keypoints', nargs='+', default=[],
-                        metavar='NAME=BASE_NAME',
-                        help='keypoints that the base names differently, '
-                        'such as head=nose')
+    start.add_argument(
+        '--base',
+        metavar='CHECKPOINT',
+        help='start from this checkpoint instead of the pretrained base',
+    )
+    start.add_argument('--from-scratch', action='store_true', help='start from random weights')
+    parser.add_argument('--iterations', type=int, help='instead of the number by the rules')
+    parser.add_argument(
+        '--long-side',
+        type=int,
+        metavar='PIXELS',
+        help='of the input, instead of that by the rules',
+    )
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        metavar='NAME',
+        help='categories to train on (default: all that have annotations)',
+    )
+    parser.add_argument(
+        '--metainfo',
+        metavar='FILE',
+        help="meta file of the keypoints in mmpose's format (default: written from their names)",
+    )
+    parser.add_argument(
+        '--same-keypoints',
+        nargs='+',
+        default=[],
+        metavar='NAME=BASE_NAME',
+        help='keypoints that the base names differently, such as head=nose',
+    )
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--cfg-options', nargs='+', action=SettingsAction,
-                        default={}, help='settings that override the config')
-    parser.add_argument('--no-train', action='store_true',
-                        help='only write the config')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=SettingsAction,
+        default={},
+        help='settings that override the config',
+    )
+    parser.add_argument('--no-train', action='store_true', help='only write the config')
     args = parser.parse_args(argv)
     if args.hold_out is not None and not 0 < args.hold_out < 1:
-        parser.error(f'--hold-out: expected a share between 0 and 1, got '
-                     f'{args.hold_out}')
+        parser.error(f'--hold-out: expected a share between 0 and 1, got {args.hold_out}')
     for name, least in (('iterations', 2), ('long_side', 32)):
         value = getattr(args, name)
         if value is not None and value < least:
-            parser.error(f'--{name.replace("_", "-")}: expected at least '
-                         f'{least}, got {value}')
+            parser.error(f'--{name.replace("_", "-")}: expected at least {least}, got {value}')
     pairs = [pair.partition('=') for pair in args.same_keypoints]
     if not all(name and base for name, _, base in pairs):
-        parser.error('--same-keypoints: expected NAME=BASE_NAME, got '
-                     f'{" ".join(args.same_keypoints)}')
+        parser.error(
+            f'--same-keypoints: expected NAME=BASE_NAME, got {" ".join(args.same_keypoints)}'
+        )
     args.same_keypoints = {name: base for name, _, base in pairs}
     return args
 
@@ -109,14 +161,14 @@ class Keypoints(NamedTuple):
         meta_file: Its text, or the name of an existing one.
         is_text: Which of the two it is.
     """
+
     names: List[str]
     named: bool
     meta_file: str
     is_text: bool = False
 
 
-def find_keypoints(args: argparse.Namespace, content: dict,
-                   classes: Tuple[str, ...]) -> Keypoints:
+def find_keypoints(args: argparse.Namespace, content: dict, classes: Tuple[str, ...]) -> Keypoints:
     """Find names and meta file of the keypoints.
 
     Raises:
@@ -126,59 +178,77 @@ def find_keypoints(args: argparse.Namespace, content: dict,
     if args.metainfo:
         names = list(load_meta_file(args.metainfo)['keypoint_name2id'])
         path = Path(args.metainfo)
-        return Keypoints(names, True, str(path.resolve())
-                         if path.is_file() else args.metainfo)
+        return Keypoints(names, True, str(path.resolve()) if path.is_file() else args.metainfo)
     names, named = read_keypoints(content, str(args.annotations), classes)
     if names in ([], COCO_KEYPOINTS):
         return Keypoints(names, named, 'coco.py')
     skeleton = next(
-        (category['skeleton'] for category in content['categories']
-         if category.get('name') in classes and category.get('skeleton')), [])
-    valid = [pair for pair in skeleton if len(pair) == 2 and all(
-        type(end) is int and 0 < end <= len(names) for end in pair)]
+        (
+            category['skeleton']
+            for category in content['categories']
+            if category.get('name') in classes and category.get('skeleton')
+        ),
+        [],
+    )
+    valid = [
+        pair
+        for pair in skeleton
+        if len(pair) == 2 and all(type(end) is int and 0 < end <= len(names) for end in pair)
+    ]
     return Keypoints(names, named, format_meta_file(names, valid), True)
 
 
-def read_source(source: Source, classes: Tuple[str, ...],
-                keypoints: Keypoints, content: dict,
-                for_test: bool = False) -> dict:
+def read_source(
+    source: Source,
+    classes: Tuple[str, ...],
+    keypoints: Keypoints,
+    content: dict,
+    for_test: bool = False,
+) -> dict:
     """Mend annotations; leave out images whose file is missing.
 
     Raises:
         AnnotationError: If nothing is left.
     """
-    content = mend_annotations(content, str(source.annotations),
-                               str(source.images), classes,
-                               len(keypoints.names), for_test)
-    paths = {image['id']: str(source.images / image['file_name'])
-             for image in content['images']}
+    content = mend_annotations(
+        content,
+        str(source.annotations),
+        str(source.images),
+        classes,
+        len(keypoints.names),
+        for_test,
+    )
+    paths = {image['id']: str(source.images / image['file_name']) for image in content['images']}
     missing = list_missing(paths.values())
     if missing.issuperset(paths.values()):
         raise AnnotationError(
             f'{source.images}: expected the images of {source.annotations} '
             f'in this folder, found none of {len(paths)}, such as '
-            f'{min(missing)}. Name their folder.')
+            f'{min(missing)}. Name their folder.'
+        )
     if missing and for_test:
         raise AnnotationError(
             f'{source.images}: expected the images of {source.annotations}, '
             f'found {len(paths) - len(missing)} of {len(paths)} without '
             f'{min(missing)}. Copy them there, or take them out of the file: '
             f'tools/dataset/check_coco.py {source.annotations} --images '
-            f'{source.images} --fix OUT.json')
+            f'{source.images} --fix OUT.json'
+        )
     if missing:
-        print(f'{len(missing)} of {len(paths)} images are missing and left '
-              f'out, such as {min(missing)}')
-        content = remove_images(content, {
-            key for key, path in paths.items() if path in missing})
+        print(
+            f'{len(missing)} of {len(paths)} images are missing and left '
+            f'out, such as {min(missing)}'
+        )
+        content = remove_images(content, {key for key, path in paths.items() if path in missing})
     if not any(not ann['iscrowd'] for ann in content['annotations']):
         raise AnnotationError(
             f'{source.annotations}: annotations: expected an instance '
-            'in the images that are there, found none.')
+            'in the images that are there, found none.'
+        )
     return content
 
 
-def read_validation(source: Source, classes: Tuple[str, ...],
-                    keypoints: Keypoints) -> None:
+def read_validation(source: Source, classes: Tuple[str, ...], keypoints: Keypoints) -> None:
     """Check that a file can be evaluated with.
 
     Raises:
@@ -189,18 +259,25 @@ def read_validation(source: Source, classes: Tuple[str, ...],
     content = read_annotations(path)
     select_classes(content, path, classes)
     names, named = read_keypoints(content, path, classes)
-    if names and keypoints.names and (
-            named and keypoints.named and names != keypoints.names
-            or len(names) != len(keypoints.names)):
+    if (
+        names
+        and keypoints.names
+        and (
+            named
+            and keypoints.named
+            and names != keypoints.names
+            or len(names) != len(keypoints.names)
+        )
+    ):
         raise AnnotationError(
             f'{path}: categories: keypoints: expected those of the training, '
             f'{keypoints.names}, found {names}. Validate on a file with the '
-            'same keypoints.')
+            'same keypoints.'
+        )
     read_source(source, classes, keypoints, content, for_test=True)
 
 
-def hold_out(content: dict, share: float, seed: int,
-             path: Path) -> Tuple[dict, dict]:
+def hold_out(content: dict, share: float, seed: int, path: Path) -> Tuple[dict, dict]:
     """Split annotations into a part to train on and one to validate on.
 
     Raises:
@@ -215,7 +292,8 @@ def hold_out(content: dict, share: float, seed: int,
                 f'{path}: images: expected enough to {name} on with '
                 f'--hold-out {share:g}, found no instance for it in '
                 f'{len(content["images"])} images. Annotate more, or leave '
-                '--hold-out out.')
+                '--hold-out out.'
+            )
     return halves[0], halves[1]
 
 
@@ -227,13 +305,15 @@ def find_base(args: argparse.Namespace) -> Tuple[Optional[str], List[str]]:
     """
     if args.from_scratch:
         return None, []
-    path = Path(args.base or ROOT / Config.fromfile(
-        ROOT / 'configs/_base_/base_checkpoint.py').load_from)
+    path = Path(
+        args.base or ROOT / Config.fromfile(ROOT / 'configs/_base_/base_checkpoint.py').load_from
+    )
     if not path.is_file():
         raise ConfigError(
             f'{path}: expected the checkpoint to start from, found no such '
             'file. Name one by --base CHECKPOINT, or start from random '
-            'weights by --from-scratch.')
+            'weights by --from-scratch.'
+        )
     meta = load_checkpoint_file(str(path), 'cpu').get('meta') or {}
     names = (meta.get('dataset_meta') or {}).get('keypoint_id2name') or {}
     return str(path.resolve()), list(names.values())
@@ -250,7 +330,8 @@ def write_files(files: Dict[Path, object]) -> None:
             raise ConfigError(
                 f'{path}: expected no such file, found one. Name another '
                 '--work-dir, or train the config that is there by python '
-                'tools/train.py: nothing is overwritten.')
+                'tools/train.py: nothing is overwritten.'
+            )
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, str):
@@ -275,30 +356,40 @@ def prepare(args: argparse.Namespace) -> Path:
     files: Dict[Path, object] = {config: ''}
     validation = None
     if args.val:
-        validation = Source((args.val_images or args.images).resolve(),
-                            args.val.resolve())
+        validation = Source((args.val_images or args.images).resolve(), args.val.resolve())
         read_validation(validation, classes, keypoints)
     elif args.hold_out:
-        content, held_out = hold_out(content, args.hold_out, args.seed,
-                                     args.annotations)
-        source, validation = (Source(source.images, folder / f'{part}.json')
-                              for part in ('train', 'val'))
-        files.update({source.annotations: content,
-                      validation.annotations: held_out})
-    stats = collect_statistics(content, classes, keypoints.names,
-                               keypoints.named)
+        content, held_out = hold_out(content, args.hold_out, args.seed, args.annotations)
+        source, validation = (
+            Source(source.images, folder / f'{part}.json') for part in ('train', 'val')
+        )
+        files.update({source.annotations: content, validation.annotations: held_out})
+    stats = collect_statistics(content, classes, keypoints.names, keypoints.named)
     base, base_keypoints = find_base(args)
-    settings = choose_settings(stats, base, base_keypoints,
-                               args.same_keypoints, args.variant,
-                               args.iterations, args.long_side)
+    settings = choose_settings(
+        stats,
+        base,
+        base_keypoints,
+        args.same_keypoints,
+        args.variant,
+        args.iterations,
+        args.long_side,
+    )
     print(format_tables(stats, settings), flush=True)
     meta_file = keypoints.meta_file
     if keypoints.is_text:
         meta_file = str(folder / 'keypoints.py')
         files[folder / 'keypoints.py'] = keypoints.meta_file
-    files[config] = format_config(stats, settings, source, validation,
-                                  folder / 'train', meta_file,
-                                  args.same_keypoints, args.seed)
+    files[config] = format_config(
+        stats,
+        settings,
+        source,
+        validation,
+        folder / 'train',
+        meta_file,
+        args.same_keypoints,
+        args.seed,
+    )
     is_new = not folder.exists()
     write_files(files)
     if args.cfg_options:
@@ -322,18 +413,24 @@ def run(config: Path, validated: bool) -> None:
     if validated:
         best = sorted((folder / 'train').glob('best_*.pth'))
         checkpoint = best[-1] if best else checkpoint
-        test.main([str(config), str(checkpoint), '--work-dir',
-                   str(folder / 'test'), '--json',
-                   str(folder / 'metrics.json')])
+        test.main(
+            [
+                str(config),
+                str(checkpoint),
+                '--work-dir',
+                str(folder / 'test'),
+                '--json',
+                str(folder / 'metrics.json'),
+            ]
+        )
     commands = dict(
-        Test=f'tools/test.py {config} {checkpoint} --show-dir '
-        f'{folder / "test/drawn"}',
-        Draw=f'demo/image_demo.py PHOTOS {config} {checkpoint} --out-dir '
-        f'{folder / "drawn"}',
-        Export=f'tools/deployment/export_onnx.py {config} {checkpoint} '
-        f'{folder / "model.onnx"}')
-    print('\n' + '\n'.join(f'{name + ":":8}python {command}'
-                           for name, command in commands.items()))
+        Test=f'tools/test.py {config} {checkpoint} --show-dir {folder / "test/drawn"}',
+        Draw=f'demo/image_demo.py PHOTOS {config} {checkpoint} --out-dir {folder / "drawn"}',
+        Export=f'tools/deployment/export_onnx.py {config} {checkpoint} {folder / "model.onnx"}',
+    )
+    print(
+        '\n' + '\n'.join(f'{name + ":":8}python {command}' for name, command in commands.items())
+    )
 
 
 @explained_errors()

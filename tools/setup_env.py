@@ -8,6 +8,7 @@ they are compiled here and kept in a cache, so that a second checkout need not c
 A call that finds nothing changed returns at once. Every failure is one sentence that says what to
 do. Standard library only, Python 3.8 or later, so that any Python at hand can say what is wrong.
 """
+
 import argparse
 import contextlib
 import fcntl
@@ -41,12 +42,26 @@ OPENMMLAB = ('mmcv', 'mmengine', 'mmdet', 'mmpose', 'openmim', 'xtcocotools')
 RIVALS = ('mmcv-lite', 'mmcv-full', 'onedl-mmcv', 'onedl-mmengine', 'onedl-mmdetection')
 # Of the user's pip settings, those that say where packages come from. The others (PIP_USER,
 # PIP_TARGET, PIP_CONSTRAINT, ...) would install other things or elsewhere.
-PIP_SETTINGS = ('INDEX_URL', 'EXTRA_INDEX_URL', 'FIND_LINKS', 'NO_INDEX', 'CERT', 'CLIENT_CERT',
-                'PROXY', 'TRUSTED_HOST', 'DEFAULT_TIMEOUT', 'TIMEOUT', 'RETRIES', 'CONFIG_FILE',
-                'CACHE_DIR', 'KEYRING_PROVIDER', 'BREAK_SYSTEM_PACKAGES')
+PIP_SETTINGS = (
+    'INDEX_URL',
+    'EXTRA_INDEX_URL',
+    'FIND_LINKS',
+    'NO_INDEX',
+    'CERT',
+    'CLIENT_CERT',
+    'PROXY',
+    'TRUSTED_HOST',
+    'DEFAULT_TIMEOUT',
+    'TIMEOUT',
+    'RETRIES',
+    'CONFIG_FILE',
+    'CACHE_DIR',
+    'KEYRING_PROVIDER',
+    'BREAK_SYSTEM_PACKAGES',
+)
 
 # Runs in the Python in question and imports none of the packages: importing torch takes seconds.
-PROBE = r'''
+PROBE = r"""
 import glob, json, os, sys
 facts = {'version': list(sys.version_info[:2]), 'executable': sys.executable}
 if sys.version_info >= (3, 10):
@@ -72,10 +87,10 @@ if sys.version_info >= (3, 10):
     facts['ops'] = bool(mmcv and mmcv.origin and
                         glob.glob(os.path.dirname(mmcv.origin) + '/_ext*.so'))
 print(json.dumps(facts))
-'''
+"""
 
 # Ends with the sentence of what does not work.
-VERIFY = r'''
+VERIFY = r"""
 import importlib, sys
 for name in ('numpy', 'scipy', 'cv2', 'matplotlib', 'pandas', 'torch', 'pycocotools.mask', 'mim',
              'mmcv.ops', 'mmdet.apis', 'xtcocotools.coco', 'mmpose.models', 'mmpose.evaluation',
@@ -92,7 +107,7 @@ for device in ('cpu', 'cuda') if on_gpu else ('cpu',):
     ones, offset = torch.ones(1, 1, 3, 3, device=device), torch.zeros(1, 18, 1, 1, device=device)
     if deform_conv2d(ones, offset, ones).item() != 9:
         sys.exit('deform_conv2d of mmcv computes wrong numbers on ' + device)
-'''
+"""
 
 
 class SetupError(Exception):
@@ -117,7 +132,9 @@ def read_requirements(python: Tuple[int, int]) -> Dict[str, Dict[str, str]]:
         requirement = line.split('#')[0].strip()
         if not requirement:
             continue
-        pin = re.match(r'([\w.-]+)==([\w.+]+)(?:; python_version (<|>=) "3\.(\d+)")?$', requirement)
+        pin = re.match(
+            r'([\w.-]+)==([\w.+]+)(?:; python_version (<|>=) "3\.(\d+)")?$', requirement
+        )
         if not pin:
             raise SetupError(f'{REQUIREMENTS} has a line that is no exact pin: {requirement}')
         name, version, sign, minor = pin.groups()
@@ -132,20 +149,32 @@ def read_requirements(python: Tuple[int, int]) -> Dict[str, Dict[str, str]]:
 def clean_environ(own: bool) -> Dict[str, str]:
     """The user's environment without what would make Python or pip look or write elsewhere."""
     kept = {f'PIP_{name}' for name in PIP_SETTINGS}
-    environ = {name: value for name, value in os.environ.items()
-               if name in kept or not name.startswith('PIP_')}
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name in kept or not name.startswith('PIP_')
+    }
     environ.pop('PYTHONHOME', None)
     if own:  # a brought environment may well consist of a PYTHONPATH
         environ.pop('PYTHONPATH', None)
-    environ.update(PIP_USER='0', PIP_NO_INPUT='1', PIP_DISABLE_PIP_VERSION_CHECK='1',
-                   PIP_ROOT_USER_ACTION='ignore', PYTHONUNBUFFERED='1')
+    environ.update(
+        PIP_USER='0',
+        PIP_NO_INPUT='1',
+        PIP_DISABLE_PIP_VERSION_CHECK='1',
+        PIP_ROOT_USER_ACTION='ignore',
+        PYTHONUNBUFFERED='1',
+    )
     return environ
 
 
 def probe(python: str, own: bool) -> Optional[dict]:
     """What a Python is and has (see PROBE), or None if it does not run."""
-    names = {name for version in PYTHONS for pins in read_requirements(version).values()
-             for name in pins}.union(RIVALS)
+    names = {
+        name
+        for version in PYTHONS
+        for pins in read_requirements(version).values()
+        for name in pins
+    }.union(RIVALS)
     answer = output_of([python, '-c', PROBE, *sorted(names)], clean_environ(own))
     return json.loads(answer) if answer.startswith('{') else None
 
@@ -160,13 +189,18 @@ class Environment:
     def refresh(self) -> None:
         """Look (again) at what is installed."""
         facts = probe(self.python, self.own)
-        cure = (f'remove the folder {VENV} and run again.' if self.own else
-                'name another one, as in `make test PYTHON=/path/to/bin/python`.')
+        cure = (
+            f'remove the folder {VENV} and run again.'
+            if self.own
+            else 'name another one, as in `make test PYTHON=/path/to/bin/python`.'
+        )
         if facts is None:
             raise SetupError(f'{self.python} is no Python that runs: {cure}')
         if tuple(facts['version']) not in PYTHONS:
-            raise SetupError(f'{self.python} is Python {dotted(facts["version"])}, and 3.10, 3.11 '
-                             f'or 3.12 is needed: {cure}')
+            raise SetupError(
+                f'{self.python} is Python {dotted(facts["version"])}, and 3.10, 3.11 '
+                f'or 3.12 is needed: {cure}'
+            )
         self.facts = facts
         self.versions: Dict[str, str] = facts['versions']
         self.purelib = Path(facts['purelib'])
@@ -175,7 +209,9 @@ class Environment:
     def digest(self) -> str:
         """Changes when the set-up has something to do again."""
         torch = self.facts['torch']
-        gains_cuda = bool(torch and torch[1] and '-cuda' not in self.origin('mmcv') and find_nvcc())
+        gains_cuda = bool(
+            torch and torch[1] and '-cuda' not in self.origin('mmcv') and find_nvcc()
+        )
         sources = [REQUIREMENTS.read_text(), Path(__file__).read_text(), self.facts, gains_cuda]
         return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
 
@@ -185,8 +221,9 @@ class Environment:
         return folder.name if folder.parent.name == PROJECT else ''
 
     def imports(self, module: str) -> bool:
-        return bool(output_of([self.python, '-c', f'import {module}; print(1)'],
-                              clean_environ(self.own)))
+        return bool(
+            output_of([self.python, '-c', f'import {module}; print(1)'], clean_environ(self.own))
+        )
 
 
 def dotted(version: List[int]) -> str:
@@ -196,8 +233,15 @@ def dotted(version: List[int]) -> str:
 def output_of(command: List[str], environ: Optional[Dict[str, str]] = None) -> str:
     """What a command prints; nothing if it is not there or fails."""
     try:
-        return subprocess.run(command, env=environ, cwd=ROOT, check=True, universal_newlines=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+        return subprocess.run(
+            command,
+            env=environ,
+            cwd=ROOT,
+            check=True,
+            universal_newlines=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return ''
 
@@ -225,20 +269,27 @@ def choose_python() -> str:
         if not lack:
             return facts['executable']
         problem = problem or lack
-    raise SetupError(problem or 'Python 3.10, 3.11 or 3.12 is needed, and only '
-                     f'{", ".join(sorted(others)) or "none"} was found: install one of them with '
-                     'its venv module and headers, put it on PATH, and run again.')
+    raise SetupError(
+        problem
+        or 'Python 3.10, 3.11 or 3.12 is needed, and only '
+        f'{", ".join(sorted(others)) or "none"} was found: install one of them with '
+        'its venv module and headers, put it on PATH, and run again.'
+    )
 
 
 def lacks(facts: dict) -> str:
     """The sentence for a Python that lacks its venv module or headers, or an empty one."""
     python, package = facts['executable'], 'python' + dotted(facts['version'])
     if not facts['venv']:
-        return (f'{python} has no venv module: install it (Debian, Ubuntu: apt install '
-                f'{package}-venv) and run again.')
+        return (
+            f'{python} has no venv module: install it (Debian, Ubuntu: apt install '
+            f'{package}-venv) and run again.'
+        )
     if not facts['headers']:
-        return (f'{python} has no headers (Python.h) to compile with: install them (Debian, '
-                f'Ubuntu: apt install {package}-dev; Fedora: {package}-devel) and run again.')
+        return (
+            f'{python} has no headers (Python.h) to compile with: install them (Debian, '
+            f'Ubuntu: apt install {package}-dev; Fedora: {package}-devel) and run again.'
+        )
     return ''
 
 
@@ -262,23 +313,33 @@ def brought_environment(python: str) -> Environment:
 # --- running commands, and what their failures mean -----------------------------------------------
 
 FAILURES = (
-    (r'No space left on device|Disk quota exceeded',
-     'The disk is full: free some space, or set TMPDIR to a folder on another disk, and run '
-     'again.'),
-    (r'NewConnectionError|Name or service not known|name resolution|Connection (?:refused|reset)|'
-     r'Read timed out|ConnectTimeout|ProxyError|SSLError|Network is unreachable',
-     'pip cannot reach its package index: connect this machine to the network, or point pip to a '
-     'mirror or folder that it reaches (PIP_INDEX_URL, PIP_FIND_LINKS or pip.conf), and run '
-     'again.'),
-    (r'externally-managed-environment',
-     'This Python belongs to the operating system and lets nobody install into it: bring an '
-     'environment made from it by `-m venv --system-site-packages FOLDER`.'),
-    (r'No matching distribution found for (\S+)',
-     'The package index has no {0} for this Python and machine: give pip an index that has it '
-     '(PIP_INDEX_URL, PIP_FIND_LINKS), and run again.'),
-    (r'Killed signal|out of memory|Cannot allocate memory',
-     'The memory did not suffice to compile: run again with fewer compilers at a time, as in '
-     '`MAX_JOBS=1 make setup`.'),
+    (
+        r'No space left on device|Disk quota exceeded',
+        'The disk is full: free some space, or set TMPDIR to a folder on another disk, and run '
+        'again.',
+    ),
+    (
+        r'NewConnectionError|Name or service not known|name resolution|Connection (?:refused|reset)|'
+        r'Read timed out|ConnectTimeout|ProxyError|SSLError|Network is unreachable',
+        'pip cannot reach its package index: connect this machine to the network, or point pip to a '
+        'mirror or folder that it reaches (PIP_INDEX_URL, PIP_FIND_LINKS or pip.conf), and run '
+        'again.',
+    ),
+    (
+        r'externally-managed-environment',
+        'This Python belongs to the operating system and lets nobody install into it: bring an '
+        'environment made from it by `-m venv --system-site-packages FOLDER`.',
+    ),
+    (
+        r'No matching distribution found for (\S+)',
+        'The package index has no {0} for this Python and machine: give pip an index that has it '
+        '(PIP_INDEX_URL, PIP_FIND_LINKS), and run again.',
+    ),
+    (
+        r'Killed signal|out of memory|Cannot allocate memory',
+        'The memory did not suffice to compile: run again with fewer compilers at a time, as in '
+        '`MAX_JOBS=1 make setup`.',
+    ),
 )
 
 
@@ -289,20 +350,29 @@ def explain(command: List[str], output: str) -> SetupError:
         match = re.search(pattern, output)
         if match:
             return SetupError(sentence.format(*match.groups()), last)
-    return SetupError(f'`{" ".join(command)[:200]}` failed: mend what its last lines say and run '
-                      'again.', last)
+    return SetupError(
+        f'`{" ".join(command)[:200]}` failed: mend what its last lines say and run again.', last
+    )
 
 
-def run_logged(command: List[str], environ: Dict[str, str],
-               on_line: Callable[[str], None] = lambda line: None) -> None:
+def run_logged(
+    command: List[str], environ: Dict[str, str], on_line: Callable[[str], None] = lambda line: None
+) -> None:
     """Run a command with its output in LOG; end all its processes when interrupted."""
     output = []
     with open(LOG, 'a') as log:
         log.write('$ ' + ' '.join(command) + '\n')
-        process = subprocess.Popen(command, env=environ, cwd=ROOT, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   universal_newlines=True, errors='replace',
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            env=environ,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            universal_newlines=True,
+            errors='replace',
+            start_new_session=True,
+        )
         try:
             for line in process.stdout:
                 log.write(line)
@@ -336,8 +406,7 @@ def show_download(line: str) -> None:
 class CompileProgress:
     """Turns ninja's `[12/77] c++ ...` lines into a line now and then."""
 
-    def __init__(self, interval: float = 20,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, interval: float = 20, clock: Callable[[], float] = time.monotonic) -> None:
         self.interval, self.clock = interval, clock
         self.start = self.last = clock()
 
@@ -349,8 +418,10 @@ class CompileProgress:
         self.last = now
         done, total = map(int, match.groups())
         elapsed = now - self.start
-        say(f'  {done} of {total} files after {minutes(elapsed)}, about '
-            f'{minutes(elapsed / max(done, 1) * (total - done))} left')
+        say(
+            f'  {done} of {total} files after {minutes(elapsed)}, about '
+            f'{minutes(elapsed / max(done, 1) * (total - done))} left'
+        )
 
 
 def minutes(seconds: float) -> str:
@@ -366,9 +437,13 @@ def check_disk(with_torch: bool) -> None:
     for folder, need in needs:
         free = shutil.disk_usage(folder).free / GIGABYTE
         if free < need:
-            cure = 'free some space' if folder == ROOT else 'set TMPDIR to a folder with more space'
-            raise SetupError(f'The disk of {folder} has {free:.1f} GB free and {need} GB are '
-                             f'needed: {cure} and run again.')
+            cure = (
+                'free some space' if folder == ROOT else 'set TMPDIR to a folder with more space'
+            )
+            raise SetupError(
+                f'The disk of {folder} has {free:.1f} GB free and {need} GB are '
+                f'needed: {cure} and run again.'
+            )
 
 
 def find_compilers() -> Tuple[str, str]:
@@ -376,15 +451,21 @@ def find_compilers() -> Tuple[str, str]:
     cc = os.environ.get('CC') or next(filter(shutil.which, ('cc', 'gcc', 'clang')), '')
     cxx = os.environ.get('CXX') or next(filter(shutil.which, ('c++', 'g++', 'clang++')), '')
     if not cc or not cxx:
-        raise SetupError('No C++ compiler was found, and mmcv has to be compiled: install one '
-                         '(Debian, Ubuntu: apt install g++; Fedora: gcc-c++) and run again.')
+        raise SetupError(
+            'No C++ compiler was found, and mmcv has to be compiled: install one '
+            '(Debian, Ubuntu: apt install g++; Fedora: gcc-c++) and run again.'
+        )
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, 'test.cpp')
-        source.write_text('#include <cstdio>\n#include <optional>\nint main() { puts("works"); }\n')
+        source.write_text(
+            '#include <cstdio>\n#include <optional>\nint main() { puts("works"); }\n'
+        )
         output_of([*cxx.split(), '-std=c++17', str(source), '-o', f'{folder}/test'])
         if not output_of([f'{folder}/test']):
-            raise SetupError(f'The C++ compiler {cxx} does not compile C++17: install GCC 9 or '
-                             'later, or name a compiler by CC and CXX, and run again.')
+            raise SetupError(
+                f'The C++ compiler {cxx} does not compile C++17: install GCC 9 or '
+                'later, or name a compiler by CC and CXX, and run again.'
+            )
     return cc, cxx
 
 
@@ -402,9 +483,11 @@ def cuda_target(torch_cuda: Optional[str]) -> str:
     nvcc = find_nvcc()
     release = re.search(r'release (\d+)\.', output_of([nvcc, '--version']) if nvcc else '')
     if not release or release.group(1) != torch_cuda.split('.')[0]:
-        say(f'torch is built for CUDA {torch_cuda}, but no nvcc of that CUDA was found: mmcv is '
+        say(
+            f'torch is built for CUDA {torch_cuda}, but no nvcc of that CUDA was found: mmcv is '
             'compiled for the CPU only. To use it on the GPU, install the CUDA toolkit '
-            f'{torch_cuda} (or set CUDA_HOME) and run again.')
+            f'{torch_cuda} (or set CUDA_HOME) and run again.'
+        )
         return ''
     seen = output_of(['nvidia-smi', '--query-gpu=compute_cap', '--format=csv,noheader']).split()
     kinds = os.environ.get('TORCH_CUDA_ARCH_LIST') or ';'.join(sorted(set(seen)))
@@ -427,16 +510,20 @@ def check_torch(env: Environment) -> None:
     """Refuse a torch that cannot load a checkpoint safely."""
     version = env.facts['torch'][0] if env.facts['torch'] else None
     if version and tuple(map(int, re.findall(r'\d+', version)[:2])) < OLDEST_TORCH:
-        raise SetupError(f'{env.python} has torch {version}, and {dotted(OLDEST_TORCH)} or later '
-                         'is needed to load checkpoints safely: update torch there, or bring '
-                         'another environment.')
+        raise SetupError(
+            f'{env.python} has torch {version}, and {dotted(OLDEST_TORCH)} or later '
+            'is needed to load checkpoints safely: update torch there, or bring '
+            'another environment.'
+        )
 
 
 def check_brought(env: Environment, pins: Dict[str, str]) -> None:
     """Refuse a brought environment in which something would have to be replaced."""
     if not os.access(env.purelib, os.W_OK):
-        raise SetupError(f'{env.purelib} cannot be written to: bring an environment of your own, '
-                         f'made by `{env.python} -m venv --system-site-packages FOLDER`.')
+        raise SetupError(
+            f'{env.purelib} cannot be written to: bring an environment of your own, '
+            f'made by `{env.python} -m venv --system-site-packages FOLDER`.'
+        )
     wrong = {name: f'{name} {env.versions[name]}' for name in RIVALS if name in env.versions}
     for name in OPENMMLAB:
         if env.versions.get(name, pins[name]) != pins[name]:
@@ -444,9 +531,11 @@ def check_brought(env: Environment, pins: Dict[str, str]) -> None:
     if 'mmcv' in env.versions and 'mmcv' not in wrong and not env.facts['ops']:
         wrong['mmcv'] = 'mmcv without its compiled ops'
     if wrong:
-        raise SetupError(f'{env.python} has {", ".join(wrong.values())}; nothing was changed: '
-                         f'uninstall that (`{env.python} -m pip uninstall {" ".join(wrong)}`) and '
-                         'run again, or bring another environment.')
+        raise SetupError(
+            f'{env.python} has {", ".join(wrong.values())}; nothing was changed: '
+            f'uninstall that (`{env.python} -m pip uninstall {" ".join(wrong)}`) and '
+            'run again, or bring another environment.'
+        )
 
 
 def clear_half_installed(purelib: Path) -> None:
@@ -462,8 +551,10 @@ def missing(env: Environment, pins: Dict[str, str]) -> Dict[str, str]:
         return {name: pin for name, pin in pins.items() if env.versions.get(name) != pin}
     absent = {name: pin for name, pin in pins.items() if name not in env.versions}
     if not env.facts['pkg_resources'] and 'setuptools' not in absent:
-        say(f'replacing setuptools {env.versions["setuptools"]} by {pins["setuptools"]}: mmcv and '
-            'mim need pkg_resources, which newer ones lack')
+        say(
+            f'replacing setuptools {env.versions["setuptools"]} by {pins["setuptools"]}: mmcv and '
+            'mim need pkg_resources, which newer ones lack'
+        )
         absent['setuptools'] = pins['setuptools']
     if 'opencv-python-headless' in absent and env.imports('cv2'):
         del absent['opencv-python-headless']
@@ -494,10 +585,19 @@ def install_torch(env: Environment, version: str) -> None:
 
 def cache_key(name: str, version: str, facts: dict, cuda: str = '') -> str:
     """Name all that a compiled package depends on, so that none is used where it does not fit."""
-    against = ('torch' + facts['torch'][0] if name == 'mmcv' else
-               'numpy' + facts['versions']['numpy'].split('.')[0])
-    parts = [name, version, against, 'cp' + dotted(facts['version']), platform.machine(),
-             ''.join(platform.libc_ver())]
+    against = (
+        'torch' + facts['torch'][0]
+        if name == 'mmcv'
+        else 'numpy' + facts['versions']['numpy'].split('.')[0]
+    )
+    parts = [
+        name,
+        version,
+        against,
+        'cp' + dotted(facts['version']),
+        platform.machine(),
+        ''.join(platform.libc_ver()),
+    ]
     if cuda:
         parts.append('cuda' + cuda)
     return re.sub(r'[^\w.+-]', '_', '-'.join(parts))
@@ -512,7 +612,8 @@ def fits(env: Environment, name: str, version: str, cuda: str) -> bool:
         return True  # the user's own
     # It must have been compiled against this torch. One made for CUDA stays without an nvcc.
     return origin.startswith(cache_key(name, version, env.facts)) and (
-        '-cuda' in origin or not cuda)
+        '-cuda' in origin or not cuda
+    )
 
 
 def install_compiled(env: Environment, name: str, version: str, cuda: str) -> None:
@@ -528,9 +629,14 @@ def install_compiled(env: Environment, name: str, version: str, cuda: str) -> No
 def compile_settings(jobs: str, cuda: str) -> Dict[str, str]:
     """The environment variables that mmcv's set-up and the compilers read."""
     cc, cxx = find_compilers()
-    settings = {'CC': cc, 'CXX': cxx, 'MAX_JOBS': jobs, 'MMCV_WITH_OPS': '1',
-                'CFLAGS': os.environ.get('CFLAGS', '') + ' -g0',  # no debug symbols: half the time
-                'FORCE_CUDA': '1' if cuda else '0'}
+    settings = {
+        'CC': cc,
+        'CXX': cxx,
+        'MAX_JOBS': jobs,
+        'MMCV_WITH_OPS': '1',
+        'CFLAGS': os.environ.get('CFLAGS', '') + ' -g0',  # no debug symbols: half the time
+        'FORCE_CUDA': '1' if cuda else '0',
+    }
     if not cuda:
         settings['CUDA_VISIBLE_DEVICES'] = ''  # mmcv compiles for a GPU whenever it sees one
     return settings
@@ -542,12 +648,25 @@ def compile_wheel(env: Environment, name: str, version: str, folder: Path, cuda:
     pip's own cache is kept out of it: it would hand over a wheel compiled against another torch.
     """
     jobs = os.environ.get('MAX_JOBS') or str(compile_jobs())
-    say(f'compiling {name} {version} with MAX_JOBS={jobs}' + (
-        ' (about 10 minutes of one core; far longer with CUDA)' if name == 'mmcv' else ''))
+    say(
+        f'compiling {name} {version} with MAX_JOBS={jobs}'
+        + (' (about 10 minutes of one core; far longer with CUDA)' if name == 'mmcv' else '')
+    )
     with tempfile.TemporaryDirectory(prefix=PROJECT) as temporary:
-        pip(env, 'wheel', '-v', '--no-deps', '--no-cache-dir', '--no-build-isolation',
-            '--no-binary', name, '-w', temporary, f'{name}=={version}',
-            **compile_settings(jobs, cuda))
+        pip(
+            env,
+            'wheel',
+            '-v',
+            '--no-deps',
+            '--no-cache-dir',
+            '--no-build-isolation',
+            '--no-binary',
+            name,
+            '-w',
+            temporary,
+            f'{name}=={version}',
+            **compile_settings(jobs, cuda),
+        )
         wheel = next(Path(temporary).glob('*.whl'))
         if not any(file.endswith('.so') for file in zipfile.ZipFile(wheel).namelist()):
             raise SetupError(f'{name} was built without its compiled part: see {LOG} for why.')
@@ -587,8 +706,10 @@ def link_checkout(env: Environment) -> None:
     if linked == str(ROOT):
         return
     if os.path.isdir(linked):
-        say(f'{env.python} used the checkout {linked} and from now on uses {ROOT}: run `make '
-            'setup` there to switch back, or give each checkout its own environment.')
+        say(
+            f'{env.python} used the checkout {linked} and from now on uses {ROOT}: run `make '
+            'setup` there to switch back, or give each checkout its own environment.'
+        )
     link.write_text(f'{ROOT}\n')
 
 
@@ -599,11 +720,15 @@ def verify(env: Environment) -> None:
         run_logged([env.python, '-W', 'ignore', '-c', VERIFY], clean_environ(env.own))
     except SetupError as error:
         reason = error.details[-1] if error.details else 'Python ended without a word'
-        cure = (f'remove {VENV} and {CACHE} and run again.' if env.own else
-                f'mend or uninstall that package in the environment of {env.python} and run '
-                'again, or bring another environment.')
-        raise SetupError(f'The installed packages do not work together, {reason}: {cure}',
-                         error.details) from None
+        cure = (
+            f'remove {VENV} and {CACHE} and run again.'
+            if env.own
+            else f'mend or uninstall that package in the environment of {env.python} and run '
+            'again, or bring another environment.'
+        )
+        raise SetupError(
+            f'The installed packages do not work together, {reason}: {cure}', error.details
+        ) from None
 
 
 def set_up(python: Optional[str]) -> None:

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Evaluate a checkpoint: a table of the three tasks, and a results file."""
+
 import argparse
 import sys
 import time
@@ -14,10 +15,18 @@ from mmengine.evaluator import DumpResults  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from projects.multitask_refine.deployment.onnx_detector import (  # noqa: E402
-    OnnxDetector)
+    OnnxDetector,
+)
 from projects.multitask_refine.engine import (  # noqa: E402
-    ConfigError, add_common_options, describe_run, explained_errors,
-    list_evaluators, load_config, require_settings, write_results)
+    ConfigError,
+    add_common_options,
+    describe_run,
+    explained_errors,
+    list_evaluators,
+    load_config,
+    require_settings,
+    write_results,
+)
 from projects.multitask_refine.evaluation import add_run  # noqa: E402
 from projects.multitask_refine.models import mirrored_pipeline  # noqa: E402
 from projects.multitask_runtime.session import is_onnx  # noqa: E402
@@ -28,51 +37,46 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     add_common_options(parser)
     parser.add_argument(
         'checkpoint',
-        help='checkpoint file, or MODEL.onnx: an exported network, run by '
-        'onnxruntime')
-    parser.add_argument(
-        '--json',
-        help='results file (default: metrics.json in the work dir)')
+        help='checkpoint file, or MODEL.onnx: an exported network, run by onnxruntime',
+    )
+    parser.add_argument('--json', help='results file (default: metrics.json in the work dir)')
     parser.add_argument(
         '--format-only',
         action='store_true',
         help='do not evaluate: write the zip files of masks and keypoints '
-        'that COCO\'s evaluation server takes, in the work dir')
+        "that COCO's evaluation server takes, in the work dir",
+    )
     parser.add_argument('--out', help='also dump the predictions to this .pkl')
     parser.add_argument(
         '--predictions',
         metavar='FILE.json',
-        help='also write the predictions in COCO\'s format with all that '
-        'tools/analysis_tools/report.py needs')
+        help="also write the predictions in COCO's format with all that "
+        'tools/analysis_tools/report.py needs',
+    )
     parser.add_argument(
         '--tta',
         action='store_true',
         help='test-time augmentation: average over each image and its mirror '
-        'image; takes twice as long')
+        'image; takes twice as long',
+    )
+    parser.add_argument('--show-dir', help='write pictures here, ground truth on the left')
+    parser.add_argument('--show', action='store_true', help='show the pictures in a window')
     parser.add_argument(
-        '--show-dir',
-        help='write pictures here, ground truth on the left')
-    parser.add_argument(
-        '--show', action='store_true', help='show the pictures in a window')
-    parser.add_argument(
-        '--score-thr',
-        type=float,
-        default=0.3,
-        help='people with a lower score are not drawn')
-    parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds a picture shows')
+        '--score-thr', type=float, default=0.3, help='people with a lower score are not drawn'
+    )
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a picture shows')
     args = parser.parse_args(argv)
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out: expected a .pkl file, got {args.out}')
     if args.predictions and not args.predictions.endswith('.json'):
-        parser.error('--predictions: expected a .json file, got '
-                     f'{args.predictions}')
+        parser.error(f'--predictions: expected a .json file, got {args.predictions}')
     if args.tta and is_onnx(args.checkpoint):
-        parser.error('--tta: an ONNX file sees each image once; expected a '
-                     f'checkpoint, got {args.checkpoint}')
+        parser.error(
+            '--tta: an ONNX file sees each image once; expected a '
+            f'checkpoint, got {args.checkpoint}'
+        )
     if args.launcher != 'none' and is_onnx(args.checkpoint):
-        parser.error('--launcher: an ONNX file is evaluated by one process, '
-                     f'got {args.launcher}')
+        parser.error(f'--launcher: an ONNX file is evaluated by one process, got {args.launcher}')
     return args
 
 
@@ -80,12 +84,14 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Turn the options of the output into settings of the config."""
     metric, *others = list_evaluators(cfg)
     if (args.format_only or args.predictions) and any(
-            each.get('type') == metric.get('type') for each in others):
+        each.get('type') == metric.get('type') for each in others
+    ):
         raise ConfigError(
             f'{args.config}: test_evaluator: expected one {metric.type} for '
             f'--format-only and --predictions, found {1 + len(others)} '
             'metrics. Test the data sets one by one: set test_dataloader and '
-            'test_evaluator to one of them.')
+            'test_evaluator to one of them.'
+        )
     if args.format_only:
         metric.format_only = True
     if metric.get('format_only'):
@@ -107,7 +113,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         draw=True,
         show=args.show,
         wait_time=args.wait_time,
-        score_thr=args.score_thr)
+        score_thr=args.score_thr,
+    )
     if args.show_dir:
         hook['test_out_dir'] = str(Path(args.show_dir).absolute())
     cfg.default_hooks = dict(hooks, visualization=hook)
@@ -120,16 +127,12 @@ def use_tta(cfg: Config) -> None:
     The views are those of the config's ``tta_pipeline``, if it has one, else
     what its test pipeline makes of both images.
     """
-    cfg.model = dict(
-        cfg.get('tta_model') or dict(type='MultitaskTTAModel'),
-        module=cfg.model)
+    cfg.model = dict(cfg.get('tta_model') or dict(type='MultitaskTTAModel'), module=cfg.model)
     dataset = cfg.test_dataloader.dataset
-    dataset.pipeline = cfg.get('tta_pipeline') or mirrored_pipeline(
-        dataset.pipeline)
+    dataset.pipeline = cfg.get('tta_pipeline') or mirrored_pipeline(dataset.pipeline)
 
 
-def run(cfg: Config, checkpoint: str,
-        out: Optional[str]) -> Tuple[dict, int]:
+def run(cfg: Config, checkpoint: str, out: Optional[str]) -> Tuple[dict, int]:
     """Load the weights, all of them, and evaluate. An ONNX file is the
     network itself.
 
@@ -144,15 +147,17 @@ def run(cfg: Config, checkpoint: str,
         # Last comes what one has to know.
         raise ConfigError(
             f'{error}\n{checkpoint}: these are not the weights of this '
-            f'config\'s network ({Path(cfg.filename).name}). Test it with the '
-            'config that it was trained with.') from None
+            f"config's network ({Path(cfg.filename).name}). Test it with the "
+            'config that it was trained with.'
+        ) from None
     if out:
         runner.test_evaluator.metrics.append(DumpResults(out))
     return runner.test(), len(runner.test_dataloader.dataset)
 
 
-def save(cfg: Config, args: argparse.Namespace, metrics: dict,
-         num_images: int, seconds: float) -> None:
+def save(
+    cfg: Config, args: argparse.Namespace, metrics: dict, num_images: int, seconds: float
+) -> None:
     """Write the results file; after --format-only it has no metrics."""
     name = 'metrics.json' if metrics else 'submission.json'
     path = args.json or str(Path(cfg.work_dir) / name)
@@ -160,10 +165,10 @@ def save(cfg: Config, args: argparse.Namespace, metrics: dict,
     # Of several data sets: <set>/<task>_<name>.
     names = {key: key.split('/') for key in metrics}
     write_results(
-        path, {
-            '/'.join([*name[:-2], name[-1]]): metrics[key]
-            for key, name in names.items()
-        }, origin)
+        path,
+        {'/'.join([*name[:-2], name[-1]]): metrics[key] for key, name in names.items()},
+        origin,
+    )
     print(f'Results file: {path}')
     if args.predictions:
         add_run(args.predictions, origin)
@@ -175,8 +180,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
     start = time.perf_counter()
     cfg = load_config(args)
-    require_settings(cfg, 'model', 'test_dataloader', 'test_cfg',
-                     'test_evaluator')
+    require_settings(cfg, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
     apply_options(cfg, args)
     metrics, num_images = run(cfg, args.checkpoint, args.out)
     if is_main_process():

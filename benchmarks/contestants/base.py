@@ -3,6 +3,7 @@
 Nothing of the project's package is imported here: the module also runs where
 another framework is installed and this one is not.
 """
+
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -32,11 +33,13 @@ class Contestant(ABC):
     person = 0  # the number of the class
     checkpoint_key: Optional[str] = None  # of the state dict in a file
 
-    def __init__(self,
-                 device: str = 'cpu',
-                 detections: int = 20,
-                 score_threshold: float = 0.0,
-                 weights: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        device: str = 'cpu',
+        detections: int = 20,
+        score_threshold: float = 0.0,
+        weights: Optional[str] = None,
+    ) -> None:
         self.device = torch.device(device)
         self.detections = detections
         self.score_threshold = score_threshold
@@ -47,7 +50,10 @@ class Contestant(ABC):
         self.model.to(self.device)
         self.optimizer = torch.optim.SGD(
             [p for p in self.model.parameters() if p.requires_grad],
-            LEARNING_RATE, momentum=0.9, weight_decay=1e-4)
+            LEARNING_RATE,
+            momentum=0.9,
+            weight_decay=1e-4,
+        )
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -55,8 +61,9 @@ class Contestant(ABC):
         its foreground RoIs counted in training."""
 
     @abstractmethod
-    def to_batch(self, images: Sequence[np.ndarray],
-                 people: Optional[Sequence[People]] = None) -> Any:
+    def to_batch(
+        self, images: Sequence[np.ndarray], people: Optional[Sequence[People]] = None
+    ) -> Any:
         """What the framework's data loader gives, in the memory of the host.
 
         Args:
@@ -104,18 +111,13 @@ class Contestant(ABC):
 
     def set_copies(self, people: Sequence[People]) -> None:
         """Choose the boxes that are added to the proposals."""
-        self.copies = [
-            torch.from_numpy(p.copies).to(self.device) for p in people
-        ]
+        self.copies = [torch.from_numpy(p.copies).to(self.device) for p in people]
 
     def arrays(self, result: Any) -> Dict[str, np.ndarray]:
         """The persons among an image's detections."""
         tensors = self.to_arrays(result)
         chosen = (tensors['labels'] == self.person).cpu()
-        return {
-            name: values.detach().cpu()[chosen].numpy()
-            for name, values in tensors.items()
-        }
+        return {name: values.detach().cpu()[chosen].numpy() for name, values in tensors.items()}
 
     def count(self, result: Any) -> int:
         """Detections of an image, of whatever class."""
@@ -129,7 +131,8 @@ class Contestant(ABC):
         return dict(
             device=name,
             threads=torch.get_num_threads(),
-            versions=dict(torch=torch.__version__, **self.versions()))
+            versions=dict(torch=torch.__version__, **self.versions()),
+        )
 
     def save_weights(self, path: str) -> None:
         """Write the weights as the framework's own files hold them."""
@@ -163,8 +166,9 @@ class Contestant(ABC):
 
     def draw(self, shapes: Dict[str, Tuple[int, ...]]) -> Dict[str, Tensor]:
         """Weights like a trained network's, by their names."""
-        return {name: torch.from_numpy(values)
-                for name, values in draw_weights(shapes, SEED).items()}
+        return {
+            name: torch.from_numpy(values) for name, values in draw_weights(shapes, SEED).items()
+        }
 
     def stage_calls(self) -> List[Tuple[Any, str, str]]:
         """Objects, their methods, and the stage that each method is."""
@@ -176,9 +180,11 @@ class Contestant(ABC):
             content = torch.load(weights, weights_only=True)
             loaded = content.get(self.checkpoint_key, content)
         else:
-            shapes = {k: tuple(v.shape) for k, v in state.items()
-                      if not k.endswith('num_batches_tracked')}
+            shapes = {
+                k: tuple(v.shape)
+                for k, v in state.items()
+                if not k.endswith('num_batches_tracked')
+            }
             loaded = self.draw(shapes)
-        counters = {k: v for k, v in state.items()
-                    if k.endswith('num_batches_tracked')}
+        counters = {k: v for k, v in state.items() if k.endswith('num_batches_tracked')}
         self.model.load_state_dict({**counters, **loaded})

@@ -1,4 +1,5 @@
 """A network of Detectron2."""
+
 import importlib.util
 import subprocess
 import sys
@@ -19,7 +20,11 @@ if importlib.util.find_spec('detectron2._C') is None:
 from detectron2.config import get_cfg  # noqa: E402
 from detectron2.modeling import build_model  # noqa: E402
 from detectron2.structures import (  # noqa: E402
-    BitMasks, Boxes, Instances, Keypoints)
+    BitMasks,
+    Boxes,
+    Instances,
+    Keypoints,
+)
 from detectron2.utils.events import EventStorage  # noqa: E402
 
 from benchmarks.contestants.base import Contestant  # noqa: E402
@@ -56,8 +61,7 @@ class Detectron2Net(Contestant):
     def _top_up(self, generator: nn.Module) -> None:
         original = generator.forward
 
-        def forward(images: Any, features: Any,
-                    gt_instances: Optional[List] = None) -> tuple:
+        def forward(images: Any, features: Any, gt_instances: Optional[List] = None) -> tuple:
             proposals, losses = original(images, features, gt_instances)
             if generator.training:
                 proposals = [
@@ -71,8 +75,10 @@ class Detectron2Net(Contestant):
     @staticmethod
     def _to_proposals(found: Instances, boxes: Tensor) -> Instances:
         return Instances(
-            found.image_size, proposal_boxes=Boxes(boxes),
-            objectness_logits=boxes.new_zeros(len(boxes)))
+            found.image_size,
+            proposal_boxes=Boxes(boxes),
+            objectness_logits=boxes.new_zeros(len(boxes)),
+        )
 
     def _count_foreground(self, heads: nn.Module) -> None:
         original = heads.label_and_sample_proposals
@@ -80,14 +86,15 @@ class Detectron2Net(Contestant):
         def label_and_sample_proposals(*args: Any) -> List[Instances]:
             sampled = original(*args)
             self.foreground.extend(
-                int((image.gt_classes < heads.num_classes).sum())
-                for image in sampled)
+                int((image.gt_classes < heads.num_classes).sum()) for image in sampled
+            )
             return sampled
 
         heads.label_and_sample_proposals = label_and_sample_proposals
 
-    def to_batch(self, images: Sequence[np.ndarray],
-                 people: Optional[Sequence[People]] = None) -> List[dict]:
+    def to_batch(
+        self, images: Sequence[np.ndarray], people: Optional[Sequence[People]] = None
+    ) -> List[dict]:
         batch = []
         for index, rgb in enumerate(images):
             bgr = torch.from_numpy(rgb[..., ::-1].transpose(2, 0, 1).copy())
@@ -106,7 +113,8 @@ class Detectron2Net(Contestant):
             gt_boxes=Boxes(torch.from_numpy(people.boxes)),
             gt_classes=torch.zeros(len(joints), dtype=torch.int64),
             gt_masks=BitMasks(torch.from_numpy(people.masks)),
-            gt_keypoints=Keypoints(torch.cat([joints, visible], -1)))
+            gt_keypoints=Keypoints(torch.cat([joints, visible], -1)),
+        )
 
     def run(self, batch: List[dict]) -> List[dict]:
         return self.model(batch)
@@ -122,19 +130,23 @@ class Detectron2Net(Contestant):
             scores=found.scores,
             labels=found.pred_classes,
             masks=found.pred_masks,
-            keypoints=found.pred_keypoints[..., :2])
+            keypoints=found.pred_keypoints[..., :2],
+        )
 
     def versions(self) -> Dict[str, str]:
         import torchvision
+
         folder = str(Path(detectron2.__file__).parent)
-        git = subprocess.run(['git', '-C', folder, 'rev-parse', 'HEAD'],
-                             capture_output=True, text=True)
+        git = subprocess.run(
+            ['git', '-C', folder, 'rev-parse', 'HEAD'], capture_output=True, text=True
+        )
         compiled = getattr(sys.modules.get('detectron2._C'), '__file__', None)
         return dict(
             torchvision=torchvision.__version__,
             detectron2=detectron2.__version__,
             detectron2_commit=git.stdout.strip() or 'unknown',
-            detectron2_extension='compiled' if compiled else 'not compiled')
+            detectron2_extension='compiled' if compiled else 'not compiled',
+        )
 
 
 def _configs() -> Path:

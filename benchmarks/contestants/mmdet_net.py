@@ -1,4 +1,5 @@
 """A network of mmdet."""
+
 from importlib.metadata import version
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -40,8 +41,7 @@ class MMDetNet(Contestant):
     def build(self) -> nn.Module:
         cfg = self.load_config().model
         cfg.backbone.init_cfg = None
-        cfg.test_cfg.rcnn.update(
-            max_per_img=self.detections, score_thr=self.score_threshold)
+        cfg.test_cfg.rcnn.update(max_per_img=self.detections, score_thr=self.score_threshold)
         model = MODELS.build(cfg)
         self._top_up(model.rpn_head)
         self._count_foreground(model.roi_head.bbox_sampler)
@@ -69,15 +69,17 @@ class MMDetNet(Contestant):
 
         sampler.sample = sample
 
-    def to_batch(self, images: Sequence[np.ndarray],
-                 people: Optional[Sequence[People]] = None) -> dict:
+    def to_batch(
+        self, images: Sequence[np.ndarray], people: Optional[Sequence[People]] = None
+    ) -> dict:
         inputs, samples = [], []
         for index, rgb in enumerate(images):
             bgr = rgb[..., ::-1].transpose(2, 0, 1).copy()
             inputs.append(torch.from_numpy(bgr))
             size = rgb.shape[:2]
-            sample = DetDataSample(metainfo=dict(
-                img_shape=size, ori_shape=size, scale_factor=(1., 1.)))
+            sample = DetDataSample(
+                metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
+            )
             if people:
                 sample.gt_instances = self.annotate(people[index])
             samples.append(sample)
@@ -88,7 +90,8 @@ class MMDetNet(Contestant):
         return InstanceData(
             bboxes=HorizontalBoxes(torch.from_numpy(people.boxes)),
             labels=torch.zeros(len(people.boxes), dtype=torch.int64),
-            masks=BitmapMasks(people.masks, *people.masks.shape[1:]))
+            masks=BitmapMasks(people.masks, *people.masks.shape[1:]),
+        )
 
     def run(self, batch: dict) -> List[DetDataSample]:
         return self.model.test_step(batch)
@@ -100,8 +103,7 @@ class MMDetNet(Contestant):
 
     def to_arrays(self, result: DetDataSample) -> Dict[str, Any]:
         found = result.pred_instances
-        arrays = dict(
-            boxes=found.bboxes, scores=found.scores, labels=found.labels)
+        arrays = dict(boxes=found.bboxes, scores=found.scores, labels=found.labels)
         for name in ('masks', 'keypoints'):
             if name in found:
                 arrays[name] = found[name]

@@ -1,4 +1,5 @@
 """A config of this project, exported and run by onnxruntime."""
+
 import copy
 from importlib.metadata import version
 from typing import Any, Dict, List, Optional
@@ -22,19 +23,15 @@ class OnnxNet(Ours):
     def run(self, batch: dict) -> List[Dict[str, Any]]:
         if self.session is None:
             graph = record(copy.deepcopy(self.model), OPSETS[0])
-            self.session = onnxruntime.InferenceSession(
-                graph, providers=['CPUExecutionProvider'])
+            self.session = onnxruntime.InferenceSession(graph, providers=['CPUExecutionProvider'])
         return [self._find(image) for image in batch['inputs']]
 
     def _find(self, image: torch.Tensor) -> Dict[str, Any]:
-        outputs = self.session.run(
-            None, dict(image=image[None].float().numpy()))
+        outputs = self.session.run(None, dict(image=image[None].float().numpy()))
         boxes, scores, masks, joints, _ = outputs
         pasted = paste_masks(masks, boxes, image.shape[1:], MASK_THRESHOLD)
-        found = dict(boxes=boxes, scores=scores, labels=0 * scores,
-                     masks=pasted, keypoints=joints)
-        return {name: torch.from_numpy(values)
-                for name, values in found.items()}
+        found = dict(boxes=boxes, scores=scores, labels=0 * scores, masks=pasted, keypoints=joints)
+        return {name: torch.from_numpy(values) for name, values in found.items()}
 
     def to_arrays(self, result: Dict[str, Any]) -> Dict[str, Any]:
         return result

@@ -1,4 +1,5 @@
 """This project's network, plain or by one of its means to be faster."""
+
 import copy
 import ctypes
 from contextlib import nullcontext
@@ -14,10 +15,8 @@ from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.structures import InstanceData
-from projects.multitask_refine.models import (SharedMeanRPNHead,
-                                              prepare_for_inference)
-from projects.multitask_refine.ops import (SeparableRoIAlign,
-                                           deform_conv_by_mmcv)
+from projects.multitask_refine.models import SharedMeanRPNHead, prepare_for_inference
+from projects.multitask_refine.ops import SeparableRoIAlign, deform_conv_by_mmcv
 from torch import Tensor, nn
 
 from benchmarks.contestants.base import SEED
@@ -56,22 +55,24 @@ class Ours(MMDetNet):
         common: As in ``Contestant``.
     """
 
-    def __init__(self,
-                 config: str,
-                 *,
-                 prepare: bool = False,
-                 usual_convs: bool = False,
-                 mmcv_deform: bool = False,
-                 mmcv_pooling: bool = False,
-                 joint_suppression: bool = False,
-                 pool_twice: bool = False,
-                 channels_last: bool = False,
-                 fold_norms: bool = False,
-                 keep_memory: bool = False,
-                 bfloat16: bool = False,
-                 checkpointing: bool = False,
-                 compiled: bool = False,
-                 **common: Any) -> None:
+    def __init__(
+        self,
+        config: str,
+        *,
+        prepare: bool = False,
+        usual_convs: bool = False,
+        mmcv_deform: bool = False,
+        mmcv_pooling: bool = False,
+        joint_suppression: bool = False,
+        pool_twice: bool = False,
+        channels_last: bool = False,
+        fold_norms: bool = False,
+        keep_memory: bool = False,
+        bfloat16: bool = False,
+        checkpointing: bool = False,
+        compiled: bool = False,
+        **common: Any,
+    ) -> None:
         self.bfloat16, self.checkpointing = bfloat16, checkpointing
         self.prepare, self.usual_convs = prepare, usual_convs
         self.learner: Optional[nn.Module] = None  # while another predicts
@@ -107,7 +108,7 @@ class Ours(MMDetNet):
     def annotate(self, people: People) -> InstanceData:
         instances = super().annotate(people)
         instances.keypoints = torch.from_numpy(people.joints)
-        instances.keypoints_visible = torch.full(people.joints.shape[:2], 2.)
+        instances.keypoints_visible = torch.full(people.joints.shape[:2], 2.0)
         return instances
 
     def predict(self, batch: dict) -> List[DetDataSample]:
@@ -164,23 +165,34 @@ class Ours(MMDetNet):
             (self, 'backward', 'backward'),
             (self.optimizer, 'step', 'optimizer'),
         ]
-        return calls + self._mask_calls(heads.mask_head if heads.with_mask
-                                        else None) + self._keypoint_calls()
+        return (
+            calls
+            + self._mask_calls(heads.mask_head if heads.with_mask else None)
+            + self._keypoint_calls()
+        )
 
     def _mask_calls(self, head: Optional[nn.Module]) -> list:
-        return [] if head is None else [
-            (head, 'forward', 'mask head'),
-            (head, 'get_targets', 'targets'),
-            (head, 'predict_by_feat', 'mask pasting'),
-        ]
+        return (
+            []
+            if head is None
+            else [
+                (head, 'forward', 'mask head'),
+                (head, 'get_targets', 'targets'),
+                (head, 'predict_by_feat', 'mask pasting'),
+            ]
+        )
 
     def _keypoint_calls(self) -> list:
         head = self.model.roi_head.keypoint_head
-        return [] if head is None else [
-            (head, 'refined_heatmaps', 'keypoint head'),
-            (head.codec, 'encode', 'targets'),
-            (head.codec, 'decode', 'keypoint decoding'),
-        ]
+        return (
+            []
+            if head is None
+            else [
+                (head, 'refined_heatmaps', 'keypoint head'),
+                (head.codec, 'encode', 'targets'),
+                (head.codec, 'decode', 'keypoint decoding'),
+            ]
+        )
 
 
 def _keep_memory() -> None:

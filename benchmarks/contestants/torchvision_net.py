@@ -1,4 +1,5 @@
 """Keypoint R-CNN and Mask R-CNN of torchvision."""
+
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -34,12 +35,18 @@ class TorchvisionNet(Contestant):
 
     def build(self) -> nn.Module:
         backbone = resnet_fpn_backbone(
-            backbone_name='resnet50', weights=None, trainable_layers=3,
-            norm_layer=partial(FrozenBatchNorm2d, eps=0.0))
+            backbone_name='resnet50',
+            weights=None,
+            trainable_layers=3,
+            norm_layer=partial(FrozenBatchNorm2d, eps=0.0),
+        )
         network, classes = NETWORKS[self.task]
         model = network(
-            backbone, classes, box_detections_per_img=self.detections,
-            box_score_thresh=self.score_threshold)
+            backbone,
+            classes,
+            box_detections_per_img=self.detections,
+            box_score_thresh=self.score_threshold,
+        )
         model.transform.resize = _keep_size
         self._top_up(model.rpn)
         self._count_foreground(model.roi_heads)
@@ -48,8 +55,7 @@ class TorchvisionNet(Contestant):
     def _top_up(self, rpn: nn.Module) -> None:
         original = rpn.forward
 
-        def forward(images: Any, features: Any,
-                    targets: Any = None) -> tuple:
+        def forward(images: Any, features: Any, targets: Any = None) -> tuple:
             boxes, losses = original(images, features, targets)
             if rpn.training:
                 boxes = [torch.cat(pair) for pair in zip(boxes, self.copies)]
@@ -62,25 +68,22 @@ class TorchvisionNet(Contestant):
 
         def select_training_samples(*args: Any) -> tuple:
             selected = original(*args)
-            self.foreground.extend(
-                int((labels > 0).sum()) for labels in selected[2])
+            self.foreground.extend(int((labels > 0).sum()) for labels in selected[2])
             return selected
 
         heads.select_training_samples = select_training_samples
 
-    def to_batch(self, images: Sequence[np.ndarray],
-                 people: Optional[Sequence[People]] = None
-                 ) -> Tuple[List[Tensor], Optional[List[dict]]]:
-        tensors = [
-            torch.from_numpy(rgb.transpose(2, 0, 1).copy()).float() / 255
-            for rgb in images
-        ]
+    def to_batch(
+        self, images: Sequence[np.ndarray], people: Optional[Sequence[People]] = None
+    ) -> Tuple[List[Tensor], Optional[List[dict]]]:
+        tensors = [torch.from_numpy(rgb.transpose(2, 0, 1).copy()).float() / 255 for rgb in images]
         return tensors, people and [self._annotate(p) for p in people]
 
     def _annotate(self, people: People) -> Dict[str, Tensor]:
         target = dict(
             boxes=torch.from_numpy(people.boxes),
-            labels=torch.ones(len(people.boxes), dtype=torch.int64))
+            labels=torch.ones(len(people.boxes), dtype=torch.int64),
+        )
         if self.task == 'masks':
             target['masks'] = torch.from_numpy(people.masks)
         else:
@@ -96,8 +99,8 @@ class TorchvisionNet(Contestant):
         images, targets = batch
         losses = self.model(
             [image.to(self.device) for image in images],
-            [{k: v.to(self.device) for k, v in target.items()}
-             for target in targets])
+            [{k: v.to(self.device) for k, v in target.items()} for target in targets],
+        )
         return sum(losses.values())
 
     def to_arrays(self, result: Dict[str, Tensor]) -> Dict[str, Tensor]:

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """The largest kernels of a step, and how often the host waits for the device.
 
-    python benchmarks/cuda/kernels.py --json docs/results/performance/cuda-kernels.json
+python benchmarks/cuda/kernels.py --json docs/results/performance/cuda-kernels.json
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -14,13 +15,15 @@ import torch  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
 from benchmarks.contestants.ours import Ours  # noqa: E402
-from benchmarks.inputs import (image_names, load_images,  # noqa: E402
-                               load_people)
+from benchmarks.inputs import (
+    image_names,
+    load_images,  # noqa: E402
+    load_people,
+)
 from projects.multitask_refine.engine import write_record  # noqa: E402
 
 VARIANTS = ('regular', 'rb-h')
-WAITS = ('cudaStreamSynchronize', 'cudaDeviceSynchronize',
-         'cudaEventSynchronize')
+WAITS = ('cudaStreamSynchronize', 'cudaDeviceSynchronize', 'cudaEventSynchronize')
 LARGEST = 15
 
 
@@ -40,12 +43,11 @@ def profile_task(run: Callable[[], object]) -> dict:
     largest = sorted(events, key=_own_time, reverse=True)[:LARGEST]
     return dict(
         largest=[
-            dict(name=event.key, calls=event.count,
-                 milliseconds=round(_own_time(event) / 1000, 3))
+            dict(name=event.key, calls=event.count, milliseconds=round(_own_time(event) / 1000, 3))
             for event in largest
         ],
-        waits={event.key: event.count for event in events
-               if event.key in WAITS})
+        waits={event.key: event.count for event in events if event.key in WAITS},
+    )
 
 
 def _own_time(event: object) -> float:
@@ -59,15 +61,14 @@ def measure(variant: str, device: str, side: int) -> dict:
     """The profiles of a training step and of inference."""
     names = image_names(side, 2)
     people = [load_people(*name) for name in names]
-    network = Ours(
-        f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py',
-        device=device)
+    network = Ours(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
     network.set_copies(people)
     images = load_images(names)
     train, test = network.to_batch(images, people), network.to_batch(images)
     return dict(
         step=profile_task(lambda: network.step(train)),
-        predict=profile_task(lambda: network.predict(test)))
+        predict=profile_task(lambda: network.predict(test)),
+    )
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -76,8 +77,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument('--side', type=int, default=800)
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
-    found = {variant: measure(variant, args.device, args.side)
-             for variant in VARIANTS}
+    found = {variant: measure(variant, args.device, args.side) for variant in VARIANTS}
     write_record(args.json, dict(side=args.side, variants=found))
     print(f'{args.json} written')
     return 0

@@ -7,6 +7,7 @@ Values and gradients, in float32 and in half precision. An operator passes if
 its largest error, as a share of the largest value, stays within what the type
 allows.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -24,11 +25,7 @@ from projects.multitask_refine.codecs import roi_softmax  # noqa: E402
 from projects.multitask_refine.engine import write_record  # noqa: E402
 
 # Share of the largest value. Half precision also rounds the positions.
-TOLERANCES = {
-    torch.float32: 1e-4,
-    torch.float16: 2e-2,
-    torch.bfloat16: 5e-2,
-}
+TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 
 
 class Case(NamedTuple):
@@ -68,11 +65,10 @@ def _deformable() -> Dict[str, Case]:
         return ops.deform_conv(x, offset, factor, weight, bias, *settings)
 
     return {
-        'deformable convolution':
-        Case(version_1, version_1, (x, offset, weight, bias), learned=4),
-        'deformable convolution, version 2':
-        Case(version_2, version_2, (x, offset, factor, weight, bias),
-             learned=5),
+        'deformable convolution': Case(version_1, version_1, (x, offset, weight, bias), learned=4),
+        'deformable convolution, version 2': Case(
+            version_2, version_2, (x, offset, factor, weight, bias), learned=5
+        ),
     }
 
 
@@ -81,8 +77,7 @@ def _pooling() -> Dict[str, Case]:
     cases = {}
     for ratio in (0, 2):
         pool = ops.SeparableRoIAlign(7, 1 / 4, ratio)
-        cases[f'RoIAlign, sampling ratio {ratio}'] = Case(
-            pool, pool, (x, rois), (torch.float32, ))
+        cases[f'RoIAlign, sampling ratio {ratio}'] = Case(pool, pool, (x, rois), (torch.float32,))
     moved = 0.5 * _draw(60, 2, 7, 7)
 
     def by_mmcv(x, moved, rois):
@@ -94,16 +89,21 @@ def _pooling() -> Dict[str, Case]:
     # The gradient of the moves is not compared: beyond the border it differs
     # by definition.
     cases['deformable RoI pooling'] = Case(
-        by_mmcv, by_grid_sample, (x, moved, rois), (torch.float32, ))
+        by_mmcv, by_grid_sample, (x, moved, rois), (torch.float32,)
+    )
     return cases
 
 
 def _maps() -> Dict[str, Case]:
     maps = torch.rand(5, 17, 56, 56, dtype=torch.double)
     return {
-        'refinement of the heatmaps':
-        Case(ops.refine_heatmaps, ops.refine_heatmaps,
-             (maps, _draw_moves(5, 34, 56, 56)), (torch.float32, ), learned=2)
+        'refinement of the heatmaps': Case(
+            ops.refine_heatmaps,
+            ops.refine_heatmaps,
+            (maps, _draw_moves(5, 34, 56, 56)),
+            (torch.float32,),
+            learned=2,
+        )
     }
 
 
@@ -123,17 +123,13 @@ def _boxes() -> Dict[str, Case]:
         return peaks_by_resize(logits, pixels)[1]
 
     def peaks_on_device(logits):
-        return roi_softmax.find_peaks(
-            logits, pixels.to(logits.device), 2**22)[1]
+        return roi_softmax.find_peaks(logits, pixels.to(logits.device), 2**22)[1]
 
-    single = (torch.float32, )
+    single = (torch.float32,)
     return {
-        'suppression of boxes':
-        Case(suppressed, suppressed, (boxes, scores), single, learned=0),
-        'joints of the softmax':
-        Case(joints, joints, (logits, ), single, learned=0),
-        'resized peaks of the softmax':
-        Case(peaks_on_device, peaks, (logits, ), single, learned=0),
+        'suppression of boxes': Case(suppressed, suppressed, (boxes, scores), single, learned=0),
+        'joints of the softmax': Case(joints, joints, (logits,), single, learned=0),
+        'resized peaks of the softmax': Case(peaks_on_device, peaks, (logits,), single, learned=0),
     }
 
 
@@ -155,25 +151,20 @@ def _draw_rois(number: int) -> Tensor:
     return torch.cat([image, corners, corners + extent], 1)
 
 
-def largest_errors(case: Case, dtype: torch.dtype,
-                   device: str) -> Dict[str, float]:
+def largest_errors(case: Case, dtype: torch.dtype, device: str) -> Dict[str, float]:
     """Errors of value and gradients as shares of the largest exact value."""
     rounded = [part.to(dtype) for part in case.inputs]
     exact = _run(case.exact, [p.double() for p in rounded], case.learned)
-    found = _run(case.on_device, [p.to(device) for p in rounded],
-                 case.learned)
+    found = _run(case.on_device, [p.to(device) for p in rounded], case.learned)
     names = ['value', *(f'gradient {i}' for i in range(case.learned))]
     return {
-        name: float((a.cpu().double() - b).abs().max() /
-                    b.abs().max().clamp(min=1e-12))
+        name: float((a.cpu().double() - b).abs().max() / b.abs().max().clamp(min=1e-12))
         for name, a, b in zip(names, found, exact)
     }
 
 
-def _run(operator: Callable, inputs: List[Tensor],
-         learned: int) -> List[Tensor]:
-    leaves = [part.detach().clone().requires_grad_(i < learned)
-              for i, part in enumerate(inputs)]
+def _run(operator: Callable, inputs: List[Tensor], learned: int) -> List[Tensor]:
+    leaves = [part.detach().clone().requires_grad_(i < learned) for i, part in enumerate(inputs)]
     value = operator(*leaves)
     if not learned:
         return [value.detach()]
@@ -188,12 +179,10 @@ def check(device: str) -> List[dict]:
     rows = []
     for name, case in draw_cases().items():
         for dtype in case.types:
-            row = dict(operator=name, type=str(dtype).split('.')[1],
-                       tolerance=TOLERANCES[dtype])
+            row = dict(operator=name, type=str(dtype).split('.')[1], tolerance=TOLERANCES[dtype])
             try:
                 row['errors'] = largest_errors(case, dtype, device)
-                row['passed'] = max(
-                    row['errors'].values()) <= TOLERANCES[dtype]
+                row['passed'] = max(row['errors'].values()) <= TOLERANCES[dtype]
             except RuntimeError as error:
                 row.update(passed=False, failure=str(error).splitlines()[0])
             print(row, file=sys.stderr, flush=True)
@@ -208,10 +197,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(argv)
     rows = check(args.device)
     write_record(args.json, dict(operators=rows))
-    failed = [f'{row["operator"]} ({row["type"]})' for row in rows
-              if not row['passed']]
-    print(f'{len(rows) - len(failed)} of {len(rows)} passed'
-          + (f'; failed: {", ".join(failed)}' if failed else ''))
+    failed = [f'{row["operator"]} ({row["type"]})' for row in rows if not row['passed']]
+    print(
+        f'{len(rows) - len(failed)} of {len(rows)} passed'
+        + (f'; failed: {", ".join(failed)}' if failed else '')
+    )
     return int(bool(failed))
 
 

@@ -5,6 +5,7 @@
 
 The same weights, images and random numbers in float32, float16 and bfloat16.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -16,25 +17,26 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from benchmarks.contestants.ours import Ours  # noqa: E402
-from benchmarks.inputs import (image_names, load_images,  # noqa: E402
-                               load_people)
+from benchmarks.inputs import (
+    image_names,
+    load_images,  # noqa: E402
+    load_people,
+)
 from projects.multitask_refine.engine import write_record  # noqa: E402
 from projects.multitask_refine.engine.reproducible_loop import (  # noqa: E402
-    seed_everything)
+    seed_everything,
+)
 
 VARIANTS = ('regular', 'rb', 'rb-h')
 TYPES = dict(float32=None, float16=torch.float16, bfloat16=torch.bfloat16)
 
 
-def step(network: Ours, batch: dict,
-         dtype: Optional[torch.dtype]) -> Dict[str, object]:
+def step(network: Ours, batch: dict, dtype: Optional[torch.dtype]) -> Dict[str, object]:
     """The loss and all gradients as one vector."""
     network.model.train()
     network.model.zero_grad()
     seed_everything(0)
-    with torch.autocast(
-            network.device.type, dtype or torch.float16,
-            enabled=dtype is not None):
+    with torch.autocast(network.device.type, dtype or torch.float16, enabled=dtype is not None):
         loss = network.losses(batch)
     # Small gradients would be lost in float16; scaled, all of them.
     scale = 1024.0 if dtype is torch.float16 else 1.0
@@ -50,18 +52,16 @@ def step(network: Ours, batch: dict,
 def compare(exact: Tensor, other: Tensor) -> Dict[str, float]:
     """How far a gradient's direction and length are from the exact ones."""
     return dict(
-        gradient_cosine=float(
-            torch.cosine_similarity(exact.double(), other.double(), 0)),
-        gradient_length=float(other.double().norm() / exact.double().norm()))
+        gradient_cosine=float(torch.cosine_similarity(exact.double(), other.double(), 0)),
+        gradient_length=float(other.double().norm() / exact.double().norm()),
+    )
 
 
 def measure(variant: str, device: str, side: int) -> List[dict]:
     """A row for each type."""
     names = image_names(side, 2)
     people = [load_people(*name) for name in names]
-    network = Ours(
-        f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py',
-        device=device)
+    network = Ours(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
     network.set_copies(people)
     batch = network.to_batch(load_images(names), people)
     exact, rows = None, []
@@ -70,8 +70,7 @@ def measure(variant: str, device: str, side: int) -> List[dict]:
         try:
             found = step(network, batch, dtype)
             exact = exact or found
-            row.update(loss=found['loss'],
-                       **compare(exact['gradient'], found['gradient']))
+            row.update(loss=found['loss'], **compare(exact['gradient'], found['gradient']))
         except RuntimeError as error:
             row['failure'] = str(error).splitlines()[0]
         print(row, file=sys.stderr, flush=True)
@@ -85,8 +84,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument('--side', type=int, default=480)
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
-    rows = [row for variant in VARIANTS
-            for row in measure(variant, args.device, args.side)]
+    rows = [row for variant in VARIANTS for row in measure(variant, args.device, args.side)]
     write_record(args.json, dict(side=args.side, rows=rows))
     print(f'{args.json} written')
     return 0

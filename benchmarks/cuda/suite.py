@@ -9,6 +9,7 @@ was stopped. It begins no part that may not fit into ``--minutes``. The
 ablation is a training of hours: each call trains on for one part's time and
 stops it by SIGTERM, after which it resumes.
 """
+
 import argparse
 import os
 import signal
@@ -36,34 +37,60 @@ class Part(NamedTuple):
 def list_parts(python: str, detectron2: Optional[str]) -> List[Part]:
     """In the order in which they are run."""
     parts = [
-        _own('ops'), _own('precision'), _own('kernels'),
-        *[_speed(name, python, detectron2)
-          for name in ('detectron2', 'refinement', 'means-1', 'means-2',
-                       'means-3', 'mmdet', 'torchvision-keypoints',
-                       'torchvision-masks')],
-        Part('scaling', [
-            'benchmarks/scaling.py', '--device', 'cuda', '--json',
-            f'{RESULTS}/scaling-cuda.json'
-        ], f'{RESULTS}/scaling-cuda.json'),
-        Part('ablation', [
-            'tools/ablation.py', '--results', 'docs/results/offsets-cuda'
-        ], 'docs/results/offsets-cuda/final/regular-sgd-b1_seed4.json',
-             resumes=True),
+        _own('ops'),
+        _own('precision'),
+        _own('kernels'),
+        *[
+            _speed(name, python, detectron2)
+            for name in (
+                'detectron2',
+                'refinement',
+                'means-1',
+                'means-2',
+                'means-3',
+                'mmdet',
+                'torchvision-keypoints',
+                'torchvision-masks',
+            )
+        ],
+        Part(
+            'scaling',
+            [
+                'benchmarks/scaling.py',
+                '--device',
+                'cuda',
+                '--json',
+                f'{RESULTS}/scaling-cuda.json',
+            ],
+            f'{RESULTS}/scaling-cuda.json',
+        ),
+        Part(
+            'ablation',
+            ['tools/ablation.py', '--results', 'docs/results/offsets-cuda'],
+            'docs/results/offsets-cuda/final/regular-sgd-b1_seed4.json',
+            resumes=True,
+        ),
     ]
     return parts
 
 
 def _own(name: str) -> Part:
     result = f'{RESULTS}/cuda-{name}.json'
-    return Part(name, [f'benchmarks/cuda/{name}.py', '--json', result],
-                result)
+    return Part(name, [f'benchmarks/cuda/{name}.py', '--json', result], result)
 
 
 def _speed(name: str, python: str, detectron2: Optional[str]) -> Part:
     result = f'{RESULTS}/speed-cuda-{name}.json'
     command = [
-        'benchmarks/speed.py', '--device', 'cuda', '--only', name,
-        '--contestant-python', python, '--json', result
+        'benchmarks/speed.py',
+        '--device',
+        'cuda',
+        '--only',
+        name,
+        '--contestant-python',
+        python,
+        '--json',
+        result,
     ]
     if detectron2:
         command += ['--detectron2', detectron2]
@@ -75,8 +102,7 @@ def run_part(part: Part, seconds: float) -> int:
 
     At the end of its time the group gets SIGTERM, and later SIGKILL.
     """
-    process = subprocess.Popen([sys.executable, *part.command], cwd=ROOT,
-                               start_new_session=True)
+    process = subprocess.Popen([sys.executable, *part.command], cwd=ROOT, start_new_session=True)
     for limit, sign in ((seconds, signal.SIGTERM), (GRACE, signal.SIGKILL)):
         try:
             return process.wait(limit)
@@ -94,8 +120,7 @@ def run_parts(parts: List[Part], minutes: float) -> List[str]:
         if (ROOT / part.result).exists():
             print(f'{label}: done before', flush=True)
         elif left < (GRACE if part.resumes else PART_SECONDS):
-            print(f'{label}: no time left; run the same command again',
-                  flush=True)
+            print(f'{label}: no time left; run the same command again', flush=True)
         else:
             print(label, flush=True)
             status = run_part(part, min(left, PART_SECONDS))
@@ -108,23 +133,23 @@ def run_parts(parts: List[Part], minutes: float) -> List[str]:
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--minutes', type=float, default=600)
     parser.add_argument('--only', nargs='+', help='names of parts')
     parser.add_argument(
-        '--contestant-python', default=sys.executable,
-        help='has torchvision, and what Detectron2 needs')
+        '--contestant-python',
+        default=sys.executable,
+        help='has torchvision, and what Detectron2 needs',
+    )
     parser.add_argument('--detectron2', help='a checkout of it')
     args = parser.parse_args(argv)
     parts = list_parts(args.contestant_python, args.detectron2)
     names = [part.name for part in parts]
     unknown = sorted(set(args.only or ()) - set(names))
     if unknown:
-        parser.error(f'--only: expected some of {", ".join(names)}, found '
-                     f'{", ".join(unknown)}')
-    chosen = [part for part in parts
-              if not args.only or part.name in args.only]
+        parser.error(f'--only: expected some of {", ".join(names)}, found {", ".join(unknown)}')
+    chosen = [part for part in parts if not args.only or part.name in args.only]
     failed = run_parts(chosen, args.minutes)
     if failed:
         print(f'Failed: {", ".join(failed)}')

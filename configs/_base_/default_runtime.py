@@ -1,6 +1,5 @@
 default_scope = 'mmdet'
-custom_imports = dict(
-    imports=['projects.multitask_refine'], allow_failed_imports=False)
+custom_imports = dict(imports=['projects.multitask_refine'], allow_failed_imports=False)
 
 default_hooks = dict(
     consistency=dict(type='ConsistencyHook'),
@@ -15,26 +14,27 @@ default_hooks = dict(
         max_keep_ckpts=3,
         # Keypoint AP; mask or box AP of a network without that head.
         save_best='auto',
-        rule='greater'),
+        rule='greater',
+    ),
     resume=dict(type='ResumeHook'),
     preemption=dict(type='PreemptionHook', interval=10),
     bad_images=dict(type='BadImagesHook', max_share=0.01, interval=50),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='DetVisualizationHook'))
+    visualization=dict(type='DetVisualizationHook'),
+)
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
 log_level = 'INFO'
 
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+    dist_cfg=dict(backend='nccl'),
+)
 # The model is on its device already; naming none works on the CPU too.
 model_wrapper_cfg = dict(
-    type='MMDistributedDataParallel',
-    device_ids=None,
-    broadcast_buffers=False)
-visualizer = dict(
-    type='MultitaskVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+    type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
+)
+visualizer = dict(type='MultitaskVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 
 # For tools/test.py --tta, which makes the views from the test pipeline. A config
 # may have views of its own: tta_pipeline, whose last step packs the meta keys

@@ -1,6 +1,5 @@
 _base_ = './multitask-rcnn_r50_fpn_detectron2-kps_8xb2-90k_coco.py'
 
 model = dict(
-    backbone=dict(
-        depth=101,
-        init_cfg=dict(checkpoint='open-mmlab://detectron2/resnet101_caffe')))
+    backbone=dict(depth=101, init_cfg=dict(checkpoint='open-mmlab://detectron2/resnet101_caffe'))
+)

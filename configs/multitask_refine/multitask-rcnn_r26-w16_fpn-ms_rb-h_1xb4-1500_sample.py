@@ -1,7 +1,8 @@
 _base_ = [
     '../_base_/models/multitask-rcnn_r26-w16_fpn-ms_rb-h.py',
     '../_base_/datasets/sample_multitask.py',
-    '../_base_/schedules/schedule_1500.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/schedule_1500.py',
+    '../_base_/default_runtime.py',
 ]
 
 train_dataloader = dict(batch_size=4)

@@ -3,7 +3,8 @@
 _base_ = [
     '../_base_/models/multitask-rcnn_r26-w16_fpn-ms_rb-h.py',
     '../_base_/datasets/tiny_coco_multitask.py',
-    '../_base_/schedules/schedule_1500.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/schedule_1500.py',
+    '../_base_/default_runtime.py',
 ]
 
 max_iters = 900
@@ -17,5 +18,7 @@ model = dict(
     roi_head=dict(
         bbox_roi_extractor=dict(roi_layer=roi_layer),
         instance_roi_extractor=dict(roi_layer=roi_layer),
-        keypoint_head=dict(codec=dict(heatmap_size=56))),
-    train_cfg=dict(rcnn=dict(sampler=dict(num=32))))
+        keypoint_head=dict(codec=dict(heatmap_size=56)),
+    ),
+    train_cfg=dict(rcnn=dict(sampler=dict(num=32))),
+)

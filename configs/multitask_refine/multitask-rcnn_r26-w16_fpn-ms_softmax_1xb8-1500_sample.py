@@ -1,5 +1,6 @@
 _base_ = [
     '../_base_/models/multitask-rcnn_r26-w16_fpn-ms_softmax.py',
     '../_base_/datasets/sample_multitask.py',
-    '../_base_/schedules/schedule_1500.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/schedule_1500.py',
+    '../_base_/default_runtime.py',
 ]

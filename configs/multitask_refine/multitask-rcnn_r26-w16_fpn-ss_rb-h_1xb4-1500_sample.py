@@ -1,11 +1,13 @@
 _base_ = [
     '../_base_/models/multitask-rcnn_r26-w16_fpn-ss_regular.py',
     '../_base_/datasets/sample_multitask.py',
-    '../_base_/schedules/schedule_1500.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/schedule_1500.py',
+    '../_base_/default_runtime.py',
 ]
 
 train_dataloader = dict(batch_size=4)
 refined = dict(type='RefinedConv2d')
 model = dict(
     backbone=dict(dcn=refined, stage_with_dcn=(False, True, True, True)),
-    roi_head=dict(keypoint_head=dict(conv_cfg=refined)))
+    roi_head=dict(keypoint_head=dict(conv_cfg=refined)),
+)

@@ -2,7 +2,8 @@
 _base_ = [
     '../_base_/models/multitask-rcnn_r26-w24_fpn-ms_rb-h.py',
     '../_base_/datasets/sample-quickstart_multitask.py',
-    '../_base_/schedules/schedule_base-350.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/schedule_base-350.py',
+    '../_base_/default_runtime.py',
 ]
 
 # So few images say less of the features' statistics than the base knows.

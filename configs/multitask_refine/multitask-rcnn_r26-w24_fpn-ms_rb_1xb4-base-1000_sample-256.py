@@ -1,6 +1,5 @@
 _base_ = './multitask-rcnn_r26-w24_fpn-ms_heatmap-offset_1xb4-base-1000_sample-256.py'
 
 model = dict(
-    backbone=dict(
-        dcn=dict(type='RefinedConv2d'),
-        stage_with_dcn=(False, True, True, True)))
+    backbone=dict(dcn=dict(type='RefinedConv2d'), stage_with_dcn=(False, True, True, True))
+)

@@ -11,4 +11,5 @@ _base_ = './multitask-rcnn_r50-tnr-pre_fpn-ms_regular_8xb2-adamw-90k_coco.py'
 refined = dict(type='RefinedConv2d')
 model = dict(
     backbone=dict(dcn=refined, stage_with_dcn=(False, True, True, True)),
-    roi_head=dict(keypoint_head=dict(conv_cfg=refined)))
+    roi_head=dict(keypoint_head=dict(conv_cfg=refined)),
+)

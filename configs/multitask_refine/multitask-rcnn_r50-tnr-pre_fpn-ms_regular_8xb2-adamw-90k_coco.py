@@ -12,7 +12,7 @@ _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn-ms_regular.py',
     '../_base_/datasets/coco_multitask.py',
     '../_base_/schedules/schedule_90k_adamw.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 # Weights in torchvision's layout: RGB, stride in the 3x3 convolution. As in
@@ -20,12 +20,11 @@ _base_ = [
 checkpoint = 'https://download.pytorch.org/models/resnet50-11ad3fa6.pth'
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True),
+        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
+    ),
     backbone=dict(
-        style='pytorch',
-        norm_cfg=dict(requires_grad=True),
-        init_cfg=dict(checkpoint=checkpoint)))
+        style='pytorch', norm_cfg=dict(requires_grad=True), init_cfg=dict(checkpoint=checkpoint)
+    ),
+)
 
 train_dataloader = dict(batch_size=2)

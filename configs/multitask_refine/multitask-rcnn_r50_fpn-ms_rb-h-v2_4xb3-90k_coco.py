@@ -2,6 +2,4 @@
 _base_ = './multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco.py'
 
 refined = dict(modulated=True)
-model = dict(
-    backbone=dict(dcn=refined),
-    roi_head=dict(keypoint_head=dict(conv_cfg=refined)))
+model = dict(backbone=dict(dcn=refined), roi_head=dict(keypoint_head=dict(conv_cfg=refined)))

@@ -2,7 +2,8 @@ _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn-ms_rb-h.py',
     '../_base_/models/from_scratch.py',
     '../_base_/datasets/sample-large_multitask.py',
-    '../_base_/schedules/schedule_6k.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/schedule_6k.py',
+    '../_base_/default_runtime.py',
 ]
 
 model = _base_.from_scratch

@@ -3,9 +3,10 @@
 _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn-ms_rb-h.py',
     '../_base_/datasets/coco_crowdpose_multitask.py',
-    '../_base_/schedules/schedule_90k.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/schedule_90k.py',
+    '../_base_/default_runtime.py',
 ]
 
 default_hooks = dict(
-    checkpoint=dict(
-        save_best=['coco/coco/keypoints_AP', 'crowdpose/coco/keypoints_AP']))
+    checkpoint=dict(save_best=['coco/coco/keypoints_AP', 'crowdpose/coco/keypoints_AP'])
+)

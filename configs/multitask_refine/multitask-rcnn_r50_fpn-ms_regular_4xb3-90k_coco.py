@@ -1,5 +1,6 @@
 _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn-ms_regular.py',
     '../_base_/datasets/coco_multitask.py',
-    '../_base_/schedules/schedule_90k.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/schedule_90k.py',
+    '../_base_/default_runtime.py',
 ]

@@ -1,10 +1,12 @@
 _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn-ss_regular.py',
     '../_base_/datasets/coco_multitask.py',
-    '../_base_/schedules/schedule_90k.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/schedule_90k.py',
+    '../_base_/default_runtime.py',
 ]
 
 refined = dict(type='RefinedConv2d')
 model = dict(
     backbone=dict(dcn=refined, stage_with_dcn=(False, True, True, True)),
-    roi_head=dict(keypoint_head=dict(conv_cfg=refined)))
+    roi_head=dict(keypoint_head=dict(conv_cfg=refined)),
+)

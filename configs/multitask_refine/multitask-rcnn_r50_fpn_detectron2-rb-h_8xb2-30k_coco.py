@@ -4,13 +4,13 @@ _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn_detectron2.py',
     '../_base_/datasets/coco_multitask_detectron2.py',
     '../_base_/schedules/schedule_finetune_30k.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 refined = dict(type='RefinedConv2d')
 model = dict(
     backbone=dict(dcn=refined, stage_with_dcn=(False, True, True, True)),
-    roi_head=dict(keypoint_head=dict(refine=True, conv_cfg=refined)))
+    roi_head=dict(keypoint_head=dict(refine=True, conv_cfg=refined)),
+)
 
-train_dataloader = dict(
-    batch_size=2, dataset=dict(filter_cfg=dict(min_keypoints=1)))
+train_dataloader = dict(batch_size=2, dataset=dict(filter_cfg=dict(min_keypoints=1)))

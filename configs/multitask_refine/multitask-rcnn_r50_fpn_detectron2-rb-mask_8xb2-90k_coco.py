@@ -4,11 +4,10 @@ _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn_detectron2-80.py',
     '../_base_/datasets/coco_multitask_detectron2.py',
     '../_base_/schedules/schedule_90k_detectron2.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
-    backbone=dict(
-        dcn=dict(type='RefinedConv2d'),
-        stage_with_dcn=(False, True, True, True)))
+    backbone=dict(dcn=dict(type='RefinedConv2d'), stage_with_dcn=(False, True, True, True))
+)
 train_dataloader = dict(batch_size=2)

@@ -3,8 +3,7 @@ _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn_detectron2.py',
     '../_base_/datasets/coco_multitask_detectron2.py',
     '../_base_/schedules/schedule_90k_detectron2.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
-train_dataloader = dict(
-    batch_size=2, dataset=dict(filter_cfg=dict(min_keypoints=1)))
+train_dataloader = dict(batch_size=2, dataset=dict(filter_cfg=dict(min_keypoints=1)))

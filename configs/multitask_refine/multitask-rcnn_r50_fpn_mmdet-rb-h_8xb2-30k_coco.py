@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn_mmdet.py',
     '../_base_/datasets/coco_multitask.py',
     '../_base_/schedules/schedule_finetune_30k.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 refined = dict(type='RefinedConv2d')
@@ -17,6 +17,9 @@ model = dict(
             num_keypoints=17,
             conv_cfg=refined,
             codec=dict(type='RoIHeatmapCodec', heatmap_size=56, sigma=1.0),
-            loss_weight=0.05)))
+            loss_weight=0.05,
+        )
+    ),
+)
 
 train_dataloader = dict(batch_size=2)

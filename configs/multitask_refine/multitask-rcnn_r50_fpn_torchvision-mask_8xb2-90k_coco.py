@@ -2,6 +2,5 @@
 _base_ = './multitask-rcnn_r50_fpn_torchvision_8xb2-90k_coco.py'
 
 model = dict(
-    roi_head=dict(
-        bbox_head=dict(type='PersonBBoxHead', num_other_classes=89),
-        keypoint_head=None))
+    roi_head=dict(bbox_head=dict(type='PersonBBoxHead', num_other_classes=89), keypoint_head=None)
+)

@@ -3,7 +3,7 @@ _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn_torchvision.py',
     '../_base_/datasets/coco_multitask_torchvision.py',
     '../_base_/schedules/schedule_90k_detectron2.py',
-    '../_base_/default_runtime.py'
+    '../_base_/default_runtime.py',
 ]
 
 train_dataloader = dict(batch_size=2)

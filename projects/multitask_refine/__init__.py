@@ -3,14 +3,29 @@
 Importing this package registers its parts with mmdet, so a config needs only
 ``custom_imports = dict(imports=['projects.multitask_refine'])``.
 """
+
 from .environment import check_environment
 
 check_environment()
 
-from . import (codecs, datasets, engine, evaluation, models,  # noqa: E402
-               ops, structures, visualization)
+from . import (
+    codecs,
+    datasets,
+    engine,
+    evaluation,
+    models,  # noqa: E402
+    ops,
+    structures,
+    visualization,
+)
 
 __all__ = [
-    'codecs', 'datasets', 'engine', 'evaluation', 'models', 'ops',
-    'structures', 'visualization'
+    'codecs',
+    'datasets',
+    'engine',
+    'evaluation',
+    'models',
+    'ops',
+    'structures',
+    'visualization',
 ]

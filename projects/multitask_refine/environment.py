@@ -3,6 +3,7 @@
 The package asks before it imports mmcv's operators, whose own errors do not
 say what to do.
 """
+
 import functools
 import importlib
 import importlib.util
@@ -13,9 +14,11 @@ import torch
 
 from .errors import ExplainedError
 
-_MEND = ('Run make setup, which compiles one that fits, or make setup '
-         'PYTHON=/path/to/bin/python for an environment of your own '
-         '(docs/install.md).')
+_MEND = (
+    'Run make setup, which compiles one that fits, or make setup '
+    'PYTHON=/path/to/bin/python for an environment of your own '
+    '(docs/install.md).'
+)
 
 
 class EnvironmentProblem(ExplainedError):
@@ -41,15 +44,19 @@ def _find_problem() -> str:
         if not importlib.util.find_spec(name):
             return f'{name}: the package is not installed in {sys.prefix}.'
     if not importlib.util.find_spec('mmcv._ext'):
-        return (f'mmcv {_version()} in {_folder()} has no operators '
-                '(mmcv._ext): expected the full mmcv, found mmcv-lite or a '
-                'build without them.')
+        return (
+            f'mmcv {_version()} in {_folder()} has no operators '
+            '(mmcv._ext): expected the full mmcv, found mmcv-lite or a '
+            'build without them.'
+        )
     try:
         importlib.import_module('mmcv._ext')
     except ImportError as error:
-        return (f'mmcv {_version()} in {_folder()} was built against another '
-                f'torch or CUDA than torch {torch.__version__} here: '
-                f'{str(error).splitlines()[0]}.')
+        return (
+            f'mmcv {_version()} in {_folder()} was built against another '
+            f'torch or CUDA than torch {torch.__version__} here: '
+            f'{str(error).splitlines()[0]}.'
+        )
     try:
         importlib.import_module('mmdet')
     except AssertionError as error:
@@ -65,8 +72,7 @@ def _folder() -> str:
     return importlib.util.find_spec('mmcv').submodule_search_locations[0]
 
 
-def _say(otherwise: Callable, kind: type, error: BaseException,
-         traceback: object) -> None:
+def _say(otherwise: Callable, kind: type, error: BaseException, traceback: object) -> None:
     if issubclass(kind, EnvironmentProblem):
         print(error, file=sys.stderr)
     else:

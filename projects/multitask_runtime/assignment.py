@@ -1,4 +1,5 @@
 """Who goes with whom, so that all pairs together are worth the most."""
+
 from typing import List, Tuple
 
 import numpy as np
@@ -26,12 +27,12 @@ def assign(worth: np.ndarray) -> List[Tuple[int, int]]:
     for row in range(num_rows):
         row_of[-1] = row
         _find_partner(cost, row_of, row_price, column_price)
-    return [(int(row), column) for column, row in enumerate(row_of[:-1])
-            if row >= 0]
+    return [(int(row), column) for column, row in enumerate(row_of[:-1]) if row >= 0]
 
 
-def _find_partner(cost: np.ndarray, row_of: np.ndarray,
-                  row_price: np.ndarray, column_price: np.ndarray) -> None:
+def _find_partner(
+    cost: np.ndarray, row_of: np.ndarray, row_price: np.ndarray, column_price: np.ndarray
+) -> None:
     """Give the row of the last column a partner, along the cheapest chain of
     rows that change theirs; all but ``cost`` is changed in place."""
     last = column = cost.shape[1]

@@ -5,6 +5,7 @@ them. Its metainfo then has ``category_metas``: for each label the meta of that
 category alone, in mmpose's terms and in its own order of keypoints, with
 ``indices``, the place of each of its keypoints in the union.
 """
+
 from typing import Mapping
 
 import numpy as np

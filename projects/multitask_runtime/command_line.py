@@ -1,4 +1,5 @@
 """What the demos have in common: options, the run and its errors."""
+
 import signal
 import threading
 from argparse import ArgumentParser, Namespace
@@ -17,39 +18,41 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         'config',
         help='config that the network has; or MODEL.onnx alone, an exported '
-        'network, which needs no PyTorch')
-    parser.add_argument(
-        'checkpoint', nargs='?', help='its weights, or MODEL.onnx')
+        'network, which needs no PyTorch',
+    )
+    parser.add_argument('checkpoint', nargs='?', help='its weights, or MODEL.onnx')
     parser.add_argument(
         '--out-dir',
         default='outputs',
         help='folder for what is drawn, under the names of the inputs, and '
-        "for predictions.json; '' writes nothing (default: outputs)")
+        "for predictions.json; '' writes nothing (default: outputs)",
+    )
     parser.add_argument(
         '--score-thr',
         '--pred-score-thr',
         type=float,
         default=0.3,
-        help='people with a lower score are not drawn (default: 0.3)')
+        help='people with a lower score are not drawn (default: 0.3)',
+    )
     parser.add_argument(
         '--kpt-thr',
         type=float,
-        help='joints with a lower score are not drawn (default: the '
-        "config's, else 0.2)")
+        help="joints with a lower score are not drawn (default: the config's, else 0.2)",
+    )
     parser.add_argument(
         '--device',
         default='auto',
-        help='cpu, cuda or cuda:1; auto takes cuda where there is one '
-        '(default: auto)')
+        help='cpu, cuda or cuda:1; auto takes cuda where there is one (default: auto)',
+    )
     parser.add_argument(
         '--batch-size',
         type=int,
         default=1,
-        help='images of one size that go through at once (default: 1)')
+        help='images of one size that go through at once (default: 1)',
+    )
     parser.add_argument(
-        '--show',
-        action='store_true',
-        help='show them in a window; Esc or q ends it')
+        '--show', action='store_true', help='show them in a window; Esc or q ends it'
+    )
 
 
 def run(inputs: Union[str, int], args: Namespace, **options) -> int:
@@ -69,11 +72,12 @@ def run(inputs: Union[str, int], args: Namespace, **options) -> int:
     """
     model = args.checkpoint or args.config
     if is_onnx(model):
-        return look(inputs, args,
-                    lambda: OnnxInferencer(model, args.device), **options)
+        return look(inputs, args, lambda: OnnxInferencer(model, args.device), **options)
     if not args.checkpoint:
-        raise SystemExit(f'{args.config}: expected a config and a checkpoint, '
-                         'or a file that ends in .onnx alone')
+        raise SystemExit(
+            f'{args.config}: expected a config and a checkpoint, '
+            'or a file that ends in .onnx alone'
+        )
     try:
         # The only import of what needs PyTorch, and only for networks in it.
         from projects.multitask_refine.apis.command_line import run_checkpoint
@@ -83,12 +87,14 @@ def run(inputs: Union[str, int], args: Namespace, **options) -> int:
         raise SystemExit(
             'PyTorch is needed for a config and a checkpoint, and is not '
             'installed in this environment. Set one up by make setup '
-            '(docs/install.md), or give an exported MODEL.onnx.') from None
+            '(docs/install.md), or give an exported MODEL.onnx.'
+        ) from None
     return run_checkpoint(inputs, args, **options)
 
 
-def look(inputs: Union[str, int], args: Namespace,
-         load: Callable[[], PeopleFinder], **options) -> int:
+def look(
+    inputs: Union[str, int], args: Namespace, load: Callable[[], PeopleFinder], **options
+) -> int:
     """Look at the inputs with a network.
 
     Args:
@@ -107,7 +113,8 @@ def look(inputs: Union[str, int], args: Namespace,
             kpt_thr=args.kpt_thr,
             out_dir=args.out_dir or None,
             show=args.show,
-            **options)
+            **options,
+        )
     except (OSError, ValueError, NoWindowError) as error:
         raise SystemExit(str(error)) from None
     stopped = _use_up(results)

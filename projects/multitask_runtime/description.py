@@ -4,15 +4,25 @@ The file's metadata hold ``format``, ``format_version`` and ``description``,
 a JSON object: classes, joints and their colours, how pictures are read and
 resized, thresholds, and where the weights come from.
 """
+
 import json
 from typing import Dict
 
 FORMAT = 'multitask_refine'
 FORMAT_VERSION = 1
 _EXPORT = 'Export it anew by tools/deployment/export_onnx.py.'
-_NEEDED = ('classes', 'keypoint_names', 'skeleton', 'keypoint_colors',
-           'skeleton_colors', 'sigmas', 'resize', 'image_backend',
-           'joint_shift', 'mask_threshold')
+_NEEDED = (
+    'classes',
+    'keypoint_names',
+    'skeleton',
+    'keypoint_colors',
+    'skeleton_colors',
+    'sigmas',
+    'resize',
+    'image_backend',
+    'joint_shift',
+    'mask_threshold',
+)
 
 
 class OnnxError(ValueError):
@@ -38,7 +48,8 @@ def read_description(path: str, metadata: Dict[str, str]) -> dict:
         raise OnnxError(
             f'{path}: expected an ONNX file that this project exported '
             f'(format={FORMAT} in its metadata), found '
-            f'{f"format={found}" if found else "no format there"}. {_EXPORT}')
+            f'{f"format={found}" if found else "no format there"}. {_EXPORT}'
+        )
     _check_version(path, metadata.get('format_version'))
     try:
         description = json.loads(metadata['description'])
@@ -46,10 +57,10 @@ def read_description(path: str, metadata: Dict[str, str]) -> dict:
     except (KeyError, TypeError, ValueError) as error:
         raise OnnxError(
             f'{path}: expected a JSON object as description in its metadata, '
-            f'found none ({error}). {_EXPORT}') from None
+            f'found none ({error}). {_EXPORT}'
+        ) from None
     if missing:
-        raise OnnxError(f'{path}: its description lacks {", ".join(missing)}. '
-                        f'{_EXPORT}')
+        raise OnnxError(f'{path}: its description lacks {", ".join(missing)}. {_EXPORT}')
     return description
 
 
@@ -57,13 +68,16 @@ def _check_version(path: str, found: str) -> None:
     try:
         version = int(found)
     except (TypeError, ValueError):
-        raise OnnxError(f'{path}: expected a number as format_version in its '
-                        f'metadata, found {found}. {_EXPORT}') from None
+        raise OnnxError(
+            f'{path}: expected a number as format_version in its '
+            f'metadata, found {found}. {_EXPORT}'
+        ) from None
     if version > FORMAT_VERSION:
         raise OnnxError(
             f'{path}: expected format_version {FORMAT_VERSION}, found '
             f'{version}, which a later version of this project wrote. Update '
-            'the project, or export the file with this version.')
+            'the project, or export the file with this version.'
+        )
 
 
 def to_dataset_meta(description: dict) -> dict:
@@ -89,4 +103,5 @@ def to_dataset_meta(description: dict) -> dict:
         skeleton_links=description['skeleton'],
         skeleton_link_colors=description['skeleton_colors'],
         flip_indices=description.get('flip_indices'),
-        sigmas=description['sigmas'])
+        sigmas=description['sigmas'],
+    )

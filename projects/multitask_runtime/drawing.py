@@ -2,6 +2,7 @@
 
 N people, K joints.
 """
+
 import colorsys
 from typing import Dict, List, Sequence, Tuple
 
@@ -15,12 +16,17 @@ KPT_THR, MASK_ALPHA = 0.2, 0.4
 _SHIFT = 4  # OpenCV draws on a grid of 1/16 pixel
 _FAR = 1e6  # pixels; OpenCV counts with 32 bits
 _GOLDEN = 0.618034  # steps of hue that stay far apart
-_FIELDS = ('bboxes', 'scores', 'labels', 'keypoints', 'keypoint_scores',
-           'track_ids')
+_FIELDS = ('bboxes', 'scores', 'labels', 'keypoints', 'keypoint_scores', 'track_ids')
 
 
-def draw(image: np.ndarray, result: dict, meta: dict, score_thr: float,
-         kpt_thr: float, mask_alpha: float) -> np.ndarray:
+def draw(
+    image: np.ndarray,
+    result: dict,
+    meta: dict,
+    score_thr: float,
+    kpt_thr: float,
+    mask_alpha: float,
+) -> np.ndarray:
     """Draw the people of a result.
 
     Args:
@@ -50,17 +56,19 @@ def _select(result: dict, score_thr: float) -> Dict[str, np.ndarray]:
         # Later people are drawn above earlier ones, the same in every frame.
         tracks = np.asarray(result['track_ids'])[order]
         order = order[tracks.argsort(kind='stable')]
-    people = {name: np.asarray(result[name])[order]
-              for name in _FIELDS if name in result}
+    people = {name: np.asarray(result[name])[order] for name in _FIELDS if name in result}
     if 'masks' in result:
-        people['masks'] = [rle.decode(result['masks'][i]).astype(bool)
-                           for i in order]
+        people['masks'] = [rle.decode(result['masks'][i]).astype(bool) for i in order]
     return people
 
 
-def draw_people(image: np.ndarray, people: dict, meta: dict,
-                kpt_thr: float = KPT_THR,
-                mask_alpha: float = MASK_ALPHA) -> np.ndarray:
+def draw_people(
+    image: np.ndarray,
+    people: dict,
+    meta: dict,
+    kpt_thr: float = KPT_THR,
+    mask_alpha: float = MASK_ALPHA,
+) -> np.ndarray:
     """Draw each person's mask and box in its own colour, and its skeleton in
     the colours of the data set's meta file. With ``track_ids`` the colour
     goes by that number.
@@ -92,16 +100,15 @@ def draw_people(image: np.ndarray, people: dict, meta: dict,
     for i, (box, color) in enumerate(zip(people['bboxes'], colors)):
         _draw_box(image, box, color, unit)
         if 'scores' in people:
-            _draw_text(image, f'{float(people["scores"][i]):.2f}',
-                       box[:2].tolist(), color, unit)
+            _draw_text(image, f'{float(people["scores"][i]):.2f}', box[:2].tolist(), color, unit)
     if 'keypoints' in people:
         visibility = _visibility(people, kpt_thr)
         for i, points in enumerate(people['keypoints']):
-            own = meta if 'category_metas' not in meta else category_meta(
-                meta, people['labels'][i])
+            own = (
+                meta if 'category_metas' not in meta else category_meta(meta, people['labels'][i])
+            )
             chosen = own.get('indices', slice(None))
-            _draw_skeleton(image, points[chosen], visibility[i][chosen], own,
-                           unit)
+            _draw_skeleton(image, points[chosen], visibility[i][chosen], own, unit)
     return image
 
 
@@ -112,19 +119,25 @@ def _visibility(people: dict, kpt_thr: float) -> np.ndarray:
     return people['keypoints_visible']
 
 
-def _draw_skeleton(image: np.ndarray, points: np.ndarray, visible: np.ndarray,
-                   meta: dict, unit: int) -> None:
-    for (start, end), color in zip(meta['skeleton_links'],
-                                   meta['skeleton_link_colors']):
+def _draw_skeleton(
+    image: np.ndarray, points: np.ndarray, visible: np.ndarray, meta: dict, unit: int
+) -> None:
+    for (start, end), color in zip(meta['skeleton_links'], meta['skeleton_link_colors']):
         if visible[start] and visible[end]:
-            cv2.line(image, _grid(points[start]), _grid(points[end]),
-                     _rgb(color), unit, cv2.LINE_AA, _SHIFT)
+            cv2.line(
+                image,
+                _grid(points[start]),
+                _grid(points[end]),
+                _rgb(color),
+                unit,
+                cv2.LINE_AA,
+                _SHIFT,
+            )
     for point, seen, color in zip(points, visible, meta['keypoint_colors']):
         if seen:
             radius = (unit + 1) << _SHIFT
             thickness = 1 if seen == 1 else cv2.FILLED
-            cv2.circle(image, _grid(point), radius, _rgb(color), thickness,
-                       cv2.LINE_AA, _SHIFT)
+            cv2.circle(image, _grid(point), radius, _rgb(color), thickness, cv2.LINE_AA, _SHIFT)
 
 
 def _numbers(people: dict) -> List[int]:
@@ -150,30 +163,32 @@ def _grid(point: np.ndarray) -> Tuple[int, int]:
     return int(round(x)), int(round(y))
 
 
-def _draw_mask(image: np.ndarray, mask: np.ndarray, color: tuple,
-               alpha: float) -> None:
+def _draw_mask(image: np.ndarray, mask: np.ndarray, color: tuple, alpha: float) -> None:
     blend = (1 - alpha) * image[mask] + alpha * np.array(color)
     image[mask] = blend.round().astype(np.uint8)
 
 
-def _draw_box(image: np.ndarray, box: np.ndarray, color: tuple,
-              unit: int) -> None:
-    cv2.rectangle(image, _grid(box[:2]), _grid(box[2:]), color, unit,
-                  cv2.LINE_AA, _SHIFT)
+def _draw_box(image: np.ndarray, box: np.ndarray, color: tuple, unit: int) -> None:
+    cv2.rectangle(image, _grid(box[:2]), _grid(box[2:]), color, unit, cv2.LINE_AA, _SHIFT)
 
 
-def _draw_text(image: np.ndarray, text: str, corner: List[float],
-               color: tuple, unit: int) -> None:
+def _draw_text(image: np.ndarray, text: str, corner: List[float], color: tuple, unit: int) -> None:
     """Write black on a label of the person's colour, inside the image."""
     scale = 0.3 + 0.1 * unit
-    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX,
-                                            scale, 1)
+    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     x = int(min(max(corner[0], 0), image.shape[1] - width))
     y = int(max(corner[1], height + base))
-    cv2.rectangle(image, (x, y - height - base), (x + width, y), color,
-                  cv2.FILLED)
-    cv2.putText(image, text, (x, y - base // 2 - 1), cv2.FONT_HERSHEY_SIMPLEX,
-                scale, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.rectangle(image, (x, y - height - base), (x + width, y), color, cv2.FILLED)
+    cv2.putText(
+        image,
+        text,
+        (x, y - base // 2 - 1),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        scale,
+        (0, 0, 0),
+        1,
+        cv2.LINE_AA,
+    )
 
 
 def _write_number(picture: np.ndarray, number: int, box: List[float]) -> None:
@@ -185,6 +200,5 @@ def _write_number(picture: np.ndarray, number: int, box: List[float]) -> None:
     line = height + 2 * base
     x = int(min(max(box[0], 0) + 2 * unit, picture.shape[1] - width))
     y = int(min(max(box[1], line) + line, picture.shape[0])) - base
-    for color, thickness in (((0, 0, 0), 2 * unit + 1), ((255, ) * 3, unit)):
-        cv2.putText(picture, text, (x, y), font, scale, color, thickness,
-                    cv2.LINE_AA)
+    for color, thickness in (((0, 0, 0), 2 * unit + 1), ((255,) * 3, unit)):
+        cv2.putText(picture, text, (x, y), font, scale, color, thickness, cv2.LINE_AA)

@@ -1,8 +1,8 @@
 """What the inferencers have in common: their calls, and what they write."""
+
 from contextlib import ExitStack
 from pathlib import Path
-from typing import (Callable, Iterable, Iterator, List, Optional, Sequence,
-                    Tuple, Union)
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ class PeopleFinder:
         skipped (list[str]): For each input that the latest run could not
             read, or of which it could not look at all, a sentence.
     """
+
     dataset_meta: dict
     read_image: Callable
     kpt_thr: float
@@ -52,14 +53,16 @@ class PeopleFinder:
         """
         return list(self.stream(inputs, **options))
 
-    def stream(self,
-               inputs: Inputs,
-               batch_size: int = 1,
-               score_thr: float = 0.3,
-               kpt_thr: Optional[float] = None,
-               out_dir: Optional[Union[str, Path]] = None,
-               show: bool = False,
-               track: bool = False) -> Iterator[dict]:
+    def stream(
+        self,
+        inputs: Inputs,
+        batch_size: int = 1,
+        score_thr: float = 0.3,
+        kpt_thr: Optional[float] = None,
+        out_dir: Optional[Union[str, Path]] = None,
+        show: bool = False,
+        track: bool = False,
+    ) -> Iterator[dict]:
         """Find the people of one image after the other.
 
         Of videos and files only a batch or two is in memory at a time. Of a
@@ -97,25 +100,32 @@ class PeopleFinder:
                 video to track in.
         """
         if batch_size < 1:
-            raise ValueError(f'batch_size: expected 1 or more, got '
-                             f'{batch_size}')
-        sources, left_out = collect(
-            inputs, leave_out=earlier_results(out_dir))
+            raise ValueError(f'batch_size: expected 1 or more, got {batch_size}')
+        sources, left_out = collect(inputs, leave_out=earlier_results(out_dir))
         if track and not any(source.is_moving for source in sources):
-            raise ValueError('track: expected a video or camera, found '
-                             f'pictures only ({sources[0].title})')
+            raise ValueError(
+                f'track: expected a video or camera, found pictures only ({sources[0].title})'
+            )
         # All that is wrong with the options is said here, not at next().
-        outputs = out_dir and OutputFolder(out_dir, sources,
-                                           self.dataset_meta)
+        outputs = out_dir and OutputFolder(out_dir, sources, self.dataset_meta)
         window = Window() if show else None
-        return self._run(sources, left_out, batch_size, track, outputs,
-                         window, dict(score_thr=score_thr, kpt_thr=kpt_thr))
+        return self._run(
+            sources,
+            left_out,
+            batch_size,
+            track,
+            outputs,
+            window,
+            dict(score_thr=score_thr, kpt_thr=kpt_thr),
+        )
 
-    def visualize(self,
-                  image: np.ndarray,
-                  result: dict,
-                  score_thr: float = 0.3,
-                  kpt_thr: Optional[float] = None) -> np.ndarray:
+    def visualize(
+        self,
+        image: np.ndarray,
+        result: dict,
+        score_thr: float = 0.3,
+        kpt_thr: Optional[float] = None,
+    ) -> np.ndarray:
         """Draw a result into its image.
 
         Args:
@@ -129,14 +139,19 @@ class PeopleFinder:
             np.ndarray: The picture, (H, W, 3) BGR uint8.
         """
         kpt_thr = self.kpt_thr if kpt_thr is None else kpt_thr
-        return draw(image, result, self.dataset_meta, score_thr, kpt_thr,
-                    self.mask_alpha)
+        return draw(image, result, self.dataset_meta, score_thr, kpt_thr, self.mask_alpha)
 
-    def _run(self, sources: List[Source], left_out: List[str],
-             batch_size: int, track: bool, outputs: Optional[OutputFolder],
-             window: Optional[Window], thresholds: dict) -> Iterator[dict]:
-        report = Report(
-            len(sources), count_images(sources), self.show_progress, left_out)
+    def _run(
+        self,
+        sources: List[Source],
+        left_out: List[str],
+        batch_size: int,
+        track: bool,
+        outputs: Optional[OutputFolder],
+        window: Optional[Window],
+        thresholds: dict,
+    ) -> Iterator[dict]:
+        report = Report(len(sources), count_images(sources), self.show_progress, left_out)
         self.skipped = report.skipped
         frames = read_frames(sources, self.read_image, report)
         tracked = None
@@ -156,8 +171,7 @@ class PeopleFinder:
                     result['track_ids'] = tracker.update(result)
                 try:
                     if outputs or window:
-                        picture = self.visualize(frame.image, result,
-                                                 **thresholds)
+                        picture = self.visualize(frame.image, result, **thresholds)
                     if outputs:
                         outputs.write(frame, picture, result)
                 except (InputError, MemoryError, cv2.error) as error:
@@ -169,8 +183,9 @@ class PeopleFinder:
                     break
         report.raise_if_nothing()
 
-    def _results(self, frames: Iterable[Frame], batch_size: int,
-                 report: Report) -> Iterator[Tuple[Frame, dict]]:
+    def _results(
+        self, frames: Iterable[Frame], batch_size: int, report: Report
+    ) -> Iterator[Tuple[Frame, dict]]:
         """Yield the result of each frame, in order; those that go wrong are
         reported and have none."""
         raise NotImplementedError

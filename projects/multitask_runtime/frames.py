@@ -1,4 +1,5 @@
 """From sources to images, one after the other."""
+
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Callable, Iterator, List, Optional
@@ -24,6 +25,7 @@ class Frame:
             stream the numbers of dropped frames are missing.
         rate (float, optional): The video's frames a second.
     """
+
     source: Source
     image: np.ndarray
     index: Optional[int] = None
@@ -55,8 +57,7 @@ def _count(source: Source) -> Optional[int]:
     return count_frames(source.value) if source.kind == 'video' else 1
 
 
-def read_frames(sources: List[Source], read_image: Callable,
-                report: Report) -> Iterator[Frame]:
+def read_frames(sources: List[Source], read_image: Callable, report: Report) -> Iterator[Frame]:
     """Yield all images; what cannot be read is reported and passed over.
 
     Args:
@@ -75,7 +76,8 @@ def read_frames(sources: List[Source], read_image: Callable,
                 if not number and is_narrow(frame.image):
                     report.remark(
                         f'{source.title}: {width} x {height} pixels are '
-                        f'looked at as if stretched to 1 : {MAX_ASPECT}')
+                        f'looked at as if stretched to 1 : {MAX_ASPECT}'
+                    )
                 number += 1
                 yield frame
             report.count_source(source)
@@ -85,8 +87,7 @@ def read_frames(sources: List[Source], read_image: Callable,
             report.fail(source, source.title, error)
 
 
-def _read_source(source: Source, read_image: Callable,
-                 report: Report) -> Iterator[Frame]:
+def _read_source(source: Source, read_image: Callable, report: Report) -> Iterator[Frame]:
     if source.kind == 'unusable':
         raise InputError(source.value)
     if source.kind == 'array':
@@ -95,8 +96,7 @@ def _read_source(source: Source, read_image: Callable,
         image = read_image(source.value)
         count = count_pictures(source.value)
         if count > 1:
-            report.remark(f'{source.title}: has {count} pictures, of which '
-                          'the first is taken')
+            report.remark(f'{source.title}: has {count} pictures, of which the first is taken')
         yield Frame(source, image)
     elif source.kind == 'stream':
         yield from _read_stream(source, report)
@@ -112,11 +112,9 @@ def _read_video(source: Source, report: Report) -> Iterator[Frame]:
     _compare_length(source, reader.count, number, report)
 
 
-def _compare_length(source: Source, said: Optional[int], number: int,
-                    report: Report) -> None:
+def _compare_length(source: Source, said: Optional[int], number: int, report: Report) -> None:
     if said and number < said:
-        report.remark(f'{source.title}: says it has {said} frames; {number} '
-                      'could be read')
+        report.remark(f'{source.title}: says it has {said} frames; {number} could be read')
 
 
 def _read_stream(source: Source, report: Report) -> Iterator[Frame]:
@@ -131,4 +129,5 @@ def _read_stream(source: Source, report: Report) -> Iterator[Frame]:
                 report.remark(
                     f'{source.title}: {reader.dropped} of {reader.received} '
                     'frames came faster than they could be looked at, and '
-                    'were dropped')
+                    'were dropped'
+                )

@@ -4,6 +4,7 @@ Pillow is needed only by networks that were trained on pictures that Pillow
 decoded. Where it is installed, it also looks at the size in a file's header
 before anything is decoded.
 """
+
 import io
 import os
 from types import ModuleType
@@ -55,8 +56,9 @@ class ImageFile:
         try:
             mode = _mode(path)
             if mode == 'F':
-                raise _RefusedError('expected a picture of 8 or 16 bits a '
-                                    'channel, found one of 32-bit floats')
+                raise _RefusedError(
+                    'expected a picture of 8 or 16 bits a channel, found one of 32-bit floats'
+                )
             # Pillow has no colour for grey of 16 bits and makes it white.
             deep = mode.startswith('I')
             image = self._read(path, 'cv2' if deep else self._backend)
@@ -111,7 +113,8 @@ def import_pillow(verb: str) -> ModuleType:
         raise OnnxError(
             f'Pillow is needed for this network, whose pipeline {verb} '
             f'pictures with it, and cannot be imported ({error}). Install '
-            'it: pip install pillow') from None
+            'it: pip install pillow'
+        ) from None
     return PIL
 
 
@@ -142,7 +145,7 @@ def _start_of_scan(content: bytes) -> int:
     """Where a JPEG's pixels start; its length if they never do."""
     position = 2
     while position + 4 <= len(content):
-        mark, kind = content[position:position + 2]
+        mark, kind = content[position : position + 2]
         if mark != 0xFF:
             return 2  # not as the standard has it: any end mark will do
         if kind == _SCAN:
@@ -152,8 +155,7 @@ def _start_of_scan(content: bytes) -> int:
         elif kind == 0x01 or 0xD0 <= kind <= 0xD8:
             position += 2
         else:
-            position += 2 + int.from_bytes(
-                content[position + 2:position + 4], 'big')
+            position += 2 + int.from_bytes(content[position + 2 : position + 4], 'big')
     return len(content)
 
 
@@ -191,8 +193,7 @@ def _decode(content: bytes) -> np.ndarray:
 def _decode_by_pillow(content: bytes) -> np.ndarray:
     """As mmcv does: upright, and with its canvas behind transparent grey."""
     pillow = import_pillow('reads')
-    image = pillow.ImageOps.exif_transpose(
-        pillow.Image.open(io.BytesIO(content)))
+    image = pillow.ImageOps.exif_transpose(pillow.Image.open(io.BytesIO(content)))
     if image.mode == 'LA':
         alpha = image.convert('RGBA')
         image = pillow.Image.new('RGB', alpha.size, _CANVAS)
@@ -206,5 +207,6 @@ def _explain(path: str, error: Exception) -> str:
     if type(error).__name__ == 'DecompressionBombError':
         return f'{_TOO_LARGE} {error}'
     reason = getattr(error, 'strerror', None)
-    return reason or (f'expected a picture, found {os.path.getsize(path)} '
-                      'bytes that are not a whole one')
+    return reason or (
+        f'expected a picture, found {os.path.getsize(path)} bytes that are not a whole one'
+    )

@@ -1,4 +1,5 @@
 """Use an exported network on pictures, folders, videos and cameras."""
+
 from pathlib import Path
 from typing import Iterable, Iterator, Tuple, Union
 
@@ -37,10 +38,9 @@ class OnnxInferencer(PeopleFinder):
         (2, 17, 2)
     """
 
-    def __init__(self,
-                 model: Union[str, Path],
-                 device: str = 'cpu',
-                 show_progress: bool = True) -> None:
+    def __init__(
+        self, model: Union[str, Path], device: str = 'cpu', show_progress: bool = True
+    ) -> None:
         self._network = ExportedNetwork(model, device)
         self.description = self._network.description
         self.dataset_meta = to_dataset_meta(self.description)
@@ -52,15 +52,15 @@ class OnnxInferencer(PeopleFinder):
         self.show_progress = show_progress
         self._resize = Resizer(self.description['resize'])
 
-    def _results(self, frames: Iterable[Frame], batch_size: int,
-                 report: Report) -> Iterator[Tuple[Frame, dict]]:
+    def _results(
+        self, frames: Iterable[Frame], batch_size: int, report: Report
+    ) -> Iterator[Tuple[Frame, dict]]:
         for frame in frames:
             height, width = frame.image.shape[:2]
             try:
                 resized = self._resize(limit_aspect(frame.image))
                 factor = resized.shape[1] / width, resized.shape[0] / height
-                people = self._network(
-                    resized.transpose(2, 0, 1), factor, (height, width))
+                people = self._network(resized.transpose(2, 0, 1), factor, (height, width))
                 result = to_result(frame, people, self.joint_shift)
             except Exception as error:  # the other images go on
                 report.fail(frame.source, frame.title, error)

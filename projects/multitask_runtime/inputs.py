@@ -3,23 +3,57 @@
 A source is one picture file, array, video file, camera or stream. Nothing is
 opened here but folders.
 """
+
 import glob
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import (Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple,
-                    Union)
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
-IMAGE_SUFFIXES = ('.avif', '.bmp', '.dib', '.gif', '.jfif', '.jp2', '.jpe',
-                  '.jpeg', '.jpg', '.mpo', '.pbm', '.pgm', '.png', '.pnm',
-                  '.ppm', '.tif', '.tiff', '.webp')
-VIDEO_SUFFIXES = ('.3gp', '.asf', '.avi', '.flv', '.m2ts', '.m4v', '.mjpeg',
-                  '.mjpg', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts',
-                  '.ogv', '.ts', '.webm', '.wmv')
+IMAGE_SUFFIXES = (
+    '.avif',
+    '.bmp',
+    '.dib',
+    '.gif',
+    '.jfif',
+    '.jp2',
+    '.jpe',
+    '.jpeg',
+    '.jpg',
+    '.mpo',
+    '.pbm',
+    '.pgm',
+    '.png',
+    '.pnm',
+    '.ppm',
+    '.tif',
+    '.tiff',
+    '.webp',
+)
+VIDEO_SUFFIXES = (
+    '.3gp',
+    '.asf',
+    '.avi',
+    '.flv',
+    '.m2ts',
+    '.m4v',
+    '.mjpeg',
+    '.mjpg',
+    '.mkv',
+    '.mov',
+    '.mp4',
+    '.mpeg',
+    '.mpg',
+    '.mts',
+    '.ogv',
+    '.ts',
+    '.webm',
+    '.wmv',
+)
 _STREAM_SCHEMES = ('http', 'https', 'rtsp', 'rtsps')
 _CAMERAS = range(2**31)  # at negative ones OpenCV crashes
 _MAX_NAME = 100  # characters of a stream's name
@@ -44,6 +78,7 @@ class Source:
         name (str): Relative name with '/', for what is written of it.
             Sources of different folders have different names.
     """
+
     kind: str
     value: Union[str, np.ndarray, int] = field(repr=False)
     name: str
@@ -70,6 +105,7 @@ class Inputs(NamedTuple):
         left_out (list[str]): For each folder of which not all is taken, a
             sentence that counts the rest.
     """
+
     sources: List[Source]
     left_out: List[str]
 
@@ -80,8 +116,9 @@ class _File:
     folder: str  # what its name is relative to, as far as it goes
 
 
-def collect(inputs: Union[Input, Sequence[Input]],
-            leave_out: Optional[Union[str, Path]] = None) -> Inputs:
+def collect(
+    inputs: Union[Input, Sequence[Input]], leave_out: Optional[Union[str, Path]] = None
+) -> Inputs:
     """List the sources that the inputs stand for.
 
     Of a folder the pictures are taken, with those of its subfolders, linked
@@ -123,22 +160,22 @@ def collect(inputs: Union[Input, Sequence[Input]],
     return Inputs(_name(expanded), left_out)
 
 
-def _expand(item: Input, index: int, where: str,
-            leave_out: Optional[Union[str, Path]],
-            left_out: List[str]) -> list:
+def _expand(
+    item: Input, index: int, where: str, leave_out: Optional[Union[str, Path]], left_out: List[str]
+) -> list:
     if isinstance(item, np.ndarray):
         check_image(item, where)
         return [Source('array', item, f'array-{index:06d}')]
     if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
         if item not in _CAMERAS:
-            raise InputError(f'{where}: expected 0 or more as the index of a '
-                             f'camera, found {item}')
+            raise InputError(f'{where}: expected 0 or more as the index of a camera, found {item}')
         return [Source('camera', int(item), f'camera-{item}')]
     if not isinstance(item, (str, Path)):
         raise InputError(
             f'{where}: expected a path, an array, a folder, a glob pattern, '
             'the index of a camera, the address of a stream or a list of '
-            f'them, found {type(item).__name__}')
+            f'them, found {type(item).__name__}'
+        )
     if isinstance(item, str) and re.match(r'[a-zA-Z][\w+.-]*://', item):
         return [_to_stream(item)]
     path = os.path.expanduser(str(item))
@@ -148,7 +185,8 @@ def _expand(item: Input, index: int, where: str,
         raise InputError(
             f'{path}: expected a picture or video file, found no file. '
             'Standard input, pipes and devices are not read: save what they '
-            'give to a file; a camera is given by its index, e.g. 0.')
+            'give to a file; a camera is given by its index, e.g. 0.'
+        )
     if not os.path.exists(path) and glob.has_magic(path):
         return _list_matches(path, left_out)
     return [_File(path, os.path.dirname(path))]
@@ -161,12 +199,14 @@ def _to_stream(address: str) -> Source:
         raise InputError(
             f'{title}: expected an address of a stream that starts with '
             f'{", ".join(f"{each}://" for each in _STREAM_SCHEMES)} and the '
-            'name of a host; files are given by their path')
+            'name of a host; files are given by their path'
+        )
     path = rest.split('?')[0]
     if Path(path).suffix.lower() in set(IMAGE_SUFFIXES) - {'.gif'}:
         raise InputError(
             f'{title}: expected the address of a video or live stream, found '
-            'that of a picture. Download it and give the file.')
+            'that of a picture. Download it and give the file.'
+        )
     name = re.sub(r'[^\w.-]+', '-', path).strip('.-')
     return Source('stream', address, name[:_MAX_NAME] or 'stream')
 
@@ -202,11 +242,13 @@ def check_image(image: np.ndarray, where: str) -> None:
         raise InputError(
             f'{where}: expected an image as an array of shape (height, '
             'width, 3), channels blue, green, red, and type uint8; found '
-            f'shape {image.shape}, type {image.dtype}')
+            f'shape {image.shape}, type {image.dtype}'
+        )
 
 
-def _list_folder(folder: str, leave_out: Optional[Union[str, Path]],
-                 left_out: List[str]) -> List[_File]:
+def _list_folder(
+    folder: str, leave_out: Optional[Union[str, Path]], left_out: List[str]
+) -> List[_File]:
     found, others = [], Counter()
     for parent, names in _walk(folder, leave_out, others):
         for path in (Path(parent, name) for name in names):
@@ -214,25 +256,25 @@ def _list_folder(folder: str, leave_out: Optional[Union[str, Path]],
             if path.name.startswith('.'):
                 others['hidden files or folders'] += 1
             elif suffix not in IMAGE_SUFFIXES:
-                others[f'{suffix} files' if suffix else
-                       'files without a suffix'] += 1
+                others[f'{suffix} files' if suffix else 'files without a suffix'] += 1
             elif os.path.exists(path) and not os.path.isfile(path):
                 others['pipes or devices'] += 1
             else:
                 found.append(path)
-    counts = ', '.join(f'{number} {what}'
-                       for what, number in sorted(others.items()))
+    counts = ', '.join(f'{number} {what}' for what, number in sorted(others.items()))
     if not found:
         raise InputError(
             f'{folder}: expected pictures ({", ".join(IMAGE_SUFFIXES)}) in '
-            f'this folder, found {counts or "nothing"}.{_advise(others)}')
+            f'this folder, found {counts or "nothing"}.{_advise(others)}'
+        )
     if others:
         left_out.append(f'left out of {folder}: {counts}.{_advise(others)}')
     return [_File(str(path), folder) for path in sorted(found)]
 
 
-def _walk(folder: str, leave_out: Optional[Union[str, Path]],
-          others: Counter) -> Iterator[Tuple[str, List[str]]]:
+def _walk(
+    folder: str, leave_out: Optional[Union[str, Path]], others: Counter
+) -> Iterator[Tuple[str, List[str]]]:
     """Yield a folder and those below it, linked ones too, with their files.
 
     Each is gone through once, under its own place rather than a link to it,
@@ -244,8 +286,8 @@ def _walk(folder: str, leave_out: Optional[Union[str, Path]],
     while waiting:
         links = []
         for parent, folders, names in os.walk(
-                waiting.pop(0),
-                onerror=lambda _: others.update(['unreadable folders'])):
+            waiting.pop(0), onerror=lambda _: others.update(['unreadable folders'])
+        ):
             place = os.path.realpath(parent)
             if place in seen or place == earlier != root:
                 if place not in seen:
@@ -272,8 +314,7 @@ def _advise(others: Counter) -> str:
     suffixes = {what.split()[0] for what in others}
     advice = ''
     if suffixes & {'.heic', '.heif'}:
-        advice += (' HEIC cannot be read here: convert it to JPEG, e.g. by '
-                   'heif-convert.')
+        advice += ' HEIC cannot be read here: convert it to JPEG, e.g. by heif-convert.'
     if suffixes & set(VIDEO_SUFFIXES):
         advice += ' Videos are given by their own path.'
     return advice
@@ -285,12 +326,15 @@ def _list_matches(pattern: str, left_out: List[str]) -> List[_File]:
     if not paths:
         raise InputError(
             f'{pattern}: expected a path or a glob pattern of files, found '
-            f'no file that matches (looked from {os.getcwd()})')
+            f'no file that matches (looked from {os.getcwd()})'
+        )
     # Of '**' the folders are on the way to their files.
     if len(paths) < len(matches) and '**' not in pattern:
-        left_out.append(f'left out of {pattern}: {len(matches) - len(paths)} '
-                        'folders or others that are no files')
-    fixed = os.path.dirname(pattern[:_first_wildcard(pattern)])
+        left_out.append(
+            f'left out of {pattern}: {len(matches) - len(paths)} '
+            'folders or others that are no files'
+        )
+    fixed = os.path.dirname(pattern[: _first_wildcard(pattern)])
     return [_File(path, fixed) for path in paths]
 
 
@@ -303,13 +347,15 @@ def _match(pattern: str) -> Set[str]:
     if not tail:
         return set(glob.glob(pattern))
     starts = filter(os.path.isdir, glob.glob(head) if head else [os.curdir])
-    folders = (folder for start in starts
-               for folder, _ in _walk(start, None, Counter()))
+    folders = (folder for start in starts for folder, _ in _walk(start, None, Counter()))
     if not head:
         folders = (os.path.relpath(folder) for folder in folders)
-    return set().union(*(_match(os.path.join(
-        '' if folder == os.curdir else glob.escape(folder), *tail))
-        for folder in folders))
+    return set().union(
+        *(
+            _match(os.path.join('' if folder == os.curdir else glob.escape(folder), *tail))
+            for folder in folders
+        )
+    )
 
 
 def _first_wildcard(pattern: str) -> int:
@@ -320,7 +366,8 @@ def _require(path: str) -> None:
     if not os.path.exists(path):
         raise FileNotFoundError(
             f'{path}: expected a picture, a video, a folder or a glob '
-            f'pattern, found nothing there (looked from {os.getcwd()})')
+            f'pattern, found nothing there (looked from {os.getcwd()})'
+        )
 
 
 def _name(expanded: list) -> List[Source]:
@@ -328,14 +375,10 @@ def _name(expanded: list) -> List[Source]:
     files = [item for item in expanded if isinstance(item, _File)]
     folders = {os.path.abspath(file.folder) for file in files}
     root = os.path.commonpath(folders) if folders else ''
-    return [
-        _to_source(item, root) if isinstance(item, _File) else item
-        for item in expanded
-    ]
+    return [_to_source(item, root) if isinstance(item, _File) else item for item in expanded]
 
 
 def _to_source(file: _File, root: str) -> Source:
     is_video = Path(file.path).suffix.lower() in VIDEO_SUFFIXES
     name = os.path.relpath(os.path.abspath(file.path), root)
-    return Source('video' if is_video else 'image', file.path,
-                  name.replace(os.sep, '/'))
+    return Source('video' if is_video else 'image', file.path, name.replace(os.sep, '/'))

@@ -3,13 +3,15 @@
 N people, masks of M x M cells on a box. mmdet's ``FCNMaskHead`` computes the
 same with torch's ``grid_sample``.
 """
+
 from typing import Tuple
 
 import numpy as np
 
 
-def paste_masks(masks: np.ndarray, boxes: np.ndarray, shape: Tuple[int, int],
-                threshold: float) -> np.ndarray:
+def paste_masks(
+    masks: np.ndarray, boxes: np.ndarray, shape: Tuple[int, int], threshold: float
+) -> np.ndarray:
     """Sample each mask at the centres of the picture's pixels, bilinearly.
 
     Args:
@@ -30,8 +32,9 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, shape: Tuple[int, int],
     return pasted
 
 
-def _weigh(start: np.float32, stop: np.float32, cells: int,
-           length: int) -> Tuple[slice, np.ndarray]:
+def _weigh(
+    start: np.float32, stop: np.float32, cells: int, length: int
+) -> Tuple[slice, np.ndarray]:
     """Along one axis, the pixels near the box and the weight of each cell for
     each of them, (pixels, M)."""
     first = int(max(np.floor(start) - 1, 0))

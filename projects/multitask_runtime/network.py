@@ -2,6 +2,7 @@
 
 N people, K joints, masks of M x M cells.
 """
+
 from pathlib import Path
 from typing import Dict, Tuple, Union
 
@@ -31,8 +32,9 @@ class ExportedNetwork:
         self._names = [output.name for output in self._session.get_outputs()]
         self.has_keypoints = 'keypoints' in self._names
 
-    def __call__(self, pixels: np.ndarray, scale_factor: Tuple[float, float],
-                 shape: Tuple[int, int]) -> Dict[str, np.ndarray]:
+    def __call__(
+        self, pixels: np.ndarray, scale_factor: Tuple[float, float], shape: Tuple[int, int]
+    ) -> Dict[str, np.ndarray]:
         """Find the people of one picture.
 
         Args:
@@ -49,17 +51,17 @@ class ExportedNetwork:
             of the original picture.
         """
         pixels = np.ascontiguousarray(pixels[None], np.float32)
-        found = dict(zip(self._names,
-                         self._session.run(None, dict(image=pixels))))
+        found = dict(zip(self._names, self._session.run(None, dict(image=pixels))))
         factor = np.array(scale_factor, np.float32)
         people = dict(
             bboxes=found['boxes'] / np.tile(factor, 2),
             scores=found['scores'],
-            labels=np.zeros(len(found['scores']), np.int64))
+            labels=np.zeros(len(found['scores']), np.int64),
+        )
         if 'masks' in found:
             people['masks'] = paste_masks(
-                found['masks'], people['bboxes'], shape,
-                self.description['mask_threshold'])
+                found['masks'], people['bboxes'], shape, self.description['mask_threshold']
+            )
         if 'keypoints' in found:
             people['keypoints'] = found['keypoints'] / factor
             people['keypoint_scores'] = found['keypoint_scores']

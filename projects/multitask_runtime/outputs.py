@@ -1,4 +1,5 @@
 """The folder that pictures, videos and predictions are written to."""
+
 import itertools
 import os
 from pathlib import Path
@@ -13,8 +14,19 @@ from .results import PredictionsFile
 from .video import VideoWriter
 
 _PREDICTIONS = 'predictions.json'
-_PICTURE_SUFFIXES = ('.bmp', '.dib', '.jp2', '.jpe', '.jpeg', '.jpg', '.png',
-                     '.ppm', '.tif', '.tiff', '.webp')
+_PICTURE_SUFFIXES = (
+    '.bmp',
+    '.dib',
+    '.jp2',
+    '.jpe',
+    '.jpeg',
+    '.jpg',
+    '.png',
+    '.ppm',
+    '.tif',
+    '.tiff',
+    '.webp',
+)
 
 
 class OutputFolder:
@@ -32,8 +44,9 @@ class OutputFolder:
         InputError: If this would overwrite an input.
     """
 
-    def __init__(self, folder: Union[str, Path], sources: List[Source],
-                 dataset_meta: dict) -> None:
+    def __init__(
+        self, folder: Union[str, Path], sources: List[Source], dataset_meta: dict
+    ) -> None:
         self.folder = Path(folder).expanduser()
         self._dataset_meta = dataset_meta
         self._predictions: Optional[PredictionsFile] = None
@@ -44,8 +57,7 @@ class OutputFolder:
         self._refuse_to_overwrite(sources)
 
     def __enter__(self) -> 'OutputFolder':
-        self._predictions = PredictionsFile(self.folder / _PREDICTIONS,
-                                            self._dataset_meta)
+        self._predictions = PredictionsFile(self.folder / _PREDICTIONS, self._dataset_meta)
         return self
 
     def __exit__(self, *_) -> None:
@@ -71,8 +83,7 @@ class OutputFolder:
             _write_picture(path, picture)
         self._predictions.write(frame.source.name, result)
 
-    def _write_frame(self, path: Path, frame: Frame,
-                     picture: np.ndarray) -> None:
+    def _write_frame(self, path: Path, frame: Frame, picture: np.ndarray) -> None:
         if frame.source is not self._video_source:
             self._close_video()
             self._video = VideoWriter(path, frame.rate)
@@ -90,8 +101,7 @@ class OutputFolder:
 
     def _refuse_to_overwrite(self, sources: List[Source]) -> None:
         inputs = {
-            Path(source.value).resolve()
-            for source in sources if source.kind in ('image', 'video')
+            Path(source.value).resolve() for source in sources if source.kind in ('image', 'video')
         }
         for source in sources:
             path = self.folder / self._names[id(source)]
@@ -99,11 +109,11 @@ class OutputFolder:
                 raise InputError(
                     f'{self.folder}: expected a folder where results '
                     f'overwrite no input, but {path} is one. Choose another '
-                    'folder for the results.')
+                    'folder for the results.'
+                )
 
 
-def earlier_results(
-        folder: Optional[Union[str, Path]]) -> Optional[Path]:
+def earlier_results(folder: Optional[Union[str, Path]]) -> Optional[Path]:
     """The folder, if it holds the results of an earlier run."""
     folder = folder and Path(folder).expanduser()
     return folder if folder and (folder / _PREDICTIONS).is_file() else None
@@ -113,7 +123,7 @@ def _file_names(sources: List[Source]) -> Dict[int, str]:
     """A name of its own for each source, by id, that can be written."""
     names, taken = {}, {_PREDICTIONS}
     for source in sources:
-        allowed = ('.mp4', ) if source.is_moving else _PICTURE_SUFFIXES
+        allowed = ('.mp4',) if source.is_moving else _PICTURE_SUFFIXES
         stem, suffix = os.path.splitext(source.name)
         if suffix.lower() not in allowed:
             stem, suffix = source.name, '.mp4' if source.is_moving else '.png'
@@ -135,5 +145,6 @@ def _write_picture(path: Path, picture: np.ndarray) -> None:
     if not encoded:
         raise InputError(
             f'{path}: OpenCV cannot write {picture.shape[1]} x '
-            f'{picture.shape[0]} pixels as {path.suffix}')
+            f'{picture.shape[0]} pixels as {path.suffix}'
+        )
     path.write_bytes(content)

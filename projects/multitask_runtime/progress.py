@@ -1,4 +1,5 @@
 """What the user is told while it runs, on stderr."""
+
 import sys
 import time
 from typing import Optional, Sequence
@@ -35,11 +36,13 @@ class Report:
             read, or of which not all could be looked at.
     """
 
-    def __init__(self,
-                 num_sources: int,
-                 total: Optional[int],
-                 show_progress: bool = True,
-                 left_out: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        num_sources: int,
+        total: Optional[int],
+        show_progress: bool = True,
+        left_out: Sequence[str] = (),
+    ) -> None:
         self.num_sources = num_sources
         self.total = total
         self.skipped = []
@@ -137,8 +140,7 @@ class Report:
 
     def _show(self, state: str) -> None:
         if self._is_terminal:
-            print('\r' + state.ljust(len(self._line)), end='',
-                  file=sys.stderr, flush=True)
+            print('\r' + state.ljust(len(self._line)), end='', file=sys.stderr, flush=True)
             self._line = state
         else:
             print(state, file=sys.stderr, flush=True)
@@ -151,8 +153,10 @@ class Report:
     def _summary(self) -> str:
         seconds = time.monotonic() - self._start
         done = len(set(self._read) - set(self._failed))
-        text = (f'inputs done: {done} of {self.num_sources} '
-                f'({self._images_done} images in {_clock(seconds)})')
+        text = (
+            f'inputs done: {done} of {self.num_sources} '
+            f'({self._images_done} images in {_clock(seconds)})'
+        )
         if not self.skipped:
             return text
         return f'{text}; skipped: {len(self.skipped)}\n{self._reasons()}'
@@ -163,12 +167,10 @@ class Report:
     def _nothing_read(self) -> str:
         if len(self.skipped) == 1:
             return self.skipped[0]
-        return (f'none of the {self.num_sources} inputs could be read:\n'
-                f'{self._reasons()}')
+        return f'none of the {self.num_sources} inputs could be read:\n{self._reasons()}'
 
 
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else (
-        f'{minutes}:{seconds:02d}')
+    return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else (f'{minutes}:{seconds:02d}')

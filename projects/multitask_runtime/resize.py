@@ -4,6 +4,7 @@ The pipelines' ``Resize``, ``ResizeShortestEdge`` and ``FloatResize`` are those
 of mmdet and of ``projects/multitask_refine/datasets/transforms.py``. Sizes are
 (width, height) in pixels.
 """
+
 from typing import Optional, Sequence, Tuple, Union
 
 import cv2
@@ -20,7 +21,8 @@ _CV2_CODES = dict(
     bilinear=cv2.INTER_LINEAR,
     bicubic=cv2.INTER_CUBIC,
     area=cv2.INTER_AREA,
-    lanczos=cv2.INTER_LANCZOS4)
+    lanczos=cv2.INTER_LANCZOS4,
+)
 
 
 def is_narrow(image: np.ndarray) -> bool:
@@ -62,19 +64,18 @@ class Resizer:
         settings = dict(settings)
         kind = str(settings.pop('type', None)).split('.')[-1]
         if kind not in _KINDS:
-            raise OnnxError(f'resize: expected one of {", ".join(_KINDS)}, '
-                            f'found {kind}')
+            raise OnnxError(f'resize: expected one of {", ".join(_KINDS)}, found {kind}')
         self._find_size, self._resize = _KINDS[kind]
         self._method = dict(
             backend=settings.pop('backend', 'cv2'),
-            interpolation=settings.pop('interpolation', 'bilinear'))
+            interpolation=settings.pop('interpolation', 'bilinear'),
+        )
         settings.pop('clip_object_border', None)  # a matter of training
         self._arguments = settings
         try:
             self._find_size((4, 3), **settings)
         except TypeError as error:
-            raise OnnxError(f'resize: {kind} with {settings}: {error}'
-                            ) from None
+            raise OnnxError(f'resize: {kind} with {settings}: {error}') from None
         if self._method['backend'] == 'pillow':
             import_pillow('resizes')
 
@@ -95,15 +96,15 @@ class Resizer:
         if min(size) < 1:
             raise OnnxError(
                 f'an image of {width} x {height} pixels would be resized to '
-                f'{size[0]} x {size[1]}: expected a less narrow one')
+                f'{size[0]} x {size[1]}: expected a less narrow one'
+            )
         return self._resize(image, size, **self._method)
 
 
 # ---- sizes
 
 
-def _fit(size: Size, scale: Union[int, Sequence[int]],
-         keep_ratio: bool = False) -> Size:
+def _fit(size: Size, scale: Union[int, Sequence[int]], keep_ratio: bool = False) -> Size:
     """As large as possible within the scale, or just as the scale says."""
     scale = (scale, scale) if isinstance(scale, int) else tuple(scale)
     if not keep_ratio:
@@ -112,8 +113,9 @@ def _fit(size: Size, scale: Union[int, Sequence[int]],
     return _round(size[0] * ratio), _round(size[1] * ratio)
 
 
-def _fit_shortest_edge(size: Size, scale: Union[int, Sequence[int]],
-                       max_size: Optional[int] = None) -> Size:
+def _fit_shortest_edge(
+    size: Size, scale: Union[int, Sequence[int]], max_size: Optional[int] = None
+) -> Size:
     width, height = size
     shortest = float(scale if isinstance(scale, int) else min(scale))
     factor = shortest / min(size)
@@ -140,8 +142,7 @@ def _round(length: float) -> int:
 # ---- pixels
 
 
-def _resize_whole(image: np.ndarray, size: Size, backend: str,
-                  interpolation: str) -> np.ndarray:
+def _resize_whole(image: np.ndarray, size: Size, backend: str, interpolation: str) -> np.ndarray:
     """As mmcv's ``imresize``; uint8 stays uint8."""
     if backend == 'pillow':
         pillow = import_pillow('resizes')
@@ -157,13 +158,11 @@ def _resize_float(image: np.ndarray, size: Size, **_) -> np.ndarray:
     for axis, length in enumerate(size[::-1]):
         low, high, weight = _neighbours(image.shape[axis], length)
         weight = weight.reshape([-1 if i == axis else 1 for i in range(3)])
-        image = (image.take(low, axis) * (1 - weight) +
-                 image.take(high, axis) * weight)
+        image = image.take(low, axis) * (1 - weight) + image.take(high, axis) * weight
     return image
 
 
-def _neighbours(old: int, new: int
-                ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _neighbours(old: int, new: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The two old pixels next to each new one, and the second's weight."""
     # torch divides in float32; product and difference are rounded once.
     scale = float(np.float32(old) / np.float32(new))
@@ -176,4 +175,5 @@ def _neighbours(old: int, new: int
 _KINDS = dict(
     Resize=(_fit, _resize_whole),
     ResizeShortestEdge=(_fit_shortest_edge, _resize_whole),
-    FloatResize=(_round_down, _resize_float))
+    FloatResize=(_round_down, _resize_float),
+)

@@ -3,6 +3,7 @@
 N people, K joints. Coordinates are continuous pixels of the original image:
 pixel ``i`` covers [i, i + 1).
 """
+
 import json
 import tempfile
 from pathlib import Path
@@ -18,9 +19,12 @@ _PIXEL_INDEX = 0.5  # how much less COCO's files count joints
 _DECIMALS = 3
 
 
-def to_result(frame: Frame, people: Dict[str, np.ndarray],
-              joint_shift: float = 0.5,
-              dataset_meta: Optional[dict] = None) -> dict:
+def to_result(
+    frame: Frame,
+    people: Dict[str, np.ndarray],
+    joint_shift: float = 0.5,
+    dataset_meta: Optional[dict] = None,
+) -> dict:
     """Describe the people of one image.
 
     Args:
@@ -56,8 +60,7 @@ def to_result(frame: Frame, people: Dict[str, np.ndarray],
         if 'category_metas' in (dataset_meta or {}):
             absent = ~keypoint_mask(dataset_meta, people['labels'])
             result['keypoints'][absent] = np.nan
-            result['keypoint_scores'] = np.where(absent, np.nan,
-                                                 people['keypoint_scores'])
+            result['keypoint_scores'] = np.where(absent, np.nan, people['keypoint_scores'])
     return result
 
 
@@ -66,8 +69,7 @@ def _encode(mask: np.ndarray) -> dict:
     return dict(encoded, counts=encoded['counts'].decode())
 
 
-def to_coco(result: dict,
-            dataset_meta: Optional[dict] = None) -> List[dict]:
+def to_coco(result: dict, dataset_meta: Optional[dict] = None) -> List[dict]:
     """Turn a result into COCO's result entries.
 
     Args:
@@ -88,17 +90,20 @@ def to_coco(result: dict,
         bbox=_numbers(boxes),
         area=_numbers(boxes[:, 2] * boxes[:, 3]),
         # Not rounded: equal scores would be ranked in another order.
-        score=result['scores'].astype(float).tolist())
+        score=result['scores'].astype(float).tolist(),
+    )
     if 'masks' in result:
         fields['segmentation'] = result['masks']
     if 'keypoints' in result:
-        joints = np.concatenate([
-            result['keypoints'] - _PIXEL_INDEX,
-            result['keypoint_scores'][..., None]
-        ], -1)
+        joints = np.concatenate(
+            [result['keypoints'] - _PIXEL_INDEX, result['keypoint_scores'][..., None]], -1
+        )
         fields['keypoints'] = [
-            _numbers(each[category_meta(dataset_meta or {}, label).get(
-                'indices', slice(None))].flatten())
+            _numbers(
+                each[
+                    category_meta(dataset_meta or {}, label).get('indices', slice(None))
+                ].flatten()
+            )
             for each, label in zip(joints, result['labels'])
         ]
     if 'track_ids' in result:
@@ -146,16 +151,13 @@ class PredictionsFile:
             result (dict): As :func:`to_result` returns it.
         """
         image = dict(
-            id=self._num_images,
-            file_name=name,
-            height=result['height'],
-            width=result['width'])
+            id=self._num_images, file_name=name, height=result['height'], width=result['width']
+        )
         if 'frame' in result:
             image['frame'] = result['frame']
         _append(self._images, image, self._num_images)
         for entry in to_coco(result, self._dataset_meta):
-            entry.update(
-                id=self._num_people + 1, image_id=image['id'], iscrowd=0)
+            entry.update(id=self._num_people + 1, image_id=image['id'], iscrowd=0)
             _append(self._file, entry, self._num_people)
             self._num_people += 1
         self._num_images += 1
@@ -185,6 +187,7 @@ def _categories(meta: dict) -> List[dict]:
         if names:
             category.update(
                 keypoints=[names[i] for i in range(len(names))],
-                skeleton=[[a + 1, b + 1] for a, b in own['skeleton_links']])
+                skeleton=[[a + 1, b + 1] for a, b in own['skeleton_links']],
+            )
         categories.append(category)
     return categories

@@ -1,4 +1,5 @@
 """ONNX files opened with onnxruntime, and what goes wrong there in words."""
+
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Tuple, Union
@@ -11,8 +12,11 @@ if TYPE_CHECKING:
 INSTALL = 'pip install -r requirements-onnx.txt'
 # Of operators that came late: the first version that has them on the CPU.
 _SINCE = dict(DeformConv='1.25')
-_LACKS = (r'implementation for (\w+)\(', r'([\w.:]+)\(-?\d+\) is not a regis',
-          r'No Op registered for ([\w.:]+)')
+_LACKS = (
+    r'implementation for (\w+)\(',
+    r'([\w.:]+)\(-?\d+\) is not a regis',
+    r'No Op registered for ([\w.:]+)',
+)
 _TOO_NEW = r'(Unsupported model IR version.*|Opset \d+ is [\w ]+)'
 
 
@@ -21,8 +25,7 @@ def is_onnx(path: Union[str, Path]) -> bool:
     return Path(path).suffix.lower() == '.onnx'
 
 
-def load_session(path: Union[str, Path],
-                 device: str = 'cpu') -> Tuple['InferenceSession', dict]:
+def load_session(path: Union[str, Path], device: str = 'cpu') -> Tuple['InferenceSession', dict]:
     """Open an exported network.
 
     Args:
@@ -52,9 +55,11 @@ def load_session(path: Union[str, Path],
         raise OnnxError(_explain(path, error, runtime.__version__)) from None
     wanted, got = providers[0], session.get_providers()
     if device != 'auto' and _name(wanted) not in got:
-        raise OnnxError(f'device: {device} was asked for, but onnxruntime '
-                        f'{runtime.__version__} could not start '
-                        f'{_name(wanted)}; see its message above')
+        raise OnnxError(
+            f'device: {device} was asked for, but onnxruntime '
+            f'{runtime.__version__} could not start '
+            f'{_name(wanted)}; see its message above'
+        )
     metadata = session.get_modelmeta().custom_metadata_map
     return session, read_description(path, metadata)
 
@@ -63,9 +68,10 @@ def _import_runtime():
     try:
         import onnxruntime
     except ImportError as error:
-        raise OnnxError(f'onnxruntime is needed for ONNX files, and cannot '
-                        f'be imported ({error}). Install it: {INSTALL}'
-                        ) from None
+        raise OnnxError(
+            f'onnxruntime is needed for ONNX files, and cannot '
+            f'be imported ({error}). Install it: {INSTALL}'
+        ) from None
     return onnxruntime
 
 
@@ -79,14 +85,16 @@ def _choose_providers(device: str, runtime) -> List[Union[str, tuple]]:
         return [cpu]
     match = re.fullmatch(r'cuda(?::(\d+))?', device)
     if not match:
-        raise OnnxError("device: expected 'cpu', 'cuda', 'cuda:NUMBER' or "
-                        f"'auto', found '{device}'")
+        raise OnnxError(
+            f"device: expected 'cpu', 'cuda', 'cuda:NUMBER' or 'auto', found '{device}'"
+        )
     if cuda not in available:
         raise OnnxError(
             f'device: {device} was asked for, but onnxruntime '
             f'{runtime.__version__} has no {cuda} here, only '
             f'{", ".join(available)}. Use cpu or auto, or install '
-            'onnxruntime-gpu in place of onnxruntime.')
+            'onnxruntime-gpu in place of onnxruntime.'
+        )
     return [(cuda, dict(device_id=match[1] or '0')), cpu]
 
 
@@ -102,21 +110,25 @@ def _explain(path: str, error: Exception, version: str) -> str:
             return _lacks(path, match[1], version)
     too_new = re.search(_TOO_NEW, text)
     if too_new:
-        return (f'{path}: onnxruntime {version} is too old for this file '
-                f'({too_new[1].strip()}). Install a later one: '
-                'pip install --upgrade onnxruntime')
-    if 'PROTOBUF' in text or 'graph was found' in text or (
-            'does not have a graph' in text):
-        return (f'{path}: expected an ONNX file, found '
-                f'{Path(path).stat().st_size} bytes that are not a whole one. '
-                'Copy or export it again.')
+        return (
+            f'{path}: onnxruntime {version} is too old for this file '
+            f'({too_new[1].strip()}). Install a later one: '
+            'pip install --upgrade onnxruntime'
+        )
+    if 'PROTOBUF' in text or 'graph was found' in text or ('does not have a graph' in text):
+        return (
+            f'{path}: expected an ONNX file, found '
+            f'{Path(path).stat().st_size} bytes that are not a whole one. '
+            'Copy or export it again.'
+        )
     return f'{path}: onnxruntime {version} cannot open it: {text}'
 
 
 def _lacks(path: str, operator: str, version: str) -> str:
     since = _SINCE.get(operator)
     needed = f'{since} or later' if since else 'one that has it'
-    mend = (f"pip install 'onnxruntime>={since}'"
-            if since else 'pip install --upgrade onnxruntime')
-    return (f'{path}: needs the operator {operator}. Expected onnxruntime '
-            f'{needed}, found {version}, which has none. Install it: {mend}')
+    mend = f"pip install 'onnxruntime>={since}'" if since else 'pip install --upgrade onnxruntime'
+    return (
+        f'{path}: needs the operator {operator}. Expected onnxruntime '
+        f'{needed}, found {version}, which has none. Install it: {mend}'
+    )

@@ -3,6 +3,7 @@
 A thread reads, so that a slow network does not keep the sender waiting: of a
 live stream late frames are dropped, of a recording none are.
 """
+
 import socket
 import threading
 from collections import deque
@@ -63,8 +64,7 @@ class StreamReader:
         self._thread.start()
         try:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._frames or self._has_ended)
+                self._changed.wait_for(lambda: self._frames or self._has_ended)
         except BaseException:  # Ctrl-C
             self.close()
             raise
@@ -83,8 +83,7 @@ class StreamReader:
         """
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: (self._frames or self._notes or
-                                                self._has_ended))
+                self._changed.wait_for(lambda: self._frames or self._notes or self._has_ended)
                 notes = list(self._notes)
                 self._notes.clear()
                 item = self._frames.popleft() if self._frames else None
@@ -125,11 +124,14 @@ class StreamReader:
                     self._error = (
                         f'{self.title}: the connection was lost after '
                         f'{self.received} frames, and {attempt} attempts to '
-                        'connect again brought none')
+                        'connect again brought none'
+                    )
                     break
-                self._note(f'{self.title}: the connection was lost after '
-                           f'{self.received} frames; connecting again in '
-                           f'{WAITS[attempt]:g} s')
+                self._note(
+                    f'{self.title}: the connection was lost after '
+                    f'{self.received} frames; connecting again in '
+                    f'{WAITS[attempt]:g} s'
+                )
                 self._stop.wait(WAITS[attempt])
                 attempt += 1
         except Exception as error:  # whoever waits for frames must learn it
@@ -146,10 +148,15 @@ class StreamReader:
         Only FFmpeg's backend is asked: another one would print the address.
         """
         capture = cv2.VideoCapture(
-            self._address, cv2.CAP_FFMPEG, [
-                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(1000 * OPEN_TIMEOUT),
-                cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(1000 * READ_TIMEOUT)
-            ])
+            self._address,
+            cv2.CAP_FFMPEG,
+            [
+                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+                int(1000 * OPEN_TIMEOUT),
+                cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+                int(1000 * READ_TIMEOUT),
+            ],
+        )
         try:
             if not self.received:
                 self.rate = frame_rate(capture)
@@ -177,8 +184,9 @@ class StreamReader:
     def _put(self, image: np.ndarray) -> None:
         with self._changed:
             if self.length and not self._is_live:
-                self._changed.wait_for(lambda: self._stop.is_set() or len(
-                    self._frames) < QUEUE_SIZE)
+                self._changed.wait_for(
+                    lambda: self._stop.is_set() or len(self._frames) < QUEUE_SIZE
+                )
             elif len(self._frames) == QUEUE_SIZE:
                 self._frames.popleft()
                 self.dropped += 1
@@ -200,8 +208,10 @@ class StreamReader:
         end = self.received + (held is not None)
         if self.length:
             self.is_complete = (
-                end > self.length - self.rate if self._is_live else
-                end >= self.length or end == self._last_end)
+                end > self.length - self.rate
+                if self._is_live
+                else end >= self.length or end == self._last_end
+            )
         self._last_end = end
         if self.is_complete and held is not None:
             self._put(held)
@@ -210,15 +220,17 @@ class StreamReader:
         """Why there is no first frame, by a connection of its own."""
         try:
             parts = urlsplit(self.title)
-            port = parts.port or dict(
-                http=80, https=443, rtsp=554, rtsps=322)[parts.scheme]
-            socket.create_connection((parts.hostname, port),
-                                     OPEN_TIMEOUT).close()
+            port = parts.port or dict(http=80, https=443, rtsp=554, rtsps=322)[parts.scheme]
+            socket.create_connection((parts.hostname, port), OPEN_TIMEOUT).close()
         except (OSError, ValueError) as error:
             reason = getattr(error, 'strerror', None) or error
-            return (f'{self.title}: cannot be reached ({reason}). Are host '
-                    'and port right, and is it switched on?')
-        return (f'{self.title}: expected a video or live stream, but the '
-                'host, which answers, sends none that OpenCV can read. Is '
-                'the path right, and does it want a user name and password '
-                '(rtsp://user:password@host/path)?')
+            return (
+                f'{self.title}: cannot be reached ({reason}). Are host '
+                'and port right, and is it switched on?'
+            )
+        return (
+            f'{self.title}: expected a video or live stream, but the '
+            'host, which answers, sends none that OpenCV can read. Is '
+            'the path right, and does it want a user name and password '
+            '(rtsp://user:password@host/path)?'
+        )

@@ -7,6 +7,7 @@ their boxes are nearly the same.
 
 T tracks, N people, K joints.
 """
+
 from dataclasses import dataclass
 from typing import List, Optional, Sequence
 
@@ -67,11 +68,13 @@ class Tracker:
             kept. Defaults to 10.
     """
 
-    def __init__(self,
-                 sigmas: Optional[Sequence[float]] = None,
-                 score_thr: float = 0.3,
-                 min_similarity: float = 0.2,
-                 max_missing: int = 10) -> None:
+    def __init__(
+        self,
+        sigmas: Optional[Sequence[float]] = None,
+        score_thr: float = 0.3,
+        min_similarity: float = 0.2,
+        max_missing: int = 10,
+    ) -> None:
         self.sigmas = sigmas
         self.score_thr = score_thr
         self.min_similarity = min_similarity
@@ -100,19 +103,16 @@ class Tracker:
         ids = np.full(len(result['scores']), -1)
         for person, track in enumerate(self._assign(boxes, labels, joints)):
             if track is None:
-                track = self._start(boxes[person], labels[person],
-                                    joints[person])
+                track = self._start(boxes[person], labels[person], joints[person])
             else:
                 track.follow(boxes[person], joints[person])
             ids[sure[person]] = track.id
-        self._tracks = [
-            track for track in self._tracks
-            if track.missing <= self.max_missing
-        ]
+        self._tracks = [track for track in self._tracks if track.missing <= self.max_missing]
         return ids
 
-    def _assign(self, boxes: np.ndarray, labels: np.ndarray,
-                joints: Sequence) -> List[Optional[_Track]]:
+    def _assign(
+        self, boxes: np.ndarray, labels: np.ndarray, joints: Sequence
+    ) -> List[Optional[_Track]]:
         """The track of each person, or None."""
         assigned = [None] * len(boxes)
         if not self._tracks or not len(boxes):
@@ -132,16 +132,14 @@ class Tracker:
         if joints[0] is None:
             return _overlap(old_boxes, boxes)
         old_joints = np.stack([track.joints for track in self._tracks])
-        similarity = object_keypoint_similarity(old_joints, old_boxes, joints,
-                                                self.sigmas)
+        similarity = object_keypoint_similarity(old_joints, old_boxes, joints, self.sigmas)
         # Of instances without a keypoint in common.
         unknown = np.isnan(similarity)
         if unknown.any():
             similarity[unknown] = _overlap(old_boxes, boxes)[unknown]
         return similarity
 
-    def _start(self, box: np.ndarray, label: int,
-               joints: Optional[np.ndarray]) -> _Track:
+    def _start(self, box: np.ndarray, label: int, joints: Optional[np.ndarray]) -> _Track:
         track = _Track(self._next_id, label, box, joints, np.zeros(2))
         self._next_id += 1
         self._tracks.append(track)
@@ -150,14 +148,16 @@ class Tracker:
 
 def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """IoU (T, N) of boxes xyxy."""
-    sides = [np.hstack([each[:, :2], each[:, 2:] - each[:, :2]]).astype(float)
-             for each in (boxes, others)]
+    sides = [
+        np.hstack([each[:, :2], each[:, 2:] - each[:, :2]]).astype(float)
+        for each in (boxes, others)
+    ]
     return rle.iou(*sides, [False] * len(others))
 
 
-def object_keypoint_similarity(joints: np.ndarray, boxes: np.ndarray,
-                               others: np.ndarray,
-                               sigmas: Sequence[float]) -> np.ndarray:
+def object_keypoint_similarity(
+    joints: np.ndarray, boxes: np.ndarray, others: np.ndarray, sigmas: Sequence[float]
+) -> np.ndarray:
     """COCO's OKS of people with the areas of their boxes, and other people.
 
     Args:
@@ -170,11 +170,11 @@ def object_keypoint_similarity(joints: np.ndarray, boxes: np.ndarray,
     Returns:
         np.ndarray: (T, N), from 0 to 1; NaN where no joint counts.
     """
-    distance = ((joints[:, None] - others[None])**2).sum(-1)  # (T, N, K)
+    distance = ((joints[:, None] - others[None]) ** 2).sum(-1)  # (T, N, K)
     area = np.prod(boxes[:, 2:] - boxes[:, :2], -1)[:, None, None]
-    spread = (2 * np.asarray(sigmas))**2 * np.maximum(area, 1)
+    spread = (2 * np.asarray(sigmas)) ** 2 * np.maximum(area, 1)
     similarity = np.exp(-distance / (2 * spread))
     counts = np.isfinite(similarity).sum(-1)
     return np.divide(
-        np.nansum(similarity, -1), counts, where=counts > 0,
-        out=np.full(counts.shape, np.nan))
+        np.nansum(similarity, -1), counts, where=counts > 0, out=np.full(counts.shape, np.nan)
+    )

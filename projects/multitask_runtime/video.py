@@ -1,4 +1,5 @@
 """Videos and cameras, frame by frame."""
+
 import math
 import os
 import time
@@ -35,7 +36,8 @@ class VideoReader:
         self.source = source
         try:
             self._capture = cv2.VideoCapture(
-                source if isinstance(source, int) else _plain_path(source))
+                source if isinstance(source, int) else _plain_path(source)
+            )
         except (cv2.error, UnicodeEncodeError):
             raise InputError(_unreadable(source)) from None
         if not self._capture.isOpened():
@@ -69,8 +71,7 @@ def frame_rate(capture: cv2.VideoCapture) -> float:
     return rate if is_known else _USUAL_RATE
 
 
-def read_frame(capture: cv2.VideoCapture,
-               timeout: float = math.inf) -> Optional[np.ndarray]:
+def read_frame(capture: cv2.VideoCapture, timeout: float = math.inf) -> Optional[np.ndarray]:
     """Read the next frame; damaged ones are passed over.
 
     Args:
@@ -120,17 +121,17 @@ def count_frames(path: str) -> Optional[int]:
 
 def _unreadable(source: Union[str, int]) -> str:
     if isinstance(source, int):
-        return (f'camera {source}: expected a camera of this index that can '
-                'be opened, found none')
+        return f'camera {source}: expected a camera of this index that can be opened, found none'
     if not Path(source).is_file():
         return f'{source}: there is no such file'
     try:
         str(source).encode()
     except UnicodeEncodeError:
-        return (f'{source}: OpenCV opens only videos with names in UTF-8. '
-                'Rename it')
-    return (f'{source}: expected a video, found {Path(source).stat().st_size} '
-            'bytes of which OpenCV reads no frame')
+        return f'{source}: OpenCV opens only videos with names in UTF-8. Rename it'
+    return (
+        f'{source}: expected a video, found {Path(source).stat().st_size} '
+        'bytes of which OpenCV reads no frame'
+    )
 
 
 class VideoWriter:
@@ -180,17 +181,18 @@ class VideoWriter:
         try:
             path = _plain_path(self.path)
         except UnicodeEncodeError:
-            raise OSError(f'{self.path}: OpenCV writes only videos with names '
-                          'in UTF-8. Choose another folder') from None
-        writer = cv2.VideoWriter(
-            path, cv2.VideoWriter_fourcc(*CODEC), self.rate,
-            (width, height))
+            raise OSError(
+                f'{self.path}: OpenCV writes only videos with names '
+                'in UTF-8. Choose another folder'
+            ) from None
+        writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*CODEC), self.rate, (width, height))
         if not writer.isOpened():
             raise OSError(
                 f'{self.path}: OpenCV cannot write a video here ({width} x '
                 f'{height} pixels, {self.rate:g} frames a second, codec '
                 f'{CODEC}). Is the folder writable, and was OpenCV built '
-                'with FFMPEG (cv2.getBuildInformation())?')
+                'with FFMPEG (cv2.getBuildInformation())?'
+            )
         return writer
 
 

@@ -1,4 +1,5 @@
 """A window on the screen."""
+
 import os
 import sys
 
@@ -26,18 +27,20 @@ class Window:
         self.title = title
         # With windows but no screen, OpenCV would end the whole process.
         if sys.platform.startswith('linux') and not (
-                os.environ.get('DISPLAY')
-                or os.environ.get('WAYLAND_DISPLAY')):
+            os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
+        ):
             raise NoWindowError(
                 'cannot show pictures: this machine has no screen (DISPLAY '
-                'is not set). Write them into a folder instead.')
+                'is not set). Write them into a folder instead.'
+            )
         try:
             cv2.namedWindow(title, cv2.WINDOW_NORMAL)
         except cv2.error:
             raise NoWindowError(
                 'cannot show pictures: this OpenCV is built without windows '
                 '(opencv-python-headless). Write them into a folder, or '
-                'install opencv-python in its place.') from None
+                'install opencv-python in its place.'
+            ) from None
 
     def show(self, picture: np.ndarray, is_moving: bool) -> bool:
         """Show a picture: of a video shortly, else until a key is pressed.

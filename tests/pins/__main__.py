@@ -1,4 +1,5 @@
 """Write the files of what is pinned."""
+
 import gzip
 import json
 import tempfile
@@ -17,8 +18,7 @@ def main() -> None:
         text = json.dumps(content, indent=1, sort_keys=True)
         # Without the time of writing, the same content gives the same bytes.
         pin_file(name).write_bytes(gzip.compress(text.encode(), mtime=0))
-        print(f'{pin_file(name)}: {pin_file(name).stat().st_size} bytes',
-              flush=True)
+        print(f'{pin_file(name)}: {pin_file(name).stat().st_size} bytes', flush=True)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 """What is pinned: each function computes one part of today's behavior."""
+
 import json
 import random
 from pathlib import Path
@@ -14,8 +15,7 @@ from torch import nn
 
 from demo import image_demo
 from projects.multitask_refine.deployment import export
-from tests.conftest import (ROOT, SAMPLE_CONFIG, as_arguments, draw_scene,
-                            tiny_options)
+from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, draw_scene, tiny_options
 from tests.shrink import cheap_parts, shrink
 from tests.test_configs import LEAVES, one_of_each_kind
 from tools import test, train
@@ -29,8 +29,7 @@ def pin_file(name: str) -> Path:
 def pin_settings(folder: Path) -> Dict[str, dict]:
     """Merged settings of every config."""
     return {
-        file.stem: json.loads(json.dumps(Config.fromfile(file).to_dict(),
-                                         default=repr))
+        file.stem: json.loads(json.dumps(Config.fromfile(file).to_dict(), default=repr))
         for file in LEAVES
     }
 
@@ -42,10 +41,7 @@ def pin_state_dicts(folder: Path) -> Dict[str, Dict[str, list]]:
     for file in LEAVES:
         with torch.device('meta'):
             model = MODELS.build(Config.fromfile(file).model)
-        pins[file.stem] = {
-            name: list(tensor.shape)
-            for name, tensor in model.state_dict().items()
-        }
+        pins[file.stem] = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     return pins
 
 
@@ -58,7 +54,8 @@ def pin_networks(folder: Path) -> Dict[str, dict]:
         cfg = shrink(Config.fromfile(file), data_root)
         with cheap_parts():
             pins[file.stem] = _run_network(
-                cfg, cfg.train_dataloader.dataset, cfg.test_dataloader.dataset)
+                cfg, cfg.train_dataloader.dataset, cfg.test_dataloader.dataset
+            )
     return pins
 
 
@@ -81,19 +78,19 @@ def _run_network(cfg: Config, train_set: dict, test_set: dict) -> dict:
     model.eval()
     batch = pseudo_collate([DATASETS.build(test_set)[0]])
     with torch.no_grad():
-        sample = model(**model.data_preprocessor(batch, False),
-                       mode='predict')[0]
+        sample = model(**model.data_preprocessor(batch, False), mode='predict')[0]
     found = sample.pred_instances
     return dict(
-        losses={name: torch.as_tensor(loss).sum().item()
-                for name, loss in losses.items()},
+        losses={name: torch.as_tensor(loss).sum().item() for name, loss in losses.items()},
         gradients=gradients,
         predictions={
             # Of a mask (N, H, W) its area.
-            name: np.asarray(found[name], dtype=float).sum(
-                (1, 2) if name == 'masks' else ()).tolist()
+            name: np.asarray(found[name], dtype=float)
+            .sum((1, 2) if name == 'masks' else ())
+            .tolist()
             for name in sorted(found.keys())
-        })
+        },
+    )
 
 
 def _draw_weights(model: nn.Module) -> None:
@@ -103,7 +100,7 @@ def _draw_weights(model: nn.Module) -> None:
         for name, parameter in module.named_parameters(recurse=False):
             drawn = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() > 1:
-                drawn *= parameter[0].numel()**-0.5
+                drawn *= parameter[0].numel() ** -0.5
             else:
                 drawn *= 0.1
                 if name == 'weight':  # of a norm
@@ -120,39 +117,49 @@ def _set_seeds(seed: int) -> None:
 def pin_training(folder: Path) -> dict:
     """Losses of a short training, and the fields of the files it leaves."""
     scene = draw_scene(folder)
-    options = {
-        **tiny_options(scene), 'train_cfg.max_iters': 8,
-        'train_cfg.val_interval': 8
-    }
+    options = {**tiny_options(scene), 'train_cfg.max_iters': 8, 'train_cfg.val_interval': 8}
     work_dir = folder / 'work'
-    train.main([str(SAMPLE_CONFIG), '--work-dir', str(work_dir), '--seed', '3',
-                *as_arguments(options)])
+    train.main(
+        [str(SAMPLE_CONFIG), '--work-dir', str(work_dir), '--seed', '3', *as_arguments(options)]
+    )
     checkpoint = str(work_dir / 'iter_8.pth')
-    test.main([str(SAMPLE_CONFIG), checkpoint, '--work-dir',
-               str(folder / 'tested'), *as_arguments({
-                   **options, 'test_evaluator.predictions_file':
-                   folder / 'tested/predictions.json'})])
-    (config, ) = work_dir.glob('*.py')
-    image_demo.main([str(scene / 'val2017'), str(config), checkpoint,
-                     '--out-dir', str(folder / 'drawn')])
+    test.main(
+        [
+            str(SAMPLE_CONFIG),
+            checkpoint,
+            '--work-dir',
+            str(folder / 'tested'),
+            *as_arguments(
+                {**options, 'test_evaluator.predictions_file': folder / 'tested/predictions.json'}
+            ),
+        ]
+    )
+    (config,) = work_dir.glob('*.py')
+    image_demo.main(
+        [str(scene / 'val2017'), str(config), checkpoint, '--out-dir', str(folder / 'drawn')]
+    )
     metrics = json.loads((folder / 'tested/metrics.json').read_text())
-    (scalars, ) = work_dir.glob('*/vis_data/scalars.json')
+    (scalars,) = work_dir.glob('*/vis_data/scalars.json')
     losses = [
-        {name: value for name, value in json.loads(line).items()
-         if name.startswith('loss') or name == 'grad_norm'}
+        {
+            name: value
+            for name, value in json.loads(line).items()
+            if name.startswith('loss') or name == 'grad_norm'
+        }
         for line in scalars.read_text().splitlines()[:8]
     ]
     return dict(
         losses=losses,
-        metrics={name: value for name, value in metrics.items()
-                 if name != 'run'},
+        metrics={name: value for name, value in metrics.items() if name != 'run'},
         fields={
-            str(file.relative_to(folder)): sorted(
-                set(_list_fields(json.loads(file.read_text()))))
-            for file in (folder / 'tested/metrics.json',
-                         folder / 'tested/predictions.json',
-                         folder / 'drawn/predictions.json')
-        })
+            str(file.relative_to(folder)): sorted(set(_list_fields(json.loads(file.read_text()))))
+            for file in (
+                folder / 'tested/metrics.json',
+                folder / 'tested/predictions.json',
+                folder / 'drawn/predictions.json',
+            )
+        },
+    )
 
 
 def _list_fields(tree: object, prefix: str = '') -> Iterator[str]:
@@ -168,6 +175,7 @@ def _list_fields(tree: object, prefix: str = '') -> Iterator[str]:
 def pin_onnx(folder: Path) -> dict:
     """Inputs, outputs and metadata of an exported file, run by onnxruntime."""
     import onnxruntime
+
     cfg = shrink(Config.fromfile(SAMPLE_CONFIG), draw_scene(folder))
     init_default_scope('mmdet')
     _set_seeds(1)
@@ -177,18 +185,20 @@ def pin_onnx(folder: Path) -> dict:
     export(cfg, folder / 'weights.pth', folder / 'out.onnx')
     session = onnxruntime.InferenceSession(str(folder / 'out.onnx'))
     image = np.random.default_rng(0).uniform(0, 255, (1, 3, 64, 96))
-    outputs = session.run(None, {
-        node.name: image.astype(np.float32) for node in session.get_inputs()})
+    outputs = session.run(
+        None, {node.name: image.astype(np.float32) for node in session.get_inputs()}
+    )
     metadata = session.get_modelmeta().custom_metadata_map
     return dict(
-        metadata={name: sorted(_list_fields(_parse(text)))
-                  for name, text in metadata.items()},
+        metadata={name: sorted(_list_fields(_parse(text))) for name, text in metadata.items()},
         inputs=[node.name for node in session.get_inputs()],
         outputs={
-            node.name: dict(shape=list(output.shape), values=output.astype(
-                float).reshape(-1)[:200].tolist())
+            node.name: dict(
+                shape=list(output.shape), values=output.astype(float).reshape(-1)[:200].tolist()
+            )
             for node, output in zip(session.get_outputs(), outputs)
-        })
+        },
+    )
 
 
 def _parse(text: str) -> object:
@@ -203,4 +213,5 @@ PINS: Dict[str, Callable[[Path], dict]] = dict(
     state_dicts=pin_state_dicts,
     networks=pin_networks,
     training=pin_training,
-    onnx=pin_onnx)
+    onnx=pin_onnx,
+)

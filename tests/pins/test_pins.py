@@ -1,4 +1,5 @@
 """Behavior is what the pinned files say."""
+
 import gzip
 import json
 from typing import Iterator
@@ -28,7 +29,8 @@ def test_behavior_is_as_pinned(name, tmp_path, one_thread):
     differences = list(_compare(pinned, found, name))
     allowed = SHARE_OF_TIES.get(name, 0) * _count(pinned)
     assert len(differences) <= allowed, '\n'.join(
-        [f'{len(differences)} differences', *differences[:20]])
+        [f'{len(differences)} differences', *differences[:20]]
+    )
 
 
 def _count(tree: object) -> int:
@@ -42,11 +44,9 @@ def _compare(pinned: object, found: object, where: str) -> Iterator[str]:
     if isinstance(pinned, dict) and isinstance(found, dict):
         for name in sorted({*pinned, *found}):
             if name not in found or name not in pinned:
-                yield (f'{where}.{name}: '
-                       f'{"gone" if name not in found else "new"}')
+                yield (f'{where}.{name}: {"gone" if name not in found else "new"}')
             else:
-                yield from _compare(pinned[name], found[name],
-                                    f'{where}.{name}')
+                yield from _compare(pinned[name], found[name], f'{where}.{name}')
     elif isinstance(pinned, list) and isinstance(found, list):
         if len(pinned) != len(found):
             yield f'{where}: {len(pinned)} entries, now {len(found)}'

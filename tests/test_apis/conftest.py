@@ -1,4 +1,5 @@
 """The smallest network with random weights that finds some people."""
+
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from mmengine.config import Config
 from projects.multitask_refine.apis import MultitaskInferencer
 from tests.conftest import SAMPLE_CONFIG, tiny_options
 
-FIVE_JOINTS = '''
+FIVE_JOINTS = """
 dataset_info = dict(
     dataset_name='five',
     paper_info=dict(),
@@ -23,7 +24,7 @@ dataset_info = dict(
                            color=[0, 255, 0])},
     joint_weights=[1.] * 5,
     sigmas=[0.05] * 5)
-'''
+"""
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -44,20 +45,16 @@ def make_network(scene, tmp_path_factory):
         cfg = Config.fromfile(SAMPLE_CONFIG)
         cfg.merge_from_dict(tiny_options(scene))
         cfg.test_dataloader.dataset.pipeline[1].scale = (96, 96)
-        cfg.merge_from_dict({
-            'model.test_cfg.rpn.max_per_img': 30,
-            'model.test_cfg.rcnn.max_per_img': 4,
-            **options
-        })
+        cfg.merge_from_dict(
+            {'model.test_cfg.rpn.max_per_img': 30, 'model.test_cfg.rcnn.max_per_img': 4, **options}
+        )
         torch.manual_seed(0)
         model = MODELS.build(cfg.model)
         # Random scores are nearly equal; rounding must not change the order.
         model.roi_head.bbox_head.fc_cls.weight.data *= 30
         config, checkpoint = folder / 'tiny.py', folder / 'tiny.pth'
         cfg.dump(config)
-        torch.save(
-            dict(state_dict=model.state_dict(), meta=dict(dataset_meta=meta)),
-            checkpoint)
+        torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=meta)), checkpoint)
         return SimpleNamespace(config=config, checkpoint=checkpoint)
 
     return make
@@ -73,16 +70,14 @@ def make_inferencer(make_network):
 
     def make(meta=None, **options):
         network = make_network(meta, **options)
-        return MultitaskInferencer(
-            network.config, network.checkpoint, device='cpu')
+        return MultitaskInferencer(network.config, network.checkpoint, device='cpu')
 
     return make
 
 
 @pytest.fixture(scope='session')
 def inferencer(network):
-    return MultitaskInferencer(
-        network.config, network.checkpoint, device='cpu')
+    return MultitaskInferencer(network.config, network.checkpoint, device='cpu')
 
 
 @pytest.fixture(scope='session')
@@ -95,5 +90,4 @@ def photos(scene):
 def noise():
     """Images of given sizes with something to see everywhere."""
     random = np.random.default_rng(0)
-    return lambda height, width: random.integers(
-        0, 256, (height, width, 3), dtype=np.uint8)
+    return lambda height, width: random.integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -1,4 +1,5 @@
 """The demos through their main(argv), and one as a process."""
+
 import json
 import os
 import subprocess
@@ -32,12 +33,29 @@ def test_pictures(names, photos, tmp_path, capsys):
     for index, path in enumerate(photos):
         cv2.imwrite(str(tmp_path / f'{index}.png'), cv2.imread(path))
     out = tmp_path / 'out'
-    assert image_demo.main([
-        pattern, *names, '--out-dir', str(out), '--pred-score-thr', '0',
-        '--batch-size', '3', '--device', 'cpu'
-    ]) == 0
+    assert (
+        image_demo.main(
+            [
+                pattern,
+                *names,
+                '--out-dir',
+                str(out),
+                '--pred-score-thr',
+                '0',
+                '--batch-size',
+                '3',
+                '--device',
+                'cpu',
+            ]
+        )
+        == 0
+    )
     assert sorted(path.name for path in out.iterdir()) == [
-        '0.png', '1.png', '2.png', 'predictions.json']
+        '0.png',
+        '1.png',
+        '2.png',
+        'predictions.json',
+    ]
     assert f'Results: {out}' in capsys.readouterr().out
     for index, path in enumerate(photos):
         drawn = cv2.imread(str(out / f'{index}.png'))
@@ -46,11 +64,13 @@ def test_pictures(names, photos, tmp_path, capsys):
 
 def test_thresholds_reach_the_pictures(names, photos, tmp_path):
     pictures = []
-    for options in (['--score-thr', '1'], ['--score-thr', '0'],
-                    ['--score-thr', '0', '--kpt-thr', '1.1'],
-                    ['--score-thr', '0', '--kpt-thr', '0']):
-        image_demo.main(
-            [photos[0], *names, '--out-dir', str(tmp_path), *options])
+    for options in (
+        ['--score-thr', '1'],
+        ['--score-thr', '0'],
+        ['--score-thr', '0', '--kpt-thr', '1.1'],
+        ['--score-thr', '0', '--kpt-thr', '0'],
+    ):
+        image_demo.main([photos[0], *names, '--out-dir', str(tmp_path), *options])
         written = tmp_path / os.path.basename(photos[0])
         pictures.append(cv2.imread(str(written)))
     assert (pictures[0] == cv2.imread(photos[0])).all()
@@ -66,8 +86,7 @@ def test_video(names, video, tmp_path, tracked):
     assert (out / 'film.mp4').is_file()
     content = json.loads((out / 'predictions.json').read_text())
     assert len(content['images']) == 6
-    assert all(('track_id' in entry) == tracked
-               for entry in content['annotations'])
+    assert all(('track_id' in entry) == tracked for entry in content['annotations'])
 
 
 def test_nothing_is_written_if_so_asked(names, photos, tmp_path, monkeypatch):
@@ -78,10 +97,10 @@ def test_nothing_is_written_if_so_asked(names, photos, tmp_path, monkeypatch):
     assert (tmp_path / 'outputs/predictions.json').is_file()
 
 
-@pytest.mark.parametrize('screen, match', [
-    (None, 'this machine has no screen'),
-    (':0', 'this OpenCV is built without windows'),
-])
+@pytest.mark.parametrize(
+    'screen, match',
+    [(None, 'this machine has no screen'), (':0', 'this OpenCV is built without windows')],
+)
 def test_no_window_is_explained(names, photos, monkeypatch, screen, match):
 
     def refuse(*_):
@@ -97,10 +116,10 @@ def test_no_window_is_explained(names, photos, monkeypatch, screen, match):
         image_demo.main([photos[0], *names, '--show'])
 
 
-@pytest.mark.parametrize('key, is_visible, shown', [
-    (-1, 1, 6), (ord('q'), 1, 1), (27, 1, 1), (-1, 0, 1)])
-def test_window_shows_frames_until_it_is_closed(names, video, monkeypatch,
-                                                key, is_visible, shown):
+@pytest.mark.parametrize(
+    'key, is_visible, shown', [(-1, 1, 6), (ord('q'), 1, 1), (27, 1, 1), (-1, 0, 1)]
+)
+def test_window_shows_frames_until_it_is_closed(names, video, monkeypatch, key, is_visible, shown):
     pictures = []
     monkeypatch.setenv('DISPLAY', ':0')
     monkeypatch.setattr(cv2, 'namedWindow', lambda *_: None)
@@ -125,8 +144,7 @@ def test_errors_are_sentences(demo, names, tmp_path):
         demo.main([str(broken), *names, '--out-dir', ''])
 
 
-def test_a_number_is_a_camera_unless_it_is_a_file(names, photos, tmp_path,
-                                                  monkeypatch):
+def test_a_number_is_a_camera_unless_it_is_a_file(names, photos, tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match='camera 98765: expected a camera'):
         video_demo.main(['98765', *names, '--out-dir', ''])
     monkeypatch.chdir(tmp_path)
@@ -134,8 +152,7 @@ def test_a_number_is_a_camera_unless_it_is_a_file(names, photos, tmp_path,
     assert video_demo.main(['98765', *names, '--out-dir', '']) == 0
 
 
-def test_stopping_by_hand_keeps_what_is_done(names, photos, tmp_path,
-                                             monkeypatch, capsys):
+def test_stopping_by_hand_keeps_what_is_done(names, photos, tmp_path, monkeypatch, capsys):
     def stop(sources, read_image, report):
         yield from list(real(sources, read_image, report))[:2]
         raise KeyboardInterrupt
@@ -155,8 +172,16 @@ def test_help_and_shortened_options(demo, names, capsys):
         demo.main(['--help'])
     assert done.value.code == 0
     said = capsys.readouterr().out
-    for option in ('config', 'checkpoint', '--out-dir', '--score-thr',
-                   '--kpt-thr', '--device', '--batch-size', '--show'):
+    for option in (
+        'config',
+        'checkpoint',
+        '--out-dir',
+        '--score-thr',
+        '--kpt-thr',
+        '--device',
+        '--batch-size',
+        '--show',
+    ):
         assert option in said
     # MMDetection's video demo has --out FILE: this must not become a folder.
     with pytest.raises(SystemExit):
@@ -169,6 +194,11 @@ def test_from_another_folder(names, photos, tmp_path):
     env.pop('PYTHONPATH', None)
     done = subprocess.run(
         [sys.executable, str(ROOT / 'demo/image_demo.py'), photos[0], *names],
-        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'outputs/000000000001.png').is_file()

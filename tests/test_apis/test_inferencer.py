@@ -1,4 +1,5 @@
 """Pictures, arrays and folders: what is found, written and refused."""
+
 import io
 import json
 import pickle
@@ -31,30 +32,35 @@ def assert_same(result, other, **tolerance):
     assert result['masks'] == other['masks']
 
 
-def test_results_are_those_of_tools_test(network, photos, tmp_path,
-                                         monkeypatch):
+def test_results_are_those_of_tools_test(network, photos, tmp_path, monkeypatch):
     """Without what the inferencer makes of the network to be faster, whose
     rounding is another one."""
-    monkeypatch.setattr(f'{MultitaskInferencer.__module__}.'
-                        'prepare_for_inference', lambda model: None)
-    inferencer = MultitaskInferencer(network.config, network.checkpoint,
-                                     device='cpu', show_progress=False)
+    monkeypatch.setattr(
+        f'{MultitaskInferencer.__module__}.prepare_for_inference', lambda model: None
+    )
+    inferencer = MultitaskInferencer(
+        network.config, network.checkpoint, device='cpu', show_progress=False
+    )
     dump = tmp_path / 'predictions.pkl'
-    tools_test.main([
-        str(network.config), str(network.checkpoint), '--work-dir',
-        str(tmp_path), '--out', str(dump)
-    ])
+    tools_test.main(
+        [
+            str(network.config),
+            str(network.checkpoint),
+            '--work-dir',
+            str(tmp_path),
+            '--out',
+            str(dump),
+        ]
+    )
     with dump.open('rb') as file:
-        expected = {each['img_path']: each['pred_instances']
-                    for each in pickle.load(file)}
+        expected = {each['img_path']: each['pred_instances'] for each in pickle.load(file)}
     results = inferencer(photos)
     assert [result['source'] for result in results] == photos
     for result in results:
         people = expected[result['source']]
         assert len(result['scores']) == 4
         for name in ARRAYS:
-            np.testing.assert_allclose(
-                result[name], people[name], rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(result[name], people[name], rtol=1e-4, atol=1e-4)
         masks = np.stack([rle.decode(mask) for mask in result['masks']])
         assert masks.shape == (4, 48, 64) and masks.any()
         assert (masks == people['masks'].numpy()).all()
@@ -63,8 +69,8 @@ def test_results_are_those_of_tools_test(network, photos, tmp_path,
 
 
 def test_an_array_gives_what_its_file_gives(inferencer, photos):
-    (of_file, ) = inferencer(photos[0])
-    (of_array, ) = inferencer(cv2.imread(photos[0]))
+    (of_file,) = inferencer(photos[0])
+    (of_array,) = inferencer(cv2.imread(photos[0]))
     assert_same(of_array, of_file)
     assert of_array['source'] == 'array-000000'
     json.dumps(of_file['masks'])
@@ -76,8 +82,8 @@ def test_results_do_not_depend_on_the_batch(inferencer, noise, monkeypatch):
     sizes = []
     forward = inferencer.forward
     monkeypatch.setattr(
-        inferencer, 'forward',
-        lambda data: sizes.append(len(data['inputs'])) or forward(data))
+        inferencer, 'forward', lambda data: sizes.append(len(data['inputs'])) or forward(data)
+    )
     together = inferencer(images, batch_size=3)
     assert sizes == [3, 1, 2]  # a batch has one size of image
     for one, other in zip(alone, together):
@@ -105,17 +111,20 @@ def folder(photos, tmp_path):
 
 def test_folder_with_a_broken_file(inferencer, folder, tmp_path, capsys):
     out = tmp_path / 'out'
-    results = inferencer(folder, out_dir=out, score_thr=0.)
-    assert [result['source'] for result in results
-            ] == [str(folder / name) for name in ('a.png', 'holiday/a.png')]
+    results = inferencer(folder, out_dir=out, score_thr=0.0)
+    assert [result['source'] for result in results] == [
+        str(folder / name) for name in ('a.png', 'holiday/a.png')
+    ]
     written = {str(path.relative_to(out)) for path in out.rglob('*.*')}
     assert written == {'a.png', 'holiday/a.png', 'predictions.json'}
     said = capsys.readouterr().err
     assert 'inputs done: 2 of 3' in said and 'skipped: 1' in said
     assert f'{folder}/broken.jpg: expected a picture' in said
     predictions = COCO(str(out / 'predictions.json'))
-    assert [image['file_name'] for image in predictions.imgs.values()
-            ] == ['a.png', 'holiday/a.png']
+    assert [image['file_name'] for image in predictions.imgs.values()] == [
+        'a.png',
+        'holiday/a.png',
+    ]
 
 
 def test_earlier_results_within_the_folder_are_no_inputs(inferencer, folder):
@@ -125,66 +134,63 @@ def test_earlier_results_within_the_folder_are_no_inputs(inferencer, folder):
 
 def test_picture_is_the_drawn_result(inferencer, photos, tmp_path):
     image = cv2.imread(photos[0])
-    (result, ) = inferencer(photos[0], out_dir=tmp_path, score_thr=0.)
+    (result,) = inferencer(photos[0], out_dir=tmp_path, score_thr=0.0)
     picture = cv2.imread(str(tmp_path / '000000000001.png'))
-    drawn = inferencer.visualize(image, result, score_thr=0.)
+    drawn = inferencer.visualize(image, result, score_thr=0.0)
     assert (picture == drawn).all() and (picture != image).any()
-    assert (inferencer.visualize(image, result, score_thr=1.) == image).all()
+    assert (inferencer.visualize(image, result, score_thr=1.0) == image).all()
 
 
 def test_joints_below_the_threshold_are_not_drawn(inferencer, photos):
     image = cv2.imread(photos[0])
-    (result, ) = inferencer(image)
-    usual = inferencer.visualize(image, result, 0.)
-    all_joints = inferencer.visualize(image, result, 0., kpt_thr=0.)
-    none = inferencer.visualize(image, result, 0., kpt_thr=1.1)
+    (result,) = inferencer(image)
+    usual = inferencer.visualize(image, result, 0.0)
+    all_joints = inferencer.visualize(image, result, 0.0, kpt_thr=0.0)
+    none = inferencer.visualize(image, result, 0.0, kpt_thr=1.1)
     assert (all_joints != none).any()
     # A threshold holds for its call only.
-    assert (inferencer.visualize(image, result, 0.) == usual).all()
+    assert (inferencer.visualize(image, result, 0.0) == usual).all()
 
 
 def test_predictions_are_in_coco_s_terms(inferencer, photos, tmp_path):
-    (result, ) = inferencer(photos[0], out_dir=tmp_path)
+    (result,) = inferencer(photos[0], out_dir=tmp_path)
     content = json.loads((tmp_path / 'predictions.json').read_text())
-    (category, ) = content['categories']
+    (category,) = content['categories']
     assert (category['id'], category['name']) == (1, 'person')
     assert category['keypoints'][0] == 'nose'
     assert [16, 14] in category['skeleton']  # COCO's own, counted from 1
-    (image, ) = content['images']
-    assert (image['file_name'], image['width'],
-            image['height']) == ('000000000001.png', 64, 48)
+    (image,) = content['images']
+    assert (image['file_name'], image['width'], image['height']) == ('000000000001.png', 64, 48)
     assert len(content['annotations']) == len(result['scores']) == 4
     for i, entry in enumerate(content['annotations']):
         left, top, right, bottom = result['bboxes'][i]
         np.testing.assert_allclose(
-            entry['bbox'], [left, top, right - left, bottom - top], atol=1e-3)
+            entry['bbox'], [left, top, right - left, bottom - top], atol=1e-3
+        )
         assert entry['score'] == result['scores'][i]
         assert entry['segmentation'] == result['masks'][i]
         joints = np.reshape(entry['keypoints'], (17, 3))
-        np.testing.assert_allclose(
-            joints[:, :2], result['keypoints'][i] - 0.5, atol=1e-3)
-        np.testing.assert_allclose(
-            joints[:, 2], result['keypoint_scores'][i], atol=1e-3)
+        np.testing.assert_allclose(joints[:, :2], result['keypoints'][i] - 0.5, atol=1e-3)
+        np.testing.assert_allclose(joints[:, 2], result['keypoint_scores'][i], atol=1e-3)
         assert (entry['image_id'], entry['category_id']) == (image['id'], 1)
     ids = [entry['id'] for entry in content['annotations']]
     assert ids == [1, 2, 3, 4]
 
 
-def test_joints_of_a_network_that_counts_pixel_indices(
-        make_inferencer, inferencer, photos):
+def test_joints_of_a_network_that_counts_pixel_indices(make_inferencer, inferencer, photos):
     shifted = make_inferencer(**{'test_evaluator.joint_shift': 0.0})
     np.testing.assert_allclose(
-        shifted(photos[0])[0]['keypoints'],
-        inferencer(photos[0])[0]['keypoints'] + 0.5, rtol=1e-6)
+        shifted(photos[0])[0]['keypoints'], inferencer(photos[0])[0]['keypoints'] + 0.5, rtol=1e-6
+    )
 
 
 def test_a_picture_without_people(make_inferencer, photos, tmp_path):
     blind = make_inferencer(**{'model.test_cfg.rcnn.score_thr': 1.1})
-    (result, ) = blind(photos[0], out_dir=tmp_path)
+    (result,) = blind(photos[0], out_dir=tmp_path)
     shapes = {name: result[name].shape for name in ARRAYS}
     assert shapes == dict(
-        bboxes=(0, 4), scores=(0, ), labels=(0, ), keypoints=(0, 17, 2),
-        keypoint_scores=(0, 17))
+        bboxes=(0, 4), scores=(0,), labels=(0,), keypoints=(0, 17, 2), keypoint_scores=(0, 17)
+    )
     assert result['masks'] == []
     picture = cv2.imread(str(tmp_path / '000000000001.png'))
     assert (picture == cv2.imread(photos[0])).all()
@@ -197,8 +203,9 @@ def test_inputs_are_never_overwritten(inferencer, folder, tmp_path):
         inferencer(folder, out_dir=folder)
     # Here it is the picture of one input that would replace another.
     with pytest.raises(InputError, match='holiday/a.png is one'):
-        inferencer([str(folder / 'a.png'), str(folder / 'holiday/a.png')],
-                   out_dir=folder / 'holiday')
+        inferencer(
+            [str(folder / 'a.png'), str(folder / 'holiday/a.png')], out_dir=folder / 'holiday'
+        )
     link = tmp_path / 'link'
     link.symlink_to(folder)
     with pytest.raises(InputError, match='overwrite no input'):
@@ -209,8 +216,7 @@ def test_inputs_are_never_overwritten(inferencer, folder, tmp_path):
     assert not (folder / 'predictions.json').exists()
 
 
-def test_a_run_that_ends_early_leaves_whole_files(inferencer, photos,
-                                                  tmp_path):
+def test_a_run_that_ends_early_leaves_whole_files(inferencer, photos, tmp_path):
     results = inferencer.stream(photos, out_dir=tmp_path)
     next(results)
     results.close()
@@ -224,7 +230,10 @@ def test_names_end_in_what_can_be_written(inferencer, photos, tmp_path):
     image = cv2.imread(photos[0])
     inferencer([strange, image], out_dir=tmp_path / 'out')
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {
-        'photo.img.png', 'array-000001.png', 'predictions.json'}
+        'photo.img.png',
+        'array-000001.png',
+        'predictions.json',
+    }
 
 
 # ---- what is taken and what is refused
@@ -244,17 +253,20 @@ def test_a_name_with_brackets_is_no_pattern(tmp_path):
     assert [source.value for source in collect(path).sources] == [str(path)]
 
 
-@pytest.mark.parametrize('wrong, match', [
-    ('nothing.jpg', 'nothing.jpg: expected a picture, a video, a folder'),
-    ('nothing/*.jpg', 'expected a path or a glob pattern of files, found no'),
-    ([], 'expected at least one, found an empty list'),
-    (np.zeros((4, 5), np.uint8), r'uint8; found shape \(4, 5\), type uint8'),
-    ([np.zeros((4, 5, 4), np.uint8)], r'inputs\[0\].*found shape \(4, 5, 4\)'),
-    (np.zeros((4, 5, 3), np.float32), 'found shape .*type float32'),
-    (np.zeros((0, 5, 3), np.uint8), r'found shape \(0, 5, 3\)'),
-    ({}, 'expected a path, an array.*found dict'),
-    (True, 'found bool'),
-])
+@pytest.mark.parametrize(
+    'wrong, match',
+    [
+        ('nothing.jpg', 'nothing.jpg: expected a picture, a video, a folder'),
+        ('nothing/*.jpg', 'expected a path or a glob pattern of files, found no'),
+        ([], 'expected at least one, found an empty list'),
+        (np.zeros((4, 5), np.uint8), r'uint8; found shape \(4, 5\), type uint8'),
+        ([np.zeros((4, 5, 4), np.uint8)], r'inputs\[0\].*found shape \(4, 5, 4\)'),
+        (np.zeros((4, 5, 3), np.float32), 'found shape .*type float32'),
+        (np.zeros((0, 5, 3), np.uint8), r'found shape \(0, 5, 3\)'),
+        ({}, 'expected a path, an array.*found dict'),
+        (True, 'found bool'),
+    ],
+)
 def test_wrong_inputs_are_explained(inferencer, wrong, match):
     is_path = isinstance(wrong, str) and '*' not in wrong
     error = FileNotFoundError if is_path else InputError
@@ -295,8 +307,7 @@ def _gradient(dtype, channels):
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 @pytest.mark.parametrize('channels', [1, 3, 4])
-def test_grey_transparent_and_deep_pictures(backend, dtype, channels,
-                                            tmp_path):
+def test_grey_transparent_and_deep_pictures(backend, dtype, channels, tmp_path):
     path = str(tmp_path / 'a.png')
     image = _gradient(dtype, channels)
     if channels == 4:
@@ -327,15 +338,16 @@ def test_photo_of_a_turned_camera_is_upright(backend, tmp_path):
 
 @pytest.mark.parametrize('missing', ['mask', 'keypoint'])
 def test_networks_without_a_head(make_inferencer, missing, photos, tmp_path):
-    inferencer = make_inferencer(
-        **{f'model.roi_head.{missing}_head': None})
-    (result, ) = inferencer(photos[0], out_dir=tmp_path, score_thr=0.)
-    (entry, *_) = json.loads(
-        (tmp_path / 'predictions.json').read_text())['annotations']
-    assert ('masks' in result) == ('segmentation' in entry) == (
-        missing != 'mask')
-    assert ('keypoints' in result) == ('keypoint_scores' in result) == (
-        'keypoints' in entry) == (missing != 'keypoint')
+    inferencer = make_inferencer(**{f'model.roi_head.{missing}_head': None})
+    (result,) = inferencer(photos[0], out_dir=tmp_path, score_thr=0.0)
+    (entry, *_) = json.loads((tmp_path / 'predictions.json').read_text())['annotations']
+    assert ('masks' in result) == ('segmentation' in entry) == (missing != 'mask')
+    assert (
+        ('keypoints' in result)
+        == ('keypoint_scores' in result)
+        == ('keypoints' in entry)
+        == (missing != 'keypoint')
+    )
     picture = cv2.imread(str(tmp_path / '000000000001.png'))
     assert (picture != cv2.imread(photos[0])).any()
 
@@ -345,26 +357,24 @@ def test_another_number_of_joints(make_inferencer, photos, tmp_path):
     meta_file.write_text(FIVE_JOINTS)
     five = {'model.roi_head.keypoint_head.num_keypoints': 5}
     dataset = {
-        'test_dataloader.dataset.metainfo':
-        dict(from_file=str(meta_file), classes=('cat', ))
+        'test_dataloader.dataset.metainfo': dict(from_file=str(meta_file), classes=('cat',))
     }
     inferencer = make_inferencer(**five, **dataset)
-    (result, ) = inferencer(photos[0], out_dir=tmp_path, score_thr=0.)
+    (result,) = inferencer(photos[0], out_dir=tmp_path, score_thr=0.0)
     assert result['keypoints'].shape == (4, 5, 2)
-    (category, ) = json.loads(
-        (tmp_path / 'predictions.json').read_text())['categories']
+    (category,) = json.loads((tmp_path / 'predictions.json').read_text())['categories']
     assert category == dict(
-        id=1, name='cat', keypoints=[f'joint_{i}' for i in range(5)],
-        skeleton=[[1, 5]])
+        id=1, name='cat', keypoints=[f'joint_{i}' for i in range(5)], skeleton=[[1, 5]]
+    )
     with pytest.raises(ValueError, match='num_keypoints: expected 17.*found 5'):
         make_inferencer(**five)
 
 
 def test_names_of_the_checkpoint_come_first(make_inferencer, inferencer):
-    meta = dict(inferencer.dataset_meta, classes=('skater', ))
-    assert make_inferencer(meta).dataset_meta['classes'] == ('skater', )
+    meta = dict(inferencer.dataset_meta, classes=('skater',))
+    assert make_inferencer(meta).dataset_meta['classes'] == ('skater',)
     # Those of MMDetection's checkpoints know nothing of joints.
-    without_joints = make_inferencer(dict(CLASSES=('person', )))
+    without_joints = make_inferencer(dict(CLASSES=('person',)))
     assert without_joints.dataset_meta['num_keypoints'] == 17
 
 
@@ -392,9 +402,7 @@ def test_files_that_are_missing_or_unsafe(network, tmp_path):
 
 def test_a_pipeline_that_loads_no_picture(make_inferencer):
     with pytest.raises(ValueError, match='expected LoadImageFromFile'):
-        make_inferencer(**{
-            'test_dataloader.dataset.pipeline': [dict(type='PackDetInputs')]
-        })
+        make_inferencer(**{'test_dataloader.dataset.pipeline': [dict(type='PackDetInputs')]})
 
 
 def test_device(network, monkeypatch):
@@ -409,7 +417,7 @@ def test_device(network, monkeypatch):
 
 
 def _clock(monkeypatch, seconds_a_step):
-    now = [0.]
+    now = [0.0]
 
     def monotonic():
         now[0] += seconds_a_step
@@ -419,7 +427,7 @@ def _clock(monkeypatch, seconds_a_step):
 
 
 def test_progress_in_a_file_is_a_line_now_and_then(monkeypatch, capsys):
-    _clock(monkeypatch, 1.)
+    _clock(monkeypatch, 1.0)
     report = Report(20, 20)
     for _ in range(20):
         report.step()
@@ -429,7 +437,7 @@ def test_progress_in_a_file_is_a_line_now_and_then(monkeypatch, capsys):
 
 
 def test_progress_in_a_terminal_is_one_line(monkeypatch, capsys):
-    _clock(monkeypatch, 1.)
+    _clock(monkeypatch, 1.0)
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
     report = Report(3, 3)
     for source in 'abc':

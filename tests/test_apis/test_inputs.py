@@ -1,4 +1,5 @@
 """Pictures, folders and videos as users have them."""
+
 import glob
 import io
 import json
@@ -12,8 +13,7 @@ from PIL import Image
 
 from demo import image_demo
 from projects.multitask_refine.apis.frames import ImageFile
-from projects.multitask_runtime import (InputError, OnnxInferencer,
-                                        VideoReader, VideoWriter)
+from projects.multitask_runtime import InputError, OnnxInferencer, VideoReader, VideoWriter
 from projects.multitask_runtime.inputs import collect
 from projects.multitask_runtime.outputs import OutputFolder
 from projects.multitask_runtime.resize import is_narrow, limit_aspect
@@ -46,17 +46,26 @@ def test_what_a_folder_leaves_out_is_counted(model, tmp_path, capsys):
     folder = tmp_path / 'photos'
     for name in ('a.JPG', 'b.jfif', 'c.Avif', 'd.gif'):
         save(folder / name)
-    for name in ('1.heic', '2.HEIC', '3.heif', 'film.mp4', 'notes.txt',
-                 'README', '.hidden.jpg', '.thumbnails/a.jpg', '._a.jpg'):
+    for name in (
+        '1.heic',
+        '2.HEIC',
+        '3.heif',
+        'film.mp4',
+        'notes.txt',
+        'README',
+        '.hidden.jpg',
+        '.thumbnails/a.jpg',
+        '._a.jpg',
+    ):
         save(folder / name)
-    sources, (told, ) = collect(folder)
-    assert [source.name for source in sources] == [
-        'a.JPG', 'b.jfif', 'c.Avif', 'd.gif']
+    sources, (told,) = collect(folder)
+    assert [source.name for source in sources] == ['a.JPG', 'b.jfif', 'c.Avif', 'd.gif']
     assert told == (
         f'left out of {folder}: 2 .heic files, 1 .heif files, 1 .mp4 files, '
         '1 .txt files, 1 files without a suffix, 3 hidden files or folders. '
         'HEIC cannot be read here: convert it to JPEG, e.g. by '
-        'heif-convert. Videos are given by their own path.')
+        'heif-convert. Videos are given by their own path.'
+    )
     assert len(OnnxInferencer(model)(folder)) == 4
     assert told in capsys.readouterr().err
     # Also where there is but one picture, which has no progress.
@@ -80,8 +89,7 @@ def test_linked_folders_are_gone_through_once(tmp_path):
     (folder / 'up').symlink_to(tmp_path)
     (folder / 'linked.png').symlink_to(elsewhere / 'c.png')
     (folder / 'lost.png').symlink_to(tmp_path / 'nothing')
-    expected = ['a.png', 'linked/c.png', 'linked.png', 'lost.png',
-                'real/b.png']
+    expected = ['a.png', 'linked/c.png', 'linked.png', 'lost.png', 'real/b.png']
     assert names(folder) == expected
     told = '2 links to a folder that holds this one'
     assert told in collect(folder).left_out[0]
@@ -90,28 +98,36 @@ def test_linked_folders_are_gone_through_once(tmp_path):
     for pattern in ('**/*.png', '**', '*/../**/*.png'):
         assert set(expected) <= {
             os.path.normpath(os.path.relpath(source.value, folder))
-            for source in collect(f'{folder}/{pattern}').sources}, pattern
+            for source in collect(f'{folder}/{pattern}').sources
+        }, pattern
 
 
 def test_patterns_match_as_those_of_glob(tmp_path, monkeypatch):
-    for name in ('a.png', 'x/b.png', 'x/y/c.png', 'x/.hidden/d.png',
-                 'x/y/e.jpg'):
+    for name in ('a.png', 'x/b.png', 'x/y/c.png', 'x/.hidden/d.png', 'x/y/e.jpg'):
         save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    for pattern in ('*.png', '**/*.png', 'x/**/*.png', '**/y/*', '**',
-                    'x/**', '**/x/**/*.png', '*/**/c.png', '[ax]*/*.png'):
-        expected = {os.path.normpath(path)
-                    for path in glob.glob(pattern, recursive=True)
-                    if os.path.isfile(path)}
-        found = {os.path.normpath(source.value)
-                 for source in collect(pattern).sources}
+    for pattern in (
+        '*.png',
+        '**/*.png',
+        'x/**/*.png',
+        '**/y/*',
+        '**',
+        'x/**',
+        '**/x/**/*.png',
+        '*/**/c.png',
+        '[ax]*/*.png',
+    ):
+        expected = {
+            os.path.normpath(path)
+            for path in glob.glob(pattern, recursive=True)
+            if os.path.isfile(path)
+        }
+        found = {os.path.normpath(source.value) for source in collect(pattern).sources}
         assert found == expected, pattern
-    assert collect('x/*').left_out == [
-        'left out of x/*: 1 folders or others that are no files']
+    assert collect('x/*').left_out == ['left out of x/*: 1 folders or others that are no files']
 
 
-def test_unreadable_folders_and_earlier_results_are_counted(
-        tmp_path, monkeypatch):
+def test_unreadable_folders_and_earlier_results_are_counted(tmp_path, monkeypatch):
     save(tmp_path / 'a.png')
     save(tmp_path / 'closed/b.png')
     save(tmp_path / 'out/a.png')
@@ -123,7 +139,7 @@ def test_unreadable_folders_and_earlier_results_are_counted(
         return real(path)
 
     monkeypatch.setattr(os, 'scandir', scandir)
-    sources, (told, ) = collect(tmp_path, leave_out=tmp_path / 'out')
+    sources, (told,) = collect(tmp_path, leave_out=tmp_path / 'out')
     assert [source.name for source in sources] == ['a.png']
     assert '1 folders of earlier results, 1 unreadable folders' in told
 
@@ -135,7 +151,10 @@ def test_an_empty_folder_among_others_does_not_end_them(model, tmp_path):
     results = inferencer([tmp_path / 'empty', picture, 'no/*.png', '-'])
     assert [result['source'] for result in results] == [picture]
     assert [reason.split(': ')[0] for reason in inferencer.skipped] == [
-        str(tmp_path / 'empty'), 'no/*.png', '-']
+        str(tmp_path / 'empty'),
+        'no/*.png',
+        '-',
+    ]
     with pytest.raises(InputError, match='in this folder, found nothing'):
         inferencer(tmp_path / 'empty')
 
@@ -150,29 +169,31 @@ def test_narrow_pictures(inferencer, noise, size, tmp_path, capsys):
     path = tmp_path / 'narrow.png'
     cv2.imwrite(str(path), image)
     others = [save(tmp_path / f'{name}.png') for name in 'az']
-    result = inferencer(
-        [others[0], str(path), others[1]], out_dir=tmp_path / 'out')[1]
+    result = inferencer([others[0], str(path), others[1]], out_dir=tmp_path / 'out')[1]
     said = capsys.readouterr().err
     assert 'inputs done: 3 of 3' in said
     stretched = limit_aspect(image)
-    assert (f'narrow.png: {size[1]} x {size[0]} pixels' in said) == (
-        size != (1, 1)) == (stretched.shape != image.shape)
-    (expected, ) = inferencer(stretched)
+    assert (
+        (f'narrow.png: {size[1]} x {size[0]} pixels' in said)
+        == (size != (1, 1))
+        == (stretched.shape != image.shape)
+    )
+    (expected,) = inferencer(stretched)
     shrink = np.divide(size[::-1], stretched.shape[1::-1])
     np.testing.assert_allclose(
-        result['bboxes'], expected['bboxes'] * np.tile(shrink, 2), atol=1e-3)
-    np.testing.assert_allclose(
-        result['keypoints'], expected['keypoints'] * shrink, atol=1e-3)
+        result['bboxes'], expected['bboxes'] * np.tile(shrink, 2), atol=1e-3
+    )
+    np.testing.assert_allclose(result['keypoints'], expected['keypoints'] * shrink, atol=1e-3)
     assert all(tuple(mask['size']) == size for mask in result['masks'])
     assert cv2.imread(str(tmp_path / 'out/narrow.png')).shape[:2] == size
 
 
 def test_narrow_pictures_of_an_exported_network(model):
     # 900 x 2 is stretched to 900 x 18, and resized to 128 x 2.56, that is 3.
-    (result, ) = OnnxInferencer(model)(np.zeros((2, 900, 3), np.uint8))
+    (result,) = OnnxInferencer(model)(np.zeros((2, 900, 3), np.uint8))
     np.testing.assert_allclose(
-        result['bboxes'][0],
-        [20 * 900 / 128, 10 * 2 / 3, 60 * 900 / 128, 80 * 2 / 3], rtol=1e-6)
+        result['bboxes'][0], [20 * 900 / 128, 10 * 2 / 3, 60 * 900 / 128, 80 * 2 / 3], rtol=1e-6
+    )
     assert (result['height'], result['width']) == (2, 900)
 
 
@@ -200,28 +221,33 @@ def make_faulty(request, model, inferencer, monkeypatch):
     def make(error, grey):
         if request.param == 'onnx':
             found = OnnxInferencer(model)
-            monkeypatch.setattr(found, '_network', Faulty(
-                found._network, error, lambda image: image.max() == grey))
+            monkeypatch.setattr(
+                found, '_network', Faulty(found._network, error, lambda image: image.max() == grey)
+            )
         else:
             found = inferencer
-            monkeypatch.setattr(found, 'forward', Faulty(
-                found.forward, error, lambda data: any(
-                    image.max() == grey for image in data['inputs'])))
+            monkeypatch.setattr(
+                found,
+                'forward',
+                Faulty(
+                    found.forward,
+                    error,
+                    lambda data: any(image.max() == grey for image in data['inputs']),
+                ),
+            )
         return found
 
     return make
 
 
-@pytest.mark.parametrize('error', [cv2.error('too narrow\nand more'),
-                                   RuntimeError('too narrow'), MemoryError()])
-def test_an_error_of_one_picture_is_named(make_faulty, error, tmp_path,
-                                          capsys):
-    paths = [save(tmp_path / f'{grey}.png', value=grey)
-             for grey in (10, 200, 30, 40)]
+@pytest.mark.parametrize(
+    'error', [cv2.error('too narrow\nand more'), RuntimeError('too narrow'), MemoryError()]
+)
+def test_an_error_of_one_picture_is_named(make_faulty, error, tmp_path, capsys):
+    paths = [save(tmp_path / f'{grey}.png', value=grey) for grey in (10, 200, 30, 40)]
     found = make_faulty(error, 200)
     results = found(paths, batch_size=3, out_dir=tmp_path / 'out')
-    assert [result['source'] for result in results
-            ] == [paths[0], *paths[2:]]
+    assert [result['source'] for result in results] == [paths[0], *paths[2:]]
     reason = f'{paths[1]}: {type(error).__name__}: '
     assert [text.startswith(reason) for text in found.skipped] == [True]
     said = capsys.readouterr().err
@@ -230,8 +256,7 @@ def test_an_error_of_one_picture_is_named(make_faulty, error, tmp_path,
     assert written == {'10.png', '30.png', '40.png', 'predictions.json'}
 
 
-def test_an_error_of_every_picture_is_no_picture_s_fault(make_faulty,
-                                                         tmp_path):
+def test_an_error_of_every_picture_is_no_picture_s_fault(make_faulty, tmp_path):
     paths = [save(tmp_path / f'{i}.png', value=10) for i in range(15)]
     with pytest.raises(KeyError, match='a bug'):
         make_faulty(KeyError('a bug'), 10)(paths[:3])
@@ -251,19 +276,20 @@ def test_frames_that_go_wrong_keep_their_place(model, tmp_path, monkeypatch):
         writer.write(np.full((48, 64, 3), value, np.uint8))
     writer.close()
     found = OnnxInferencer(model)
-    monkeypatch.setattr(found, '_network', Faulty(
-        found._network, ValueError('bright'), lambda image: image.max() > 99))
+    monkeypatch.setattr(
+        found,
+        '_network',
+        Faulty(found._network, ValueError('bright'), lambda image: image.max() > 99),
+    )
     results = found(tmp_path / 'film.mp4', out_dir=tmp_path / 'out')
     assert [result['frame'] for result in results] == [0, 1, 4]
-    assert found.skipped == [
-        f'{tmp_path / "film.mp4"}, frame 2: ValueError: bright']
+    assert found.skipped == [f'{tmp_path / "film.mp4"}, frame 2: ValueError: bright']
     assert len(list(VideoReader(str(tmp_path / 'out/film.mp4')))) == 5
 
 
 def test_status_says_that_an_input_was_skipped(model, tmp_path):
     save(tmp_path / 'photos/a.png')
-    arguments = [str(tmp_path / 'photos'), model, '--out-dir',
-                 str(tmp_path / 'out')]
+    arguments = [str(tmp_path / 'photos'), model, '--out-dir', str(tmp_path / 'out')]
     assert image_demo.main(arguments) == 0
     (tmp_path / 'photos/b.png').write_bytes(b'no picture')
     assert image_demo.main(arguments) == 1
@@ -273,9 +299,19 @@ def test_status_says_that_an_input_was_skipped(model, tmp_path):
 # ---- names
 
 
-NAMES = ['a b.png', '100%.png', '%03d.png', 'a[1]*?.png', 'ünï – 写真.png',
-         "it's \"q\".png", 'a:b.png', '-x.png', 'UPPER.PNG', 'a\nb.png',
-         os.fsdecode(b'latin-\xe9.png')]
+NAMES = [
+    'a b.png',
+    '100%.png',
+    '%03d.png',
+    'a[1]*?.png',
+    'ünï – 写真.png',
+    'it\'s "q".png',
+    'a:b.png',
+    '-x.png',
+    'UPPER.PNG',
+    'a\nb.png',
+    os.fsdecode(b'latin-\xe9.png'),
+]
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -283,16 +319,16 @@ def test_names_of_pictures(model, tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save(tmp_path / 'photos' / name)
     for inputs in (f'photos/{name}', 'photos', 'photos/*'):
-        (result, ) = OnnxInferencer(model)(inputs, out_dir='out')
+        (result,) = OnnxInferencer(model)(inputs, out_dir='out')
         assert result['source'] == f'photos/{name}'
-        assert cv2.imdecode(np.fromfile(os.fsencode(f'out/{name}'), np.uint8),
-                            cv2.IMREAD_COLOR).shape == (48, 64, 3)
+        assert cv2.imdecode(
+            np.fromfile(os.fsencode(f'out/{name}'), np.uint8), cv2.IMREAD_COLOR
+        ).shape == (48, 64, 3)
         content = json.loads((tmp_path / 'out/predictions.json').read_text())
         assert content['images'][0]['file_name'] == name
 
 
-@pytest.mark.parametrize('name', [
-    name.lower().replace('.png', '.mp4') for name in NAMES[:-1]])
+@pytest.mark.parametrize('name', [name.lower().replace('.png', '.mp4') for name in NAMES[:-1]])
 def test_names_of_videos(model, tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     writer = VideoWriter(name, 10)
@@ -314,21 +350,30 @@ def test_a_video_whose_name_opencv_cannot_take(tmp_path):
 
 def test_no_result_overwrites_another(model, tmp_path):
     folder = tmp_path / 'photos'
-    paths = [save(folder / name) for name in
-             ('a.gif', 'a.gif.png', 'a.jpg', 'a.png', 'predictions.json.png')]
+    paths = [
+        save(folder / name)
+        for name in ('a.gif', 'a.gif.png', 'a.jpg', 'a.png', 'predictions.json.png')
+    ]
     paths += [paths[3], np.zeros((48, 64, 3), np.uint8)]
     OnnxInferencer(model)(paths, out_dir=tmp_path / 'out')
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {
-        'a.gif.png', 'a.gif-2.png', 'a.gif.png', 'a.jpg', 'a.png', 'a-2.png',
-        'array-000006.png', 'predictions.json', 'predictions.json.png'}
+        'a.gif.png',
+        'a.gif-2.png',
+        'a.gif.png',
+        'a.jpg',
+        'a.png',
+        'a-2.png',
+        'array-000006.png',
+        'predictions.json',
+        'predictions.json.png',
+    }
 
 
 def test_a_picture_that_its_format_cannot_hold(tmp_path):
-    (source, ), _ = collect(save(tmp_path / 'a.webp'))
+    (source,), _ = collect(save(tmp_path / 'a.webp'))
     frame = type('Frame', (), dict(source=source, index=None))
     with OutputFolder(tmp_path / 'out', [source], dict(classes='p')) as out:
-        with pytest.raises(InputError, match='cannot write 16400 x 1 pixels '
-                           'as .webp'):
+        with pytest.raises(InputError, match='cannot write 16400 x 1 pixels as .webp'):
             out.write(frame, np.zeros((1, 16400, 3), np.uint8), {})
 
 
@@ -336,17 +381,20 @@ def test_a_picture_that_its_format_cannot_hold(tmp_path):
 
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-@pytest.mark.parametrize('name, options', [
-    ('a.jfif', dict(format='JPEG', quality=95)),
-    ('a.avif', dict(format='AVIF', quality=95)),
-    ('a.gif', dict(format='GIF')),
-    ('a.jp2', dict(format='JPEG2000')),
-    ('a.mpo', dict(format='MPO', quality=95)),
-    ('a.pnm', dict(format='PPM')),
-    ('a.webp', dict(format='WEBP', quality=95)),
-    ('cmyk.jpg', dict(format='JPEG', quality=95)),
-    ('palette.png', dict(format='PNG')),
-])
+@pytest.mark.parametrize(
+    'name, options',
+    [
+        ('a.jfif', dict(format='JPEG', quality=95)),
+        ('a.avif', dict(format='AVIF', quality=95)),
+        ('a.gif', dict(format='GIF')),
+        ('a.jp2', dict(format='JPEG2000')),
+        ('a.mpo', dict(format='MPO', quality=95)),
+        ('a.pnm', dict(format='PPM')),
+        ('a.webp', dict(format='WEBP', quality=95)),
+        ('cmyk.jpg', dict(format='JPEG', quality=95)),
+        ('palette.png', dict(format='PNG')),
+    ],
+)
 def test_formats(tmp_path, backend, name, options):
     upright = np.zeros((40, 60, 3), np.uint8)
     upright[:, :30] = (250, 40, 20)  # red
@@ -356,7 +404,7 @@ def test_formats(tmp_path, backend, name, options):
     if name == 'cmyk.jpg':
         picture = picture.convert('CMYK')
     picture.save(tmp_path / name, **options)
-    (source, ), _ = collect(tmp_path)
+    (source,), _ = collect(tmp_path)
     step = dict(type='LoadImageFromFile', imdecode_backend=backend)
     read = ImageFile(step)(source.value)
     assert read.shape == (40, 60, 3)
@@ -365,8 +413,9 @@ def test_formats(tmp_path, backend, name, options):
 
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-@pytest.mark.parametrize('exif', [
-    b'Exif\0\0no exif', b'Exif\0\0MM\0*\0\0\0\x08\xff\xff', b'Exif\0\0'])
+@pytest.mark.parametrize(
+    'exif', [b'Exif\0\0no exif', b'Exif\0\0MM\0*\0\0\0\x08\xff\xff', b'Exif\0\0']
+)
 def test_damaged_exif_keeps_no_picture_away(tmp_path, backend, exif):
     Image.new('RGB', (60, 40), 'white').save(tmp_path / 'a.jpg', exif=exif)
     step = dict(type='LoadImageFromFile', imdecode_backend=backend)
@@ -375,16 +424,14 @@ def test_damaged_exif_keeps_no_picture_away(tmp_path, backend, exif):
 
 
 def test_of_several_pictures_the_first_is_taken(model, tmp_path, capsys):
-    first, second = (Image.new('RGB', (64, 48), colour)
-                     for colour in ('white', 'black'))
+    first, second = (Image.new('RGB', (64, 48), colour) for colour in ('white', 'black'))
     for name in ('a.gif', 'b.tif', 'c.webp'):
         first.save(tmp_path / name, save_all=True, append_images=[second])
     results = OnnxInferencer(model)(tmp_path)
     assert all(result['scores'].min() > 0.95 for result in results)
     said = capsys.readouterr().err
     for result in results:
-        assert (f'{result["source"]}: has 2 pictures, of which the first is '
-                'taken') in said
+        assert (f'{result["source"]}: has 2 pictures, of which the first is taken') in said
 
 
 def test_floats_are_refused(tmp_path):
@@ -403,8 +450,9 @@ def _sound():
 
 
 def _no_frames(tmp_path):
-    writer = cv2.VideoWriter(str(tmp_path / 'empty.mp4'),
-                             cv2.VideoWriter_fourcc(*'mp4v'), 10, (64, 48))
+    writer = cv2.VideoWriter(
+        str(tmp_path / 'empty.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 10, (64, 48)
+    )
     writer.release()
     return (tmp_path / 'empty.mp4').read_bytes()
 
@@ -413,10 +461,12 @@ def _no_frames(tmp_path):
 def test_videos_without_frames(model, tmp_path, kind):
     content = dict(text=b'no video ' * 99, sound=_sound(), empty=b'')
     path = tmp_path / 'film.mp4'
-    path.write_bytes(content[kind] if kind in content else
-                     _no_frames(tmp_path))
-    with pytest.raises(InputError, match=r'film.mp4: expected a video, found '
-                       r'\d+ bytes of which OpenCV reads no frame'):
+    path.write_bytes(content[kind] if kind in content else _no_frames(tmp_path))
+    with pytest.raises(
+        InputError,
+        match=r'film.mp4: expected a video, found '
+        r'\d+ bytes of which OpenCV reads no frame',
+    ):
         OnnxInferencer(model)(path)
 
 
@@ -430,12 +480,15 @@ def test_frames_that_change_their_size(tmp_path):
     assert all(abs(frame.astype(int) - 200).max() < 9 for frame in frames)
 
 
-@pytest.mark.parametrize('wrong, match', [
-    ('-', '-: expected a picture or video file, found no file. Standard inp'),
-    (-1, 'expected 0 or more as the index of a camera, found -1'),
-    (2**31, 'as the index of a camera, found 2147483648'),
-    ('/dev/null', '/dev/null: expected a picture or video file, found no fi'),
-])
+@pytest.mark.parametrize(
+    'wrong, match',
+    [
+        ('-', '-: expected a picture or video file, found no file. Standard inp'),
+        (-1, 'expected 0 or more as the index of a camera, found -1'),
+        (2**31, 'as the index of a camera, found 2147483648'),
+        ('/dev/null', '/dev/null: expected a picture or video file, found no fi'),
+    ],
+)
 def test_what_is_no_file(wrong, match):
     with pytest.raises(InputError, match=match):
         collect(wrong)
@@ -446,6 +499,6 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     save(tmp_path / 'b.png')
     with pytest.raises(InputError, match='a.png: expected a picture or video'):
         collect(tmp_path / 'a.png')
-    sources, (told, ) = collect(tmp_path)
+    sources, (told,) = collect(tmp_path)
     assert [source.name for source in sources] == ['b.png']
     assert '1 pipes or devices' in told

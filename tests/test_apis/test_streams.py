@@ -1,4 +1,5 @@
 """Streams by address, from servers on this machine that misbehave."""
+
 import base64
 import json
 import os
@@ -17,8 +18,13 @@ import cv2
 import numpy as np
 import pytest
 
-from projects.multitask_runtime import (InputError, OnnxInferencer,
-                                        VideoReader, VideoWriter, streams)
+from projects.multitask_runtime import (
+    InputError,
+    OnnxInferencer,
+    VideoReader,
+    VideoWriter,
+    streams,
+)
 from projects.multitask_runtime.inputs import collect, hide_credentials
 from projects.multitask_runtime.streams import StreamReader
 from tests.conftest import ROOT
@@ -37,8 +43,8 @@ def model(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(streams, 'WAITS', (0.02, 0.02))
-    monkeypatch.setattr(streams, 'OPEN_TIMEOUT', 5.)
-    monkeypatch.setattr(streams, 'READ_TIMEOUT', 5.)
+    monkeypatch.setattr(streams, 'OPEN_TIMEOUT', 5.0)
+    monkeypatch.setattr(streams, 'READ_TIMEOUT', 5.0)
 
 
 def grey(index):
@@ -50,8 +56,13 @@ def jpeg(index):
 
 
 def part(content):
-    return (f'--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: '
-            f'{len(content)}\r\n\r\n').encode() + content + b'\r\n'
+    return (
+        (
+            f'--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n'
+        ).encode()
+        + content
+        + b'\r\n'
+    )
 
 
 def numbers(images):
@@ -64,7 +75,6 @@ def serve(answer):
     """Serve over HTTP; ``answer(handler, number)`` handles one request."""
 
     class Handler(BaseHTTPRequestHandler):
-
         def do_GET(self):
             number = len(requests)
             requests.append(dict(self.headers))
@@ -79,7 +89,7 @@ def serve(answer):
     requests = []
     server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01, ))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield f'127.0.0.1:{server.server_port}', requests
@@ -105,8 +115,7 @@ def mjpeg(*connections):
 
 def start_mjpeg(handler):
     handler.send_response(200)
-    handler.send_header('Content-Type',
-                        f'multipart/x-mixed-replace; boundary={BOUNDARY}')
+    handler.send_header('Content-Type', f'multipart/x-mixed-replace; boundary={BOUNDARY}')
     handler.end_headers()
 
 
@@ -127,19 +136,18 @@ def read_all(address):
 
 def test_a_stream_that_breaks_off_and_comes_back(monkeypatch):
     monkeypatch.setattr(streams, 'QUEUE_SIZE', 100)
-    first, second = [jpeg(i) for i in range(5)], [
-        jpeg(i) for i in range(5, 10)]
+    first, second = [jpeg(i) for i in range(5)], [jpeg(i) for i in range(5, 10)]
     with serve(mjpeg(first, second)) as (host, requests):
         frames, notes, reader, error = read_all(f'http://{host}/video')
     assert [index for index, _ in frames] == list(range(10))
     assert numbers(image for _, image in frames) == list(range(10))
     assert (reader.length, reader.received, reader.dropped) == (None, 10, 0)
-    assert re.search('lost after 5 frames; connecting again in 0.02 s',
-                     notes[0])
+    assert re.search('lost after 5 frames; connecting again in 0.02 s', notes[0])
     # The second connection's loss, then two attempts in vain.
     assert len(requests) == 4 and len(notes) == 3
-    assert error.endswith('the connection was lost after 10 frames, and 2 '
-                          'attempts to connect again brought none')
+    assert error.endswith(
+        'the connection was lost after 10 frames, and 2 attempts to connect again brought none'
+    )
 
 
 def test_late_frames_are_dropped():
@@ -171,8 +179,7 @@ def test_a_stream_that_stalls_is_connected_to_again(monkeypatch):
     over = threading.Event()
 
     def answer(handler, number):
-        mjpeg([jpeg(i) for i in range(8)],
-              [jpeg(i) for i in range(8, 16)])(handler, number)
+        mjpeg([jpeg(i) for i in range(8)], [jpeg(i) for i in range(8, 16)])(handler, number)
         if number == 0:
             over.wait(10)  # the connection stays, without a frame
 
@@ -204,8 +211,7 @@ def test_a_slow_stream_loses_no_frame():
     assert reader.dropped == 0
 
 
-@pytest.mark.parametrize('body', [b'', b'hello' * 5000,
-                                  np.random.default_rng(0).bytes(70000)])
+@pytest.mark.parametrize('body', [b'', b'hello' * 5000, np.random.default_rng(0).bytes(70000)])
 def test_a_host_that_sends_no_video(body):
 
     def answer(handler, _):
@@ -214,8 +220,11 @@ def test_a_host_that_sends_no_video(body):
         handler.wfile.write(body)
 
     with serve(answer) as (host, _):
-        with pytest.raises(InputError, match=r'expected a video or live '
-                           r'stream, but the host, which answers, sends none'):
+        with pytest.raises(
+            InputError,
+            match=r'expected a video or live '
+            r'stream, but the host, which answers, sends none',
+        ):
             StreamReader(f'http://me:secret@{host}/video', print)
 
 
@@ -227,8 +236,8 @@ def test_an_address_that_cannot_be_reached(scheme):
     with pytest.raises(InputError) as error:
         StreamReader(f'{scheme}://me:secret@127.0.0.1:{port}/v', print)
     assert str(error.value).startswith(
-        f'{scheme}://127.0.0.1:{port}/v: cannot be reached (Connection '
-        'refused)')
+        f'{scheme}://127.0.0.1:{port}/v: cannot be reached (Connection refused)'
+    )
     assert 'secret' not in str(error.value)
     assert time.monotonic() - start < 4
 
@@ -244,8 +253,7 @@ def recording(tmp_path_factory):
     writer = VideoWriter(path, 10)
     for index in range(30):
         noise = random.integers(-20, 20, (96, 128, 1))
-        writer.write((60 + 4 * index + noise).clip(0, 255).astype(
-            np.uint8).repeat(3, -1))
+        writer.write((60 + 4 * index + noise).clip(0, 255).astype(np.uint8).repeat(3, -1))
     writer.close()
     return path
 
@@ -256,8 +264,7 @@ def send_range(handler, content, at_most=None):
     handler.send_response(206)
     handler.send_header('Accept-Ranges', 'bytes')
     handler.send_header('Content-Length', str(len(content) - start))
-    handler.send_header('Content-Range', f'bytes {start}-{len(content) - 1}/'
-                        f'{len(content)}')
+    handler.send_header('Content-Range', f'bytes {start}-{len(content) - 1}/{len(content)}')
     handler.end_headers()
     end = None if at_most is None else start + at_most
     handler.wfile.write(content[start:end])
@@ -271,8 +278,7 @@ def test_no_frame_of_a_recording_is_dropped(recording):
         frames = list(reader)
     assert [index for index, _ in frames] == list(range(30))
     expected = list(VideoReader(str(recording)))
-    assert all((image == other).all()
-               for (_, image), other in zip(frames, expected))
+    assert all((image == other).all() for (_, image), other in zip(frames, expected))
     assert (reader.length, reader.rate, reader.dropped) == (30, 10, 0)
 
 
@@ -292,8 +298,7 @@ def test_a_recording_goes_on_where_it_broke_off(recording):
     assert any(broken) and notes and not error
     assert [index for index, _ in frames] == list(range(30))
     expected = list(VideoReader(str(recording)))
-    assert all((image == other).all()
-               for (_, image), other in zip(frames, expected))
+    assert all((image == other).all() for (_, image), other in zip(frames, expected))
 
 
 # ---- RTSP: Motion JPEG as RFC 2435 has it, within the connection
@@ -304,13 +309,13 @@ def rtp_packet(content, number):
     tables, position = b'', 2
     while content[position + 1] != 0xDA:  # up to the start of the scan
         kind = content[position + 1]
-        length = struct.unpack('>H', content[position + 2:position + 4])[0]
-        segment = content[position + 4:position + 2 + length]
+        length = struct.unpack('>H', content[position + 2 : position + 4])[0]
+        segment = content[position + 4 : position + 2 + length]
         if kind == 0xDB:
             for start in range(0, len(segment), 65):
-                tables += segment[start + 1:start + 65]
+                tables += segment[start + 1 : start + 65]
         position += 2 + length
-    position += 2 + struct.unpack('>H', content[position + 2:position + 4])[0]
+    position += 2 + struct.unpack('>H', content[position + 2 : position + 4])[0]
     scan = content[position:-2]
     header = struct.pack('>BBHII', 0x80, 0x80 | 26, number, 9000 * number, 7)
     picture = struct.pack('>IBBBB', 0, 1, 255, 64 // 8, 48 // 8)
@@ -334,24 +339,24 @@ def answer_rtsp(connection, indices, password):
         if request[0] == 'OPTIONS':
             reply.append('Public: DESCRIBE, SETUP, PLAY, TEARDOWN')
         elif password and headers.get('authorization') != (
-                'Basic ' + base64.b64encode(password.encode()).decode()):
+            'Basic ' + base64.b64encode(password.encode()).decode()
+        ):
             status = '401 Unauthorized'
             reply.append('WWW-Authenticate: Basic realm="camera"')
         elif request[0] == 'DESCRIBE':
-            body = ('v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\n'
-                    'c=IN IP4 0.0.0.0\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\n'
-                    'a=control:track0\r\n')
-            reply += ['Content-Type: application/sdp',
-                      f'Content-Base: {request[1]}/']
+            body = (
+                'v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\n'
+                'c=IN IP4 0.0.0.0\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\n'
+                'a=control:track0\r\n'
+            )
+            reply += ['Content-Type: application/sdp', f'Content-Base: {request[1]}/']
         elif request[0] == 'SETUP':
-            reply += ['Transport: RTP/AVP/TCP;unicast;interleaved=0-1',
-                      'Session: 1']
+            reply += ['Transport: RTP/AVP/TCP;unicast;interleaved=0-1', 'Session: 1']
         else:
             reply.append('Session: 1')
         if body:
             reply.append(f'Content-Length: {len(body)}')
-        connection.sendall('\r\n'.join(
-            [f'RTSP/1.0 {status}', *reply, '', body]).encode())
+        connection.sendall('\r\n'.join([f'RTSP/1.0 {status}', *reply, '', body]).encode())
         if request[0] == 'PLAY':
             for index in indices:
                 connection.sendall(rtp_packet(jpeg(index), index))
@@ -397,31 +402,30 @@ def test_rtsp_with_a_wrong_password():
 # ---- inferencers and demo
 
 
-def test_dropped_frames_are_counted_and_keep_their_time(model, tmp_path,
-                                                        capsys):
+def test_dropped_frames_are_counted_and_keep_their_time(model, tmp_path, capsys):
     """Of frames 0 to 19 the first is looked at, and then the last four."""
     inferencer = OnnxInferencer(model)
     with serve(mjpeg([jpeg(i) for i in range(20)])) as (host, _):
         results = []
-        for result in inferencer.stream(
-                f'http://{host}/video', out_dir=tmp_path, track=True):
+        for result in inferencer.stream(f'http://{host}/video', out_dir=tmp_path, track=True):
             results.append(result)
             time.sleep(0.15)  # slow: all the others have come meanwhile
     title = f'http://{host}/video'
     frames = [result['frame'] for result in results]
     assert frames[-4:] == [16, 17, 18, 19] and len(frames) < 20
     # Their scores are how light the picture is, so only later ones count.
-    assert [result['track_ids'].tolist()
-            for result in results[-4:]] == [[1, 2]] * 4
+    assert [result['track_ids'].tolist() for result in results[-4:]] == [[1, 2]] * 4
     said = capsys.readouterr().err
     assert f'{title}: {20 - len(frames)} of 20 frames came faster' in said
     assert inferencer.skipped == [
         f'{title}: the connection was lost after 20 frames, and 2 attempts to '
-        'connect again brought none']
+        'connect again brought none'
+    ]
     name = f'127.0.0.1-{host.split(":")[1]}-video'
     content = json.loads((tmp_path / 'predictions.json').read_text())
-    assert [(image['file_name'], image['frame'])
-            for image in content['images']] == [(name, i) for i in frames]
+    assert [(image['file_name'], image['frame']) for image in content['images']] == [
+        (name, i) for i in frames
+    ]
     written = list(VideoReader(str(tmp_path / f'{name}.mp4')))
     assert len(written) == 20  # as long as what it shows
 
@@ -438,15 +442,14 @@ def test_a_stream_among_others(model, tmp_path):
     assert 'cannot be reached' in inferencer.skipped[0]
 
 
-@pytest.mark.parametrize('number, status', [(signal.SIGTERM, 143),
-                                            (signal.SIGINT, 130)])
-def test_stopping_leaves_whole_files_and_no_password(model, tmp_path, number,
-                                                     status):
+@pytest.mark.parametrize('number, status', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopping_leaves_whole_files_and_no_password(model, tmp_path, number, status):
 
     def answer(handler, _):
         # The reader is told first that it needs the password.
         if handler.headers.get('Authorization') != 'Basic ' + (
-                base64.b64encode(b'me:p@ssword').decode()):
+            base64.b64encode(b'me:p@ssword').decode()
+        ):
             handler.send_response(401)
             handler.send_header('WWW-Authenticate', 'Basic realm="camera"')
             handler.end_headers()
@@ -458,22 +461,34 @@ def test_stopping_leaves_whole_files_and_no_password(model, tmp_path, number,
 
     with serve(answer) as (host, _):
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / 'demo/video_demo.py'),
-             f'http://me:p%40ssword@{host}/video?token=hush', model,
-             '--out-dir', 'out'],
-            cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=''))
+            [
+                sys.executable,
+                str(ROOT / 'demo/video_demo.py'),
+                f'http://me:p%40ssword@{host}/video?token=hush',
+                model,
+                '--out-dir',
+                'out',
+            ],
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(os.environ, PYTHONPATH=''),
+        )
         started = tmp_path / 'out' / 'predictions.json.part'
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None and not (
-                started.exists() and started.stat().st_size > 8000):
+        while (
+            time.monotonic() < deadline
+            and process.poll() is None
+            and not (started.exists() and started.stat().st_size > 8000)
+        ):
             time.sleep(0.05)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     assert 'Stopped.' in out
     content = json.loads((tmp_path / 'out/predictions.json').read_text())
-    (video, ) = (tmp_path / 'out').glob('*.mp4')
+    (video,) = (tmp_path / 'out').glob('*.mp4')
     assert len(content['images']) > 1
     last = content['images'][-1]['frame']
     assert len(list(VideoReader(str(video)))) in (last + 1, last + 2)
@@ -481,28 +496,36 @@ def test_stopping_leaves_whole_files_and_no_password(model, tmp_path, number,
     assert not re.search('ssword|hush|me:', written), written
 
 
-@pytest.mark.parametrize('address, shown', [
-    ('rtsp://me:pass@host:554/a/b', 'rtsp://host:554/a/b'),
-    ('RTSP://me:p@ss@host/a', 'RTSP://host/a'),
-    ('http://me:p/a?s#s@host/a?token=x&y=z#w', 'http://host/a?...'),
-    ('rtsp://host/user=me&password=pass_channel=1', 'rtsp://host/user=...&'
-     'password=...'),
-    ('http://host/a', 'http://host/a'),
-])
+@pytest.mark.parametrize(
+    'address, shown',
+    [
+        ('rtsp://me:pass@host:554/a/b', 'rtsp://host:554/a/b'),
+        ('RTSP://me:p@ss@host/a', 'RTSP://host/a'),
+        ('http://me:p/a?s#s@host/a?token=x&y=z#w', 'http://host/a?...'),
+        ('rtsp://host/user=me&password=pass_channel=1', 'rtsp://host/user=...&password=...'),
+        ('http://host/a', 'http://host/a'),
+    ],
+)
 def test_credentials_are_hidden(address, shown):
     assert hide_credentials(address) == shown
-    (source, ), _ = collect(address)
+    (source,), _ = collect(address)
     assert source.title == shown and source.is_moving
     assert not re.search(r'p@?ss\b|p/a|pass_', repr(source))
 
 
-@pytest.mark.parametrize('address, match', [
-    ('ftp://me:pass@host/a.mp4', 'ftp://host/a.mp4: expected an address of a '
-     'stream that starts with http://, https://, rtsp://, rtsps://'),
-    ('file:///a.mp4', 'files are given by their path'),
-    ('http://', 'and the name of a host'),
-    ('http://host/photo.JPG?x=1', 'found that of a picture. Download it'),
-])
+@pytest.mark.parametrize(
+    'address, match',
+    [
+        (
+            'ftp://me:pass@host/a.mp4',
+            'ftp://host/a.mp4: expected an address of a '
+            'stream that starts with http://, https://, rtsp://, rtsps://',
+        ),
+        ('file:///a.mp4', 'files are given by their path'),
+        ('http://', 'and the name of a host'),
+        ('http://host/photo.JPG?x=1', 'found that of a picture. Download it'),
+    ],
+)
 def test_addresses_that_are_no_streams(address, match):
     with pytest.raises(InputError, match=re.escape(match)) as error:
         collect(address)

@@ -1,4 +1,5 @@
 """Videos and cameras: frame by frame, in bounded memory."""
+
 import json
 import weakref
 
@@ -6,8 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from projects.multitask_refine.apis import (InputError, VideoReader,
-                                            VideoWriter)
+from projects.multitask_refine.apis import InputError, VideoReader, VideoWriter
 
 RATE, FRAMES, WIDTH, HEIGHT = 12.5, 7, 64, 48
 
@@ -15,7 +15,7 @@ RATE, FRAMES, WIDTH, HEIGHT = 12.5, 7, 64, 48
 def _scene(index):
     """A bright block that moves to the right over a dark ground."""
     image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
-    image[10:40, 5 * index:5 * index + 16] = (30, 160, 220)
+    image[10:40, 5 * index : 5 * index + 16] = (30, 160, 220)
     return image
 
 
@@ -43,21 +43,23 @@ def test_odd_sizes_grow_by_one_pixel(odd, noise, tmp_path):
     writer = VideoWriter(tmp_path / 'odd.mp4', 10)
     writer.write(noise(*odd))
     writer.close()
-    (frame, ) = VideoReader(str(tmp_path / 'odd.mp4'))
+    (frame,) = VideoReader(str(tmp_path / 'odd.mp4'))
     assert frame.shape == (48, 64, 3)
 
 
 def test_a_place_where_no_video_can_be(tmp_path):
     (tmp_path / 'taken.mp4').mkdir()
     writer = VideoWriter(tmp_path / 'taken.mp4', 10)
-    with pytest.raises(OSError, match='taken.mp4: OpenCV cannot write a video '
-                       r'here \(64 x 48 pixels, 10 frames'):
+    with pytest.raises(
+        OSError,
+        match='taken.mp4: OpenCV cannot write a video '
+        r'here \(64 x 48 pixels, 10 frames',
+    ):
         writer.write(_scene(0))
 
 
 def test_drawn_video_is_like_its_source(inferencer, video, tmp_path, capsys):
-    results = inferencer(
-        video, out_dir=tmp_path / 'out', score_thr=0., batch_size=3)
+    results = inferencer(video, out_dir=tmp_path / 'out', score_thr=0.0, batch_size=3)
     assert [result['frame'] for result in results] == list(range(FRAMES))
     assert {result['source'] for result in results} == {str(video)}
     reader = VideoReader(str(tmp_path / 'out/block.mp4'))
@@ -66,7 +68,7 @@ def test_drawn_video_is_like_its_source(inferencer, video, tmp_path, capsys):
     assert frames[0].shape == (HEIGHT, WIDTH, 3)
     images = list(VideoReader(str(video)))
     for image, result, frame in zip(images, results, frames):
-        drawn = inferencer.visualize(image, result, score_thr=0.)
+        drawn = inferencer.visualize(image, result, score_thr=0.0)
         loss = abs(drawn.astype(int) - frame).mean()  # by the compression
         assert loss < abs(image.astype(int) - frame).mean() / 2
     said = capsys.readouterr().err
@@ -76,7 +78,7 @@ def test_drawn_video_is_like_its_source(inferencer, video, tmp_path, capsys):
 def test_a_frame_gives_what_its_picture_gives(inferencer, video):
     results = inferencer(video)
     image = list(VideoReader(str(video)))[3]
-    (expected, ) = inferencer(image)
+    (expected,) = inferencer(image)
     for name in ('bboxes', 'scores', 'keypoints'):
         np.testing.assert_array_equal(results[3][name], expected[name])
     assert results[3]['masks'] == expected['masks']
@@ -85,23 +87,19 @@ def test_a_frame_gives_what_its_picture_gives(inferencer, video):
 def test_predictions_name_the_frame(inferencer, video, tmp_path):
     inferencer(video, out_dir=tmp_path / 'out', track=True)
     content = json.loads((tmp_path / 'out/predictions.json').read_text())
-    assert [(image['id'], image['file_name'], image['frame'])
-            for image in content['images']
-            ] == [(i, 'block.mp4', i) for i in range(FRAMES)]
+    assert [(image['id'], image['file_name'], image['frame']) for image in content['images']] == [
+        (i, 'block.mp4', i) for i in range(FRAMES)
+    ]
     ids = {entry['image_id'] for entry in content['annotations']}
     assert ids == set(range(FRAMES))
-    assert all(
-        isinstance(entry['track_id'], int)
-        for entry in content['annotations'])
+    assert all(isinstance(entry['track_id'], int) for entry in content['annotations'])
 
 
-def test_videos_of_one_name_and_pictures_in_one_call(
-        inferencer, video, photos, tmp_path):
+def test_videos_of_one_name_and_pictures_in_one_call(inferencer, video, photos, tmp_path):
     other = tmp_path / 'more' / 'block.avi'
     other.parent.mkdir()
     other.write_bytes(video.read_bytes())
-    results = inferencer([video, photos[0], other], out_dir=tmp_path / 'out',
-                         batch_size=4)
+    results = inferencer([video, photos[0], other], out_dir=tmp_path / 'out', batch_size=4)
     assert len(results) == 2 * FRAMES + 1
     written = sorted((tmp_path / 'out').rglob('block*'))
     assert [path.name for path in written] == ['block.mp4', 'block.avi.mp4']
@@ -141,6 +139,7 @@ class _Capture:
 
 class _Frame(np.ndarray):
     """Unlike a plain array, it can be counted in a set."""
+
     __hash__ = object.__hash__
 
     def __eq__(self, other):
@@ -160,11 +159,9 @@ def capture(monkeypatch):
 
 
 @pytest.mark.parametrize('batch_size', [1, 3])
-def test_frames_are_neither_kept_nor_read_ahead(inferencer, capture, video,
-                                                tmp_path, batch_size):
+def test_frames_are_neither_kept_nor_read_ahead(inferencer, capture, video, tmp_path, batch_size):
     fake = capture(20)
-    results = inferencer.stream(
-        video, batch_size=batch_size, out_dir=tmp_path, track=True)
+    results = inferencer.stream(video, batch_size=batch_size, out_dir=tmp_path, track=True)
     assert fake.read_so_far == 0
     for number, _ in enumerate(results, 1):
         assert fake.read_so_far <= number + batch_size - 1
@@ -220,7 +217,7 @@ def test_camera_that_is_not_there(inferencer, monkeypatch):
 def test_tracks_start_anew_with_each_video(inferencer, video, tmp_path):
     other = tmp_path / 'again.mp4'
     other.write_bytes(video.read_bytes())
-    results = inferencer([video, other], track=True, score_thr=0.)
+    results = inferencer([video, other], track=True, score_thr=0.0)
     first, second = results[:FRAMES], results[FRAMES:]
     for one, again in zip(first, second):
         assert one['track_ids'].tolist() == again['track_ids'].tolist()
@@ -239,9 +236,9 @@ def test_numbers_are_drawn(inferencer, found):
 
     def draw(*ids):
         numbered = dict(result, track_ids=np.array(ids))
-        return inferencer.visualize(image, numbered, score_thr=0.)
+        return inferencer.visualize(image, numbered, score_thr=0.0)
 
-    plain = inferencer.visualize(image, result, score_thr=0.)
+    plain = inferencer.visualize(image, result, score_thr=0.0)
     assert (draw(-1, -1, -1, -1) == plain).all()
     assert (draw(1, 2, 3, 4) != plain).any()
     assert (draw(1, 2, 3, 4) != draw(5, 6, 7, 8)).any()
@@ -251,13 +248,9 @@ def test_colours_go_with_the_tracks(inferencer, found):
     """Not with the order of the scores, which changes between frames."""
     image, result = found
     result = dict(result, track_ids=np.array([1, 2, 3, 4]))
-    people = ('bboxes', 'scores', 'masks', 'keypoints', 'keypoint_scores',
-              'track_ids')
+    people = ('bboxes', 'scores', 'masks', 'keypoints', 'keypoint_scores', 'track_ids')
     turned = dict(result, **{name: result[name][::-1] for name in people})
-    pictures = [
-        inferencer.visualize(image, each, score_thr=0.)
-        for each in (result, turned)
-    ]
+    pictures = [inferencer.visualize(image, each, score_thr=0.0) for each in (result, turned)]
     assert (pictures[0] == pictures[1]).all()
 
 
@@ -266,9 +259,14 @@ def test_colours_stay_when_somebody_leaves(inferencer):
 
     def draw(boxes, ids):
         people = dict(
-            source='', height=100, width=200, scores=np.ones(len(boxes)),
-            bboxes=np.array(boxes, float), track_ids=np.array(ids))
-        return inferencer.visualize(image, people, score_thr=0.)[:, 100:]
+            source='',
+            height=100,
+            width=200,
+            scores=np.ones(len(boxes)),
+            bboxes=np.array(boxes, float),
+            track_ids=np.array(ids),
+        )
+        return inferencer.visualize(image, people, score_thr=0.0)[:, 100:]
 
     there, others = [110, 20, 180, 90], [[5, 5, 30, 90], [40, 5, 90, 90]]
     alone = draw([there], [3])

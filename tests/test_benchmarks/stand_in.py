@@ -1,4 +1,5 @@
 """A contestant without a network, for the benchmark's processes."""
+
 import os
 import sys
 from typing import Any, List, Sequence
@@ -16,8 +17,9 @@ class StandIn:
         kwargs: Ignored.
     """
 
-    def __init__(self, detections: int = 20, shift: float = 0.0,
-                 crash: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, detections: int = 20, shift: float = 0.0, crash: bool = False, **kwargs: Any
+    ) -> None:
         self.detections, self.shift, self.crash = detections, shift, crash
         self.foreground: List[int] = []
         self.weights = kwargs.get('weights')
@@ -30,8 +32,7 @@ class StandIn:
     def save_weights(self, path: str) -> None:
         np.save(path, np.zeros(1))
 
-    def to_batch(self, images: Sequence[np.ndarray],
-                 people: Any = None) -> list:
+    def to_batch(self, images: Sequence[np.ndarray], people: Any = None) -> list:
         return [image.shape for image in images]
 
     def set_copies(self, people: Sequence[Any]) -> None:
@@ -50,7 +51,7 @@ class StandIn:
         return result
 
     def arrays(self, result: int) -> dict:
-        corners = np.arange(result)[:, None] * 10. + np.array([0, 0, 8, 8])
+        corners = np.arange(result)[:, None] * 10.0 + np.array([0, 0, 8, 8])
         return dict(boxes=corners + self.shift, scores=np.ones(result))
 
     def synchronize(self) -> None:

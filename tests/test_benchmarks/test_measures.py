@@ -1,4 +1,5 @@
 """The benchmarks of evaluation, data, endurance and CUDA, at small sizes."""
+
 import json
 
 import cv2
@@ -7,8 +8,7 @@ import torch
 
 from benchmarks import data_pipeline, endurance, evaluation, pieces
 from benchmarks.cuda import ops, suite
-from benchmarks.dirty_data import (ANNOTATION_FAULTS, damage_annotations,
-                                   damage_files)
+from benchmarks.dirty_data import ANNOTATION_FAULTS, damage_annotations, damage_files
 from projects.multitask_refine.datasets import mend, read_annotations
 from tests.test_converters.drawn import draw_image
 
@@ -16,10 +16,20 @@ from tests.test_converters.drawn import draw_image
 def test_evaluation_gives_pycocotools_figures(tmp_path):
     """On people of whom some are found, so that no figure is trivial."""
     path = tmp_path / 'evaluation.json'
-    evaluation.main([
-        '--images', '60', '--persons', '150', '--detections', '8', '--rounds',
-        '1', '--json', str(path)
-    ])
+    evaluation.main(
+        [
+            '--images',
+            '60',
+            '--persons',
+            '150',
+            '--detections',
+            '8',
+            '--rounds',
+            '1',
+            '--json',
+            str(path),
+        ]
+    )
     found = json.loads(path.read_text())
     assert found['largest_difference'] < 1e-9
     for task in ('bbox', 'segm', 'keypoints'):
@@ -31,20 +41,22 @@ def test_ways_of_a_piece_give_the_same(tmp_path):
     path = tmp_path / 'pieces.json'
     pieces.main(['--rounds', '1', '--repeats', '1', '--json', str(path)])
     found = json.loads(path.read_text())['pieces']
-    limits = dict(masks=0, Highest=3e-5, Samples=1e-2, gradient=1e-2, JPEG=8,
-                  product=1e-4, transform=1e-4)
+    limits = dict(
+        masks=0, Highest=3e-5, Samples=1e-2, gradient=1e-2, JPEG=8, product=1e-4, transform=1e-4
+    )
     assert len(found) == 8
     for piece in found:
-        (limit, ) = (limits[word] for word in limits
-                     if word in piece['about'].split())
+        (limit,) = (limits[word] for word in limits if word in piece['about'].split())
         for way in piece['ways'].values():
             assert 'missing' in way or way['difference'] <= limit
             assert 'missing' in way or way['median'] > 0
 
 
 def test_a_piece_without_its_library():
-    ways = dict(usual=pieces.Way(lambda: torch.ones(2)),
-                fast=pieces.Way(lambda: None, 'faster', 'no_such_library'))
+    ways = dict(
+        usual=pieces.Way(lambda: torch.ones(2)),
+        fast=pieces.Way(lambda: None, 'faster', 'no_such_library'),
+    )
     found = pieces.measure(pieces.Piece('A thing', ways), 1, 1)['ways']
     assert found['fast'] == dict(expected='faster', missing='no_such_library')
     assert found['usual']['ratio'] == 1 and found['usual']['difference'] == 0
@@ -52,18 +64,16 @@ def test_a_piece_without_its_library():
 
 def test_data_pipeline_times_every_step(tmp_path):
     path = tmp_path / 'data.json'
-    data_pipeline.main([
-        '--images', '6', '--rounds', '1', '--workers', '0', '--json',
-        str(path)
-    ])
+    data_pipeline.main(['--images', '6', '--rounds', '1', '--workers', '0', '--json', str(path)])
     found = json.loads(path.read_text())
     assert len(found['step_milliseconds']) == 5
     assert all(value > 0 for value in found['step_milliseconds'].values())
     assert len(found['images_per_second']['0']) == 1
 
 
-@pytest.mark.parametrize('name', [
-    name for name in ops.draw_cases() if name != 'deformable RoI pooling'])
+@pytest.mark.parametrize(
+    'name', [name for name in ops.draw_cases() if name != 'deformable RoI pooling']
+)
 def test_operators_equal_float64_on_this_device(name):
     """As on CUDA, where the rest is checked, too."""
     case = ops.draw_cases()[name]
@@ -73,9 +83,8 @@ def test_operators_equal_float64_on_this_device(name):
 
 def test_wrong_operator_is_noticed():
     case = ops.draw_cases()['RoIAlign, sampling ratio 2']
-    move = torch.tensor([0., 1, 1, 1, 1])
-    shifted = case._replace(
-        on_device=lambda x, rois: case.exact(x, rois + move))
+    move = torch.tensor([0.0, 1, 1, 1, 1])
+    shifted = case._replace(on_device=lambda x, rois: case.exact(x, rois + move))
     errors = ops.largest_errors(shifted, torch.float32, 'cpu')
     assert errors['value'] > ops.TOLERANCES[torch.float32]
 
@@ -107,11 +116,12 @@ def test_growth_of_memory_by_hand():
     """100 MiB, and 110 in the last quarter; processes that were seen too
     rarely are left out."""
     samples = [(i, (100 if i < 12 else 110) * 2**20) for i in range(16)]
-    rows = endurance.describe_memory({
-        'rank 5': samples, 'worker 6': samples[:4]})
-    assert rows == [dict(process='rank', samples=16,
-                         quarters=[100.0, 100.0, 100.0, 110.0],
-                         growth_percent=10.0)]
+    rows = endurance.describe_memory({'rank 5': samples, 'worker 6': samples[:4]})
+    assert rows == [
+        dict(
+            process='rank', samples=16, quarters=[100.0, 100.0, 100.0, 110.0], growth_percent=10.0
+        )
+    ]
 
 
 def test_cuda_suite_goes_on_where_it_was(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,5 @@
 """The speed benchmark, with stand-ins for the networks."""
+
 import json
 import time
 from types import SimpleNamespace
@@ -14,8 +15,7 @@ from benchmarks.client import ContestantError, Process
 from benchmarks.inputs import image_names, load_people
 from benchmarks.parts import PARTS, Entrant, Part
 from benchmarks.rounds import compare_pairs, run_rounds
-from benchmarks.stages import (StageMeter, _count_operations,
-                               measure_stages)
+from benchmarks.stages import StageMeter, _count_operations, measure_stages
 from projects.multitask_refine.ops import multiply
 from projects.multitask_refine.ops.bags import Bags, sum_bags
 from tests.conftest import CONFIGS, ROOT
@@ -28,16 +28,14 @@ MISSING = 'tests.test_benchmarks.missing_framework:Net'
 
 
 def test_paired_ratios_by_hand():
-    found = compare_pairs(dict(ours=[1., 6., 2.], theirs=[2., 2., 8.]),
-                          'theirs')
+    found = compare_pairs(dict(ours=[1.0, 6.0, 2.0], theirs=[2.0, 2.0, 8.0]), 'theirs')
     # 1/2, 6/2 and 2/8; not 2/2, the ratio of the medians
-    assert found['ours'] == dict(seconds=[1., 6., 2.], median=2., ratio=0.5)
+    assert found['ours'] == dict(seconds=[1.0, 6.0, 2.0], median=2.0, ratio=0.5)
     assert found['theirs']['ratio'] == 1
 
 
 def test_no_ratio_without_the_reference():
-    assert compare_pairs(dict(ours=[1.]), 'theirs') == dict(
-        ours=dict(seconds=[1.], median=1.))
+    assert compare_pairs(dict(ours=[1.0]), 'theirs') == dict(ours=dict(seconds=[1.0], median=1.0))
 
 
 def test_each_round_times_all_once_and_begins_with_another():
@@ -48,7 +46,7 @@ def test_each_round_times_all_once_and_begins_with_another():
 
     seconds = run_rounds({name: call(name) for name in 'abc'}, 3)
     assert order == list('abcbcacab')
-    assert seconds == dict(a=[1., 6., 8.], b=[2., 4., 9.], c=[3., 5., 7.])
+    assert seconds == dict(a=[1.0, 6.0, 8.0], b=[2.0, 4.0, 9.0], c=[3.0, 5.0, 7.0])
 
 
 def test_inner_stages_do_not_count_for_the_outer_one():
@@ -67,22 +65,23 @@ def test_stages_of_a_network_by_hand(monkeypatch):
     """A linear layer from 3 to 5 numbers, for 2 rows, after a pause."""
     model = nn.Sequential(nn.Linear(3, 5))
     owner = SimpleNamespace(
-        model=model, device=torch.device('cpu'),
-        pause=lambda: time.sleep(0.02))
-    owner.stage_calls = lambda: [(model, 'forward', 'layer'),
-                                 (owner, 'pause', 'pause')]
-    rates = iter([dict(operations_per_second=10., bytes_per_second=80.),
-                  dict(operations_per_second=8., bytes_per_second=100.)])
-    monkeypatch.setattr(
-        'benchmarks.stages.measure_rates', lambda device: next(rates))
+        model=model, device=torch.device('cpu'), pause=lambda: time.sleep(0.02)
+    )
+    owner.stage_calls = lambda: [(model, 'forward', 'layer'), (owner, 'pause', 'pause')]
+    rates = iter(
+        [
+            dict(operations_per_second=10.0, bytes_per_second=80.0),
+            dict(operations_per_second=8.0, bytes_per_second=100.0),
+        ]
+    )
+    monkeypatch.setattr('benchmarks.stages.measure_rates', lambda device: next(rates))
 
     def run():
         owner.pause()
         model(torch.ones(2, 3))
 
     measured = measure_stages(owner, run, 3)
-    assert measured['rates'] == dict(operations_per_second=10.,
-                                     bytes_per_second=100.)
+    assert measured['rates'] == dict(operations_per_second=10.0, bytes_per_second=100.0)
     stages = measured['stages']
     assert set(stages) == {'layer', 'pause', 'rest'}
     assert stages['pause']['seconds'] >= 0.02
@@ -90,8 +89,7 @@ def test_stages_of_a_network_by_hand(monkeypatch):
     assert stages['layer']['operations'] == 2 * 2 * 3 * 5
     assert stages['layer']['bytes'] == 4 * (2 * 3 + 2 * 5 + 3 * 5)
     assert stages['layer']['floor_seconds'] == pytest.approx(6.0)  # > 124/100
-    assert stages['layer']['ratio'] == pytest.approx(
-        stages['layer']['seconds'] / 6)
+    assert stages['layer']['ratio'] == pytest.approx(stages['layer']['seconds'] / 6)
     assert stages['pause']['floor_seconds'] == 0
     assert stages['pause']['ratio'] is None
 
@@ -99,8 +97,7 @@ def test_stages_of_a_network_by_hand(monkeypatch):
 def test_operations_of_both_libraries_count():
     """(2, 3) times (3, 5), once by each."""
     one, other = torch.ones(2, 3), torch.ones(3, 5)
-    owner = SimpleNamespace(usual=lambda: one @ other,
-                            fast=lambda: multiply(one, other))
+    owner = SimpleNamespace(usual=lambda: one @ other, fast=lambda: multiply(one, other))
     calls = [(owner, 'usual', 'usual'), (owner, 'fast', 'fast')]
 
     def run():
@@ -113,8 +110,7 @@ def test_operations_of_both_libraries_count():
 
 def test_operations_of_weighted_sums_count():
     """Four weighted rows of three values."""
-    bags = Bags(torch.tensor([0, 1, 1, 4]), torch.ones(4),
-                torch.tensor([1, 3]))
+    bags = Bags(torch.tensor([0, 1, 1, 4]), torch.ones(4), torch.tensor([1, 3]))
     owner = SimpleNamespace(run=lambda: sum_bags(torch.ones(5, 3), bags))
     counted = _count_operations([(owner, 'run', 'sums')], lambda: owner.run())
     assert counted['sums'] == 2 * 4 * 3
@@ -127,9 +123,8 @@ def test_copies_overlap_their_person():
     people = load_people(1, 120, 160)
     assert people.joints.shape == (4, 17, 2)
     for index, box in enumerate(people.boxes):
-        for copy in people.copies[8 * index:8 * index + 8]:
-            both = np.prod(np.minimum(box[2:], copy[2:]) -
-                           np.maximum(box[:2], copy[:2]))
+        for copy in people.copies[8 * index : 8 * index + 8]:
+            both = np.prod(np.minimum(box[2:], copy[2:]) - np.maximum(box[:2], copy[:2]))
             one = np.prod(box[2:] - box[:2])
             assert both / (2 * one - both) > 0.7
         assert (people.joints[index] > box[:2]).all()
@@ -137,17 +132,18 @@ def test_copies_overlap_their_person():
         rows, columns = people.masks[index].nonzero()
         assert rows.min() >= int(box[1]) and columns.max() <= box[2]
         # an ellipse fills pi / 4 of its box
-        assert people.masks[index].sum() == pytest.approx(
-            np.pi / 4 * one, rel=0.05)
+        assert people.masks[index].sum() == pytest.approx(np.pi / 4 * one, rel=0.05)
 
 
 def test_differences_by_hand():
     masks = np.zeros((2, 4, 4), bool)
     masks[:, :2] = True
     expected = dict(
-        boxes=np.array([[0., 0., 4., 4.], [50., 50., 60., 60.]]),
-        scores=np.array([0.9, 0.8]), masks=masks,
-        keypoints=np.zeros((2, 17, 2)))
+        boxes=np.array([[0.0, 0.0, 4.0, 4.0], [50.0, 50.0, 60.0, 60.0]]),
+        scores=np.array([0.9, 0.8]),
+        masks=masks,
+        keypoints=np.zeros((2, 17, 2)),
+    )
     found = {name: values[::-1].copy() for name, values in expected.items()}
     found['boxes'][0, 2] += 0.25
     found['scores'][1] -= 0.125
@@ -155,9 +151,15 @@ def test_differences_by_hand():
     found['masks'][0, 0] = False  # 4 of 8 pixels are left
     result = differences(expected, found)
     assert result == dict(
-        persons=2, box_pixels=0.25, score=pytest.approx(0.125),
-        joint_pixels_median=0.0, joint_pixels_largest=7.0,
-        joints_elsewhere=1 / 34, mask_iou_smallest=0.5, mask_iou_median=0.75)
+        persons=2,
+        box_pixels=0.25,
+        score=pytest.approx(0.125),
+        joint_pixels_median=0.0,
+        joint_pixels_largest=7.0,
+        joints_elsewhere=1 / 34,
+        mask_iou_smallest=0.5,
+        mask_iou_median=0.75,
+    )
 
 
 # ---- the protocol
@@ -178,8 +180,7 @@ def test_crash_names_the_contestant_and_shows_its_last_lines():
         process.ask('build', contestant=STAND_IN, options=dict(crash=True))
         with pytest.raises(ContestantError) as error:
             process.ask('predict', images=image_names(24, 1))
-        for part in ('contestant beans', "'predict'", 'status 3',
-                     'out of beans'):
+        for part in ('contestant beans', "'predict'", 'status 3', 'out of beans'):
             assert part in str(error.value)
         with pytest.raises(ContestantError, match='contestant beans'):
             process.ask('predict', images=image_names(24, 1))
@@ -194,24 +195,27 @@ def test_exception_of_a_contestant_is_shown():
 # ---- the whole command
 
 
-def test_results_merge_and_missing_contestants_are_named(
-        tmp_path, monkeypatch):
+def test_results_merge_and_missing_contestants_are_named(tmp_path, monkeypatch):
     parts = dict(
-        first=Part('Two', 'one', dict(
-            one=Entrant(STAND_IN, {}),
-            two=Entrant(STAND_IN, dict(shift=0.5), ('predict', )),
-            three=Entrant(MISSING, {}))),
-        second=Part('One', 'one', dict(one=Entrant(STAND_IN, {}))))
+        first=Part(
+            'Two',
+            'one',
+            dict(
+                one=Entrant(STAND_IN, {}),
+                two=Entrant(STAND_IN, dict(shift=0.5), ('predict',)),
+                three=Entrant(MISSING, {}),
+            ),
+        ),
+        second=Part('One', 'one', dict(one=Entrant(STAND_IN, {}))),
+    )
     monkeypatch.setattr(speed, 'PARTS', parts)
     path = tmp_path / 'speed.json'
     common = ['--sides', '24', '--rounds', '2', '--json', str(path)]
     speed.main(['--only', 'first', *common])
     first = json.loads(path.read_text())['parts']['first']
-    assert first['not_installed'] == dict(
-        three='tests.test_benchmarks.missing_framework')
+    assert first['not_installed'] == dict(three='tests.test_benchmarks.missing_framework')
     assert list(first['entrants']) == ['one', 'two']
-    assert first['outputs']['24'] == dict(
-        two=dict(persons=20, box_pixels=0.5, score=0.0))
+    assert first['outputs']['24'] == dict(two=dict(persons=20, box_pixels=0.5, score=0.0))
     assert list(first['tasks']['step-2']['24']) == ['one']
     two = first['tasks']['predict-8']['24']['two']
     assert two['detections'] == [20] * 8 and len(two['seconds']) == 2
@@ -220,17 +224,17 @@ def test_results_merge_and_missing_contestants_are_named(
     content = json.loads(path.read_text())
     assert list(content['parts']) == ['first', 'second']
     assert content['parts']['first'] == first
-    assert set(content['parts']['second']['run']) == {
-        'command', 'commit', 'date', 'machine'}
+    assert set(content['parts']['second']['run']) == {'command', 'commit', 'date', 'machine'}
 
 
 def test_scaling_grows_one_number_at_a_time(tmp_path, monkeypatch):
-    part = Part('', 'regular', dict(
-        regular=Entrant(STAND_IN, {}), rb_h=Entrant(STAND_IN, {})))
+    part = Part('', 'regular', dict(regular=Entrant(STAND_IN, {}), rb_h=Entrant(STAND_IN, {})))
     monkeypatch.setattr(scaling, 'PARTS', dict(refinement=part))
-    monkeypatch.setattr(scaling, 'SERIES', dict(
-        images=[scaling.Point(images=3, side=24)],
-        people=[scaling.Point(people=5, side=24)]))
+    monkeypatch.setattr(
+        scaling,
+        'SERIES',
+        dict(images=[scaling.Point(images=3, side=24)], people=[scaling.Point(people=5, side=24)]),
+    )
     path = tmp_path / 'scaling.json'
     scaling.main(['--rounds', '2', '--json', str(path)])
     series = json.loads(path.read_text())['series']
@@ -241,8 +245,7 @@ def test_scaling_grows_one_number_at_a_time(tmp_path, monkeypatch):
 
 def test_too_few_detections_are_refused():
     with Process('few') as process:
-        process.ask('build', contestant=STAND_IN,
-                    options=dict(detections=19))
+        process.ask('build', contestant=STAND_IN, options=dict(detections=19))
         with pytest.raises(ValueError, match=r'few: expected 20 .*\[19\]'):
             speed.warm_up('few', process, 'predict', image_names(24, 1))
 

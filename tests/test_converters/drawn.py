@@ -5,6 +5,7 @@ weights. They are drawn by name instead of stored. Only ``RandomState``'s
 uniform numbers are used: numpy keeps that stream for good, and it needs no
 function whose last bit depends on the machine.
 """
+
 import re
 from typing import Dict, NamedTuple, Sequence, Tuple
 from zlib import crc32
@@ -24,6 +25,7 @@ class Rule(NamedTuple):
         bias: Mean of the biases; for a box's deltas, of those of its size.
         spread: Deviation of the biases.
     """
+
     pattern: str
     gain: float
     centre: float = 1.0
@@ -113,8 +115,7 @@ def _biases(layer: str, values: np.ndarray, rule: Rule) -> np.ndarray:
     return mean + rule.spread * values
 
 
-def _scale_classes(values: np.ndarray, kind: str,
-                   torchvision: bool) -> np.ndarray:
+def _scale_classes(values: np.ndarray, kind: str, torchvision: bool) -> np.ndarray:
     """Scores of the person, of nothing and of the other classes differ.
 
     torchvision's background comes first; Detectron2's and mmdet's last.
@@ -125,8 +126,7 @@ def _scale_classes(values: np.ndarray, kind: str,
     return values + scales[:, 1] if kind == 'bias' else values * scales[:, :1]
 
 
-def _draw(name: str, shape: Tuple[int, ...], seed: int,
-          torchvision: bool) -> np.ndarray:
+def _draw(name: str, shape: Tuple[int, ...], seed: int, torchvision: bool) -> np.ndarray:
     layer, kind = name.rsplit('.', 1)
     values = _uniform(name, shape, seed)
     if _is(layer, NORM):
@@ -139,8 +139,7 @@ def _draw(name: str, shape: Tuple[int, ...], seed: int,
     return values
 
 
-def draw_weights(shapes: Dict[str, Tuple[int, ...]],
-                 seed: int) -> Dict[str, np.ndarray]:
+def draw_weights(shapes: Dict[str, Tuple[int, ...]], seed: int) -> Dict[str, np.ndarray]:
     """Weights like a trained detector's, for all names of a state dict.
 
     Args:
@@ -159,11 +158,9 @@ def draw_weights(shapes: Dict[str, Tuple[int, ...]],
     }
 
 
-def _noise(random: np.random.RandomState, height: int, width: int,
-           grain: int) -> np.ndarray:
+def _noise(random: np.random.RandomState, height: int, width: int, grain: int) -> np.ndarray:
     """(H, W, 3) numbers in [0, 1] that change over ``grain`` pixels."""
-    grid = random.random_sample(
-        (height // grain + 2, width // grain + 2, 3))
+    grid = random.random_sample((height // grain + 2, width // grain + 2, 3))
     y, x = np.arange(height) / grain, np.arange(width) / grain
     top, left = y.astype(int), x.astype(int)
     y, x = (y - top)[:, None, None], (x - left)[None, :, None]
@@ -181,7 +178,7 @@ def draw_image(seed: int, height: int, width: int) -> np.ndarray:
         tall, wide = random.randint(10, height // 2, 2)
         inside = (abs(y - top) * 2 < tall) & (abs(x - left) * 2 < wide)
         if i % 2:
-            inside = (y - top)**2 + (x - left)**2 < (min(tall, wide) / 2)**2
+            inside = (y - top) ** 2 + (x - left) ** 2 < (min(tall, wide) / 2) ** 2
         picture[inside] = random.randint(0, 256, 3)
     picture += 50 * (_noise(random, height, width, 3) - 0.5)
     return picture.clip(0, 255).astype(np.uint8)

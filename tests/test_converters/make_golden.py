@@ -11,6 +11,7 @@ resizing; the numbers are in the pixels of that corner. ``full``: the whole
 image through the source's own preprocessing; the numbers are in the pixels of
 the image. ``CONVENTIONS`` says what each number is; it is in the file, too.
 """
+
 import argparse
 import importlib.util
 import json
@@ -32,14 +33,10 @@ from torch import Tensor, nn
 # What is built, whether it has a mask head, the most detections of an image:
 # many where other classes' would push persons out.
 DETECTRON2 = {
-    'detectron2-r50-all':
-    ('COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml', True, 100),
-    'detectron2-r101-kps':
-    ('COCO-Keypoints/keypoint_rcnn_R_101_FPN_3x.yaml', False, 100),
-    'detectron2-r50-dconv-mask':
-    ('Misc/mask_rcnn_R_50_FPN_3x_dconv_c3-c5.yaml', True, 1000),
-    'detectron2-r50-box':
-    ('COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml', False, 1000),
+    'detectron2-r50-all': ('COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml', True, 100),
+    'detectron2-r101-kps': ('COCO-Keypoints/keypoint_rcnn_R_101_FPN_3x.yaml', False, 100),
+    'detectron2-r50-dconv-mask': ('Misc/mask_rcnn_R_50_FPN_3x_dconv_c3-c5.yaml', True, 1000),
+    'detectron2-r50-box': ('COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml', False, 1000),
 }
 TORCHVISION = {
     'torchvision-keypoint': ('keypointrcnn_resnet50_fpn', False, 100),
@@ -59,8 +56,7 @@ CONVENTIONS = dict(
     weights='drawn.draw_weights(shapes, seed), for all names of shapes',
     sampled='values of the flattened tensor at drawn.draw_indices(key, size, '
     'count), key IMAGE/layers/fpn0 and so on; its shape is in images',
-    fpn='(5, count): sampled values of fpn0 to fpn4, strides 4 to 64, of the '
-    'padded input',
+    fpn='(5, count): sampled values of fpn0 to fpn4, strides 4 to 64, of the padded input',
     fpn_stats='(5, 2): mean and standard deviation (divided by n)',
     proposals='the top ones after suppression, best first, (x1, y1, x2, y2)',
     proposal_scores='detectron2: logits; torchvision: probabilities',
@@ -69,14 +65,12 @@ CONVENTIONS = dict(
     order='rounding may swap neighbours whose scores are all but equal',
     scores='probabilities of the softmax over all classes',
     person="the source's number of the class; masks are of its channel",
-    mask_logits='sampled, of the first detections, (N, 28, 28), before the '
-    'sigmoid',
+    mask_logits='sampled, of the first detections, (N, 28, 28), before the sigmoid',
     keypoint_logits='sampled, of the first detections, (N, 17, 56, 56), after '
     'the bilinear upsampling',
     keypoints='(N, 17, 2): (x, y) of the first detections; where two peaks '
     'of a map are all but equally high, rounding decides between them',
-    keypoint_scores='detectron2: probability, may exceed 1; torchvision: '
-    'logit of the peak',
+    keypoint_scores='detectron2: probability, may exceed 1; torchvision: logit of the peak',
     mask_areas="pixels of at least 0.5 in the first detections' pasted masks",
     input_size='what the network sees of the whole image, without padding',
     detections='how many of all classes there were',
@@ -85,10 +79,7 @@ CONVENTIONS = dict(
 
 # Drawn images by key: (seed, height, width), and the largest corner for the
 # layers. A corner of 300 x 250 is padded to 320 x 256.
-DRAWN = {
-    'drawn:1': ((1, 300, 250), (320, 256)),
-    'drawn:2': ((2, 480, 640), (320, 256)),
-}
+DRAWN = {'drawn:1': ((1, 300, 250), (320, 256)), 'drawn:2': ((2, 480, 640), (320, 256))}
 PHOTOS = {
     '000000037777.jpg': (320, 256),  # 230 x 352
     '000000331352.jpg': (320, 256),  # 500 x 351
@@ -96,11 +87,12 @@ PHOTOS = {
     '000000555705.jpg': (320, 250),  # 371 x 640
     '000000322864.jpg': (300, 256),  # 640 x 427
 }
-ONLY_LAYERS = ('drawn:1', )
+ONLY_LAYERS = ('drawn:1',)
 
 
 class Found(NamedTuple):
     """Detections of one image as the source gives them, best first."""
+
     boxes: Tensor
     scores: Tensor
     classes: Tensor
@@ -116,6 +108,7 @@ class Found(NamedTuple):
 
 class Layers(NamedTuple):
     """What the parts of the network gave, from first to last."""
+
     fpn: List[Tensor]
     proposals: Tensor
     proposal_scores: Tensor
@@ -150,18 +143,19 @@ class Detectron2Source:
         mask: Whether there is a mask head.
         detections: The most detections of an image.
     """
+
     person = 0
 
-    def __init__(self, config: str, configs: Optional[Path], mask: bool,
-                 detections: int) -> None:
+    def __init__(self, config: str, configs: Optional[Path], mask: bool, detections: int) -> None:
         _let_deform_conv_load()
         from detectron2 import model_zoo
         from detectron2.config import get_cfg
         from detectron2.engine import DefaultPredictor
+
         cfg = get_cfg()
         cfg.merge_from_file(
-            str(configs / config) if configs else
-            model_zoo.get_config_file(config))
+            str(configs / config) if configs else model_zoo.get_config_file(config)
+        )
         cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = 'cpu', ''
         cfg.MODEL.MASK_ON = mask
         cfg.TEST.DETECTIONS_PER_IMAGE = detections
@@ -170,17 +164,18 @@ class Detectron2Source:
         self.model = self.predictor.model
         self.fpn = Tap(self.model.backbone)
         self.rpn = Tap(self.model.proposal_generator)
-        self.mask = Tap(self.model.roi_heads.mask_head.predictor
-                        ) if mask else None
+        self.mask = Tap(self.model.roi_heads.mask_head.predictor) if mask else None
 
     def versions(self) -> Dict[str, str]:
         import detectron2
+
         folder = str(Path(detectron2.__file__).parent)
-        git = subprocess.run(['git', '-C', folder, 'rev-parse', 'HEAD'],
-                             capture_output=True, text=True)
+        git = subprocess.run(
+            ['git', '-C', folder, 'rev-parse', 'HEAD'], capture_output=True, text=True
+        )
         return dict(
-            detectron2=detectron2.__version__,
-            detectron2_commit=git.stdout.strip() or 'unknown')
+            detectron2=detectron2.__version__, detectron2_commit=git.stdout.strip() or 'unknown'
+        )
 
     def settings(self) -> Dict[str, Any]:
         cfg = self.cfg
@@ -199,31 +194,33 @@ class Detectron2Source:
             rpn_nms=cfg.MODEL.RPN.NMS_THRESH,
             score_threshold=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
             nms=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST,
-            detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE)
+            detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+        )
 
     def _found(self, instances: Any) -> Found:
-        found = Found(instances.pred_boxes.tensor, instances.scores,
-                      instances.pred_classes)
+        found = Found(instances.pred_boxes.tensor, instances.scores, instances.pred_classes)
         if instances.has('pred_keypoints'):
             joints = instances.pred_keypoints
             found = found._replace(
                 keypoints=joints[..., :2],
                 keypoint_scores=joints[..., 2],
-                keypoint_logits=instances.pred_keypoint_heatmaps)
+                keypoint_logits=instances.pred_keypoint_heatmaps,
+            )
         return found
 
     def layers(self, rgb: np.ndarray) -> Layers:
         bgr = torch.from_numpy(rgb[..., ::-1].copy()).permute(2, 0, 1).float()
-        results = self.model.inference([dict(image=bgr)],
-                                       do_postprocess=False)
+        results = self.model.inference([dict(image=bgr)], do_postprocess=False)
         found = self._found(results[0])
         if self.mask:
-            found = found._replace(
-                mask_logits=self.mask.output[:, self.person])
+            found = found._replace(mask_logits=self.mask.output[:, self.person])
         proposals = self.rpn.output[0][0]
         return Layers(
-            list(self.fpn.output.values()), proposals.proposal_boxes.tensor,
-            proposals.objectness_logits, found)
+            list(self.fpn.output.values()),
+            proposals.proposal_boxes.tensor,
+            proposals.objectness_logits,
+            found,
+        )
 
     def full(self, rgb: np.ndarray) -> Tuple[Found, Tuple[int, int]]:
         bgr = rgb[..., ::-1]
@@ -239,8 +236,7 @@ def _freeze_norms(module: nn.Module) -> None:
     """Batch norms as torchvision sets them for its weights trained on COCO."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            frozen = torchvision.ops.misc.FrozenBatchNorm2d(
-                child.num_features, eps=0.0)
+            frozen = torchvision.ops.misc.FrozenBatchNorm2d(child.num_features, eps=0.0)
             setattr(module, name, frozen)
         else:
             _freeze_norms(child)
@@ -254,13 +250,14 @@ class TorchvisionSource:
         mask: Whether it has a mask head.
         detections: The most detections of an image.
     """
+
     person = 1
 
     def __init__(self, builder: str, mask: bool, detections: int) -> None:
         self.builder = builder
         self.model = getattr(torchvision.models.detection, builder)(
-            weights=None, weights_backbone=None,
-            box_detections_per_img=detections).eval()
+            weights=None, weights_backbone=None, box_detections_per_img=detections
+        ).eval()
         _freeze_norms(self.model)
         heads = self.model.roi_heads
         self.fpn = Tap(self.model.backbone)
@@ -297,7 +294,8 @@ class TorchvisionSource:
             rpn_score_threshold=rpn.score_thresh,
             score_threshold=heads.score_thresh,
             nms=heads.nms_thresh,
-            detections_per_image=heads.detections_per_img)
+            detections_per_image=heads.detections_per_img,
+        )
 
     def _found(self, result: Dict[str, Tensor]) -> Found:
         found = Found(result['boxes'], result['scores'], result['labels'])
@@ -305,7 +303,8 @@ class TorchvisionSource:
             found = found._replace(
                 keypoints=result['keypoints'][..., :2],
                 keypoint_scores=result['keypoints_scores'],
-                keypoint_logits=self.keypoint.output)
+                keypoint_logits=self.keypoint.output,
+            )
         return found
 
     def _tensor(self, rgb: np.ndarray) -> Tensor:
@@ -316,17 +315,14 @@ class TorchvisionSource:
         image = transform.normalize(self._tensor(rgb))
         batch = transform.batch_images([image], transform.size_divisible)
         sizes = [tuple(image.shape[-2:])]
-        images = torchvision.models.detection.image_list.ImageList(
-            batch, sizes)
+        images = torchvision.models.detection.image_list.ImageList(batch, sizes)
         features = self.model.backbone(batch)
         proposals, _ = self.model.rpn(images, features)
         results, _ = self.model.roi_heads(features, proposals, sizes)
         found = self._found(results[0])
         if self.mask:
-            found = found._replace(
-                mask_logits=self.mask.output[:, self.person])
-        return Layers(
-            list(features.values()), proposals[0], self.proposals[1][0], found)
+            found = found._replace(mask_logits=self.mask.output[:, self.person])
+        return Layers(list(features.values()), proposals[0], self.proposals[1][0], found)
 
     def full(self, rgb: np.ndarray) -> Tuple[Found, Tuple[int, int]]:
         image = self._tensor(rgb)
@@ -348,8 +344,7 @@ def _load_drawn(model: nn.Module) -> Tuple[Dict[str, List[int]], int]:
     """Loads the drawn weights; returns all shapes and a checksum."""
     shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
     weights = drawn.draw_weights(shapes, SEED)
-    model.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()},
-                          strict=True)
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=True)
     checksum = 0
     for name in sorted(weights):
         checksum = crc32(weights[name].tobytes(), checksum)
@@ -365,8 +360,7 @@ def _sample(key: str, values: Tensor) -> np.ndarray:
 def _persons(source: Any, found: Found) -> Tuple[Found, Dict[str, Any]]:
     """The persons among the detections, and how many there are."""
     persons = found.take(found.classes == source.person)
-    return persons, dict(
-        detections=len(found.boxes), persons=len(persons.boxes))
+    return persons, dict(detections=len(found.boxes), persons=len(persons.boxes))
 
 
 def _layers(key: str, source: Any, rgb: np.ndarray) -> Tuple[Dict, Dict]:
@@ -375,22 +369,20 @@ def _layers(key: str, source: Any, rgb: np.ndarray) -> Tuple[Dict, Dict]:
     persons, about = _persons(source, layers.found)
     best = persons.take(slice(TOP_DETECTIONS))
     sampled = {f'fpn{i}': x[0] for i, x in enumerate(layers.fpn)}
-    sampled.update(mask_logits=best.mask_logits,
-                   keypoint_logits=best.keypoint_logits)
+    sampled.update(mask_logits=best.mask_logits, keypoint_logits=best.keypoint_logits)
     sampled = {k: x for k, x in sampled.items() if x is not None}
     about['shapes'] = {k: list(x.shape) for k, x in sampled.items()}
     arrays = {k: _sample(f'{key}/{k}', x) for k, x in sampled.items()}
-    arrays['fpn'] = np.stack(
-        [arrays.pop(f'fpn{i}') for i in range(len(layers.fpn))])
+    arrays['fpn'] = np.stack([arrays.pop(f'fpn{i}') for i in range(len(layers.fpn))])
     arrays.update(
-        fpn_stats=[[x.mean().item(), x.std(correction=0).item()]
-                   for x in layers.fpn],
+        fpn_stats=[[x.mean().item(), x.std(correction=0).item()] for x in layers.fpn],
         proposals=layers.proposals[:TOP_PROPOSALS],
         proposal_scores=layers.proposal_scores[:TOP_PROPOSALS],
         boxes=persons.boxes,
         scores=persons.scores,
         keypoints=best.keypoints,
-        keypoint_scores=best.keypoint_scores)
+        keypoint_scores=best.keypoint_scores,
+    )
     return arrays, about
 
 
@@ -403,7 +395,8 @@ def _full(source: Any, rgb: np.ndarray) -> Tuple[Dict, Dict]:
         boxes=best.boxes,
         scores=best.scores,
         keypoints=best.keypoints,
-        keypoint_scores=best.keypoint_scores)
+        keypoint_scores=best.keypoint_scores,
+    )
     if best.masks is not None:
         arrays['mask_areas'] = best.masks.sum((1, 2))
     return arrays, dict(about, input_size=list(size))
@@ -433,25 +426,29 @@ def _run(source: Any, photos: Optional[Path]) -> Tuple[Dict, Dict]:
             parts['full'] = _full(source, rgb)
         for part, (numbers, about_part) in parts.items():
             about[part] = about_part
-            arrays.update({
-                f'{key}/{part}/{name}': torch.as_tensor(x).float().numpy()
-                for name, x in numbers.items() if x is not None
-            })
+            arrays.update(
+                {
+                    f'{key}/{part}/{name}': torch.as_tensor(x).float().numpy()
+                    for name, x in numbers.items()
+                    if x is not None
+                }
+            )
         described[key] = about
-        print(key, {part: about[part]['persons'] for part in parts},
-              flush=True)
+        print(key, {part: about[part]['persons'] for part in parts}, flush=True)
     return arrays, described
 
 
-def make(name: str, photos: Optional[Path],
-         configs: Optional[Path]) -> Dict[str, np.ndarray]:
+def make(name: str, photos: Optional[Path], configs: Optional[Path]) -> Dict[str, np.ndarray]:
     """All numbers of a source by their keys."""
     source = _build(name, configs)
     shapes, checksum = _load_drawn(source.model)
     arrays, images = _run(source, photos)
-    versions = dict(torch=torch.__version__,
-                    torchvision=torchvision.__version__,
-                    numpy=np.__version__, pillow=PIL.__version__)
+    versions = dict(
+        torch=torch.__version__,
+        torchvision=torchvision.__version__,
+        numpy=np.__version__,
+        pillow=PIL.__version__,
+    )
     about = dict(
         command=f'python tests/test_converters/make_golden.py {name} OUT.npz'
         + (' --photos DIR' if photos else ''),
@@ -463,20 +460,23 @@ def make(name: str, photos: Optional[Path],
         conventions=CONVENTIONS,
         images=images,
         weights_crc32=checksum,
-        shapes=shapes)
+        shapes=shapes,
+    )
     return dict(arrays, about=np.array(json.dumps(about)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('source', choices=[*DETECTRON2, *TORCHVISION])
     parser.add_argument('out', type=Path)
     parser.add_argument('--photos', type=Path, help="folder of COCO's photos")
-    parser.add_argument('--configs', type=Path,
-                        help="folder of Detectron2's configs, where its model "
-                        'zoo lacks them')
+    parser.add_argument(
+        '--configs',
+        type=Path,
+        help="folder of Detectron2's configs, where its model zoo lacks them",
+    )
     parser.add_argument('--threads', type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

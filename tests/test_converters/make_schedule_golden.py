@@ -11,6 +11,7 @@ steps them as Detectron2's trainer does: the values of iteration i, counted
 from 0, are those that ``optimizer.step()`` sees. ``about`` in the file has the
 command, both commits and the settings of the data.
 """
+
 import argparse
 import json
 import subprocess
@@ -33,8 +34,7 @@ SOURCES = {
     'r50_fpn_detectron2-kps': (KEYPOINT, []),
     'r50_fpn_detectron2-mask': (MASK, []),
     'r50_fpn_detectron2-box': (BOX, []),
-    'r50_fpn_detectron2-rb-mask':
-    ('Misc/mask_rcnn_R_50_FPN_1x_dconv_c3-c5.yaml', []),
+    'r50_fpn_detectron2-rb-mask': ('Misc/mask_rcnn_R_50_FPN_1x_dconv_c3-c5.yaml', []),
     'r101_fpn_detectron2': (KEYPOINT, ['MODEL.MASK_ON', True, *R101]),
     'r101_fpn_detectron2-kps': (KEYPOINT, R101),
     'r101_fpn_detectron2-mask': (MASK, R101),
@@ -51,6 +51,7 @@ class Schedule(NamedTuple):
         parameters: Group of each trained parameter by its name.
         rates: Learning rates, (groups, iterations).
     """
+
     groups: List[Dict[str, Any]]
     parameters: Dict[str, int]
     rates: np.ndarray
@@ -68,22 +69,22 @@ def _import_detectron2(checkout: Path, fvcore: Path) -> None:
         for name in [n for n in sys.modules if n.startswith('torchvision')]:
             del sys.modules[name]
         for name in ('nms', 'qnms'):
-            torch.library.define(f'torchvision::{name}',
-                                 '(Tensor a, Tensor b, float c) -> Tensor')
+            torch.library.define(f'torchvision::{name}', '(Tensor a, Tensor b, float c) -> Tensor')
 
 
 def _read_config(checkout: Path, config: str, options: List[Any]) -> Any:
     from detectron2.config import get_cfg
+
     cfg = get_cfg()
     cfg.merge_from_file(str(checkout / 'configs' / config))
-    cfg.merge_from_list(
-        [*options, 'MODEL.DEVICE', 'cpu', 'MODEL.WEIGHTS', ''])
+    cfg.merge_from_list([*options, 'MODEL.DEVICE', 'cpu', 'MODEL.WEIGHTS', ''])
     return cfg
 
 
 def _run(cfg: Any) -> Schedule:
     from detectron2.modeling import build_model
     from detectron2.solver import build_lr_scheduler, build_optimizer
+
     model = build_model(cfg)
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
@@ -97,10 +98,10 @@ def _run(cfg: Any) -> Schedule:
         scheduler.step()
     names = {id(param): name for name, param in model.named_parameters()}
     return Schedule(
-        constants, {
-            names[id(param)]: j
-            for j, group in enumerate(groups) for param in group['params']
-        }, rates)
+        constants,
+        {names[id(param)]: j for j, group in enumerate(groups) for param in group['params']},
+        rates,
+    )
 
 
 def _data_settings(cfg: Any) -> Dict[str, Any]:
@@ -121,13 +122,17 @@ def _data_settings(cfg: Any) -> Dict[str, Any]:
         filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         sampler=cfg.DATALOADER.SAMPLER_TRAIN,
         min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
-        if cfg.MODEL.KEYPOINT_ON else 0)
+        if cfg.MODEL.KEYPOINT_ON
+        else 0,
+    )
 
 
 def _flip_prob(cfg: Any) -> float:
     from detectron2.data.detection_utils import build_augmentation
-    (flip, ) = [
-        each for each in build_augmentation(cfg, is_train=True)
+
+    (flip,) = [
+        each
+        for each in build_augmentation(cfg, is_train=True)
         if type(each).__name__ == 'RandomFlip'
     ]
     return flip.prob
@@ -142,8 +147,7 @@ def make(checkout: Path, fvcore: Path) -> Dict[str, np.ndarray]:
         cfg = _read_config(checkout, config, options)
         schedule = _run(cfg)
         for group, rates in zip(schedule.groups, schedule.rates):
-            same = [i for i, curve in enumerate(curves)
-                    if np.array_equal(curve, rates)]
+            same = [i for i, curve in enumerate(curves) if np.array_equal(curve, rates)]
             group['curve'] = same[0] if same else len(curves)
             if not same:
                 curves.append(rates)
@@ -152,29 +156,33 @@ def make(checkout: Path, fvcore: Path) -> Dict[str, np.ndarray]:
             options=options,
             groups=schedule.groups,
             parameters=schedule.parameters,
-            data=_data_settings(cfg))
+            data=_data_settings(cfg),
+        )
         print(name, len(schedule.parameters), len(schedule.groups), flush=True)
     about = dict(
-        command='python tests/test_converters/make_schedule_golden.py '
-        'DETECTRON2 FVCORE OUT.npz',
+        command='python tests/test_converters/make_schedule_golden.py DETECTRON2 FVCORE OUT.npz',
         commits=dict(detectron2=_commit(checkout), fvcore=_commit(fvcore)),
         torch=torch.__version__,
         curves='(curves, iterations): learning rates, float64; "curve" of a '
         'group says which one is its',
-        sources=sources)
+        sources=sources,
+    )
     return dict(curves=np.stack(curves), about=np.array(json.dumps(about)))
 
 
 def _commit(checkout: Path) -> str:
-    return subprocess.run(['git', '-C', str(checkout), 'rev-parse', 'HEAD'],
-                          capture_output=True, text=True,
-                          check=True).stdout.strip()
+    return subprocess.run(
+        ['git', '-C', str(checkout), 'rev-parse', 'HEAD'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('detectron2', type=Path)
     parser.add_argument('fvcore', type=Path)
     parser.add_argument('out', type=Path)

@@ -1,4 +1,5 @@
 """A converted network, run part by part as the sources are."""
+
 from pathlib import Path
 from typing import Dict, Tuple
 
@@ -19,8 +20,7 @@ def config_path(config: str) -> Path:
     return CONFIGS / f'multitask-rcnn_{config}_8xb2-90k_coco.py'
 
 
-def load_network(config: str, checkpoint: Path, most: int,
-                 **options: bool) -> nn.Module:
+def load_network(config: str, checkpoint: Path, most: int, **options: bool) -> nn.Module:
     """Build a config's network with a converted checkpoint's weights.
 
     Args:
@@ -39,8 +39,7 @@ def load_network(config: str, checkpoint: Path, most: int,
 
 
 @torch.no_grad()
-def run_layers(model: nn.Module, rgb: np.ndarray,
-               boxes: np.ndarray) -> Dict[str, Tensor]:
+def run_layers(model: nn.Module, rgb: np.ndarray, boxes: np.ndarray) -> Dict[str, Tensor]:
     """Every part's output for an image that is not resized.
 
     Args:
@@ -56,30 +55,30 @@ def run_layers(model: nn.Module, rgb: np.ndarray,
     """
     inputs, samples = to_batch(model, rgb)
     feats = model.extract_feat(inputs)
-    (proposals, ) = model.rpn_head.predict(feats, samples)
+    (proposals,) = model.rpn_head.predict(feats, samples)
     head, rois = model.roi_head, [proposals.bboxes]
-    (found, ) = head.select_boxes(
-        *head.rate_boxes(feats, rois), rois, [samples[0].metainfo])
-    return dict(fpn=feats, proposals=proposals.bboxes,
-                proposal_scores=proposals.scores, boxes=found.bboxes,
-                scores=found.scores,
-                **_instance_heads(head, feats, torch.from_numpy(boxes)))
+    (found,) = head.select_boxes(*head.rate_boxes(feats, rois), rois, [samples[0].metainfo])
+    return dict(
+        fpn=feats,
+        proposals=proposals.bboxes,
+        proposal_scores=proposals.scores,
+        boxes=found.bboxes,
+        scores=found.scores,
+        **_instance_heads(head, feats, torch.from_numpy(boxes)),
+    )
 
 
 def to_batch(model: nn.Module, rgb: np.ndarray) -> Tuple[Tensor, list]:
     """An image, (H, W, 3) uint8, as the network takes it; not resized."""
     sample = DetDataSample(
-        metainfo=dict(
-            img_shape=rgb.shape[:2],
-            ori_shape=rgb.shape[:2],
-            scale_factor=(1., 1.)))
+        metainfo=dict(img_shape=rgb.shape[:2], ori_shape=rgb.shape[:2], scale_factor=(1.0, 1.0))
+    )
     bgr = torch.from_numpy(rgb[..., ::-1].copy()).permute(2, 0, 1)
     batch = model.data_preprocessor(dict(inputs=[bgr], data_samples=[sample]))
     return batch['inputs'], batch['data_samples']
 
 
-def _instance_heads(roi_head: nn.Module, feats: Tuple[Tensor],
-                    boxes: Tensor) -> Dict[str, Tensor]:
+def _instance_heads(roi_head: nn.Module, feats: Tuple[Tensor], boxes: Tensor) -> Dict[str, Tensor]:
     outputs = {}
     _, _, *maps = roi_head(feats, [InstanceData(bboxes=boxes)])
     if roi_head.with_mask:
@@ -88,24 +87,21 @@ def _instance_heads(roi_head: nn.Module, feats: Tuple[Tensor],
         codec = roi_head.keypoint_head.codec
         outputs['keypoint_logits'] = maps.pop(0)
         outputs['keypoints'], outputs['keypoint_scores'] = codec.decode(
-            outputs['keypoint_logits'], boxes)
+            outputs['keypoint_logits'], boxes
+        )
     return outputs
 
 
 @torch.no_grad()
-def run_full(model: nn.Module, config: str,
-             path: Path) -> Tuple[InstanceData, Tuple[int, int]]:
+def run_full(model: nn.Module, config: str, path: Path) -> Tuple[InstanceData, Tuple[int, int]]:
     """A file through the config's own pipeline.
 
     Returns:
         tuple: The predictions in pixels of the file, and height and width
         that the network saw.
     """
-    steps = Config.fromfile(
-        config_path(config)).test_dataloader.dataset.pipeline
-    pipeline = Compose(
-        [step for step in steps if step.type != 'LoadMultitaskAnnotations'])
+    steps = Config.fromfile(config_path(config)).test_dataloader.dataset.pipeline
+    pipeline = Compose([step for step in steps if step.type != 'LoadMultitaskAnnotations'])
     data = pipeline(dict(img_path=str(path), img_id=0))
-    (found, ) = model.test_step(
-        dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))
+    (found,) = model.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))
     return found.pred_instances, data['data_samples'].img_shape

@@ -4,6 +4,7 @@
 weights drawn at random; ``make_golden.py`` wrote them and ``about`` in each
 file says what is what. Here the same weights are drawn, converted, and run.
 """
+
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +20,18 @@ from PIL import Image
 
 from projects.multitask_refine.ops import SeparableRoIAlign
 from tests.test_converters import drawn
-from tests.test_converters.networks import (config_path, load_network,
-                                            run_full, run_layers, to_batch)
-from tools.model_converters import (detectron2_to_multitask,
-                                    mmdet_to_multitask,
-                                    torchvision_to_multitask)
+from tests.test_converters.networks import (
+    config_path,
+    load_network,
+    run_full,
+    run_layers,
+    to_batch,
+)
+from tools.model_converters import (
+    detectron2_to_multitask,
+    mmdet_to_multitask,
+    torchvision_to_multitask,
+)
 
 GOLDEN = Path(__file__).parent / 'golden'
 SOURCES = {
@@ -44,6 +52,7 @@ TIES = 0.015
 
 class Parity(NamedTuple):
     """A source's numbers and the network converted from it."""
+
     golden: dict
     about: dict
     config: str
@@ -56,21 +65,24 @@ def parity(request, tmp_path_factory):
         golden = dict(file)
     about = json.loads(str(golden.pop('about')))
     weights = drawn.draw_weights(
-        {name: tuple(shape) for name, shape in about['shapes'].items()},
-        about['seed'])
+        {name: tuple(shape) for name, shape in about['shapes'].items()}, about['seed']
+    )
     folder = tmp_path_factory.mktemp(request.param)
     config = SOURCES[request.param]
     is_detectron2 = request.param.startswith('detectron2')
-    torch.save(dict(model={k: torch.from_numpy(v) for k, v in weights.items()})
-               if is_detectron2 else
-               {k: torch.from_numpy(v) for k, v in weights.items()},
-               folder / 'source.pth')
-    convert = (
-        detectron2_to_multitask if is_detectron2 else torchvision_to_multitask)
-    convert.main([str(config_path(config)), str(folder / 'source.pth'),
-                  str(folder / 'converted.pth')])
-    model = load_network(config, folder / 'converted.pth',
-                         about['settings']['detections_per_image'])
+    torch.save(
+        dict(model={k: torch.from_numpy(v) for k, v in weights.items()})
+        if is_detectron2
+        else {k: torch.from_numpy(v) for k, v in weights.items()},
+        folder / 'source.pth',
+    )
+    convert = detectron2_to_multitask if is_detectron2 else torchvision_to_multitask
+    convert.main(
+        [str(config_path(config)), str(folder / 'source.pth'), str(folder / 'converted.pth')]
+    )
+    model = load_network(
+        config, folder / 'converted.pth', about['settings']['detections_per_image']
+    )
     return Parity(golden, about, config, model)
 
 
@@ -81,47 +93,48 @@ def _pixels(key: str, image: dict, photos: Path) -> np.ndarray:
     return np.array(Image.open(path).convert('RGB'))
 
 
-def _close(name: str, found: np.ndarray, expected: np.ndarray,
-           scale: float) -> None:
+def _close(name: str, found: np.ndarray, expected: np.ndarray, scale: float) -> None:
     """Equal to 1e-3 of the values, or of their usual size near 0."""
-    np.testing.assert_allclose(
-        found, expected, rtol=RELATIVE, atol=RELATIVE * scale, err_msg=name)
+    np.testing.assert_allclose(found, expected, rtol=RELATIVE, atol=RELATIVE * scale, err_msg=name)
 
 
 def _check_layers(parity: Parity, key: str, rgb: np.ndarray) -> None:
     image = parity.about['images'][key]
     height, width = image['layer_size']
     expected = {
-        name.split('/')[-1]: values for name, values in parity.golden.items()
+        name.split('/')[-1]: values
+        for name, values in parity.golden.items()
         if name.startswith(f'{key}/layers/')
     }
     shapes = image['layers']['shapes']
-    outputs = run_layers(parity.model, rgb[:height, :width],
-                         expected['boxes'][:MOST_MAPS])
+    outputs = run_layers(parity.model, rgb[:height, :width], expected['boxes'][:MOST_MAPS])
     for i, level in enumerate(outputs['fpn']):
-        _check_sampled(f'{key}/layers/fpn{i}', level[0].numpy(),
-                       expected['fpn'][i], shapes[f'fpn{i}'])
+        _check_sampled(
+            f'{key}/layers/fpn{i}', level[0].numpy(), expected['fpn'][i], shapes[f'fpn{i}']
+        )
     logits = expected['proposal_scores']
     scores = outputs['proposal_scores']
     if 'detectron2' in parity.about['source']:
         scores = torch.logit(scores)
-    _check_boxes('proposals', outputs['proposals'], scores,
-                 expected['proposals'], logits)
+    _check_boxes('proposals', outputs['proposals'], scores, expected['proposals'], logits)
     assert abs(len(outputs['boxes']) - len(expected['boxes'])) <= 1
-    _check_boxes('boxes', outputs['boxes'], outputs['scores'],
-                 expected['boxes'], expected['scores'])
+    _check_boxes(
+        'boxes', outputs['boxes'], outputs['scores'], expected['boxes'], expected['scores']
+    )
     assert ('keypoints' in expected) == ('keypoints' in outputs)
     if 'keypoints' in expected:
         _check_joints(outputs, expected, RELATIVE * width)
     for name in ('mask_logits', 'keypoint_logits'):
         assert (name in expected) == (name in outputs)
         if name in expected:
-            _check_sampled(f'{key}/layers/{name}', outputs[name].numpy(),
-                           expected[name], shapes[name])
+            _check_sampled(
+                f'{key}/layers/{name}', outputs[name].numpy(), expected[name], shapes[name]
+            )
 
 
-def _nearest(boxes: torch.Tensor, scores: torch.Tensor, expected: np.ndarray,
-             ranks: np.ndarray) -> torch.Tensor:
+def _nearest(
+    boxes: torch.Tensor, scores: torch.Tensor, expected: np.ndarray, ranks: np.ndarray
+) -> torch.Tensor:
     """Which of the boxes each expected one is: the order of two that are
     equally good is a matter of rounding."""
     found = torch.cat([boxes, scores[:, None]], 1)
@@ -131,8 +144,9 @@ def _nearest(boxes: torch.Tensor, scores: torch.Tensor, expected: np.ndarray,
     return nearest
 
 
-def _check_boxes(name: str, boxes: torch.Tensor, scores: torch.Tensor,
-                 expected: np.ndarray, ranks: np.ndarray) -> None:
+def _check_boxes(
+    name: str, boxes: torch.Tensor, scores: torch.Tensor, expected: np.ndarray, ranks: np.ndarray
+) -> None:
     same = _nearest(boxes, scores, expected, ranks)
     _close(name, boxes[same].numpy(), expected, expected.std())
     _close(f'scores of {name}', scores[same].numpy(), ranks, ranks.std())
@@ -143,12 +157,10 @@ def _check_joints(found: dict, expected: dict, pixels: float) -> None:
     apart = np.abs(found['keypoints'].numpy() - expected['keypoints'])
     assert (apart.max(-1) > pixels).mean() <= TIES
     scores = expected['keypoint_scores']
-    _close('keypoint scores', found['keypoint_scores'].numpy(), scores,
-           scores.std())
+    _close('keypoint scores', found['keypoint_scores'].numpy(), scores, scores.std())
 
 
-def _check_sampled(name: str, found: np.ndarray, expected: np.ndarray,
-                   shape: list) -> None:
+def _check_sampled(name: str, found: np.ndarray, expected: np.ndarray, shape: list) -> None:
     assert list(found.shape) == shape, name
     indices = drawn.draw_indices(name, found.size, len(expected))
     _close(name, found.flatten()[indices], expected, expected.std())
@@ -164,18 +176,16 @@ def _check_full(parity: Parity, key: str, path: Path) -> None:
         for name in ('boxes', 'scores', 'keypoints', 'mask_areas')
         if f'{key}/full/{name}' in parity.golden
     }
-    found = found[_nearest(found.bboxes, found.scores, expected['boxes'],
-                           expected['scores'])]
-    np.testing.assert_allclose(
-        found.bboxes, expected['boxes'], rtol=0, atol=PIXELS)
-    np.testing.assert_allclose(
-        found.scores, expected['scores'], atol=5 * RELATIVE)
+    found = found[_nearest(found.bboxes, found.scores, expected['boxes'], expected['scores'])]
+    np.testing.assert_allclose(found.bboxes, expected['boxes'], rtol=0, atol=PIXELS)
+    np.testing.assert_allclose(found.scores, expected['scores'], atol=5 * RELATIVE)
     if 'keypoints' in expected:
         apart = np.abs(found.keypoints.numpy() - expected['keypoints'])
         assert (apart.max(-1) > PIXELS).mean() <= TIES
     if 'mask_areas' in expected and 'detectron2' in parity.about['source']:
         np.testing.assert_allclose(
-            found.masks.sum((1, 2)), expected['mask_areas'], rtol=0.01, atol=3)
+            found.masks.sum((1, 2)), expected['mask_areas'], rtol=0.01, atol=3
+        )
 
 
 def _images(parity: Parity, kind: str) -> list:
@@ -184,12 +194,10 @@ def _images(parity: Parity, kind: str) -> list:
 
 def test_layers_of_a_drawn_image(parity):
     key = 'drawn:1'
-    _check_layers(parity, key,
-                  _pixels(key, parity.about['images'][key], None))
+    _check_layers(parity, key, _pixels(key, parity.about['images'][key], None))
 
 
-@pytest.mark.parametrize(
-    'parity', ['detectron2-r50-all', 'torchvision-keypoint'], indirect=True)
+@pytest.mark.parametrize('parity', ['detectron2-r50-all', 'torchvision-keypoint'], indirect=True)
 def test_drawn_image_after_resizing(parity, tmp_path):
     key = 'drawn:2'
     rgb = _pixels(key, parity.about['images'][key], None)
@@ -201,24 +209,23 @@ def test_layers_of_photos(parity, tiny_coco):
     keys = _images(parity, 'photo')
     assert len(keys) == 5
     for key in keys:
-        _check_layers(parity, key,
-                      _pixels(key, parity.about['images'][key], tiny_coco))
+        _check_layers(parity, key, _pixels(key, parity.about['images'][key], tiny_coco))
 
 
 def test_photos_after_resizing(parity, tiny_coco):
     for key in _images(parity, 'photo'):
         if 'full' in parity.about['images'][key]:
-            _check_full(parity, key,
-                        tiny_coco / 'val2017' / key.split(':')[1])
+            _check_full(parity, key, tiny_coco / 'val2017' / key.split(':')[1])
 
 
 @torch.no_grad()
 def _run_mmdets_own(model: torch.nn.Module, rgb: np.ndarray) -> tuple:
     inputs, samples = to_batch(model, rgb)
     feats = model.extract_feat(inputs)
-    (proposals, ) = model.rpn_head.predict(feats, samples)
-    (found, ) = model.roi_head.predict_bbox(
-        feats, [samples[0].metainfo], [proposals], model.roi_head.test_cfg)
+    (proposals,) = model.rpn_head.predict(feats, samples)
+    (found,) = model.roi_head.predict_bbox(
+        feats, [samples[0].metainfo], [proposals], model.roi_head.test_cfg
+    )
     persons = found[found.labels == 0]
     masks = model.roi_head._mask_forward(feats, bbox2roi([persons.bboxes]))
     return feats, proposals, persons, masks['mask_preds']
@@ -231,18 +238,21 @@ def test_mmdets_mask_rcnn(tmp_path):
     cfg.backbone.init_cfg = None
     cfg.test_cfg.rcnn.max_per_img = 1000
     own = MODELS.build(cfg).eval()
-    shapes = {name: tuple(values.shape)
-              for name, values in own.state_dict().items()
-              if not name.endswith('num_batches_tracked')}
-    own.load_state_dict({name: torch.from_numpy(values) for name, values in
-                         drawn.draw_weights(shapes, 3).items()}, strict=False)
+    shapes = {
+        name: tuple(values.shape)
+        for name, values in own.state_dict().items()
+        if not name.endswith('num_batches_tracked')
+    }
+    own.load_state_dict(
+        {name: torch.from_numpy(values) for name, values in drawn.draw_weights(shapes, 3).items()},
+        strict=False,
+    )
     torch.save(dict(state_dict=own.state_dict()), tmp_path / 'source.pth')
-    mmdet_to_multitask.main([str(config_path(config)),
-                             str(tmp_path / 'source.pth'),
-                             str(tmp_path / 'converted.pth')])
+    mmdet_to_multitask.main(
+        [str(config_path(config)), str(tmp_path / 'source.pth'), str(tmp_path / 'converted.pth')]
+    )
     # PyTorch's convolutions on both sides.
-    model = load_network(config, tmp_path / 'converted.pth', 1000,
-                         fast_convs=False)
+    model = load_network(config, tmp_path / 'converted.pth', 1000, fast_convs=False)
     rgb = drawn.draw_image(1, 300, 250)
     # mmcv's RoIAlign rounds positions in another way than the one here.
     _compare_with_mmdet(own, model, rgb, rtol=1e-5, atol=1e-4)
@@ -251,17 +261,18 @@ def test_mmdets_mask_rcnn(tmp_path):
 
 
 def _take_pooling_from_here(roi_head: torch.nn.Module) -> None:
-    for extractor in (roi_head.bbox_roi_extractor,
-                      roi_head.mask_roi_extractor):
-        extractor.roi_layers = torch.nn.ModuleList([
-            SeparableRoIAlign(layer.output_size, layer.spatial_scale,
-                              layer.sampling_ratio)
-            for layer in extractor.roi_layers
-        ])
+    for extractor in (roi_head.bbox_roi_extractor, roi_head.mask_roi_extractor):
+        extractor.roi_layers = torch.nn.ModuleList(
+            [
+                SeparableRoIAlign(layer.output_size, layer.spatial_scale, layer.sampling_ratio)
+                for layer in extractor.roi_layers
+            ]
+        )
 
 
-def _compare_with_mmdet(own: torch.nn.Module, model: torch.nn.Module,
-                        rgb: np.ndarray, **tolerance: float) -> None:
+def _compare_with_mmdet(
+    own: torch.nn.Module, model: torch.nn.Module, rgb: np.ndarray, **tolerance: float
+) -> None:
     """``tolerance`` is for what comes after the pooling."""
     feats, proposals, expected, logits = _run_mmdets_own(own, rgb)
     outputs = run_layers(model, rgb, expected.bboxes.numpy())
@@ -269,7 +280,9 @@ def _compare_with_mmdet(own: torch.nn.Module, model: torch.nn.Module,
         torch.testing.assert_close(found, level)
     torch.testing.assert_close(outputs['proposals'], proposals.bboxes)
     assert len(expected) > 5
-    for name, values in (('boxes', expected.bboxes),
-                         ('scores', expected.scores),
-                         ('mask_logits', logits[:, 0])):
+    for name, values in (
+        ('boxes', expected.bboxes),
+        ('scores', expected.scores),
+        ('mask_logits', logits[:, 0]),
+    ):
         torch.testing.assert_close(outputs[name], values, **tolerance)

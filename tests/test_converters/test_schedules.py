@@ -5,6 +5,7 @@ of Detectron2 and MMDetection.
 ``make_schedule_golden.py`` wrote it. Here MMEngine builds optimizer and
 schedulers from the config, and its hook steps them as in training.
 """
+
 import functools
 import json
 from pathlib import Path
@@ -46,7 +47,8 @@ def _group_of_each_parameter(model, optim_wrapper):
     names = {id(param): name for name, param in model.named_parameters()}
     return {
         names[id(param)]: group
-        for group in optim_wrapper.param_groups for param in group['params']
+        for group in optim_wrapper.param_groups
+        for param in group['params']
         if param.requires_grad
     }
 
@@ -61,8 +63,8 @@ def _relative_rates(settings):
     schedulers, iterations = json.loads(settings)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     built = [
-        PARAM_SCHEDULERS.build(dict(each), default_args=dict(
-            optimizer=optimizer)) for each in schedulers
+        PARAM_SCHEDULERS.build(dict(each), default_args=dict(optimizer=optimizer))
+        for each in schedulers
     ]
     hook = ParamSchedulerHook()
     runner = SimpleNamespace(param_schedulers=built)
@@ -80,33 +82,35 @@ def test_every_parameter_learns_as_in_detectron2(config):
     cfg = Config.fromfile(config_path(config))
     assert cfg.train_cfg.max_iters == CURVES.shape[1] == 90000
     model, optim_wrapper = _build(cfg)
-    rates = _relative_rates(
-        json.dumps([cfg.param_scheduler, cfg.train_cfg.max_iters]))
+    rates = _relative_rates(json.dumps([cfg.param_scheduler, cfg.train_cfg.max_iters]))
     found = _group_of_each_parameter(model, optim_wrapper)
-    checkpoint = SimpleNamespace(
-        path=config, weights=dict.fromkeys(source['parameters']))
-    match = match_names(checkpoint,
-                        detectron2_to_multitask.describe(checkpoint),
-                        dict(model.named_parameters()))
+    checkpoint = SimpleNamespace(path=config, weights=dict.fromkeys(source['parameters']))
+    match = match_names(
+        checkpoint, detectron2_to_multitask.describe(checkpoint), dict(model.named_parameters())
+    )
     assert not match.left and not match.unknown
     assert set(match.found) == set(found)
     for ours, theirs in match.found.items():
         group = source['groups'][source['parameters'][theirs]]
         assert {key: found[ours][key] for key in CONSTANT} == {
-            key: group[key] for key in CONSTANT}, ours
-    pairs = {(found[ours]['lr'],
-              source['groups'][source['parameters'][theirs]]['curve'])
-             for ours, theirs in match.found.items()}
+            key: group[key] for key in CONSTANT
+        }, ours
+    pairs = {
+        (found[ours]['lr'], source['groups'][source['parameters'][theirs]]['curve'])
+        for ours, theirs in match.found.items()
+    }
     for rate, curve in pairs:
-        np.testing.assert_allclose(
-            rate * rates, CURVES[curve], rtol=RELATIVE, atol=0)
+        np.testing.assert_allclose(rate * rates, CURVES[curve], rtol=RELATIVE, atol=0)
 
 
 @each_config
 def test_training_data_is_chosen_and_resized_as_in_detectron2(config):
     expected = SOURCES[config]['data']
-    assert (expected['sampler'], expected['min_size_sampling'],
-            expected['flip']) == ('TrainingSampler', 'choice', 'horizontal')
+    assert (expected['sampler'], expected['min_size_sampling'], expected['flip']) == (
+        'TrainingSampler',
+        'choice',
+        'horizontal',
+    )
     assert not expected['crop']
     cfg = Config.fromfile(config_path(config))
     loader = cfg.train_dataloader
@@ -129,21 +133,23 @@ def test_training_data_is_chosen_and_resized_as_in_detectron2(config):
     assert resize.max_size == expected['max_size']
 
 
-@pytest.mark.parametrize('size, short, expected', [
-    # 736 x 2531.84 at 736 / 50, times 1333 / 2531.84: 387.5 in exact
-    # arithmetic, a hair less in two steps of rounded ones, and one step of
-    # MMCV's Resize gives 388.
-    ((50, 172), 736, (387, 1333)),
-    ((427, 640), 800, (800, 1199)),  # 640 * 800 / 427 = 1199.06
-    ((640, 427), 672, (1007, 672)),  # 1007.21
-    ((300, 900), 640, (444, 1333)),  # 900 * 640 / 300 > 1333: 444.3
-])
+@pytest.mark.parametrize(
+    'size, short, expected',
+    [
+        # 736 x 2531.84 at 736 / 50, times 1333 / 2531.84: 387.5 in exact
+        # arithmetic, a hair less in two steps of rounded ones, and one step of
+        # MMCV's Resize gives 388.
+        ((50, 172), 736, (387, 1333)),
+        ((427, 640), 800, (800, 1199)),  # 640 * 800 / 427 = 1199.06
+        ((640, 427), 672, (1007, 672)),  # 1007.21
+        ((300, 900), 640, (444, 1333)),  # 900 * 640 / 300 > 1333: 444.3
+    ],
+)
 def test_sizes_are_those_of_detectron2(size, short, expected):
     init_default_scope('mmdet')
     cfg = Config.fromfile(config_path('r50_fpn_detectron2'))
     step = dict(cfg.train_dataloader.dataset.pipeline[2], scales=[short])
-    found = TRANSFORMS.build(step)(
-        dict(img=np.zeros((*size, 3), np.uint8), img_shape=size))
+    found = TRANSFORMS.build(step)(dict(img=np.zeros((*size, 3), np.uint8), img_shape=size))
     assert found['img'].shape[:2] == found['img_shape'] == expected
 
 
@@ -155,12 +161,12 @@ def test_what_differs_from_mmdetections_1x():
         {
             name: {key: group[key] for key in ('lr', *CONSTANT)}
             for name, group in _group_of_each_parameter(*_build(cfg)).items()
-        } for cfg in (ours, theirs)
+        }
+        for cfg in (ours, theirs)
     ]
     shared = here.keys() & there.keys()
     assert len(shared) == len(here)
-    assert {name: here[name] for name in shared} == {
-        name: there[name] for name in shared}
+    assert {name: here[name] for name in shared} == {name: there[name] for name in shared}
     # Weights and biases of the batch norms of layer2 to layer4: three in each
     # of 4 + 6 + 3 blocks, and one in each downsampling.
     norms = there.keys() - shared

@@ -1,4 +1,5 @@
 """Exported ONNX files against PyTorch, on the CPU."""
+
 import copy
 import json
 import re
@@ -15,9 +16,7 @@ from packaging.version import Version
 
 from projects.multitask_refine.deployment import ExportError, export
 from projects.multitask_refine.deployment.export import load_network
-from projects.multitask_refine.deployment.parity import (LIMITS, compare,
-                                                         find_people,
-                                                         refuse_others)
+from projects.multitask_refine.deployment.parity import LIMITS, compare, find_people, refuse_others
 from tests.conftest import CONFIGS, SAMPLE_CONFIG
 from tests.test_converters import drawn
 
@@ -25,8 +24,10 @@ onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 
 if Version(onnxruntime.__version__) < Version('1.25'):
-    pytest.skip('deformable convolutions need onnxruntime 1.25, which needs '
-                'Python 3.11', allow_module_level=True)
+    pytest.skip(
+        'deformable convolutions need onnxruntime 1.25, which needs Python 3.11',
+        allow_module_level=True,
+    )
 
 HEAD = 'model.roi_head.'
 DETECTRON2 = {
@@ -57,22 +58,27 @@ ROI_LAYER = dict(type='RefinedRoIAlign', in_channels=64, sampling_ratio=2)
 VARIANTS = {
     'regular': ('fpn-ms_regular_1xb8-1500', {}),
     'rb-h': ('fpn-ms_rb-h_1xb8-1500', {}),
-    'rb-h-v2': ('fpn-ms_rb-h_1xb8-1500', {
-        'model.backbone.dcn.modulated': True,
-        f'{HEAD}keypoint_head.conv_cfg.modulated': True,
-        f'{HEAD}keypoint_head.conv_cfg.deform_groups': 2
-    }),
+    'rb-h-v2': (
+        'fpn-ms_rb-h_1xb8-1500',
+        {
+            'model.backbone.dcn.modulated': True,
+            f'{HEAD}keypoint_head.conv_cfg.modulated': True,
+            f'{HEAD}keypoint_head.conv_cfg.deform_groups': 2,
+        },
+    ),
     'rb-h-kps': ('fpn-ms_rb-h-kps_1xb4-1500', {}),
     'no-keypoints': ('fpn-ms_rb_1xb4-1500', {f'{HEAD}keypoint_head': None}),
     'single-scale': ('fpn-ss_rb-h_1xb4-1500', {}),
-    'one-pool': ('fpn-ms_regular_1xb8-1500', {
-        f'{HEAD}bbox_roi_extractor': None
-    }),
-    'roi': ('fpn-ms_regular_1xb8-1500', {
-        f'{HEAD}{name}_roi_extractor.roi_layer': dict(
-            ROI_LAYER, output_size=size, _delete_=True)
-        for name, size in (('bbox', 7), ('instance', 14))
-    }),
+    'one-pool': ('fpn-ms_regular_1xb8-1500', {f'{HEAD}bbox_roi_extractor': None}),
+    'roi': (
+        'fpn-ms_regular_1xb8-1500',
+        {
+            f'{HEAD}{name}_roi_extractor.roi_layer': dict(
+                ROI_LAYER, output_size=size, _delete_=True
+            )
+            for name, size in (('bbox', 7), ('instance', 14))
+        },
+    ),
     'softmax-rb-h': ('fpn-ms_softmax-rb-h_1xb8-500', {}),
     'detectron2': ('fpn-ms_softmax_1xb8-1500', DETECTRON2),
     'torchvision': ('fpn-ms_softmax_1xb8-1500', TORCHVISION),
@@ -85,8 +91,7 @@ SIZES = ((150, 203), (97, 64), (131, 250), (17, 23), (1, 1))
 
 def make_config(variant: str) -> Config:
     name, options = VARIANTS[variant]
-    cfg = Config.fromfile(
-        CONFIGS / f'multitask-rcnn_r26-w16_{name}_sample.py')
+    cfg = Config.fromfile(CONFIGS / f'multitask-rcnn_r26-w16_{name}_sample.py')
     cfg.merge_from_dict(options)
     return cfg
 
@@ -97,7 +102,8 @@ def save_drawn(cfg: Config, folder: Path) -> Path:
     state = model.state_dict()
     names = {
         name.replace('.bn.', '.norm.'): name
-        for name in state if not name.endswith('num_batches_tracked')
+        for name in state
+        if not name.endswith('num_batches_tracked')
     }
     shapes = {key: tuple(state[name].shape) for key, name in names.items()}
     for key, values in drawn.draw_weights(shapes, 3).items():
@@ -111,8 +117,7 @@ def save_drawn(cfg: Config, folder: Path) -> Path:
 
 def calibrate(model: torch.nn.Module) -> None:
     """Let each batch norm see what it normalises, as in training."""
-    norms = [module for module in model.modules()
-             if isinstance(module, torch.nn.BatchNorm2d)]
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.train().momentum = 1.0
     model.roi_head.test_cfg.score_thr = 0.0
@@ -121,8 +126,7 @@ def calibrate(model: torch.nn.Module) -> None:
 
 def run(session: onnxruntime.InferenceSession, image: torch.Tensor) -> dict:
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(
-        None, dict(image=image[None].float().numpy()))))
+    return dict(zip(names, session.run(None, dict(image=image[None].float().numpy()))))
 
 
 def assert_same(found: dict, expected: dict, ties: float = 0) -> None:
@@ -132,14 +136,12 @@ def assert_same(found: dict, expected: dict, ties: float = 0) -> None:
         assert found[name].shape[1:] == values.shape[1:], name
     for name, (_, others, total) in compare(found, expected).items():
         share = JOINT_TIES if name.startswith('keypoint') else ties
-        assert others <= share * total, (
-            f'{name}: {others} of {total} differ by {LIMITS[name]}')
+        assert others <= share * total, f'{name}: {others} of {total} differ by {LIMITS[name]}'
 
 
 def to_image(height: int, width: int) -> torch.Tensor:
     picture = drawn.draw_image(1, max(height, 40), max(width, 40))
-    return torch.from_numpy(
-        picture[:height, :width].copy()).permute(2, 0, 1)
+    return torch.from_numpy(picture[:height, :width].copy()).permute(2, 0, 1)
 
 
 @pytest.fixture(scope='module', params=VARIANTS)
@@ -188,32 +190,52 @@ def test_the_file_says_what_it_is(sample):
     assert len(content['skeleton_colors']) == len(content['skeleton'])
     assert len(content['keypoint_colors']) == len(content['sigmas']) == 17
     assert content['flip_indices'][:3] == [0, 2, 1]
-    assert content['resize'] == dict(
-        type='Resize', scale=[192, 192], keep_ratio=True)
+    assert content['resize'] == dict(type='Resize', scale=[192, 192], keep_ratio=True)
     np.testing.assert_allclose(content['mean'], [103.53, 116.28, 123.675])
     assert content['config'] == SAMPLE_CONFIG.name
     assert content['checkpoint'] == 'drawn.pth'
     assert len(content['checkpoint_sha256']) == 64
-    expected = dict(image_backend='cv2', joint_shift=0.5, channel_order='bgr',
-                    kpt_thr=0.2, mask_alpha=0.4, mask_threshold=0.5,
-                    score_thr=0.05, max_per_img=100, opset=20,
-                    keypoint_ranking='bbox_keypoint',
-                    torch=torch.__version__)
+    expected = dict(
+        image_backend='cv2',
+        joint_shift=0.5,
+        channel_order='bgr',
+        kpt_thr=0.2,
+        mask_alpha=0.4,
+        mask_threshold=0.5,
+        score_thr=0.05,
+        max_per_img=100,
+        opset=20,
+        keypoint_ranking='bbox_keypoint',
+        torch=torch.__version__,
+    )
     assert expected.items() <= content.items()
 
 
-@pytest.mark.parametrize('options, message', [
-    ({'model.test_cfg.rcnn.nms.type': 'soft_nms'}, "nms.type: expected 'nms'"),
-    ({f'{HEAD}{part}.num_classes': 2 for part in ('bbox_head', 'mask_head')} | {
-        'test_dataloader.dataset.metainfo': dict(classes=('a', 'b'))
-    }, 'num_classes: expected 1'),
-    ({'model.neck.out_channels': 32}, 'not the weights of this config'),
-    ({'model.backbone.dcn': dict(type='DCN', _delete_=True)},
-     'cannot be exported: .*DeformConv'),
-    ({'test_dataloader.dataset.pipeline': [
-        dict(type='LoadImageFromFile'), dict(type='PackMultitaskInputs')]},
-     'expected one step between loading and packing'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'model.test_cfg.rcnn.nms.type': 'soft_nms'}, "nms.type: expected 'nms'"),
+        (
+            {f'{HEAD}{part}.num_classes': 2 for part in ('bbox_head', 'mask_head')}
+            | {'test_dataloader.dataset.metainfo': dict(classes=('a', 'b'))},
+            'num_classes: expected 1',
+        ),
+        ({'model.neck.out_channels': 32}, 'not the weights of this config'),
+        (
+            {'model.backbone.dcn': dict(type='DCN', _delete_=True)},
+            'cannot be exported: .*DeformConv',
+        ),
+        (
+            {
+                'test_dataloader.dataset.pipeline': [
+                    dict(type='LoadImageFromFile'),
+                    dict(type='PackMultitaskInputs'),
+                ]
+            },
+            'expected one step between loading and packing',
+        ),
+    ],
+)
 def test_what_cannot_be_exported_is_said(sample, tmp_path, options, message):
     cfg = Config.fromfile(SAMPLE_CONFIG)
     cfg.merge_from_dict(options)
@@ -226,13 +248,16 @@ def test_what_cannot_be_exported_is_said(sample, tmp_path, options, message):
 
 
 def test_nobody_pairs_up():
-    here, there = (dict(
-        boxes=np.float32([[0, 0, 9, 9]] * count) + shift,
-        scores=np.ones(count, np.float32),
-        masks=np.zeros((count, 28, 28), np.float32),
-        keypoints=np.zeros((count, 17, 2), np.float32),
-        keypoint_scores=np.ones((count, 17), np.float32))
-                   for count, shift in ((2, 0), (3, 50)))
+    here, there = (
+        dict(
+            boxes=np.float32([[0, 0, 9, 9]] * count) + shift,
+            scores=np.ones(count, np.float32),
+            masks=np.zeros((count, 28, 28), np.float32),
+            keypoints=np.zeros((count, 17, 2), np.float32),
+            keypoint_scores=np.ones((count, 17), np.float32),
+        )
+        for count, shift in ((2, 0), (3, 50))
+    )
     with pytest.raises(ExportError, match='boxes of 3 of 3 differ by more'):
         refuse_others(compare(here, there))
 

@@ -1,4 +1,5 @@
 """Smaller numbers in exported files: a layer made by hand, what is refused."""
+
 import hashlib
 import json
 import sys
@@ -8,9 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 
-from projects.multitask_refine.deployment.quantise import (KINDS,
-                                                           QuantisationError,
-                                                           quantise)
+from projects.multitask_refine.deployment.quantise import KINDS, QuantisationError, quantise
 from projects.multitask_runtime.network import ExportedNetwork
 from tests.test_deployment.test_runtime import DESCRIPTION, make_file
 from tools.deployment import quantise_onnx
@@ -26,24 +25,32 @@ def layer(tmp_path):
     path = tmp_path / 'layer.onnx'
     nodes = [
         helper.make_node('Identity', ['image'], ['pixels'], '/Identity'),
-        helper.make_node('Conv', ['pixels', 'weights'], ['features'],
-                         '/backbone/conv1/Conv'),
-        helper.make_node('Relu', ['features'], ['relu'],
-                         '/backbone/relu/Relu'),
-        helper.make_node('ReduceMean', ['relu'], ['scores'], '/ReduceMean',
-                         axes=[1, 2, 3], keepdims=0),
-        helper.make_node('Identity', ['box'], ['boxes'], '/Identity_1')]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-            for name, shape in (('image', [1, 3, 'H', 'W']),
-                                ('boxes', [1, 4]), ('scores', [1]))]
-    graph = helper.make_graph(nodes, 'layer', ends[:1], ends[1:], [
-        numpy_helper.from_array(WEIGHTS, 'weights'),
-        numpy_helper.from_array(np.float32(BOX), 'box')])
-    model = helper.make_model(
-        graph, ir_version=8, opset_imports=[helper.make_opsetid('', 17)])
-    helper.set_model_props(model, dict(
-        format='multitask_refine', format_version='1',
-        description=json.dumps(DESCRIPTION)))
+        helper.make_node('Conv', ['pixels', 'weights'], ['features'], '/backbone/conv1/Conv'),
+        helper.make_node('Relu', ['features'], ['relu'], '/backbone/relu/Relu'),
+        helper.make_node(
+            'ReduceMean', ['relu'], ['scores'], '/ReduceMean', axes=[1, 2, 3], keepdims=0
+        ),
+        helper.make_node('Identity', ['box'], ['boxes'], '/Identity_1'),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (('image', [1, 3, 'H', 'W']), ('boxes', [1, 4]), ('scores', [1]))
+    ]
+    graph = helper.make_graph(
+        nodes,
+        'layer',
+        ends[:1],
+        ends[1:],
+        [
+            numpy_helper.from_array(WEIGHTS, 'weights'),
+            numpy_helper.from_array(np.float32(BOX), 'box'),
+        ],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid('', 17)])
+    helper.set_model_props(
+        model,
+        dict(format='multitask_refine', format_version='1', description=json.dumps(DESCRIPTION)),
+    )
     save(model, path)
     return path
 
@@ -53,8 +60,7 @@ def pictures(tmp_path):
     folder = tmp_path / 'pictures'
     folder.mkdir()
     for name, value in (('a', 255), ('b', 0)):
-        cv2.imwrite(str(folder / f'{name}.png'),
-                    np.full((48, 64, 3), value, np.uint8))
+        cv2.imwrite(str(folder / f'{name}.png'), np.full((48, 64, 3), value, np.uint8))
     return folder
 
 
@@ -71,28 +77,40 @@ def test_a_layer(layer, pictures, tmp_path, kind):
     assert people['scores'] == pytest.approx(exact, rel=0.02)
     assert people['scores'] != pytest.approx(exact, rel=1e-7)
     np.testing.assert_array_equal(people['bboxes'], np.float32(BOX))
-    (weights, ) = (value for value in load(out).graph.initializer
-                   if numpy_helper.to_array(value).size == WEIGHTS.size)
-    assert weights.data_type == {'float16': TensorProto.FLOAT16,
-                                 'int8-dynamic': TensorProto.UINT8,
-                                 'int8-static': TensorProto.INT8}[kind]
+    (weights,) = (
+        value
+        for value in load(out).graph.initializer
+        if numpy_helper.to_array(value).size == WEIGHTS.size
+    )
+    assert (
+        weights.data_type
+        == {
+            'float16': TensorProto.FLOAT16,
+            'int8-dynamic': TensorProto.UINT8,
+            'int8-static': TensorProto.INT8,
+        }[kind]
+    )
     if kind == 'int8-static':  # two products of these fit into 16 bits
         assert np.abs(numpy_helper.to_array(weights)).max() <= 64
     assert network.description == dict(
-        DESCRIPTION, quantisation=kind,
-        source_sha256=hashlib.sha256(layer.read_bytes()).hexdigest())
+        DESCRIPTION,
+        quantisation=kind,
+        source_sha256=hashlib.sha256(layer.read_bytes()).hexdigest(),
+    )
 
 
-@pytest.mark.parametrize('out, kind, images, match', [
-    ('layer.onnx', 'float16', None, 'another file than the one that is read'),
-    ('out.pth', 'float16', None, 'out.pth: expected a file that ends in .onn'),
-    ('out.onnx', 'float16', 'pictures', 'expected none for float16'),
-    ('out.onnx', 'int8-static', None, 'a folder of pictures.*found none'),
-    ('out.onnx', 'int8-static', 'nowhere', 'a folder of pictures.*nowhere'),
-    ('out.onnx', 'int8-static', 'empty', 'empty: expected pictures'),
-])
-def test_arguments_that_will_not_do(layer, pictures, tmp_path, out, kind,
-                                    images, match):
+@pytest.mark.parametrize(
+    'out, kind, images, match',
+    [
+        ('layer.onnx', 'float16', None, 'another file than the one that is read'),
+        ('out.pth', 'float16', None, 'out.pth: expected a file that ends in .onn'),
+        ('out.onnx', 'float16', 'pictures', 'expected none for float16'),
+        ('out.onnx', 'int8-static', None, 'a folder of pictures.*found none'),
+        ('out.onnx', 'int8-static', 'nowhere', 'a folder of pictures.*nowhere'),
+        ('out.onnx', 'int8-static', 'empty', 'empty: expected pictures'),
+    ],
+)
+def test_arguments_that_will_not_do(layer, pictures, tmp_path, out, kind, images, match):
     (tmp_path / 'empty').mkdir()
     before = layer.read_bytes()
     with pytest.raises(QuantisationError, match=match):
@@ -122,12 +140,14 @@ def test_pictures_without_people(layer, pictures, tmp_path):
     values = [numpy_helper.from_array(np.zeros(1, np.int64), 'zero')]
     model.graph.initializer.extend(values)
     model.graph.node[3].output[0] = 'mean'
-    model.graph.node.append(helper.make_node(
-        'Slice', ['mean', 'zero', 'zero'], ['scores'], '/Slice'))
+    model.graph.node.append(
+        helper.make_node('Slice', ['mean', 'zero', 'zero'], ['scores'], '/Slice')
+    )
     model.graph.output[1].type.tensor_type.shape.dim[0].dim_value = 0
     save(model, layer)
-    with pytest.raises(QuantisationError, match='pictures: expected pictures '
-                       'with people .* found none'):
+    with pytest.raises(
+        QuantisationError, match='pictures: expected pictures with people .* found none'
+    ):
         quantise(layer, tmp_path / 'out.onnx', 'int8-static', pictures)
 
 

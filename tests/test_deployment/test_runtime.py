@@ -1,4 +1,5 @@
 """Exported networks without PyTorch: drawn pictures, graphs made by hand."""
+
 import hashlib
 import json
 import os
@@ -23,8 +24,13 @@ from scipy.optimize import linear_sum_assignment
 from demo import image_demo
 from projects.multitask_refine.apis import MultitaskInferencer, frames
 from projects.multitask_refine.deployment.description import describe
-from projects.multitask_runtime import (InputError, OnnxError, OnnxInferencer,
-                                        VideoReader, VideoWriter)
+from projects.multitask_runtime import (
+    InputError,
+    OnnxError,
+    OnnxInferencer,
+    VideoReader,
+    VideoWriter,
+)
 from projects.multitask_runtime.assignment import assign
 from projects.multitask_runtime.description import to_dataset_meta
 from projects.multitask_runtime.image_file import ImageFile
@@ -32,9 +38,14 @@ from projects.multitask_runtime.masks import paste_masks
 from projects.multitask_runtime.resize import Resizer
 from projects.multitask_runtime.session import load_session
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
+
 # These are fixtures.
-from tests.test_apis.conftest import (make_network, noise,  # noqa: F401
-                                      one_thread, photos)
+from tests.test_apis.conftest import (
+    make_network,
+    noise,  # noqa: F401
+    one_thread,
+    photos,
+)
 from tools import test as tools_test
 from tools.deployment import export_onnx
 
@@ -56,18 +67,19 @@ DESCRIPTION = dict(
     mask_threshold=0.5,
     config='drawn_config.py',
     checkpoint='drawn.pth',
-    checkpoint_sha256='0' * 64)
+    checkpoint_sha256='0' * 64,
+)
 
 
 def _save(path, nodes, outputs, metadata, opset=17):
-    image = helper.make_tensor_value_info(
-        'image', TensorProto.FLOAT, [1, 3, 'H', 'W'])
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-              for name in outputs]
+    image = helper.make_tensor_value_info('image', TensorProto.FLOAT, [1, 3, 'H', 'W'])
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     graph = helper.make_graph(nodes, 'drawn', [image], values)
     model = helper.make_model(
-        graph, ir_version=8, opset_imports=[
-            helper.make_opsetid('', opset), helper.make_opsetid('other', 1)])
+        graph,
+        ir_version=8,
+        opset_imports=[helper.make_opsetid('', opset), helper.make_opsetid('other', 1)],
+    )
     helper.set_model_props(model, metadata)
     onnx.save(model, path)
     return str(path)
@@ -82,20 +94,28 @@ def make_file(path, metadata=None, leave_out=(), **changes):
     """A graph that always finds the same two people; their scores are how
     blue and how green the picture is, so they tell the channels' order."""
     nodes = [
-        _constant('boxes', BOXES), _constant('masks', [MASK] * 2),
+        _constant('boxes', BOXES),
+        _constant('masks', [MASK] * 2),
         _constant('keypoints', JOINTS),
         _constant('keypoint_scores', [[0.9, 0.8], [0.7, 0.1]]),
         _constant('white', [255, 255, 255]),
-        helper.make_node('ReduceMean', ['image'], ['means'],
-                         axes=[0, 2, 3], keepdims=0),
+        helper.make_node('ReduceMean', ['image'], ['means'], axes=[0, 2, 3], keepdims=0),
         helper.make_node('Div', ['means', 'white'], ['shares']),
-        helper.make_node('Constant', [], ['two'], value=numpy_helper.
-                         from_array(np.array([0, 1], np.int64))),
-        helper.make_node('Gather', ['shares', 'two'], ['scores'])]
-    outputs = [name for name in ('boxes', 'scores', 'masks', 'keypoints',
-                                 'keypoint_scores') if name not in leave_out]
-    usual = dict(format='multitask_refine', format_version='1',
-                 description=json.dumps(dict(DESCRIPTION, **changes)))
+        helper.make_node(
+            'Constant', [], ['two'], value=numpy_helper.from_array(np.array([0, 1], np.int64))
+        ),
+        helper.make_node('Gather', ['shares', 'two'], ['scores']),
+    ]
+    outputs = [
+        name
+        for name in ('boxes', 'scores', 'masks', 'keypoints', 'keypoint_scores')
+        if name not in leave_out
+    ]
+    usual = dict(
+        format='multitask_refine',
+        format_version='1',
+        description=json.dumps(dict(DESCRIPTION, **changes)),
+    )
     return _save(path, nodes, outputs, usual if metadata is None else metadata)
 
 
@@ -123,13 +143,19 @@ def video(tmp_path, picture):
 
 
 def test_results_by_hand(model, picture):
-    (result, ) = OnnxInferencer(model)(picture)
+    (result,) = OnnxInferencer(model)(picture)
     assert {name: type(value).__name__ for name, value in result.items()} == {
-        'source': 'str', 'height': 'int', 'width': 'int', 'bboxes': 'ndarray',
-        'scores': 'ndarray', 'labels': 'ndarray', 'masks': 'list',
-        'keypoints': 'ndarray', 'keypoint_scores': 'ndarray'}
-    assert (result['source'], result['height'], result['width']) == (
-        'array-000000', 48, 64)
+        'source': 'str',
+        'height': 'int',
+        'width': 'int',
+        'bboxes': 'ndarray',
+        'scores': 'ndarray',
+        'labels': 'ndarray',
+        'masks': 'list',
+        'keypoints': 'ndarray',
+        'keypoint_scores': 'ndarray',
+    }
+    assert (result['source'], result['height'], result['width']) == ('array-000000', 48, 64)
     np.testing.assert_allclose(result['bboxes'], np.array(BOXES) / 2)
     np.testing.assert_allclose(result['scores'], [0.8, 0.4], rtol=1e-6)
     np.testing.assert_allclose(result['keypoints'], np.array(JOINTS) / 2)
@@ -145,23 +171,21 @@ def test_results_by_hand(model, picture):
 
 def test_joint_shift_of_the_description(tmp_path, picture):
     path = make_file(tmp_path / 'a.onnx', joint_shift=0.0)
-    (result, ) = OnnxInferencer(path)(picture)
+    (result,) = OnnxInferencer(path)(picture)
     np.testing.assert_allclose(result['keypoints'], np.array(JOINTS) / 2 + 0.5)
 
 
-@pytest.mark.parametrize('names', [('masks', ),
-                                   ('keypoints', 'keypoint_scores')])
+@pytest.mark.parametrize('names', [('masks',), ('keypoints', 'keypoint_scores')])
 def test_networks_without_a_head(tmp_path, picture, names):
     has_joints = 'keypoints' not in names
     path = make_file(
-        tmp_path / 'a.onnx', leave_out=names,
-        keypoint_names=['head', 'foot'] if has_joints else [])
+        tmp_path / 'a.onnx', leave_out=names, keypoint_names=['head', 'foot'] if has_joints else []
+    )
     inferencer = OnnxInferencer(path)
-    (result, ) = inferencer(picture, out_dir=tmp_path / 'out')
+    (result,) = inferencer(picture, out_dir=tmp_path / 'out')
     assert not set(names) & set(result)
     assert (inferencer.visualize(picture, result) != picture).any()
-    category = json.loads((tmp_path / 'out/predictions.json').read_text())[
-        'categories'][0]
+    category = json.loads((tmp_path / 'out/predictions.json').read_text())['categories'][0]
     assert ('keypoints' in category) == has_joints
 
 
@@ -178,22 +202,20 @@ def test_drawn_like_the_description_says(model, picture):
 def test_names_of_a_network_without_joints(make_network):
     network = make_network(**{'model.roi_head.keypoint_head': None})
     inferencer = MultitaskInferencer(network.config, network.checkpoint, 'cpu')
-    said = json.loads(describe(
-        inferencer.cfg, network.checkpoint, inferencer.model, 19
-    )['description'])
-    assert to_dataset_meta(said) == inferencer.dataset_meta == dict(
-        classes=('person', ))
+    said = json.loads(
+        describe(inferencer.cfg, network.checkpoint, inferencer.model, 19)['description']
+    )
+    assert to_dataset_meta(said) == inferencer.dataset_meta == dict(classes=('person',))
 
 
 def test_thresholds_of_drawing(model, tmp_path):
-    said = OnnxInferencer(make_file(
-        tmp_path / 'a.onnx', kpt_thr=0.6, mask_alpha=0.1))
+    said = OnnxInferencer(make_file(tmp_path / 'a.onnx', kpt_thr=0.6, mask_alpha=0.1))
     assert (said.kpt_thr, said.mask_alpha) == (0.6, 0.1)
     unsaid = OnnxInferencer(model)
     assert (unsaid.kpt_thr, unsaid.mask_alpha) == (0.2, 0.4)
 
 
-BLOCK = '''
+BLOCK = """
 import sys
 
 class Blocked:
@@ -205,7 +227,7 @@ class Blocked:
             raise ImportError(name + ' is blocked')
 
 sys.meta_path.insert(0, Blocked())
-'''
+"""
 
 
 @pytest.fixture
@@ -216,9 +238,13 @@ def run_without_torch(tmp_path):
 
     def run(*command):
         done = subprocess.run(
-            [sys.executable, *map(str, command)], cwd=tmp_path, text=True,
+            [sys.executable, *map(str, command)],
+            cwd=tmp_path,
+            text=True,
             env=dict(os.environ, PYTHONPATH=str(tmp_path / 'site')),
-            capture_output=True, timeout=300)
+            capture_output=True,
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -227,17 +253,14 @@ def run_without_torch(tmp_path):
     return run
 
 
-def test_image_demo_without_torch(run_without_torch, model, picture,
-                                  tmp_path):
+def test_image_demo_without_torch(run_without_torch, model, picture, tmp_path):
     (tmp_path / 'photos').mkdir()
     for name in 'ab':
         cv2.imwrite(str(tmp_path / f'photos/{name}.png'), picture)
-    said = run_without_torch(ROOT / 'demo/image_demo.py', 'photos',
-                             '--out-dir', 'out', model)
+    said = run_without_torch(ROOT / 'demo/image_demo.py', 'photos', '--out-dir', 'out', model)
     assert said == 'Results: out\n'
     content = json.loads((tmp_path / 'out/predictions.json').read_text())
-    assert [image['file_name'] for image in content['images']
-            ] == ['a.png', 'b.png']
+    assert [image['file_name'] for image in content['images']] == ['a.png', 'b.png']
     first = content['annotations'][0]
     assert first['bbox'] == [10, 5, 20, 35]
     assert first['keypoints'] == [19.5, 9.5, 0.9, 21.5, 29.5, 0.8]
@@ -247,35 +270,36 @@ def test_image_demo_without_torch(run_without_torch, model, picture,
 
 
 def test_video_demo_without_torch(run_without_torch, model, video, tmp_path):
-    run_without_torch(ROOT / 'demo/video_demo.py', video, model, '--track',
-                      '--out-dir', 'out')
+    run_without_torch(ROOT / 'demo/video_demo.py', video, model, '--track', '--out-dir', 'out')
     content = json.loads((tmp_path / 'out/predictions.json').read_text())
     assert len(content['images']) == 3
-    assert [entry['track_id'] for entry in content['annotations']
-            ] == [1, 2] * 3
+    assert [entry['track_id'] for entry in content['annotations']] == [1, 2] * 3
     assert len(list(VideoReader(str(tmp_path / 'out/film.mp4')))) == 3
 
 
 # ---- the parts, against those of the pipelines and of mmdet
 
 
-@pytest.mark.parametrize('settings, tolerance', [
-    (dict(type='Resize', scale=(133, 80), keep_ratio=True), 0),
-    (dict(type='Resize', scale=(50, 70), interpolation='area'), 0),
-    (dict(type='Resize', scale=90, keep_ratio=True, backend='pillow'), 0),
-    (dict(type='ResizeShortestEdge', scale=80, max_size=133,
-          backend='pillow'), 0),
-    (dict(type='ResizeShortestEdge', scale=80, max_size=133), 0),
-    (dict(type='ResizeShortestEdge', scale=80), 0),
-    (dict(type='FloatResize', scale=(1333, 800)), 1e-3),
-])
+@pytest.mark.parametrize(
+    'settings, tolerance',
+    [
+        (dict(type='Resize', scale=(133, 80), keep_ratio=True), 0),
+        (dict(type='Resize', scale=(50, 70), interpolation='area'), 0),
+        (dict(type='Resize', scale=90, keep_ratio=True, backend='pillow'), 0),
+        (dict(type='ResizeShortestEdge', scale=80, max_size=133, backend='pillow'), 0),
+        (dict(type='ResizeShortestEdge', scale=80, max_size=133), 0),
+        (dict(type='ResizeShortestEdge', scale=80), 0),
+        (dict(type='FloatResize', scale=(1333, 800)), 1e-3),
+    ],
+)
 def test_resizing_gives_the_pipeline_s_pixels(noise, settings, tolerance):
     theirs = TRANSFORMS.build(settings)
-    of_json = {name: list(value) if isinstance(value, tuple) else value
-               for name, value in settings.items()}
+    of_json = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in settings.items()
+    }
     ours = Resizer(json.loads(json.dumps(of_json)))
-    for size in [(48, 64), (64, 48), (50, 50), (31, 97), (3, 4), (301, 17),
-                 (33, 32)]:
+    for size in [(48, 64), (64, 48), (50, 50), (31, 97), (3, 4), (301, 17), (33, 32)]:
         image = noise(*size)
         expected, found = theirs(dict(img=image))['img'], ours(image)
         assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
@@ -296,8 +320,8 @@ def test_masks_are_pasted_as_mmdet_does():
         found = paste_masks(masks, boxes, (70, 100), threshold)
         for mask, box, pasted in zip(masks, boxes, found):
             values, place = _do_paste_mask(
-                torch.tensor(mask)[None, None], torch.tensor(box)[None], 70,
-                100)
+                torch.tensor(mask)[None, None], torch.tensor(box)[None], 70, 100
+            )
             expected = np.zeros((70, 100), np.float32)
             expected[place] = values[0]
             unsure = abs(expected - threshold) < 1e-4  # differ by rounding
@@ -328,8 +352,10 @@ def test_reading_without_pillow(noise, tmp_path, monkeypatch):
     path.write_bytes(path.read_bytes()[:-12])
     with pytest.raises(InputError, match='a.png: expected a picture, found'):
         ImageFile()(str(path))
-    for make in (lambda: ImageFile('pillow'), lambda: Resizer(
-            dict(type='ResizeShortestEdge', scale=8, backend='pillow'))):
+    for make in (
+        lambda: ImageFile('pillow'),
+        lambda: Resizer(dict(type='ResizeShortestEdge', scale=8, backend='pillow')),
+    ):
         with pytest.raises(OnnxError, match='Pillow is needed for this netw'):
             make()
 
@@ -351,26 +377,32 @@ def test_files_that_are_not_of_this_project(tmp_path):
         OnnxInferencer(path)
     for content in (b'', b'no ONNX file'):
         path.write_bytes(content)
-        with pytest.raises(OnnxError, match='a.onnx: expected an ONNX file, '
-                           f'found {len(content)} bytes'):
+        with pytest.raises(
+            OnnxError, match=f'a.onnx: expected an ONNX file, found {len(content)} bytes'
+        ):
             OnnxInferencer(path)
 
 
-@pytest.mark.parametrize('change, match', [
-    (dict(format=None), 'that this project exported .*found no format there'),
-    (dict(format='yolo'), 'found format=yolo. Export it anew'),
-    (dict(format_version='2'), 'expected format_version 1, found 2.*Update'),
-    (dict(format_version='new'), 'a number as format_version.*found new'),
-    (dict(description=None), 'a JSON object as description'),
-    (dict(description='{'), 'a JSON object as description'),
-    (dict(description='{"classes": []}'), 'lacks keypoint_names, skeleton'),
-])
+@pytest.mark.parametrize(
+    'change, match',
+    [
+        (dict(format=None), 'that this project exported .*found no format there'),
+        (dict(format='yolo'), 'found format=yolo. Export it anew'),
+        (dict(format_version='2'), 'expected format_version 1, found 2.*Update'),
+        (dict(format_version='new'), 'a number as format_version.*found new'),
+        (dict(description=None), 'a JSON object as description'),
+        (dict(description='{'), 'a JSON object as description'),
+        (dict(description='{"classes": []}'), 'lacks keypoint_names, skeleton'),
+    ],
+)
 def test_metadata_that_do_not_fit(tmp_path, change, match):
-    metadata = dict(format='multitask_refine', format_version='1',
-                    description=json.dumps(DESCRIPTION))
+    metadata = dict(
+        format='multitask_refine', format_version='1', description=json.dumps(DESCRIPTION)
+    )
     metadata.update(change)
-    path = make_file(tmp_path / 'a.onnx', {
-        name: value for name, value in metadata.items() if value is not None})
+    path = make_file(
+        tmp_path / 'a.onnx', {name: value for name, value in metadata.items() if value is not None}
+    )
     with pytest.raises(OnnxError, match=f'a.onnx: (.|\n)*{match}'):
         OnnxInferencer(path)
 
@@ -393,12 +425,16 @@ def test_what_this_onnxruntime_cannot_run(tmp_path, model, monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError(
             '[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find an '
-            "implementation for DeformConv(19) node with name ''")
+            "implementation for DeformConv(19) node with name ''"
+        )
 
     monkeypatch.setattr(onnxruntime, 'InferenceSession', refuse)
     monkeypatch.setattr(onnxruntime, '__version__', '1.24.4')
-    with pytest.raises(OnnxError, match='operator DeformConv. Expected onnxr'
-                       "untime 1.25 or later, found 1.24.4(.|\n)*>=1.25'"):
+    with pytest.raises(
+        OnnxError,
+        match='operator DeformConv. Expected onnxr'
+        "untime 1.25 or later, found 1.24.4(.|\n)*>=1.25'",
+    ):
         load_session(model)
 
 
@@ -411,19 +447,23 @@ def test_without_onnxruntime(model, monkeypatch):
 def test_devices(model, monkeypatch):
     with pytest.raises(OnnxError, match="cpu', 'cuda', .*found 'tpu'"):
         OnnxInferencer(model, 'tpu')
-    monkeypatch.setattr(onnxruntime, 'get_available_providers',
-                        lambda: ['CPUExecutionProvider'])
+    monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: ['CPUExecutionProvider'])
     OnnxInferencer(model, 'auto')
-    with pytest.raises(OnnxError, match='cuda:1 was asked for(.|\n)*has no '
-                       'CUDAExecutionProvider here, only CPUExec'):
+    with pytest.raises(
+        OnnxError,
+        match='cuda:1 was asked for(.|\n)*has no CUDAExecutionProvider here, only CPUExec',
+    ):
         OnnxInferencer(model, 'cuda:1')
     asked = []
-    monkeypatch.setattr(onnxruntime, 'get_available_providers',
-                        lambda: ['CUDAExecutionProvider'])
+    monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: ['CUDAExecutionProvider'])
     monkeypatch.setattr(
-        onnxruntime, 'InferenceSession',
-        lambda *_, providers: asked.append(providers[0]) or SimpleNamespace(
-            get_providers=lambda: ['CPUExecutionProvider']))
+        onnxruntime,
+        'InferenceSession',
+        lambda *_, providers: (
+            asked.append(providers[0])
+            or SimpleNamespace(get_providers=lambda: ['CPUExecutionProvider'])
+        ),
+    )
     with pytest.raises(OnnxError, match='could not start CUDAExecution'):
         OnnxInferencer(model, 'cuda:1')
     assert asked == [('CUDAExecutionProvider', dict(device_id='1'))]
@@ -435,11 +475,14 @@ def test_images_without_pixels(model):
         inferencer(np.zeros((0, 5, 3), np.uint8))
 
 
-@pytest.mark.parametrize('settings, match', [
-    (dict(type='Rotate'), 'expected one of Resize,.*found Rotate'),
-    (dict(type='Resize', scale=[8, 8], blub=1), "unexpected keyword.*'blub'"),
-    (dict(), 'found None'),
-])
+@pytest.mark.parametrize(
+    'settings, match',
+    [
+        (dict(type='Rotate'), 'expected one of Resize,.*found Rotate'),
+        (dict(type='Resize', scale=[8, 8], blub=1), "unexpected keyword.*'blub'"),
+        (dict(), 'found None'),
+    ],
+)
 def test_resizing_that_is_not_known(settings, match):
     with pytest.raises(OnnxError, match=match):
         Resizer(settings)
@@ -458,8 +501,7 @@ def test_demo_errors_are_sentences(model, tmp_path):
 def test_requirements_are_pinned_in_one_place():
     lines = (ROOT / 'requirements-onnx.txt').read_text().splitlines()
     names = [line for line in lines if re.match(r'\w', line)]
-    pinned = re.findall(r'^([\w-]+)==', (ROOT / 'requirements.txt'
-                                         ).read_text(), re.M)
+    pinned = re.findall(r'^([\w-]+)==', (ROOT / 'requirements.txt').read_text(), re.M)
     assert '-c requirements.txt' in lines and set(names) <= set(pinned)
 
 
@@ -480,43 +522,40 @@ def milder(make_network):
 @pytest.fixture(scope='module')
 def exported(milder, tmp_path_factory):
     path = tmp_path_factory.mktemp('exported') / 'tiny.onnx'
-    assert export_onnx.main(
-        [str(milder.config), str(milder.checkpoint), str(path)]) == 0
+    assert export_onnx.main([str(milder.config), str(milder.checkpoint), str(path)]) == 0
     return str(path)
 
 
-def test_results_are_those_of_the_checkpoint(exported, milder, photos, noise,
-                                             tmp_path):
+def test_results_are_those_of_the_checkpoint(exported, milder, photos, noise, tmp_path):
     inferencer = MultitaskInferencer(milder.config, milder.checkpoint, 'cpu')
     inputs = [*photos, noise(48, 64), noise(97, 31)]
     expected = inferencer(inputs, out_dir=tmp_path / 'torch', batch_size=3)
-    found = OnnxInferencer(exported)(
-        inputs, out_dir=tmp_path / 'onnx', batch_size=3)
+    found = OnnxInferencer(exported)(inputs, out_dir=tmp_path / 'onnx', batch_size=3)
     for one, other in zip(found, expected):
         assert list(one) == list(other)
         for name, value in other.items():
             if isinstance(value, np.ndarray):
                 assert one[name].dtype == value.dtype, name
-                np.testing.assert_allclose(
-                    one[name], value, rtol=1e-3, atol=1e-2)
+                np.testing.assert_allclose(one[name], value, rtol=1e-3, atol=1e-2)
         for mask, wanted in zip(one['masks'], other['masks']):
             assert mask['size'] == wanted['size']
             assert (rle.decode(mask) != rle.decode(wanted)).sum() <= 2
-    written, wanted = ({path.name for path in (tmp_path / name).iterdir()}
-                       for name in ('onnx', 'torch'))
+    written, wanted = (
+        {path.name for path in (tmp_path / name).iterdir()} for name in ('onnx', 'torch')
+    )
     assert written == wanted and len(written) == 6
-    contents = [json.loads((tmp_path / name / 'predictions.json').read_text())
-                for name in ('onnx', 'torch')]
+    contents = [
+        json.loads((tmp_path / name / 'predictions.json').read_text())
+        for name in ('onnx', 'torch')
+    ]
     assert contents[0]['categories'] == contents[1]['categories']
     assert contents[0]['images'] == contents[1]['images']
 
 
-def test_evaluation_gives_what_the_checkpoint_gives(
-        exported, milder, tmp_path):
+def test_evaluation_gives_what_the_checkpoint_gives(exported, milder, tmp_path):
     metrics = []
     for weights in (exported, str(milder.checkpoint)):
-        tools_test.main([str(milder.config), weights, '--work-dir',
-                         str(tmp_path)])
+        tools_test.main([str(milder.config), weights, '--work-dir', str(tmp_path)])
         metrics.append(json.loads((tmp_path / 'metrics.json').read_text()))
     runs = [each.pop('run') for each in metrics]
     assert metrics[0] == pytest.approx(metrics[1], abs=0.1, nan_ok=True)
@@ -528,11 +567,16 @@ def test_evaluation_gives_what_the_checkpoint_gives(
 
 
 def test_evaluation(tmp_path, scene):
-    path = make_file(tmp_path / 'a.onnx', leave_out=(
-        'keypoints', 'keypoint_scores'))
-    options = as_arguments(dict(tiny_options(scene), **{
-        'test_dataloader.dataset.pipeline.1.scale': (128, 96),
-        'test_evaluator.tasks': "['bbox','segm']"}))
+    path = make_file(tmp_path / 'a.onnx', leave_out=('keypoints', 'keypoint_scores'))
+    options = as_arguments(
+        dict(
+            tiny_options(scene),
+            **{
+                'test_dataloader.dataset.pipeline.1.scale': (128, 96),
+                'test_evaluator.tasks': "['bbox','segm']",
+            },
+        )
+    )
     arguments = [str(SAMPLE_CONFIG), path, '--work-dir', str(tmp_path)]
     assert tools_test.main([*arguments, *options]) == 0
     results = json.loads((tmp_path / 'metrics.json').read_text())
@@ -540,8 +584,7 @@ def test_evaluation(tmp_path, scene):
     run = results['run']
     digest = hashlib.sha256(open(path, 'rb').read()).hexdigest()
     assert run['checkpoint_sha256'] == digest
-    assert (run['trained_with'], run['exported_from']) == (
-        'drawn_config', 'drawn.pth')
+    assert (run['trained_with'], run['exported_from']) == ('drawn_config', 'drawn.pth')
     assert run['exported_from_sha256'] == '0' * 64
 
 
@@ -552,5 +595,6 @@ def test_evaluation_refuses_what_it_cannot_do(model, tmp_path, capsys):
         assert f'{option[0]}: an ONNX file' in capsys.readouterr().err
     (tmp_path / 'a.onnx').write_bytes(b'nothing')
     with pytest.raises(SystemExit, match='a.onnx: expected an ONNX file'):
-        tools_test.main([str(SAMPLE_CONFIG), str(tmp_path / 'a.onnx'),
-                         '--work-dir', str(tmp_path)])
+        tools_test.main(
+            [str(SAMPLE_CONFIG), str(tmp_path / 'a.onnx'), '--work-dir', str(tmp_path)]
+        )

@@ -1,4 +1,5 @@
 """Start real processes and wait for them, but not for ever."""
+
 import os
 import signal
 import socket
@@ -18,10 +19,12 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def run(*commands: List[str],
-        timeout: float = 600,
-        own: Sequence[Dict[str, str]] = (),
-        **variables: str) -> str:
+def run(
+    *commands: List[str],
+    timeout: float = 600,
+    own: Sequence[Dict[str, str]] = (),
+    **variables: str,
+) -> str:
     """Run commands side by side, and fail unless all of them succeed.
 
     Args:
@@ -39,10 +42,14 @@ def run(*commands: List[str],
     logs = [tempfile.TemporaryFile('w+') for _ in commands]
     started = [
         subprocess.Popen(
-            command, cwd=ROOT, env={**env, **extra}, stdout=log,
-            stderr=subprocess.STDOUT, start_new_session=True)
-        for command, log, extra in zip(commands, logs, own or [{}] *
-                                       len(commands))
+            command,
+            cwd=ROOT,
+            env={**env, **extra},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        for command, log, extra in zip(commands, logs, own or [{}] * len(commands))
     ]
     _wait(started, timeout)
     for log in logs:
@@ -50,8 +57,8 @@ def run(*commands: List[str],
     texts = [log.read() for log in logs]
     codes = [process.returncode for process in started]
     assert not any(codes), '\n'.join(
-        f'--- exit status {code}:\n{text[-3000:]}'
-        for code, text in zip(codes, texts))
+        f'--- exit status {code}:\n{text[-3000:]}' for code, text in zip(codes, texts)
+    )
     return '\n'.join(texts)
 
 

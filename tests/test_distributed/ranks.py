@@ -4,6 +4,7 @@ The test that starts the ranks imports this too and takes the same steps on one
 process. Everything is float64 and nothing is drawn at random, so that the two
 ways differ by rounding alone.
 """
+
 import sys
 from pathlib import Path
 from typing import List, Sequence
@@ -23,66 +24,75 @@ from projects.multitask_refine.models import normalisation  # noqa: E402
 from tests.conftest import SAMPLE_CONFIG, tiny_options  # noqa: E402
 
 HEIGHT, WIDTH = 64, 96
-EVERYWHERE = [[0., 0., WIDTH, HEIGHT]]
+EVERYWHERE = [[0.0, 0.0, WIDTH, HEIGHT]]
 
 
-def sample(people: int = 0, labelled: bool = True,
-           crowds: List[List[float]] = (),
-           masked: Sequence[bool] = (True, ) * 4) -> DetDataSample:
+def sample(
+    people: int = 0,
+    labelled: bool = True,
+    crowds: List[List[float]] = (),
+    masked: Sequence[bool] = (True,) * 4,
+) -> DetDataSample:
     """An image of people side by side, 20 pixels each."""
-    left = torch.arange(people) * 20. + 3
+    left = torch.arange(people) * 20.0 + 3
     boxes = torch.stack([left, left * 0 + 6, left + 16, left * 0 + 56], -1)
-    joints = boxes[:, None, :2] + torch.rand(people, 17, 2) * torch.tensor(
-        [16., 50.])
+    joints = boxes[:, None, :2] + torch.rand(people, 17, 2) * torch.tensor([16.0, 50.0])
     masks = torch.zeros(people, HEIGHT, WIDTH, dtype=torch.uint8)
     for mask, box in zip(masks, boxes.int()):
-        mask[box[1]:box[3] - 9, box[0] + 2:box[2]] = 1
+        mask[box[1] : box[3] - 9, box[0] + 2 : box[2]] = 1
     meta = dict(
         img_id=1,
         img_shape=(HEIGHT, WIDTH),
         ori_shape=(HEIGHT, WIDTH),
         batch_input_shape=(HEIGHT, WIDTH),
         pad_shape=(HEIGHT, WIDTH),
-        scale_factor=(1.0, 1.0))
+        scale_factor=(1.0, 1.0),
+    )
     result = DetDataSample(metainfo=meta)
     result.gt_instances = InstanceData(
         bboxes=boxes,
         labels=torch.zeros(people, dtype=torch.long),
         masks=BitmapMasks(masks.numpy(), HEIGHT, WIDTH),
         keypoints=joints,
-        keypoints_visible=torch.full((people, 17), 2. * labelled),
-        has_mask=torch.tensor(masked[:people], dtype=torch.bool))
-    result.ignored_instances = InstanceData(
-        bboxes=torch.tensor(crowds).reshape(-1, 4))
+        keypoints_visible=torch.full((people, 17), 2.0 * labelled),
+        has_mask=torch.tensor(masked[:people], dtype=torch.bool),
+    )
+    result.ignored_instances = InstanceData(bboxes=torch.tensor(crowds).reshape(-1, 4))
     return result
 
 
 # Four images each; of two ranks the first gets the first two.
 CASES = dict(
-    uneven=lambda:
-    [sample(4), sample(3), sample(1, crowds=[[30, 0, 96, 64]]), sample()],
+    uneven=lambda: [sample(4), sample(3), sample(1, crowds=[[30, 0, 96, 64]]), sample()],
     one_person_in_all=lambda: [sample(1), sample(), sample(), sample()],
     nobody_on_one=lambda: [sample(4), sample(2), sample(), sample()],
-    no_joint_on_one=lambda:
-    [sample(4), sample(2), sample(1, False), sample(2, False)],
+    no_joint_on_one=lambda: [sample(4), sample(2), sample(1, False), sample(2, False)],
     no_mask_on_one=lambda: [
-        sample(4), sample(2),
-        sample(1, masked=[False]), sample(2, masked=[False] * 2)
+        sample(4),
+        sample(2),
+        sample(1, masked=[False]),
+        sample(2, masked=[False] * 2),
     ],
     some_masks=lambda: [
         sample(4, masked=[True, False, False, True]),
         sample(3, masked=[False] * 3),
-        sample(1), sample(2, masked=[False, True])
+        sample(1),
+        sample(2, masked=[False, True]),
     ],
     crowd_only_on_one=lambda: [
-        sample(4), sample(2, crowds=[[48, 0, 96, 64]]),
-        sample(crowds=EVERYWHERE), sample(crowds=EVERYWHERE)
+        sample(4),
+        sample(2, crowds=[[48, 0, 96, 64]]),
+        sample(crowds=EVERYWHERE),
+        sample(crowds=EVERYWHERE),
     ],
     no_roi_on_one=lambda: [
-        sample(4), sample(2),
-        sample(2, crowds=EVERYWHERE), sample(1, crowds=EVERYWHERE)
+        sample(4),
+        sample(2),
+        sample(2, crowds=EVERYWHERE),
+        sample(1, crowds=EVERYWHERE),
     ],
-    nobody=lambda: [sample(), sample(), sample(), sample()])
+    nobody=lambda: [sample(), sample(), sample(), sample()],
+)
 
 
 @MODELS.register_module()
@@ -92,24 +102,23 @@ class Float64RPNHead(normalisation.SharedMeanRPNHead):
     def predict_by_feat(self, *args, **kwargs) -> List[InstanceData]:
         args = [[level.float() for level in levels] for levels in args]
         proposals = super().predict_by_feat(*args, **kwargs)
-        return [
-            InstanceData(bboxes=image.bboxes.double()) for image in proposals
-        ]
+        return [InstanceData(bboxes=image.bboxes.double()) for image in proposals]
 
 
 def build_model() -> nn.Module:
     """The small refined network, without what depends on chance or batch."""
     cfg = Config.fromfile(SAMPLE_CONFIG)
     options = tiny_options(Path())
-    cfg.merge_from_dict({
-        **{k: v for k, v in options.items()
-           if k.startswith(('model.backbone', 'model.neck'))},
-        'model.rpn_head.type': 'Float64RPNHead',
-        # More than there are: every anchor and every proposal is taken.
-        'model.train_cfg.rpn.sampler.num': 10**6,
-        'model.train_cfg.rcnn.sampler.num': 10**6,
-        'model.train_cfg.rpn_proposal.max_per_img': 20,
-    })
+    cfg.merge_from_dict(
+        {
+            **{k: v for k, v in options.items() if k.startswith(('model.backbone', 'model.neck'))},
+            'model.rpn_head.type': 'Float64RPNHead',
+            # More than there are: every anchor and every proposal is taken.
+            'model.train_cfg.rpn.sampler.num': 10**6,
+            'model.train_cfg.rcnn.sampler.num': 10**6,
+            'model.train_cfg.rpn_proposal.max_per_img': 20,
+        }
+    )
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -136,7 +145,9 @@ def step(model: nn.Module, case: str, images: slice) -> dict:
     losses = model(inputs[images], samples[images], mode='loss')
     total = sum(
         sum(value) if isinstance(value, list) else value.sum()
-        for key, value in losses.items() if 'loss' in key)
+        for key, value in losses.items()
+        if 'loss' in key
+    )
     total.backward()
     return dict(
         keys=sorted(losses),
@@ -144,19 +155,17 @@ def step(model: nn.Module, case: str, images: slice) -> dict:
         gradients={
             name.removeprefix('module.'): parameter.grad
             for name, parameter in model.named_parameters()
-        })
+        },
+    )
 
 
 def main(rank: int, world_size: int, folder: Path) -> None:
     """Take every case's step with this rank's share of the images."""
     torch.set_num_threads(1)
     dist.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/meeting',
-        rank=rank,
-        world_size=world_size)
-    model = nn.parallel.DistributedDataParallel(
-        build_model(), broadcast_buffers=False)
+        'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=world_size
+    )
+    model = nn.parallel.DistributedDataParallel(build_model(), broadcast_buffers=False)
     share = slice(4 // world_size * rank, 4 // world_size * (rank + 1))
     results = {case: step(model, case, share) for case in CASES}
     # What each rank dividing by its own counts, as mmdet does, would give.

@@ -4,6 +4,7 @@ It knows the options that the project and mim use and, like srun, refuses
 others. It writes down what it was given ($SRUN_RECORD), starts the tasks
 with the variables that Slurm gives them, and passes signals on to them.
 """
+
 import argparse
 import json
 import os
@@ -41,7 +42,8 @@ def task_environment(args: argparse.Namespace, task: int) -> dict:
         SLURM_NODELIST=f'standin[1-{nodes}]',
         SLURM_PROCID=str(task),
         SLURM_NODEID=str(task // args.ntasks_per_node),
-        SLURM_LOCALID=str(task % args.ntasks_per_node))
+        SLURM_LOCALID=str(task % args.ntasks_per_node),
+    )
 
 
 def wait(tasks: list, kill_on_bad_exit: bool) -> int:
@@ -63,6 +65,5 @@ if __name__ == '__main__':
         for task in range(args.ntasks)
     ]
     for sign in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(
-            sign, lambda sign, frame: [t.send_signal(sign) for t in tasks])
+        signal.signal(sign, lambda sign, frame: [t.send_signal(sign) for t in tasks])
     sys.exit(wait(tasks, bool(args.kill_on_bad_exit)))

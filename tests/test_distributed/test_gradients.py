@@ -1,4 +1,5 @@
 """Two ranks that share four images learn what one rank with all four does."""
+
 import sys
 
 import pytest
@@ -18,8 +19,7 @@ def results(tmp_path_factory):
     """What each of two real processes found, for all cases."""
     folder = tmp_path_factory.mktemp('ranks')
     script = str(ROOT / 'tests/test_distributed/ranks.py')
-    run(*([sys.executable, script, str(rank), str(RANKS), str(folder)]
-          for rank in range(RANKS)))
+    run(*([sys.executable, script, str(rank), str(RANKS), str(folder)] for rank in range(RANKS)))
     return [torch.load(folder / f'{rank}.pt') for rank in range(RANKS)]
 
 
@@ -35,8 +35,7 @@ def _difference(found, expected):
     """Largest difference of any gradient, as a share of its size."""
     assert found.keys() == expected.keys()
     return {
-        name: ((found[name] - value).abs().max() /
-               value.abs().max().clamp(min=1e-6)).item()
+        name: ((found[name] - value).abs().max() / value.abs().max().clamp(min=1e-6)).item()
         for name, value in expected.items()
     }
 
@@ -45,8 +44,7 @@ def _difference(found, expected):
 def test_gradients_are_those_of_one_rank_with_all_images(results, model, case):
     expected = step(model, case, slice(None))
     for rank in results:
-        differences = _difference(rank[case]['gradients'],
-                                  expected['gradients'])
+        differences = _difference(rank[case]['gradients'], expected['gradients'])
         assert max(differences.values()) < 1e-6, differences
     mean = sum(rank[case]['total'] for rank in results) / RANKS
     assert mean == pytest.approx(expected['total'], rel=1e-6)
@@ -67,21 +65,23 @@ def test_ranks_agree_whatever_their_images_hold(results, case):
 
 def test_own_counts_on_each_rank_would_give_other_gradients(results):
     """The images are so uneven that the test above can fail."""
-    shared, own = (results[0][case]['gradients']
-                   for case in ('uneven', 'own_counts'))
+    shared, own = (results[0][case]['gradients'] for case in ('uneven', 'own_counts'))
     differences = _difference(own, shared)
-    for part in ('rpn_head.rpn_cls', 'rpn_head.rpn_reg', 'bbox_head.fc_cls',
-                 'bbox_head.fc_reg', 'mask_head', 'keypoint_head'):
-        assert any(value > 0.01 for name, value in differences.items()
-                   if part in name), part
+    for part in (
+        'rpn_head.rpn_cls',
+        'rpn_head.rpn_reg',
+        'bbox_head.fc_cls',
+        'bbox_head.fc_reg',
+        'mask_head',
+        'keypoint_head',
+    ):
+        assert any(value > 0.01 for name, value in differences.items() if part in name), part
 
 
 def test_on_one_process_the_losses_are_those_of_mmdet(model, monkeypatch):
     shared = step(model, 'uneven', slice(None))
     monkeypatch.setattr(roi_head, 'share_losses', lambda losses, count: losses)
-    monkeypatch.setattr(normalisation.SharedMeanRPNHead, 'get_targets',
-                        RPNHead.get_targets)
+    monkeypatch.setattr(normalisation.SharedMeanRPNHead, 'get_targets', RPNHead.get_targets)
     plain = step(model, 'uneven', slice(None))
     assert shared['total'] == pytest.approx(plain['total'], rel=1e-9)
-    assert max(_difference(shared['gradients'],
-                           plain['gradients']).values()) < 1e-9
+    assert max(_difference(shared['gradients'], plain['gradients']).values()) < 1e-9

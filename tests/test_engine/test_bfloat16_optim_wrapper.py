@@ -1,4 +1,5 @@
 """Mixed precision in bfloat16 on the CPU."""
+
 import pytest
 import torch
 from mmdet.registry import OPTIM_WRAPPERS
@@ -15,12 +16,14 @@ def layer():
 
 
 def _wrap(layer, name):
-    return OPTIM_WRAPPERS.build(dict(
-        type=name, optimizer=torch.optim.SGD(layer.parameters(), lr=1.0)))
+    return OPTIM_WRAPPERS.build(
+        dict(type=name, optimizer=torch.optim.SGD(layer.parameters(), lr=1.0))
+    )
 
 
-@pytest.mark.parametrize('name, output', [
-    ('OptimWrapper', 1 + 2**-9), ('Bfloat16OptimWrapper', 1.0)])
+@pytest.mark.parametrize(
+    'name, output', [('OptimWrapper', 1 + 2**-9), ('Bfloat16OptimWrapper', 1.0)]
+)
 def test_forward_runs_in_bfloat16(layer, name, output):
     with _wrap(layer, name).optim_context(layer):
         assert layer(torch.ones(1, 1)).item() == output

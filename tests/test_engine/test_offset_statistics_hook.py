@@ -1,4 +1,5 @@
 """Statistics of the learned offsets."""
+
 import math
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -14,8 +15,7 @@ from projects.multitask_refine.ops import RefinedConv2d
 @pytest.fixture
 def runner():
     model = nn.Sequential(RefinedConv2d(1, 1, 3, padding=1, modulated=True))
-    return SimpleNamespace(
-        model=model, iter=0, rank=0, visualizer=Mock(), logger=Mock())
+    return SimpleNamespace(model=model, iter=0, rank=0, visualizer=Mock(), logger=Mock())
 
 
 def _step(hook, runner, iteration, size):
@@ -39,12 +39,12 @@ def test_mean_and_largest_length_of_every_layer(runner):
     _step(hook, runner, 0, 16)
     runner.visualizer.add_scalars.assert_not_called()
     _step(hook, runner, 1, 16)
-    (scalars, ), settings = runner.visualizer.add_scalars.call_args
+    (scalars,), settings = runner.visualizer.add_scalars.call_args
     assert settings == dict(step=2)
     assert scalars == {
         'offsets/0.conv_offset/mean': pytest.approx((8 * 5 + 14) / 9),
         'offsets/0.conv_offset/max': pytest.approx(14),
-        'offsets/outside': 0
+        'offsets/outside': 0,
     }
     runner.logger.warning.assert_not_called()
 
@@ -54,10 +54,10 @@ def test_warns_of_offsets_longer_than_the_map(runner):
     _set_offsets(runner, 0.0, 9.0)
     hook.before_train(runner)
     _step(hook, runner, 0, 8)
-    warning, = runner.logger.warning.call_args.args
+    (warning,) = runner.logger.warning.call_args.args
     assert '0.conv_offset (largest 9.0 cells, map 8)' in warning
     assert 'dcn_offset_lr_mult' in warning
-    scalars, = runner.visualizer.add_scalars.call_args.args
+    (scalars,) = runner.visualizer.add_scalars.call_args.args
     assert scalars['offsets/outside'] == 1
 
 
@@ -68,7 +68,7 @@ def test_the_bound_of_the_layer_counts(runner):
     _set_offsets(runner, math.log(3), math.log(3))
     hook.before_train(runner)
     _step(hook, runner, 0, 8)
-    scalars, = runner.visualizer.add_scalars.call_args.args
+    (scalars,) = runner.visualizer.add_scalars.call_args.args
     assert scalars['offsets/0.conv_offset/max'] == pytest.approx(2**0.5)
 
 

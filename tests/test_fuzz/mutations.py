@@ -1,4 +1,5 @@
 """Strategies that spoil files: bytes, and JSON by its structure."""
+
 import copy
 from typing import Callable
 
@@ -6,12 +7,50 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 ODD = st.one_of(
-    st.sampled_from([
-        None, True, False, 0, -1, 1, 2, 3, 10**9, 2**31, 2**63, -2**64,
-        10**400, 0.5, -0.0, 1e-320, 1e308, float('nan'), float('inf'),
-        -float('inf'), '', 'x', '1', 'nan', '..', '../x', '/', 'a\0b',
-        '\ud800', [], {}, [[]], [None], [{}], {'': None}, [0] * 100,
-    ]), st.integers(-100, 100), st.floats(-100, 100), st.text(max_size=3))
+    st.sampled_from(
+        [
+            None,
+            True,
+            False,
+            0,
+            -1,
+            1,
+            2,
+            3,
+            10**9,
+            2**31,
+            2**63,
+            -(2**64),
+            10**400,
+            0.5,
+            -0.0,
+            1e-320,
+            1e308,
+            float('nan'),
+            float('inf'),
+            -float('inf'),
+            '',
+            'x',
+            '1',
+            'nan',
+            '..',
+            '../x',
+            '/',
+            'a\0b',
+            '\ud800',
+            [],
+            {},
+            [[]],
+            [None],
+            [{}],
+            {'': None},
+            [0] * 100,
+        ]
+    ),
+    st.integers(-100, 100),
+    st.floats(-100, 100),
+    st.text(max_size=3),
+)
 
 
 def portion(share: float) -> int:
@@ -37,8 +76,7 @@ def _mutate(draw: Callable, owner: object) -> None:
             return
         key = draw(st.sampled_from(keys))
         inner = owner[key]
-        if not isinstance(inner, (dict, list)) or not draw(
-                st.integers(0, 4)):
+        if not isinstance(inner, (dict, list)) or not draw(st.integers(0, 4)):
             break
         owner = inner
     action = draw(st.sampled_from(['replace', 'replace', 'remove', 'add']))
@@ -49,13 +87,11 @@ def _mutate(draw: Callable, owner: object) -> None:
     elif isinstance(owner, dict):
         owner[draw(st.text(max_size=3))] = copy.deepcopy(draw(ODD))
     else:
-        owner.insert(key, copy.deepcopy(
-            draw(st.one_of(ODD, st.just(owner[key])))))
+        owner.insert(key, copy.deepcopy(draw(st.one_of(ODD, st.just(owner[key])))))
 
 
 @st.composite
-def mutated_bytes(draw: Callable, content: bytes,
-                  pieces: tuple = (b'', )) -> bytes:
+def mutated_bytes(draw: Callable, content: bytes, pieces: tuple = (b'',)) -> bytes:
     """A copy of which up to six places are overwritten, cut or filled.
 
     Args:
@@ -67,5 +103,5 @@ def mutated_bytes(draw: Callable, content: bytes,
     for _ in range(draw(st.integers(1, 6))):
         place = draw(st.integers(0, len(content)))
         length = draw(st.sampled_from([0, 1, 1, 1, 2, 8, len(content)]))
-        content[place:place + length] = draw(some)
+        content[place : place + length] = draw(some)
     return bytes(content)

@@ -6,6 +6,7 @@
 A failure is printed with the input that made it; hypothesis keeps it in
 .hypothesis and tries it first the next time.
 """
+
 import argparse
 import os
 import random
@@ -20,7 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from projects.multitask_refine.engine.results_file import (  # noqa: E402
-    command_line, current_commit, describe_machine, write_results)
+    command_line,
+    current_commit,
+    describe_machine,
+    write_results,
+)
 
 FOLDER = Path(__file__).parent
 
@@ -36,13 +41,28 @@ def run_module(path: Path, seed: int) -> Tuple[Dict[str, int], str]:
         tuple[dict[str, int], str]: The number of inputs of each property, and
         the output where one failed, else ''.
     """
-    command = [sys.executable, '-m', 'pytest', str(path), '-q', '--tb=short',
-               '-p', 'no:cacheprovider', '-W', 'ignore',
-               f'--hypothesis-seed={seed}', '--hypothesis-show-statistics']
+    command = [
+        sys.executable,
+        '-m',
+        'pytest',
+        str(path),
+        '-q',
+        '--tb=short',
+        '-p',
+        'no:cacheprovider',
+        '-W',
+        'ignore',
+        f'--hypothesis-seed={seed}',
+        '--hypothesis-show-statistics',
+    ]
     done = subprocess.run(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE,
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=dict(os.environ, HYPOTHESIS_PROFILE='thorough'))
+        env=dict(os.environ, HYPOTHESIS_PROFILE='thorough'),
+    )
     return count(done.stdout), done.stdout if done.returncode else ''
 
 
@@ -53,8 +73,7 @@ def count(output: str) -> Dict[str, int]:
     for line in output.splitlines():
         title = re.match(r'\S+::(\w+)(\[.*\])?:$', line)
         name = title[1] if title else name
-        numbers = re.search(
-            r'- (\d+) passing, (\d+) failing, and (\d+) invalid', line)
+        numbers = re.search(r'- (\d+) passing, (\d+) failing, and (\d+) invalid', line)
         if name and numbers:
             inputs.setdefault(name, 0)
             inputs[name] += sum(map(int, numbers.groups()))
@@ -63,11 +82,10 @@ def count(output: str) -> Dict[str, int]:
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--seed', type=int, help='default: a new one')
-    parser.add_argument(
-        '--out', default=str(ROOT / 'docs/results/fuzzing/fuzzing.json'))
+    parser.add_argument('--out', default=str(ROOT / 'docs/results/fuzzing/fuzzing.json'))
     args = parser.parse_args(argv)
     seed = random.randrange(2**31) if args.seed is None else args.seed
     start = time.perf_counter()
@@ -75,16 +93,27 @@ def main(argv: Optional[List[str]] = None) -> int:
     failed = []
     for path in sorted(FOLDER.glob('test_*.py')):
         inputs[path.stem], output = run_module(path, seed)
-        print(f'{path.stem}: {sum(inputs[path.stem].values())} inputs'
-              f'{", FAILED" if output else ""}', flush=True)
+        print(
+            f'{path.stem}: {sum(inputs[path.stem].values())} inputs{", FAILED" if output else ""}',
+            flush=True,
+        )
         if output:
             failed.append(path.stem)
             print(output)
-    write_results(args.out, {}, dict(
-        command=command_line(), commit=current_commit(),
-        date=time.strftime('%Y-%m-%d'),
-        seconds=round(time.perf_counter() - start, 1), seed=seed,
-        inputs=inputs, failed=failed, machine=describe_machine()))
+    write_results(
+        args.out,
+        {},
+        dict(
+            command=command_line(),
+            commit=current_commit(),
+            date=time.strftime('%Y-%m-%d'),
+            seconds=round(time.perf_counter() - start, 1),
+            seed=seed,
+            inputs=inputs,
+            failed=failed,
+            machine=describe_machine(),
+        ),
+    )
     print(f'Results file: {args.out}')
     return 1 if failed else 0
 

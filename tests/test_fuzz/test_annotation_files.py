@@ -1,4 +1,5 @@
 """Spoilt annotation files through the data set, up to the network's input."""
+
 import json
 import math
 
@@ -75,8 +76,9 @@ def test_spoilt_structure(content, folder, data, test_mode):
 @settings(max_examples=portion(0.2))
 @given(data=st.data())
 def test_spoilt_bytes(content, folder, data):
-    text = data.draw(mutated_bytes(
-        json.dumps(content).encode(), (b'"', b'[', b'}', b'NaN', b'1e999')))
+    text = data.draw(
+        mutated_bytes(json.dumps(content).encode(), (b'"', b'[', b'}', b'NaN', b'1e999'))
+    )
     try:
         dataset = _load(folder, text, False)
     except _DOCUMENTED as error:
@@ -90,7 +92,8 @@ def test_what_was_mended_is_in_order(content, data):
     spoilt = data.draw(mutated_json(content))
     lists = ('images', 'annotations', 'categories')
     if not isinstance(spoilt, dict) or not all(
-            isinstance(spoilt.get(name), list) for name in lists):
+        isinstance(spoilt.get(name), list) for name in lists
+    ):
         return  # read_annotations refuses it
     mended, _ = mend(spoilt, {1: 17})
     again, problems = mend(mended, {1: 17})
@@ -100,8 +103,7 @@ def test_what_was_mended_is_in_order(content, data):
 
 def _same(one, other):
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(
-            _same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, float) and math.isnan(one):

@@ -1,4 +1,5 @@
 """Spoilt files through the tools that write annotation files."""
+
 import json
 import shutil
 
@@ -43,16 +44,13 @@ def test_predictions_become_annotations_in_order(predictions, folder, data):
 def test_annotations_are_split_or_refused(folder, scene, data):
     path, out = folder / 'spoilt.json', folder / 'parts'
     shutil.rmtree(out, ignore_errors=True)
-    content = json.loads((
-        scene / 'annotations/person_keypoints_train2017.json').read_text())
+    content = json.loads((scene / 'annotations/person_keypoints_train2017.json').read_text())
     path.write_text(json.dumps(data.draw(mutated_json(content))))
     try:
         split_coco.main([str(path), str(out), '--folds', '2'])
     except SystemExit as error:
         assert str(path) in str(error)
         return
-    sides = [read_annotations(str(out / f'fold{k}_val.json'))
-             for k in (1, 2)]
+    sides = [read_annotations(str(out / f'fold{k}_val.json')) for k in (1, 2)]
     for name in ('images', 'annotations'):
-        assert sum(len(side[name]) for side in sides) == len(
-            read_annotations(str(path))[name])
+        assert sum(len(side[name]) for side in sides) == len(read_annotations(str(path))[name])

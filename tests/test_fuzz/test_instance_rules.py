@@ -1,4 +1,5 @@
 """Spoilt annotations through the rules of one instance."""
+
 import copy
 import json
 
@@ -6,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projects.multitask_refine.datasets.instance_rules import Place, inspect
-from projects.multitask_refine.datasets.mask_rules import (are_numbers,
-                                                           encode)
+from projects.multitask_refine.datasets.mask_rules import are_numbers, encode
 from tests.conftest import _annotations as annotations
 from tests.test_fuzz.mutations import mutated_json
 

@@ -1,4 +1,5 @@
 """Spoilt checkpoints and pickles: plain data or a refusal; nothing runs."""
+
 import io
 import pickle
 import zipfile
@@ -11,15 +12,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mmengine.logging import HistoryBuffer
 
-from projects.multitask_refine.engine import (DamagedCheckpointError,
-                                              UnsafeCheckpointError,
-                                              load_arrays,
-                                              load_checkpoint_file)
+from projects.multitask_refine.engine import (
+    DamagedCheckpointError,
+    UnsafeCheckpointError,
+    load_arrays,
+    load_checkpoint_file,
+)
 
 from tests.test_fuzz.mutations import mutated_bytes
 
-_PLAIN = (dict, list, tuple, set, str, bytes, int, float, bool, type(None),
-          np.ndarray, np.generic)
+_PLAIN = (dict, list, tuple, set, str, bytes, int, float, bool, type(None), np.ndarray, np.generic)
 _RAN = []
 
 
@@ -30,20 +32,43 @@ def trap(*_):
 
 _CALL = b'c' + __name__.encode() + b'\ntrap\n'
 _PIECES = (
-    _CALL + b')R', _CALL + b')\x81', _CALL + b'(tR', b'cos\nsystem\n', b')R',
-    b'}b', b'tR', b'cnumpy\ndtype\n', b'cnumpy\nndarray\n', b'0', b'2', b'.',
-    b'cnumpy._core.multiarray\n_reconstruct\n', b'cbuiltins\ngetattr\n',
-    b'ctorch._utils\n_rebuild_tensor_v2\n', b'K\xff', b'J\xff\xff\xff\x7f',
-    b'\x8a\x08' + b'\xff' * 7 + b'\x7f', b'Q', b'(', b']', b'}', b'a', b's')
+    _CALL + b')R',
+    _CALL + b')\x81',
+    _CALL + b'(tR',
+    b'cos\nsystem\n',
+    b')R',
+    b'}b',
+    b'tR',
+    b'cnumpy\ndtype\n',
+    b'cnumpy\nndarray\n',
+    b'0',
+    b'2',
+    b'.',
+    b'cnumpy._core.multiarray\n_reconstruct\n',
+    b'cbuiltins\ngetattr\n',
+    b'ctorch._utils\n_rebuild_tensor_v2\n',
+    b'K\xff',
+    b'J\xff\xff\xff\x7f',
+    b'\x8a\x08' + b'\xff' * 7 + b'\x7f',
+    b'Q',
+    b'(',
+    b']',
+    b'}',
+    b'a',
+    b's',
+)
 
 
 def _weights():
     buffer = HistoryBuffer()
     buffer.update(2.5)
     return dict(
-        state_dict=OrderedDict(a=torch.arange(6.).reshape(2, 3),
-                               b=torch.ones(1, dtype=torch.int64)),
-        meta=dict(seed=np.int64(3), array=np.arange(3.)), loss=buffer)
+        state_dict=OrderedDict(
+            a=torch.arange(6.0).reshape(2, 3), b=torch.ones(1, dtype=torch.int64)
+        ),
+        meta=dict(seed=np.int64(3), array=np.arange(3.0)),
+        loss=buffer,
+    )
 
 
 def _as_file(zipped):
@@ -54,8 +79,13 @@ def _as_file(zipped):
 
 ZIP, LEGACY = _as_file(True), _as_file(False)
 ARRAYS = [
-    pickle.dumps(dict(model=OrderedDict(a=np.arange(6.).reshape(2, 3)),
-                      b=[np.int8(1), (1, 'x', None, 2.5, True)]), protocol)
+    pickle.dumps(
+        dict(
+            model=OrderedDict(a=np.arange(6.0).reshape(2, 3)),
+            b=[np.int8(1), (1, 'x', None, 2.5, True)],
+        ),
+        protocol,
+    )
     for protocol in (0, 2, 4, 5)
 ]
 
@@ -88,9 +118,17 @@ def _check(load, path, data):
 
 
 def _require_plain(node, depth):
-    assert isinstance(node, (*_PLAIN, torch.Tensor, torch.nn.Parameter,
-                             torch.UntypedStorage, torch.TypedStorage,
-                             HistoryBuffer)) or _is_inert(node), type(node)
+    assert isinstance(
+        node,
+        (
+            *_PLAIN,
+            torch.Tensor,
+            torch.nn.Parameter,
+            torch.UntypedStorage,
+            torch.TypedStorage,
+            HistoryBuffer,
+        ),
+    ) or _is_inert(node), type(node)
     if isinstance(node, np.ndarray):
         assert node.dtype.kind in 'biuf'
     if depth < 5 and isinstance(node, (dict, list, tuple)):
@@ -101,8 +139,9 @@ def _require_plain(node, depth):
 def _is_inert(node):
     """PyTorch's loader may leave an allowed class or function as it is."""
     name = getattr(type(node), '__module__', '')
-    return callable(node) or name.startswith(('torch', 'projects.multitask_'
-                                              'refine.engine.plain_arrays'))
+    return callable(node) or name.startswith(
+        ('torch', 'projects.multitask_refine.engine.plain_arrays')
+    )
 
 
 @given(mutated_bytes(ZIP, _PIECES))

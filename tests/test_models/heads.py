@@ -1,8 +1,8 @@
 """Keypoint heads of a few channels."""
+
 import torch
 
-from projects.multitask_refine.models import (KeypointOffsetHead,
-                                              KeypointSoftmaxHead)
+from projects.multitask_refine.models import KeypointOffsetHead, KeypointSoftmaxHead
 
 
 def offset_head(num_keypoints=2, size=14, sigma=1.0, **kwargs):
@@ -17,7 +17,13 @@ def softmax_head(num_keypoints=2, size=14, **kwargs):
 
 def _build(head_type, num_keypoints, codec, kwargs):
     torch.manual_seed(0)
-    head = head_type(num_keypoints=num_keypoints, codec=codec, in_channels=4,
-                     num_convs=2, conv_channels=8, **kwargs)
+    head = head_type(
+        num_keypoints=num_keypoints,
+        codec=codec,
+        in_channels=4,
+        num_convs=2,
+        conv_channels=8,
+        **kwargs,
+    )
     head.init_weights()
     return head

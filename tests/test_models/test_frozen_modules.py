@@ -1,4 +1,5 @@
 """Parts of the network that are not trained."""
+
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -20,30 +21,34 @@ def test_frozen_parts_stay_and_the_rest_moves():
     """Weight decay and the statistics of batch norm included."""
     model = _build('backbone', 'roi_head.keypoint_head').train()
     assert not model.backbone.layer1.training and model.neck.training
-    before = {name: value.clone()
-              for name, value in model.state_dict().items()}
-    optimizer = build_optim_wrapper(model, dict(
-        optimizer=dict(type='SGD', lr=0.1, weight_decay=0.5)))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = build_optim_wrapper(
+        model, dict(optimizer=dict(type='SGD', lr=0.1, weight_decay=0.5))
+    )
     feats = model.extract_feat(torch.rand(2, 3, 64, 64))
     instances = torch.rand(3, feats[0].shape[1], 14, 14)
     optimizer.update_params(
         sum(each.sum() for each in feats)
         + model.roi_head.mask_head(instances).sum()
-        + model.roi_head.keypoint_head.refined_heatmaps(instances).sum())
-    moved = {name for name, value in model.state_dict().items()
-             if not torch.equal(value, before[name])}
-    assert not any(name.startswith(('backbone', 'roi_head.keypoint_head'))
-                   for name in moved)
+        + model.roi_head.keypoint_head.refined_heatmaps(instances).sum()
+    )
+    moved = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert not any(name.startswith(('backbone', 'roi_head.keypoint_head')) for name in moved)
     assert any(name.startswith('neck') for name in moved)
     assert any(name.startswith('roi_head.mask_head') for name in moved)
 
 
-@pytest.mark.parametrize('names, message', [
-    (['backbon'], "found 'backbon'.*'backbone'"),
-    (['bbox_head'], "'roi_head.bbox_head'"),
-    ([''], "found ''"),
-    (['backbone', 'neck', 'rpn_head', 'roi_head'], 'nothing to train'),
-])
+@pytest.mark.parametrize(
+    'names, message',
+    [
+        (['backbon'], "found 'backbon'.*'backbone'"),
+        (['bbox_head'], "'roi_head.bbox_head'"),
+        ([''], "found ''"),
+        (['backbone', 'neck', 'rpn_head', 'roi_head'], 'nothing to train'),
+    ],
+)
 def test_names_that_freeze_nothing_or_all_are_refused(names, message):
     with pytest.raises(ExplainedError, match=message):
         _build(*names)

@@ -1,4 +1,5 @@
 """The experiment on offsets: smaller still, or with a stub for the training."""
+
 import fcntl
 import importlib
 import json
@@ -23,15 +24,26 @@ def options(tmp_path, monkeypatch):
     """A network of seconds, and a base for it."""
     monkeypatch.setattr(ablation.torch.cuda, 'is_available', lambda: False)
     settings = {
-        name: value for name, value in tiny_options(tmp_path).items()
+        name: value
+        for name, value in tiny_options(tmp_path).items()
         if not re.search('data_root|ann_file|val_interval|checkpoint', name)
     }
     settings['custom_hooks.0.interval'] = 1
     cfg = read_config(REGULAR, settings)
     _save_base(cfg, tmp_path / 'base.pth')
-    return ['--jobs', '1', '--base', str(tmp_path / 'base.pth'), '--work-dir',
-            str(tmp_path / 'runs'), '--results', str(tmp_path / 'results'),
-            '--data', str(tmp_path / 'data'), *as_arguments(settings)]
+    return [
+        '--jobs',
+        '1',
+        '--base',
+        str(tmp_path / 'base.pth'),
+        '--work-dir',
+        str(tmp_path / 'runs'),
+        '--results',
+        str(tmp_path / 'results'),
+        '--data',
+        str(tmp_path / 'data'),
+        *as_arguments(settings),
+    ]
 
 
 def _save_base(cfg, path):
@@ -61,23 +73,43 @@ class Stub:
             self.trained.append(work_dir.name)
             vis_data = work_dir / 'time/vis_data'
             vis_data.mkdir(parents=True)
-            (vis_data / 'scalars.json').write_text('\n'.join(map(json.dumps, (
-                dict(step=50, loss=2.0, time=0.5),
-                dict(step=100, loss=1.0, time=0.7))) ) + '\n{"lo')
+            (vis_data / 'scalars.json').write_text(
+                '\n'.join(
+                    map(
+                        json.dumps,
+                        (dict(step=50, loss=2.0, time=0.5), dict(step=100, loss=1.0, time=0.7)),
+                    )
+                )
+                + '\n{"lo'
+            )
             (work_dir / 'last_checkpoint').write_text('iter_1000.pth')
             return
         run = work_dir.parent.name
-        rate = next(float(each.split('=')[1]) for each in args
-                    if each.startswith('optim_wrapper.optimizer.lr'))
+        rate = next(
+            float(each.split('=')[1])
+            for each in args
+            if each.startswith('optim_wrapper.optimizer.lr')
+        )
         seed = int(run[-1])
         gain = seed / 10 + (rate > 5e-3) + ('rb-h' in run)
         file = Path(args[args.index('--json') + 1])
         file.parent.mkdir()
-        file.write_text(json.dumps(dict(
-            bbox_AP=50 + seed + gain, segm_AP=40 + seed, keypoints_AP=30.0,
-            run=dict(config='c.py', seed=int(run.split('seed')[1]),
-                     commit='abc', seconds=30.0,
-                     machine=dict(device='CPU')))))
+        file.write_text(
+            json.dumps(
+                dict(
+                    bbox_AP=50 + seed + gain,
+                    segm_AP=40 + seed,
+                    keypoints_AP=30.0,
+                    run=dict(
+                        config='c.py',
+                        seed=int(run.split('seed')[1]),
+                        commit='abc',
+                        seconds=30.0,
+                        machine=dict(device='CPU'),
+                    ),
+                )
+            )
+        )
 
 
 @pytest.fixture
@@ -87,9 +119,9 @@ def stub(monkeypatch):
     return stub
 
 
-def test_a_run_from_the_base_to_its_results_file(options, tmp_path,
-                                                 monkeypatch, capsys, request):
+def test_a_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch, capsys, request):
     """With the tools themselves, in this process."""
+
     def call(log, env, tool, *args):
         monkeypatch.setenv('BASE_SAMPLE_ROOT', env.get('BASE_SAMPLE_ROOT', ''))
         name = 'tools.' + tool[:-3].replace('/', '.')
@@ -101,8 +133,8 @@ def test_a_run_from_the_base_to_its_results_file(options, tmp_path,
     monkeypatch.setattr(ablation, 'call', call)
     monkeypatch.setattr(ablation_protocol, 'IMAGE_SIZE', 64)
     monkeypatch.setitem(ablation_protocol.TRAIN, 'images', 4)
-    monkeypatch.setattr(ablation_protocol, 'SWEEP_SEEDS', (100, ))
-    monkeypatch.setitem(ablation_protocol.RATES, 'AdamW', (3e-4, ))
+    monkeypatch.setattr(ablation_protocol, 'SWEEP_SEEDS', (100,))
+    monkeypatch.setitem(ablation_protocol.RATES, 'AdamW', (3e-4,))
     for phase in ('sweep', 'final'):
         monkeypatch.setitem(ablation_protocol.TEST[phase], 'images', 2)
     sweep = ['sweep', '--conditions', 'rb-h', *options]
@@ -113,18 +145,16 @@ def test_a_run_from_the_base_to_its_results_file(options, tmp_path,
     assert run['num_images'] == 2 and run['seed'] == 100
     assert run['iteration'] == 2 and run['training_minutes'] > 0
     shared = run['protocol']
-    assert shared['base_sha256'] == ablation.file_sha256(
-        str(tmp_path / 'base.pth'))
+    assert shared['base_sha256'] == ablation.file_sha256(str(tmp_path / 'base.pth'))
     assert shared['train']['images'] == 4 and shared['schedule']['norm_eval']
     # 2 blocks in each of 3 stages, 4 convolutions of the head, heatmaps.
     assert len(run['offsets']) == 6 + 4 + 1
-    assert all(one['mean'] == 0 or one['mean'] < 1
-               for one in run['offsets'].values())
+    assert all(one['mean'] == 0 or one['mean'] < 1 for one in run['offsets'].values())
     assert len(run['curve']) == 2 and run['records_outside'] == 0
     start = torch.load(tmp_path / 'base.pth', weights_only=True)['state_dict']
-    end = torch.load(
-        tmp_path / 'runs/sweep/rb-h_lr0.0003_seed100/iter_2.pth',
-        weights_only=True)['state_dict']
+    end = torch.load(tmp_path / 'runs/sweep/rb-h_lr0.0003_seed100/iter_2.pth', weights_only=True)[
+        'state_dict'
+    ]
     name = 'backbone.layer2.0.conv2.weight'  # two steps of a warm-up away
     torch.testing.assert_close(end[name], start[name], atol=1e-4, rtol=0)
     assert not torch.equal(end[name], start[name])
@@ -146,11 +176,9 @@ def test_killed_and_started_again(options, stub, tmp_path, capsys):
     choice = json.loads((tmp_path / 'results/choice.json').read_text())
     assert choice['rates']['regular-sgd'] == 1e-2
     assert choice['rates']['rb-h'] == 1e-4
-    run = json.loads((tmp_path / 'results/final/regular-sgd-b1_seed3.json'
-                      ).read_text())['run']
+    run = json.loads((tmp_path / 'results/final/regular-sgd-b1_seed3.json').read_text())['run']
     assert run['settings']['optim_wrapper.optimizer.lr'] == 2.5e-3
-    assert run['curve'] == [dict(iteration=50, loss=2.0),
-                            dict(iteration=100, loss=1.0)]
+    assert run['curve'] == [dict(iteration=50, loss=2.0), dict(iteration=100, loss=1.0)]
     assert run['training_minutes'] == 1.0  # (0.5 + 0.7) s x 50 iterations
     # A whole point in each seed, so the interval has no width.
     assert 'RB+H minus Regular' in text
@@ -162,34 +190,40 @@ def test_killed_and_started_again(options, stub, tmp_path, capsys):
 def test_another_base_or_protocol_is_refused(options, stub, tmp_path):
     begin = ['sweep', '--conditions', 'regular', *options]
     assert ablation.main(begin) == 0
-    with pytest.raises(SystemExit, match=r'regular.*json: run.protocol.cfg_'
-                       r'options.train_cfg.max_iters: expected 3.*found 2'):
+    with pytest.raises(
+        SystemExit,
+        match=r'regular.*json: run.protocol.cfg_'
+        r'options.train_cfg.max_iters: expected 3.*found 2',
+    ):
         ablation.main([*begin, 'train_cfg.max_iters=3'])
     elsewhere = ['--results', str(tmp_path / 'elsewhere')]
-    with pytest.raises(SystemExit, match='runs/sweep: holds trainings of '
-                       r'another protocol: cfg_options.train_cfg.max_iters is 2'):
+    with pytest.raises(
+        SystemExit,
+        match='runs/sweep: holds trainings of '
+        r'another protocol: cfg_options.train_cfg.max_iters is 2',
+    ):
         ablation.main([*begin, 'train_cfg.max_iters=3', *elsewhere])
     _save_base(read_config(REGULAR), tmp_path / 'wide.pth')
     with pytest.raises(SystemExit, match='wide.pth: expected the weights of'):
         ablation.main([*begin, '--base', str(tmp_path / 'wide.pth')])
-    (tmp_path / 'cut.pth').write_bytes(
-        (tmp_path / 'base.pth').read_bytes()[:5000])
+    (tmp_path / 'cut.pth').write_bytes((tmp_path / 'base.pth').read_bytes()[:5000])
     with pytest.raises(SystemExit, match='cut.pth'):
         ablation.main([*begin, '--base', str(tmp_path / 'cut.pth')])
     with pytest.raises(SystemExit, match='none.pth.*no such file.*--base'):
         ablation.main([*begin, '--base', str(tmp_path / 'none.pth')])
     with pytest.raises(SystemExit, match='choice.json.*sweep first'):
         ablation.main(['final', *options])
-    shared = json.loads(next((tmp_path / 'results/sweep').iterdir()
-                             ).read_text())['run']['protocol']
-    (tmp_path / 'results/choice.json').write_text(json.dumps(
-        dict(rates={}, protocol=dict(shared, base_sha256='0' * 64))))
+    shared = json.loads(next((tmp_path / 'results/sweep').iterdir()).read_text())['run'][
+        'protocol'
+    ]
+    (tmp_path / 'results/choice.json').write_text(
+        json.dumps(dict(rates={}, protocol=dict(shared, base_sha256='0' * 64)))
+    )
     with pytest.raises(SystemExit, match='choice.json.*with the base of SHA'):
         ablation.main(['final', *options])
 
 
-def test_a_condition_that_was_changed_since_is_refused(options, stub,
-                                                       tmp_path):
+def test_a_condition_that_was_changed_since_is_refused(options, stub, tmp_path):
     assert ablation.main(['sweep', '--conditions', 'regular', *options]) == 0
     file = tmp_path / 'results/sweep/regular_lr0.0001_seed100.json'
     content = json.loads(file.read_text())
@@ -208,8 +242,7 @@ def test_two_at_once_are_refused(options, stub, tmp_path):
 
 
 def test_every_condition_can_be_built_and_names_what_it_changes():
-    for run in ablation_protocol.final_runs(dict.fromkeys(
-            ablation_protocol.BY_NAME, 1e-4)):
+    for run in ablation_protocol.final_runs(dict.fromkeys(ablation_protocol.BY_NAME, 1e-4)):
         if run.seed == 0:
             cfg = Config.fromfile(ROOT / run.config)
             cfg.merge_from_dict(run.settings)
@@ -217,8 +250,7 @@ def test_every_condition_can_be_built_and_names_what_it_changes():
             refined = 'dcn' in cfg.model.backbone
             assert refined == run.condition.name.startswith('rb')
             plain = run.condition.name.startswith('regular')
-            assert head.refine == (not plain and
-                                   run.condition.name != 'rb-h-no-offset')
+            assert head.refine == (not plain and run.condition.name != 'rb-h-no-offset')
             assert cfg.optim_wrapper.optimizer.type == run.condition.optimizer
             assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters
             images = cfg.train_cfg.max_iters * cfg.train_dataloader.batch_size

@@ -1,4 +1,5 @@
 """Means over seeds, and what they say about differences."""
+
 import json
 
 import pytest
@@ -7,23 +8,38 @@ from scipy import stats
 from tests.conftest import ROOT
 from tests.test_tools.test_benchmark import copy_pages
 from tools.analysis_tools import pages
-from tools.analysis_tools.ablation_tables import (load_groups, main,
-                                                  mean_and_deviation,
-                                                  paired_difference, render,
-                                                  variant_of, verdict)
+from tools.analysis_tools.ablation_tables import (
+    load_groups,
+    main,
+    mean_and_deviation,
+    paired_difference,
+    render,
+    variant_of,
+    verdict,
+)
 
 CONFIG = 'multitask-rcnn_r26-w16_{}_1xb4-1500_sample'
 
 
-def _write(folder, variant, seed, box, mask=None, joints=40.0, name=None,
-           **run):
+def _write(folder, variant, seed, box, mask=None, joints=40.0, name=None, **run):
     """A results file with the AP of the three tasks."""
     config = CONFIG.format(variant)
     content = dict(
-        bbox_AP=box, keypoints_AP=joints, run=dict(
-            dict(config=f'{config}.py', seed=seed, annotations='ann.json',
-                 num_images=300, iteration=1500, training_commit='abc',
-                 machine=dict(device='CPU')), **run))
+        bbox_AP=box,
+        keypoints_AP=joints,
+        run=dict(
+            dict(
+                config=f'{config}.py',
+                seed=seed,
+                annotations='ann.json',
+                num_images=300,
+                iteration=1500,
+                training_commit='abc',
+                machine=dict(device='CPU'),
+            ),
+            **run,
+        ),
+    )
     if mask is not None:
         content['segm_AP'] = mask
     folder.mkdir(exist_ok=True, parents=True)
@@ -32,8 +48,11 @@ def _write(folder, variant, seed, box, mask=None, joints=40.0, name=None,
 
 
 def _rows(text):
-    return [[cell.strip() for cell in line.split('|')[1:-1]]
-            for line in text.splitlines() if line.startswith('|')]
+    return [
+        [cell.strip() for cell in line.split('|')[1:-1]]
+        for line in text.splitlines()
+        if line.startswith('|')
+    ]
 
 
 def test_interval_of_differences():
@@ -41,8 +60,7 @@ def test_interval_of_differences():
     so 2 -+ 4.303 / sqrt(3). Seed 9 has no partner. With two seeds t(0.975; 1)
     is 12.706, s = sqrt(1/2), and the margin 12.706 / 2."""
     others = {0: 10.0, 1: 20.0, 2: 30.0}
-    mean, low, high = paired_difference(
-        {0: 11.0, 1: 22.0, 2: 33.0, 9: 99.0}, others)
+    mean, low, high = paired_difference({0: 11.0, 1: 22.0, 2: 33.0, 9: 99.0}, others)
     assert mean == pytest.approx(2)
     assert low == pytest.approx(2 - 2.4843, abs=1e-3)
     assert high == pytest.approx(2 + 2.4843, abs=1e-3)
@@ -55,14 +73,12 @@ def test_intervals_that_hold_together():
     """Of 5 comparisons each has 99 %: differences 1, 2, 3 as above, and
     t(0.995; 2) is 9.925 in the tables, so 2 -+ 9.925 / sqrt(3)."""
     values, others = [11.0, 22.0, 33.0], [10.0, 20.0, 30.0]
-    found = paired_difference(
-        dict(enumerate(values)), dict(enumerate(others)), comparisons=5)
+    found = paired_difference(dict(enumerate(values)), dict(enumerate(others)), comparisons=5)
     assert found == pytest.approx((2, 2 - 5.7302, 2 + 5.7302), abs=1e-3)
     # Exactly those that exclude 0 are below the corrected level.
     p = stats.ttest_rel(values, others).pvalue
     assert (found[1] > 0) == (p < 0.05 / 5)
-    single = paired_difference(dict(enumerate(values)),
-                               dict(enumerate(others)))
+    single = paired_difference(dict(enumerate(values)), dict(enumerate(others)))
     assert (single[1] > 0) == (p < 0.05)
 
 
@@ -81,9 +97,10 @@ def test_mean_with_the_samples_deviation():
 
 def test_a_name_is_split_into_variant_and_rest():
     assert variant_of('multitask-rcnn_r50_fpn-ms_rb-h-kps_4xb3-90k_coco') == (
-        'fpn-ms_rb-h-kps', 'r50_4xb3-90k_coco')
-    assert variant_of('multitask-rcnn_r50_c4_rb-h_4xb3-90k_coco')[0] == (
-        'c4_rb-h')
+        'fpn-ms_rb-h-kps',
+        'r50_4xb3-90k_coco',
+    )
+    assert variant_of('multitask-rcnn_r50_c4_rb-h_4xb3-90k_coco')[0] == ('c4_rb-h')
 
 
 def test_tables_say_means_seeds_and_noise(tmp_path):
@@ -117,17 +134,19 @@ def test_nothing_measured_is_said(tmp_path):
     assert 'Not measured.' in render(tmp_path / 'nothing')
 
 
-@pytest.mark.parametrize('run, words', [
-    (dict(num_images=10), 'expected .*300.* found .*10'),
-    (dict(iteration=700), 'found .*700'),
-    (dict(annotations='other.json'), 'found .*other.json'),
-    (dict(seed=5), 'with seed 5, and must be named so'),
-])
+@pytest.mark.parametrize(
+    'run, words',
+    [
+        (dict(num_images=10), 'expected .*300.* found .*10'),
+        (dict(iteration=700), 'found .*700'),
+        (dict(annotations='other.json'), 'found .*other.json'),
+        (dict(seed=5), 'with seed 5, and must be named so'),
+    ],
+)
 def test_runs_that_do_not_belong_together_are_refused(tmp_path, run, words):
     _write(tmp_path, 'fpn-ms_rb', 0, 50.0)
     name = CONFIG.format('fpn-ms_regular') + '_seed1.json'
-    _write(tmp_path, 'fpn-ms_regular', run.pop('seed', 1), 50.0, name=name,
-           **run)
+    _write(tmp_path, 'fpn-ms_regular', run.pop('seed', 1), 50.0, name=name, **run)
     with pytest.raises(ValueError, match=words):
         load_groups(tmp_path)
 
@@ -135,8 +154,9 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path, run, words):
 def test_networks_and_schedules_are_kept_apart(tmp_path):
     _write(tmp_path, 'fpn-ms_rb', 0, 50.0)
     other = 'multitask-rcnn_r50_fpn-ms_rb_1xb16-6k_sample'
-    _write(tmp_path, 'x', 1, 60.0, config=f'{other}.py', num_images=500,
-           name=f'{other}_seed1.json')
+    _write(
+        tmp_path, 'x', 1, 60.0, config=f'{other}.py', num_images=500, name=f'{other}_seed1.json'
+    )
     names = [group.name for group in load_groups(tmp_path)]
     assert names == ['r26-w16_1xb4-1500_sample', 'r50_1xb16-6k_sample']
 

@@ -1,4 +1,5 @@
 """tools/dataset/check_coco.py: every rule, what --fix makes of it, images."""
+
 import copy
 import io
 import json
@@ -13,9 +14,7 @@ from pycocotools import mask as coco_mask
 from projects.multitask_refine.datasets import AnnotationError, mend
 from projects.multitask_refine.datasets import annotation_rules as rules
 from projects.multitask_refine.datasets.coordinate_rules import FILE_RULES
-from projects.multitask_refine.datasets.image_rules import (NOTES,
-                                                            cut_short,
-                                                            list_missing)
+from projects.multitask_refine.datasets.image_rules import NOTES, cut_short, list_missing
 from projects.multitask_refine.datasets.mask_rules import run_lengths
 from tests.conftest import ROOT
 from tools.dataset import check_coco, make_sample
@@ -27,21 +26,35 @@ def _content():
     """Two pictures of 64 x 48 pixels; one person of 20 x 30, one crowd."""
     joints = [12, 12, 2, 20, 20, 1, 0, 0, 0]
     person = dict(
-        id=1, image_id=1, category_id=1, iscrowd=0, bbox=[10, 10, 20, 30],
-        area=600, segmentation=[[10, 10, 30, 10, 30, 40, 10, 40]],
-        keypoints=joints, num_keypoints=2, seen_by='me')
+        id=1,
+        image_id=1,
+        category_id=1,
+        iscrowd=0,
+        bbox=[10, 10, 20, 30],
+        area=600,
+        segmentation=[[10, 10, 30, 10, 30, 40, 10, 40]],
+        keypoints=joints,
+        num_keypoints=2,
+        seen_by='me',
+    )
     crowd = dict(
-        person, id=2, iscrowd=1, bbox=[50, 0, 14, 48], area=672,
+        person,
+        id=2,
+        iscrowd=1,
+        bbox=[50, 0, 14, 48],
+        area=672,
         segmentation=dict(size=[48, 64], counts=[50 * 48, 14 * 48]),
-        keypoints=[0] * 9, num_keypoints=0)
+        keypoints=[0] * 9,
+        num_keypoints=0,
+    )
     return dict(
         info=dict(year=2020),
         images=[
-            dict(id=number, file_name=f'{number}.png', width=64, height=48)
-            for number in (1, 2)
+            dict(id=number, file_name=f'{number}.png', width=64, height=48) for number in (1, 2)
         ],
         annotations=[person, crowd],
-        categories=[dict(id=1, name='person', keypoints=['a', 'b', 'c'])])
+        categories=[dict(id=1, name='person', keypoints=['a', 'b', 'c'])],
+    )
 
 
 def _write(path, content):
@@ -54,10 +67,16 @@ def _check(tmp_path, content, *options):
     path = _write(tmp_path / 'in.json', content)
     for name in ('out.json', 'findings.json'):
         (tmp_path / name).unlink(missing_ok=True)
-    status = check_coco.main([
-        path, '--fix', str(tmp_path / 'out.json'), '--json',
-        str(tmp_path / 'findings.json'), *options
-    ])
+    status = check_coco.main(
+        [
+            path,
+            '--fix',
+            str(tmp_path / 'out.json'),
+            '--json',
+            str(tmp_path / 'findings.json'),
+            *options,
+        ]
+    )
     found = json.loads((tmp_path / 'findings.json').read_text())
     return status, found, json.loads((tmp_path / 'out.json').read_text())
 
@@ -89,20 +108,18 @@ PERSON = [
     ('segmentation', [[10, 10, '30', 10, 30, 40]], 'segmentation', []),
     ('segmentation', [[10, 10, 1e8, 10, 30, 40]], 'segmentation', []),
     ('segmentation', 'mask', 'segmentation', []),
-    ('segmentation', [[1, 2], [10, 10, 30, 10, 30, 40, 10, 40]],
-     'segmentation', [[10, 10, 30, 10, 30, 40, 10, 40]]),
-    ('segmentation', dict(size=[64, 48], counts=[3000, 72]), 'segmentation',
-     []),
-    ('segmentation', dict(size=[48, 64], counts=[3000, 71]), 'segmentation',
-     []),
-    ('segmentation', dict(size=[48, 64], counts=[-1, 3073]), 'segmentation',
-     []),
-    ('segmentation', dict(size=[48, 64], counts=[3072]), 'segmentation',
-     []),
-    ('segmentation', dict(size=[48, 64], counts='not runs'), 'segmentation',
-     []),
-    ('segmentation', dict(size=[48, 64], counts='o' * 40), 'segmentation',
-     []),
+    (
+        'segmentation',
+        [[1, 2], [10, 10, 30, 10, 30, 40, 10, 40]],
+        'segmentation',
+        [[10, 10, 30, 10, 30, 40, 10, 40]],
+    ),
+    ('segmentation', dict(size=[64, 48], counts=[3000, 72]), 'segmentation', []),
+    ('segmentation', dict(size=[48, 64], counts=[3000, 71]), 'segmentation', []),
+    ('segmentation', dict(size=[48, 64], counts=[-1, 3073]), 'segmentation', []),
+    ('segmentation', dict(size=[48, 64], counts=[3072]), 'segmentation', []),
+    ('segmentation', dict(size=[48, 64], counts='not runs'), 'segmentation', []),
+    ('segmentation', dict(size=[48, 64], counts='o' * 40), 'segmentation', []),
     ('area', None, 'area', 600),
     ('area', NAN, 'area', 600),
     ('area', 0, 'area', 600),
@@ -112,12 +129,9 @@ PERSON = [
     ('area', 6000, 'area_differs', 600),
     ('keypoints', [1, 1, 2], 'keypoints', [0] * 9),
     ('keypoints', 'abc', 'keypoints', [0] * 9),
-    ('keypoints', [12, 12, 2, NAN, 20, 1, 0, 0, 0], 'joint',
-     [12, 12, 2, 0, 0, 0, 0, 0, 0]),
-    ('keypoints', [12, 12, 3, 20, 20, 1, 0, 0, 0], 'joint',
-     [0, 0, 0, 20, 20, 1, 0, 0, 0]),
-    ('keypoints', [12, 12, 2, 66, 20, 1, 0, 0, 0], 'joint_outside',
-     [12, 12, 2, 0, 0, 0, 0, 0, 0]),
+    ('keypoints', [12, 12, 2, NAN, 20, 1, 0, 0, 0], 'joint', [12, 12, 2, 0, 0, 0, 0, 0, 0]),
+    ('keypoints', [12, 12, 3, 20, 20, 1, 0, 0, 0], 'joint', [0, 0, 0, 20, 20, 1, 0, 0, 0]),
+    ('keypoints', [12, 12, 2, 66, 20, 1, 0, 0, 0], 'joint_outside', [12, 12, 2, 0, 0, 0, 0, 0, 0]),
     ('num_keypoints', 3, 'num_keypoints', 2),
     ('num_keypoints', None, 'num_keypoints', 2),
     ('score', dict(of=[NAN]), 'not_finite', dict(of=[None])),
@@ -151,11 +165,10 @@ def test_rules_of_an_annotation(field, value, rule, left, tmp_path):
         assert people == []
         assert found['problems'][0]['fix'] == 'annotation removed'
     else:
-        (person, ) = people
+        (person,) = people
         assert person[field] == left
         assert person['seen_by'] == 'me'
-        assert sum(v > 0 for v in person['keypoints'][2::3]) == person[
-            'num_keypoints']
+        assert sum(v > 0 for v in person['keypoints'][2::3]) == person['num_keypoints']
     assert len(fixed['annotations']) == len(people) + 1
     assert check_coco.main([str(tmp_path / 'out.json')]) == 0
 
@@ -191,8 +204,7 @@ def test_rules_of_an_image(field, value, rule, left, tmp_path):
     assert status == 1
     assert [each['rule'] for each in found['problems']] == [rule]
     assert fixed['images'][0] == _content()['images'][0]
-    assert [image[field] for image in fixed['images'][1:]] == (
-        [] if left is REMOVED else [left])
+    assert [image[field] for image in fixed['images'][1:]] == ([] if left is REMOVED else [left])
     assert check_coco.main([str(tmp_path / 'out.json')]) == 0
 
 
@@ -204,8 +216,12 @@ def test_entries_that_are_none_and_categories(tmp_path):
     content['categories'] += [dict(id=1, name='horse'), dict(id=2), None]
     content['info']['version'] = NAN
     _, found, fixed = _check(tmp_path, content)
-    assert [each['rule'] for each in found['problems']] == [
-        'category'] * 3 + ['entry', 'entry', 'annotation_id', 'not_finite']
+    assert [each['rule'] for each in found['problems']] == ['category'] * 3 + [
+        'entry',
+        'entry',
+        'annotation_id',
+        'not_finite',
+    ]
     expected = _content()
     expected['info']['version'] = None
     assert fixed == expected
@@ -235,8 +251,7 @@ def test_what_coco_itself_has_is_in_order():
 
 def test_number_of_joints_is_the_category_s_or_the_meta_file_s(tmp_path):
     content = _content()
-    assert check_coco.main([
-        _write(tmp_path / 'a.json', content), '--meta', 'coco.py']) == 1
+    assert check_coco.main([_write(tmp_path / 'a.json', content), '--meta', 'coco.py']) == 1
     for ann in content['annotations']:
         ann['keypoints'] = [0] * 51
         ann['num_keypoints'] = 0
@@ -245,13 +260,16 @@ def test_number_of_joints_is_the_category_s_or_the_meta_file_s(tmp_path):
     assert check_coco.main([path]) == 1
 
 
-@pytest.mark.parametrize('text, reason', [
-    ('[]', 'expected an object'),
-    ('{"images": [], "categories": {}}', 'categories: expected a list'),
-    ('{"categories": []}', 'images: expected a list, found nothing'),
-    ('{"images": [', 'expected a COCO annotation file in JSON'),
-    ('[' * 100000, 'expected a COCO annotation file in JSON'),
-])
+@pytest.mark.parametrize(
+    'text, reason',
+    [
+        ('[]', 'expected an object'),
+        ('{"images": [], "categories": {}}', 'categories: expected a list'),
+        ('{"categories": []}', 'images: expected a list, found nothing'),
+        ('{"images": [', 'expected a COCO annotation file in JSON'),
+        ('[' * 100000, 'expected a COCO annotation file in JSON'),
+    ],
+)
 def test_files_that_are_none(text, reason, tmp_path, capsys):
     path = tmp_path / 'in.json'
     path.write_text(text)
@@ -274,11 +292,14 @@ def test_a_fix_that_leaves_nothing_is_not_written(tmp_path, capsys):
 
 def test_usage(tmp_path):
     path = _write(tmp_path / 'in.json', _content())
-    for options in (['nothing.json'], [path, '--fix', path],
-                    [path, '--json', path],
-                    [path, '--images', str(tmp_path / 'none')],
-                    [path, '--fix', str(tmp_path / 'none/out.json')],
-                    [path, '--workers', '0']):
+    for options in (
+        ['nothing.json'],
+        [path, '--fix', path],
+        [path, '--json', path],
+        [path, '--images', str(tmp_path / 'none')],
+        [path, '--fix', str(tmp_path / 'none/out.json')],
+        [path, '--workers', '0'],
+    ):
         with pytest.raises(SystemExit) as end:
             check_coco.main(options)
         assert end.value.code == 2
@@ -289,8 +310,7 @@ def test_usage(tmp_path):
 def test_first_cases_or_all(tmp_path, capsys):
     content = _content()
     content['annotations'] += [
-        dict(content['annotations'][0], id=number, image_id=9)
-        for number in range(3, 8)
+        dict(content['annotations'][0], id=number, image_id=9) for number in range(3, 8)
     ]
     path = _write(tmp_path / 'in.json', content)
     check_coco.main([path])
@@ -356,7 +376,7 @@ def _with_thumbnail():
     """A JPEG cut in the middle, which has a whole one inside its head."""
     thumbnail, photo = _coded('JPEG'), _coded('JPEG', size=(640, 480))
     head = b'\xff\xe1' + (len(thumbnail) + 2).to_bytes(2, 'big') + thumbnail
-    return photo[:2] + head + photo[2:len(photo) // 2]
+    return photo[:2] + head + photo[2 : len(photo) // 2]
 
 
 def _bomb():
@@ -388,20 +408,16 @@ def test_bad_images_go_with_their_annotations(kind, tmp_path):
     assert [each['rule'] for each in found['problems']] == [rule]
     assert [image['id'] for image in fixed['images']] == [1]
     assert [ann['id'] for ann in fixed['annotations']] == [1]
-    assert check_coco.main([
-        str(tmp_path / 'out.json'), '--images', str(tmp_path)]) == 0
+    assert check_coco.main([str(tmp_path / 'out.json'), '--images', str(tmp_path)]) == 0
 
 
-@pytest.mark.parametrize('data, size', [
-    (_coded('PNG', size=(40, 30)), (40, 30)),
-    (_turned(6, (64, 48)), (48, 64)),
-])
-def test_size_of_an_image_without_annotations_is_corrected(
-        data, size, tmp_path):
+@pytest.mark.parametrize(
+    'data, size', [(_coded('PNG', size=(40, 30)), (40, 30)), (_turned(6, (64, 48)), (48, 64))]
+)
+def test_size_of_an_image_without_annotations_is_corrected(data, size, tmp_path):
     _, _, fixed = _check_picture(tmp_path, data)
     assert (fixed['images'][1]['width'], fixed['images'][1]['height']) == size
-    assert check_coco.main([
-        str(tmp_path / 'out.json'), '--images', str(tmp_path)]) == 0
+    assert check_coco.main([str(tmp_path / 'out.json'), '--images', str(tmp_path)]) == 0
 
 
 def test_size_that_is_missing_is_taken_from_the_picture(tmp_path):
@@ -420,10 +436,9 @@ def test_size_that_is_missing_is_taken_from_the_picture(tmp_path):
     assert [image['id'] for image in fixed['images']] == [2]
 
 
-@pytest.mark.parametrize('listed, stored', [
-    ('a.png', 'a.PNG'),
-    ('caf\u00e9 1.png', 'cafe\u0301 1.png'),
-])
+@pytest.mark.parametrize(
+    'listed, stored', [('a.png', 'a.PNG'), ('caf\u00e9 1.png', 'cafe\u0301 1.png')]
+)
 def test_file_names_that_are_spelt_otherwise(listed, stored, tmp_path):
     (tmp_path / stored).write_bytes(_coded('PNG'))
     if (tmp_path / listed).exists():
@@ -464,18 +479,15 @@ def test_kinds_of_images_that_are_fine(kind, tmp_path):
 
 def test_every_cut_of_a_photo_is_noticed():
     """Up to the last byte before the end mark."""
-    for photo, end in ((_coded('JPEG', progressive=True), 2),
-                       (_coded('PNG'), 12)):
+    for photo, end in ((_coded('JPEG', progressive=True), 2), (_coded('PNG'), 12)):
         assert cut_short(photo) is None
-        assert all(cut_short(photo[:length])
-                   for length in range(8, len(photo) - end + 1))
+        assert all(cut_short(photo[:length]) for length in range(8, len(photo) - end + 1))
 
 
 def test_missing_files_of_many_folders(tmp_path):
     (tmp_path / 'a').mkdir()
     (tmp_path / 'a/1.png').write_bytes(b'')
-    paths = [str(tmp_path / name) for name in ('a/1.png', 'a/2.png',
-                                               'b/1.png', '1.png')]
+    paths = [str(tmp_path / name) for name in ('a/1.png', 'a/2.png', 'b/1.png', '1.png')]
     assert list_missing(paths) == set(paths[1:])
 
 
@@ -483,17 +495,25 @@ def test_missing_files_of_many_folders(tmp_path):
 @pytest.mark.parametrize('kind', ['person_keypoints', 'instances'])
 def test_photos_of_coco_are_in_order(kind, split, tiny_coco, capsys):
     path = tiny_coco / f'annotations/{kind}_{split}2017.json'
-    status = check_coco.main([
-        str(path), '--images', str(tiny_coco / f'{split}2017')])
+    status = check_coco.main([str(path), '--images', str(tiny_coco / f'{split}2017')])
     assert status == 0, capsys.readouterr().out
 
 
 def test_drawn_sample_is_in_order(tmp_path):
     out = tmp_path / 'sample'
     make_sample.main([str(out), '--size', '96', '--train', '8', '--val', '0'])
-    assert check_coco.main([
-        str(out / 'annotations/person_keypoints_train2017.json'), '--images',
-        str(out / 'train2017'), '--meta', 'coco.py']) == 0
+    assert (
+        check_coco.main(
+            [
+                str(out / 'annotations/person_keypoints_train2017.json'),
+                '--images',
+                str(out / 'train2017'),
+                '--meta',
+                'coco.py',
+            ]
+        )
+        == 0
+    )
 
 
 def test_time_grows_with_the_file_and_no_faster():
@@ -508,8 +528,7 @@ def test_time_grows_with_the_file_and_no_faster():
             for number in range(count)
         ]
         content['annotations'] = [
-            dict(person, id=number + 1, image_id=number % count)
-            for number in range(2 * count)
+            dict(person, id=number + 1, image_id=number % count) for number in range(2 * count)
         ]
         start = time.process_time()
         assert mend(content)[1] == []
@@ -521,6 +540,11 @@ def test_page_names_every_rule_and_note():
     page = (ROOT / 'docs/data.md').read_text()
     named = {rule for _, _, rule, _ in PERSON + IMAGE}
     named |= {rule for _, rule in BAD.values()} | {
-        'entry', 'category', 'category_name', 'box_small', *FILE_RULES}
+        'entry',
+        'category',
+        'category_name',
+        'box_small',
+        *FILE_RULES,
+    }
     assert not [name for name in named if f'`{name}`' not in page]
     assert not [name for name in NOTES if name not in page]

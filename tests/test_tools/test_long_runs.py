@@ -1,4 +1,5 @@
 """Runs that are killed and resumed, their checkpoints, logs and curves."""
+
 import importlib.util
 import itertools
 import os
@@ -17,19 +18,15 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.fileio import get_file_backend
 from mmengine.hooks import Hook
 from mmengine.registry import VISBACKENDS
-from tensorboard.backend.event_processing.event_accumulator import (
-    EventAccumulator)
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import BatchSampler, DataLoader
 
 from projects.multitask_refine.datasets import ShapeBatchSampler
-from projects.multitask_refine.engine import (ResumeError,
-                                              reproducible_loop, resume)
-from projects.multitask_refine.engine.reproducible_loop import (
-    ReproducibleLoader)
+from projects.multitask_refine.engine import ResumeError, reproducible_loop, resume
+from projects.multitask_refine.engine.reproducible_loop import ReproducibleLoader
 from projects.multitask_refine.engine.resume import find_latest_checkpoint
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
-from tests.trainings import (STEPS, Dice, OneNumber, Training,
-                             assert_same_end, runner)
+from tests.trainings import STEPS, Dice, OneNumber, Training, assert_same_end, runner
 from tools import train
 
 
@@ -42,11 +39,10 @@ def unbroken(scene, tmp_path_factory):
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_killed_and_resumed_run_ends_as_an_unbroken_one(
-        unbroken, scene, tmp_path, workers):
+def test_killed_and_resumed_run_ends_as_an_unbroken_one(unbroken, scene, tmp_path, workers):
     options = {
         'train_dataloader.num_workers': workers,
-        'train_dataloader.persistent_workers': workers > 0
+        'train_dataloader.persistent_workers': workers > 0,
     }
     moment = Training(scene, tmp_path, **options).kill()
     resumed = Training(scene, tmp_path, '--resume', **options).finish()
@@ -70,14 +66,12 @@ def test_two_ranks_are_killed_and_resumed(scene, tmp_path):
 
 
 def test_log_says_time_left_and_losses(unbroken):
-    (log, ) = unbroken.glob('*/*.log')
-    lines = [line for line in log.read_text().splitlines()
-             if 'Iter(train)' in line]
+    (log,) = unbroken.glob('*/*.log')
+    lines = [line for line in log.read_text().splitlines() if 'Iter(train)' in line]
     assert len(lines) == STEPS
     for line in lines:
         assert re.search(r'eta: \d+:\d\d:\d\d', line)
-        for loss in ('loss_rpn_cls', 'loss_cls', 'loss_mask',
-                     'loss_keypoint'):
+        for loss in ('loss_rpn_cls', 'loss_cls', 'loss_mask', 'loss_keypoint'):
             assert re.search(rf'{loss}: \d+\.\d+', line)
     assert 'eta: 0:00:00' in lines[-1]
 
@@ -85,15 +79,14 @@ def test_log_says_time_left_and_losses(unbroken):
 def test_option_without_the_tool_writes_for_tensorboard(tmp_path):
     """As a user of mim says it."""
     cfg = Config.fromfile(SAMPLE_CONFIG)
-    cfg.merge_from_dict(
-        {'visualizer.vis_backends.0.type': 'TensorboardVisBackend'})
-    (backend, ) = cfg.visualizer.vis_backends
+    cfg.merge_from_dict({'visualizer.vis_backends.0.type': 'TensorboardVisBackend'})
+    (backend,) = cfg.visualizer.vis_backends
     assert VISBACKENDS.build(dict(backend, save_dir=str(tmp_path))).experiment
 
 
 def test_tensorboard_has_the_curves(unbroken):
     """The curves are means over the last iterations, as in the log."""
-    (events, ) = unbroken.glob('*/vis_data/events.*')
+    (events,) = unbroken.glob('*/vis_data/events.*')
     curves = EventAccumulator(str(events))
     curves.Reload()
     state = torch.load(unbroken / f'iter_{STEPS}.pth', weights_only=True)
@@ -102,20 +95,20 @@ def test_tensorboard_has_the_curves(unbroken):
         assert [point.step for point in points] == list(range(1, STEPS + 1))
         history = state['message_hub']['log_scalars'][f'train/{name}'].data[0]
         means = history.cumsum() / np.arange(1, STEPS + 1)
-        np.testing.assert_allclose([point.value for point in points], means,
-                                   rtol=1e-5)
+        np.testing.assert_allclose([point.value for point in points], means, rtol=1e-5)
     assert curves.Scalars('coco/keypoints_AP')
 
 
 # The order of the images and their augmentation
 
 
-def _loader(dataset, start=0, seed=5, sampler=InfiniteSampler,
-            batches=BatchSampler, size=3, **kwargs):
+def _loader(
+    dataset, start=0, seed=5, sampler=InfiniteSampler, batches=BatchSampler, size=3, **kwargs
+):
     sampler = sampler(dataset, seed=0)
     loader = DataLoader(
-        dataset, batch_sampler=batches(sampler, size, False),
-        collate_fn=list, **kwargs)
+        dataset, batch_sampler=batches(sampler, size, False), collate_fn=list, **kwargs
+    )
     loader = ReproducibleLoader(loader)
     loader.start_at(start, seed)
     return loader
@@ -126,10 +119,8 @@ def _take(loader, number):
 
 
 def test_order_is_that_of_the_sampler():
-    order = [item[0] for batch in _take(_loader(Dice()), 10)
-             for item in batch]
-    assert order == list(
-        itertools.islice(InfiniteSampler(Dice(), seed=5), 30))
+    order = [item[0] for batch in _take(_loader(Dice()), 10) for item in batch]
+    assert order == list(itertools.islice(InfiniteSampler(Dice(), seed=5), 30))
 
 
 @pytest.mark.parametrize('sampler', [InfiniteSampler, DefaultSampler])
@@ -138,8 +129,7 @@ def test_loader_goes_on_anywhere_with_any_workers(sampler, batches):
     kinds = dict(sampler=sampler, batches=batches)
     whole = _take(_loader(Dice(), **kinds), 30)
     assert _take(_loader(Dice(), 17, **kinds), 13) == whole[17:]
-    assert _take(
-        _loader(Dice(), 17, num_workers=2, **kinds), 13) == whole[17:]
+    assert _take(_loader(Dice(), 17, num_workers=2, **kinds), 13) == whole[17:]
     assert _take(_loader(Dice(), seed=6, **kinds), 30) != whole
     throws = {item[1:] for batch in whole for item in batch}
     assert len(throws) == sum(map(len, whole))  # a visit, a throw
@@ -147,7 +137,7 @@ def test_loader_goes_on_anywhere_with_any_workers(sampler, batches):
 
 def test_nothing_is_read_on_the_way():
     dataset = Dice()
-    (batch, ) = _take(_loader(dataset, 1000), 1)
+    (batch,) = _take(_loader(dataset, 1000), 1)
     assert len(dataset.drawn) == len(batch) == 3
 
 
@@ -166,7 +156,8 @@ def test_batches_of_like_shape_are_those_of_mmdet():
     for sampler in (InfiniteSampler, DefaultSampler):
         ours, theirs = (
             list(itertools.islice(kind(sampler(Dice(), seed=2), 3), 40))
-            for kind in (ShapeBatchSampler, AspectRatioBatchSampler))
+            for kind in (ShapeBatchSampler, AspectRatioBatchSampler)
+        )
         assert ours[:3] == theirs[:3]
         if sampler is InfiniteSampler:
             assert ours == theirs and len(ours) == 40
@@ -198,8 +189,7 @@ def test_limit_and_best_checkpoint_survive_stops(tmp_path):
     runner(tmp_path, [0.4, 0.45], resume=True).train()
     assert _kept(tmp_path, 'best*') == ['best_coco_keypoints_AP_iter_4.pth']
     assert _kept(tmp_path, 'iter*') == [f'iter_{i}.pth' for i in (6, 7, 8)]
-    best = torch.load(
-        tmp_path / 'best_coco_keypoints_AP_iter_4.pth', weights_only=True)
+    best = torch.load(tmp_path / 'best_coco_keypoints_AP_iter_4.pth', weights_only=True)
     assert best['meta']['iter'] == 4
 
 
@@ -212,35 +202,40 @@ def test_other_split_of_the_images_is_told(tmp_path):
     same = runner(tmp_path, train_cfg=_steps(4), resume=True)
     same.train()
     assert 'another order' not in _log(same)
-    loader = DataLoader(Dice(), batch_sampler=BatchSampler(
-        InfiniteSampler(Dice(), seed=0), 5, False), collate_fn=list)
-    other = runner(tmp_path, train_cfg=_steps(5), resume=True,
-                    train_dataloader=loader)
+    loader = DataLoader(
+        Dice(),
+        batch_sampler=BatchSampler(InfiniteSampler(Dice(), seed=0), 5, False),
+        collate_fn=list,
+    )
+    other = runner(tmp_path, train_cfg=_steps(5), resume=True, train_dataloader=loader)
     other.train()
-    assert ('trained with 1 x 2 images a step out of 10, and this run goes on '
-            'with 1 x 5') in _log(other)
+    assert ('trained with 1 x 2 images a step out of 10, and this run goes on with 1 x 5') in _log(
+        other
+    )
 
 
 def _steps(number):
-    return dict(type='ReproducibleTrainLoop', max_iters=number,
-                val_interval=100)
+    return dict(type='ReproducibleTrainLoop', max_iters=number, val_interval=100)
 
 
 def test_seed_comes_with_the_checkpoint(tmp_path):
     """No run is given one, so that MMEngine draws another for each."""
     loader = dict(
-        dataset=Dice(), sampler=dict(type='InfiniteSampler'), batch_size=2,
-        num_workers=0, collate_fn=list)
-    begun = runner(
-        tmp_path / 'begun', train_cfg=_steps(2), train_dataloader=loader)
+        dataset=Dice(),
+        sampler=dict(type='InfiniteSampler'),
+        batch_size=2,
+        num_workers=0,
+        collate_fn=list,
+    )
+    begun = runner(tmp_path / 'begun', train_cfg=_steps(2), train_dataloader=loader)
     begun.train()
     go_on = dict(
-        train_cfg=_steps(6), train_dataloader=loader, resume=True,
-        load_from=str(tmp_path / 'begun/iter_2.pth'))
-    weights = [
-        runner(tmp_path / name, **go_on).train().state_dict()
-        for name in ('one', 'other')
-    ]
+        train_cfg=_steps(6),
+        train_dataloader=loader,
+        resume=True,
+        load_from=str(tmp_path / 'begun/iter_2.pth'),
+    )
+    weights = [runner(tmp_path / name, **go_on).train().state_dict() for name in ('one', 'other')]
     assert torch.equal(weights[0]['weight'], weights[1]['weight'])
 
 
@@ -284,11 +279,10 @@ def test_nothing_to_resume_from_is_told(tmp_path):
 def test_checkpoint_without_training_state_is_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         runner(tmp_path, [0.5, False]).train()
-    (best, ) = tmp_path.glob('best*')
+    (best,) = tmp_path.glob('best*')
     with pytest.raises(ResumeError, match='no optimizer.*load_from'):
         runner(tmp_path, resume=True, load_from=str(best)).train()
-    runner(tmp_path / 'new', load_from=str(best),
-            train_cfg=_steps(1)).train()
+    runner(tmp_path / 'new', load_from=str(best), train_cfg=_steps(1)).train()
 
 
 def test_checkpoint_of_another_network_is_refused(tmp_path):
@@ -306,22 +300,38 @@ SGD = dict(type='SGD', lr=0.1, momentum=0.9)
 WARMUP = [dict(type='LinearLR', start_factor=0.5, by_epoch=False, end=4)]
 
 
-@pytest.mark.parametrize('changed, told', [
-    (dict(optim_wrapper=dict(optimizer=dict(SGD, lr=0.2))),
-     ['optim_wrapper.optimizer.lr: 0.1 in the checkpoint, 0.2 now']),
-    (dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1))),
-     ["optimizer.type: 'SGD' in the checkpoint, 'AdamW' now",
-      'optimizer.momentum: 0.9 in the checkpoint, not set now']),
-    (dict(optim_wrapper=dict(optimizer=SGD, paramwise_cfg=dict(
-        custom_keys=dict(weight=dict(lr_mult=0))))),
-     ['custom_keys.weight.lr_mult: not set in the checkpoint, 0 now']),
-    (dict(param_scheduler=[dict(WARMUP[0], end=6)]),
-     ['param_scheduler.0.end: 4 in the checkpoint, 6 now']),
-], ids=['lr', 'optimizer', 'lr_mult', 'schedule'])
+@pytest.mark.parametrize(
+    'changed, told',
+    [
+        (
+            dict(optim_wrapper=dict(optimizer=dict(SGD, lr=0.2))),
+            ['optim_wrapper.optimizer.lr: 0.1 in the checkpoint, 0.2 now'],
+        ),
+        (
+            dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1))),
+            [
+                "optimizer.type: 'SGD' in the checkpoint, 'AdamW' now",
+                'optimizer.momentum: 0.9 in the checkpoint, not set now',
+            ],
+        ),
+        (
+            dict(
+                optim_wrapper=dict(
+                    optimizer=SGD, paramwise_cfg=dict(custom_keys=dict(weight=dict(lr_mult=0)))
+                )
+            ),
+            ['custom_keys.weight.lr_mult: not set in the checkpoint, 0 now'],
+        ),
+        (
+            dict(param_scheduler=[dict(WARMUP[0], end=6)]),
+            ['param_scheduler.0.end: 4 in the checkpoint, 6 now'],
+        ),
+    ],
+    ids=['lr', 'optimizer', 'lr_mult', 'schedule'],
+)
 def test_other_optimizer_or_schedule_is_refused(tmp_path, changed, told):
     runner(tmp_path, train_cfg=_steps(2), param_scheduler=WARMUP).train()
-    other = runner(tmp_path, resume=True,
-                   **{'param_scheduler': WARMUP, **changed})
+    other = runner(tmp_path, resume=True, **{'param_scheduler': WARMUP, **changed})
     with pytest.raises(ResumeError, match='load_from=FILE') as error:
         other.train()
     for line in told:
@@ -334,31 +344,38 @@ def test_settings_that_take_effect_are_told(tmp_path):
     runner(tmp_path / 'plain', train_cfg=_steps(4)).train()
     begin = tmp_path / 'plain/iter_2.pth'
     clipped = dict(optimizer=SGD, clip_grad=dict(max_norm=0.01))
-    resumed = runner(tmp_path / 'clipped', resume=True, load_from=str(begin),
-                     train_cfg=_steps(4), optim_wrapper=clipped)
+    resumed = runner(
+        tmp_path / 'clipped',
+        resume=True,
+        load_from=str(begin),
+        train_cfg=_steps(4),
+        optim_wrapper=clipped,
+    )
     weights = [
         resumed.train().weight,
-        torch.load(tmp_path / 'plain/iter_4.pth',
-                   weights_only=True)['state_dict']['weight']
+        torch.load(tmp_path / 'plain/iter_4.pth', weights_only=True)['state_dict']['weight'],
     ]
     assert not torch.equal(*weights)
-    assert ('optim_wrapper.clip_grad.max_norm: not set in the checkpoint, '
-            '0.01 now') in _log(resumed)
+    assert ('optim_wrapper.clip_grad.max_norm: not set in the checkpoint, 0.01 now') in _log(
+        resumed
+    )
 
 
 def test_unchanged_settings_are_not_mentioned(tmp_path):
     """Lists and tuples are the same, and so is what changes no result."""
+
     def cfg(kind, **extra):
-        return Config(dict(
-            train_cfg=dict(max_iters=8, **extra),
-            model=dict(out_indices=kind([1, 2]), init_cfg=extra or None)))
+        return Config(
+            dict(
+                train_cfg=dict(max_iters=8, **extra),
+                model=dict(out_indices=kind([1, 2]), init_cfg=extra or None),
+            )
+        )
 
     settings = [
-        resume._training_settings(each)
-        for each in (cfg(list), cfg(tuple, val_interval=3))
+        resume._training_settings(each) for each in (cfg(list), cfg(tuple, val_interval=3))
     ]
-    assert settings[0] == settings[1] == {
-        'train_cfg.max_iters': 8, 'model.out_indices': '[1, 2]'}
+    assert settings[0] == settings[1] == {'train_cfg.max_iters': 8, 'model.out_indices': '[1, 2]'}
 
 
 def test_end_before_the_checkpoint_is_refused(tmp_path):
@@ -385,30 +402,34 @@ def _accumulating(work_dir, **kwargs):
         work_dir,
         optim_wrapper=dict(optimizer=SGD, accumulative_counts=4),
         checkpoint=dict(interval=3, max_keep_ckpts=-1),
-        train_cfg=_steps(14), **kwargs)
+        train_cfg=_steps(14),
+        **kwargs,
+    )
 
 
 def test_checkpoints_wait_for_the_optimizer_s_step(tmp_path):
     """Due after 3, 6, 9, 12 and at the end; steps after 4, 8, 12 and 14."""
     unbroken = _accumulating(tmp_path).train().weight
-    assert _kept(tmp_path, 'iter*') == [
-        f'iter_{done}.pth' for done in (12, 14, 4, 8)]
+    assert _kept(tmp_path, 'iter*') == [f'iter_{done}.pth' for done in (12, 14, 4, 8)]
     for done in (4, 8, 12):
         resumed = _accumulating(
-            tmp_path / f'{done}', resume=True,
-            load_from=str(tmp_path / f'iter_{done}.pth'))
+            tmp_path / f'{done}', resume=True, load_from=str(tmp_path / f'iter_{done}.pth')
+        )
         assert torch.equal(resumed.train().weight, unbroken)
 
 
 def test_checkpoint_between_two_steps_is_told(tmp_path):
     """As that of a loss that was not finite may be."""
     runner(tmp_path, train_cfg=_steps(3)).train()
-    resumed = runner(tmp_path, resume=True, train_cfg=_steps(4),
-                     optim_wrapper=dict(optimizer=SGD, accumulative_counts=2))
+    resumed = runner(
+        tmp_path,
+        resume=True,
+        train_cfg=_steps(4),
+        optim_wrapper=dict(optimizer=SGD, accumulative_counts=2),
+    )
     resumed.train()
     assert '3 iterations done, accumulative_counts=2' in _log(resumed)
-    assert ('accumulative_counts: not set in the checkpoint, 2 now'
-            in _log(resumed))
+    assert 'accumulative_counts: not set in the checkpoint, 2 now' in _log(resumed)
 
 
 class SignalAfter(Hook):
@@ -438,8 +459,7 @@ def test_train_tool_says_what_is_wrong(scene, tmp_path, monkeypatch):
     """Through main: a message and no traceback."""
     command = [str(SAMPLE_CONFIG), '--work-dir', str(tmp_path)]
     with pytest.raises(SystemExit, match='nothing.pth: there is no such'):
-        train.main([*command, '--resume', 'nothing.pth',
-                    *as_arguments(tiny_options(scene))])
+        train.main([*command, '--resume', 'nothing.pth', *as_arguments(tiny_options(scene))])
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(SystemExit, match='run make setup'):
         train.main([*command, '--tensorboard'])

@@ -1,4 +1,5 @@
 """The drawn sample: same bytes, true labels, nothing of the user's lost."""
+
 import hashlib
 import json
 import sys
@@ -15,32 +16,47 @@ from make_sample import main  # noqa: E402
 from sample import scene as scenes  # noqa: E402
 from sample.canvas import Canvas  # noqa: E402
 from sample.coco import annotation, run_lengths, segmentation  # noqa: E402
-from sample.person import (Cloth, Outfit, draw_person,  # noqa: E402
-                           random_outfit)
-from sample.skeleton import (FAMILIES, KEYPOINTS, LIMB_LIMITS,  # noqa: E402
-                             SIDES, TRUNK_LIMITS, Build, Figure, mirror_pose,
-                             pose_figure, random_pose, view_figure)
+from sample.person import (
+    Cloth,
+    Outfit,
+    draw_person,  # noqa: E402
+    random_outfit,
+)
+from sample.skeleton import (
+    FAMILIES,
+    KEYPOINTS,
+    LIMB_LIMITS,  # noqa: E402
+    SIDES,
+    TRUNK_LIMITS,
+    Build,
+    Figure,
+    mirror_pose,
+    pose_figure,
+    random_pose,
+    view_figure,
+)
 
 SMALL = ['--size', '96', '--workers', '1']
 # Upright, the arms a little forward and away from the hips.
 ARMS_OUT = dict(shoulder_out=14.0, shoulder_flex=15.0)
 STRAIGHT = {name: 0.0 for name in TRUNK_LIMITS} | {
-    f'{side}_{name}': ARMS_OUT.get(name, 0.0)
-    for side, _ in SIDES for name in LIMB_LIMITS}
+    f'{side}_{name}': ARMS_OUT.get(name, 0.0) for side, _ in SIDES for name in LIMB_LIMITS
+}
 WHITE = Cloth(np.full(3, 255.0))
 
 
 def contents(folder: Path) -> dict[str, str]:
     """Name -> SHA-256 of every file below a folder."""
-    return {str(path.relative_to(folder)):
-            hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in folder.rglob('*') if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob('*')
+        if path.is_file()
+    }
 
 
 def standing(yaw: float = 0.0) -> Figure:
     """A figure 172 pixels tall in the middle of a 256 x 256 picture."""
-    figure = view_figure(pose_figure(STRAIGHT, Build()), yaw=yaw, elevation=0,
-                         roll=0, scale=100)
+    figure = view_figure(pose_figure(STRAIGHT, Build()), yaw=yaw, elevation=0, roll=0, scale=100)
     return figure.moved(np.eye(3), np.array([128.0, 128.0, 0]), figure.scale)
 
 
@@ -55,8 +71,7 @@ def looks() -> Outfit:
 @pytest.fixture(scope='module')
 def drawn(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp('sample') / 'people'
-    assert main([str(out), '--train', '60', '--val', '1',
-                 '--workers', '1']) == 0
+    assert main([str(out), '--train', '60', '--val', '1', '--workers', '1']) == 0
     return out
 
 
@@ -94,8 +109,7 @@ def test_boxes_and_areas_are_those_of_the_masks(coco):
         mask = coco.annToMask(ann)
         exact = not isinstance(ann['segmentation'], list)
         # A polygon may differ from the mask by 2 % (POLYGON_IOU).
-        assert ann['area'] == pytest.approx(mask.sum(),
-                                            rel=0 if exact else 0.021)
+        assert ann['area'] == pytest.approx(mask.sum(), rel=0 if exact else 0.021)
         rows, cols = np.nonzero(mask)
         box = [cols.min(), rows.min(), np.ptp(cols) + 1, np.ptp(rows) + 1]
         np.testing.assert_allclose(ann['bbox'], box, atol=0 if exact else 1)
@@ -122,11 +136,10 @@ def test_a_moderate_draw_has_all_kinds(coco):
     areas = np.array([a['area'] for a in people])
     forms = {type(a['segmentation']) for a in people}
     shown = {v for a in people for v in a['keypoints'][2::3]}
-    assert (areas < 32 ** 2).sum() >= 5
-    assert ((areas >= 32 ** 2) & (areas < 96 ** 2)).sum() >= 20
-    assert (areas >= 96 ** 2).sum() >= 3
-    assert crowds and all(isinstance(a['segmentation']['counts'], list)
-                          for a in crowds)
+    assert (areas < 32**2).sum() >= 5
+    assert ((areas >= 32**2) & (areas < 96**2)).sum() >= 20
+    assert (areas >= 96**2).sum() >= 3
+    assert crowds and all(isinstance(a['segmentation']['counts'], list) for a in crowds)
     assert set(coco.imgs) - {a['image_id'] for a in coco.anns.values()}
     assert forms == {list, dict} and shown == {0, 1, 2}
     assert any(a['num_keypoints'] == 0 for a in people)
@@ -152,8 +165,7 @@ def test_shapes_are_centred_where_they_are_put(shape, x, y):
     np.testing.assert_allclose(centre, (x, y), atol=0.05)
     if shape == 'ellipsoid':
         rows, cols = np.nonzero(canvas.masks([7])[0])
-        np.testing.assert_allclose((cols.mean() + 0.5, rows.mean() + 0.5),
-                                   (x, y), atol=0.05)
+        np.testing.assert_allclose((cols.mean() + 0.5, rows.mean() + 0.5), (x, y), atol=0.05)
 
 
 def test_a_mask_pixel_is_covered_by_more_than_half():
@@ -185,14 +197,12 @@ def test_a_mirrored_pose_gives_mirrored_joints(family):
     pose = random_pose(np.random.default_rng(4), family)
     view = dict(elevation=10, scale=100)
     figure = view_figure(pose_figure(pose, Build()), yaw=25, roll=4, **view)
-    mirrored = view_figure(pose_figure(mirror_pose(pose), Build()), yaw=-25,
-                           roll=-4, **view)
+    mirrored = view_figure(pose_figure(mirror_pose(pose), Build()), yaw=-25, roll=-4, **view)
     swap = {'left': 'right', 'right': 'left'}
     for name, point in figure.points.items():
         side, _, rest = name.partition('_')
         other = f'{swap[side]}_{rest}' if side in swap else name
-        np.testing.assert_allclose(mirrored.points[other], point * [-1, 1, 1],
-                                   atol=1e-9)
+        np.testing.assert_allclose(mirrored.points[other], point * [-1, 1, 1], atol=1e-9)
 
 
 @pytest.mark.parametrize('family', FAMILIES)
@@ -205,12 +215,37 @@ def test_poses_stay_within_the_joints_limits(family):
             assert limits[0] <= angle <= limits[1]
 
 
-@pytest.mark.parametrize('yaw, hidden', [
-    (0, []), (180, ['nose', 'left_eye', 'right_eye']),
-    (90, ['left_eye', 'left_ear', 'left_shoulder', 'left_elbow', 'left_hip',
-          'left_knee', 'left_ankle']),
-    (-90, ['right_eye', 'right_ear', 'right_shoulder', 'right_elbow',
-           'right_hip', 'right_knee', 'right_ankle'])])
+@pytest.mark.parametrize(
+    'yaw, hidden',
+    [
+        (0, []),
+        (180, ['nose', 'left_eye', 'right_eye']),
+        (
+            90,
+            [
+                'left_eye',
+                'left_ear',
+                'left_shoulder',
+                'left_elbow',
+                'left_hip',
+                'left_knee',
+                'left_ankle',
+            ],
+        ),
+        (
+            -90,
+            [
+                'right_eye',
+                'right_ear',
+                'right_shoulder',
+                'right_elbow',
+                'right_hip',
+                'right_knee',
+                'right_ankle',
+            ],
+        ),
+    ],
+)
 def test_the_own_body_hides_joints(yaw, hidden):
     canvas = Canvas(np.zeros((256, 256, 3), np.uint8))
     canvas.start(1)
@@ -223,9 +258,17 @@ def test_the_own_body_hides_joints(yaw, hidden):
 
 def test_a_covered_joint_is_labelled_as_covered(monkeypatch):
     def plate(canvas, rng, x, y, size):
-        canvas.polygon(np.array([(x - size, y - size), (x + size, y - size),
-                                 (x + size, y + size), (x - size, y + size)]),
-                       WHITE)
+        canvas.polygon(
+            np.array(
+                [
+                    (x - size, y - size),
+                    (x + size, y - size),
+                    (x + size, y + size),
+                    (x - size, y + size),
+                ]
+            ),
+            WHITE,
+        )
 
     monkeypatch.setitem(scenes.THINGS, 'plate', plate)
     person = scenes.Person(standing(), looks(), 172)
@@ -251,8 +294,9 @@ def test_a_hidden_person_is_not_drawn(monkeypatch):
 
     monkeypatch.setitem(scenes.THINGS, 'wall', wall)
     person = scenes.Person(standing(), looks(), 172)
-    scene = scenes.Scene(256, 256, np.array([0, 0, 1]), 0.5, 3, [
-        person, scenes.Thing('wall', 0, 0, 200, 0)])
+    scene = scenes.Scene(
+        256, 256, np.array([0, 0, 1]), 0.5, 3, [person, scenes.Thing('wall', 0, 0, 200, 0)]
+    )
     image, instances = scenes.render(scene)
     scene.layers = scene.layers[1:]
     assert instances == []
@@ -262,8 +306,9 @@ def test_a_hidden_person_is_not_drawn(monkeypatch):
 def test_joints_out_of_the_picture_are_unlabelled():
     figure = standing()
     figure = figure.moved(np.eye(3), np.array([-128.0, 0, 0]), figure.scale)
-    scene = scenes.Scene(256, 256, np.array([0, 0, 1]), 0.5, 3,
-                         [scenes.Person(figure, looks(), 172)])
+    scene = scenes.Scene(
+        256, 256, np.array([0, 0, 1]), 0.5, 3, [scenes.Person(figure, looks(), 172)]
+    )
     [instance] = scenes.render(scene)[1]
     left = np.array(['left' in name for name in KEYPOINTS])
     assert (instance.visibility[left] == 2).all()
@@ -293,8 +338,11 @@ def test_segmentation_takes_the_form_that_fits():
     polygons = segmentation(block)
     assert isinstance(polygons, list) and len(polygons) == 2
     plain = segmentation(ring, crowd=True)
-    codes = [coco_mask.merge(coco_mask.frPyObjects(polygons, 20, 30)),
-             segmentation(ring), coco_mask.frPyObjects(plain, 20, 30)]
+    codes = [
+        coco_mask.merge(coco_mask.frPyObjects(polygons, 20, 30)),
+        segmentation(ring),
+        coco_mask.frPyObjects(plain, 20, 30),
+    ]
     assert isinstance(codes[1]['counts'], str)
     for code, mask in zip(codes, (block, ring, ring)):
         np.testing.assert_array_equal(coco_mask.decode(code), mask)
@@ -320,11 +368,11 @@ def test_an_existing_sample_is_left_or_replaced(tmp_path, capsys):
     assert link.is_symlink() and out.is_dir() and not out.is_symlink()
 
 
-@pytest.mark.parametrize('name, text', [
-    ('notes.txt', 'mine'), ('sample.json', '{"tool": "another"}'),
-    ('sample.json', 'no json')])
-def test_a_foreign_folder_is_refused_and_untouched(tmp_path, capsys, name,
-                                                   text):
+@pytest.mark.parametrize(
+    'name, text',
+    [('notes.txt', 'mine'), ('sample.json', '{"tool": "another"}'), ('sample.json', 'no json')],
+)
+def test_a_foreign_folder_is_refused_and_untouched(tmp_path, capsys, name, text):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / name).write_text(text)
     before = contents(tmp_path)
@@ -346,8 +394,9 @@ def test_a_changed_sample_and_a_file_are_refused(tmp_path, capsys):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize('option', ['--train=-1', '--val=-2', '--size=20',
-                                    '--seed=-1', '--workers=0'])
+@pytest.mark.parametrize(
+    'option', ['--train=-1', '--val=-2', '--size=20', '--seed=-1', '--workers=0']
+)
 def test_bad_numbers_are_refused(tmp_path, option, capsys):
     with pytest.raises(SystemExit) as stop:
         main([str(tmp_path / 'out'), option])

@@ -1,4 +1,5 @@
 """tools/dataset/predictions_to_coco.py: both kinds of files, thresholds."""
+
 import json
 
 import numpy as np
@@ -11,8 +12,7 @@ from tools.dataset import check_coco, predictions_to_coco
 
 BOX = [10.0, 10.0, 20.0, 30.0]
 # The last is unsure, the one before it outside of the image.
-POINTS = [[12.0, 12.0, 0.9], [20.125, 30.0, 0.3], [70.0, 20.0, 0.8],
-          [15.0, 35.0, 0.29]]
+POINTS = [[12.0, 12.0, 0.9], [20.125, 30.0, 0.3], [70.0, 20.0, 0.8], [15.0, 35.0, 0.29]]
 EXPECTED = [12, 12, 2, 20.12, 30, 2, 0, 0, 0, 0, 0, 0]
 
 
@@ -25,30 +25,49 @@ def _rle():
 
 def _of_a_test(tmp_path, tasks=('bbox', 'segm', 'keypoints'), **change):
     """Two images; in the first a person at 0.9 and one at 0.2."""
-    values = dict(bbox=dict(bbox=BOX), segm=dict(segmentation=_rle()),
-                  keypoints=dict(keypoints=np.ravel(POINTS).tolist()))
+    values = dict(
+        bbox=dict(bbox=BOX),
+        segm=dict(segmentation=_rle()),
+        keypoints=dict(keypoints=np.ravel(POINTS).tolist()),
+    )
     # A sure box with unsure keypoints ranks lower in that task.
     lower = dict(bbox=1.0, segm=1.0, keypoints=0.5)
     images = [
-        dict(image_id=number, file_name=f'{number}.png', **{
-            task: [
-                dict(values[task], image_id=number, category_id=3,
-                     score=score * lower[task])
-                for score in scores
-            ] for task in tasks
-        }) for number, scores in ((5, (0.9, 0.2)), (6, ()))
+        dict(
+            image_id=number,
+            file_name=f'{number}.png',
+            **{
+                task: [
+                    dict(values[task], image_id=number, category_id=3, score=score * lower[task])
+                    for score in scores
+                ]
+                for task in tasks
+            },
+        )
+        for number, scores in ((5, (0.9, 0.2)), (6, ()))
     ]
     for number in (5, 6):
         Image.new('RGB', (64, 48)).save(tmp_path / f'{number}.png')
     content = dict(
-        format='multitask_refine predictions', version=1, run=None,
-        metrics={}, tasks=list(tasks), image_folder=str(tmp_path),
+        format='multitask_refine predictions',
+        version=1,
+        run=None,
+        metrics={},
+        tasks=list(tasks),
+        image_folder=str(tmp_path),
         annotations=dict(file='gt.json', sha256='0'),
         categories=dict(ids=[3], names=['person']),
-        joints=dict(names=list('abcd'), sigmas=[0.1] * 4, mirror=[0, 2, 1, 3],
-                    colors=[[0, 0, 0]] * 4, skeleton=[[0, 1], [1, 2]],
-                    skeleton_colors=[[0, 0, 0]] * 2),
-        images=images, **change)
+        joints=dict(
+            names=list('abcd'),
+            sigmas=[0.1] * 4,
+            mirror=[0, 2, 1, 3],
+            colors=[[0, 0, 0]] * 4,
+            skeleton=[[0, 1], [1, 2]],
+            skeleton_colors=[[0, 0, 0]] * 2,
+        ),
+        images=images,
+        **change,
+    )
     path = tmp_path / 'predictions.json'
     path.write_text(json.dumps(content))
     return path
@@ -57,15 +76,29 @@ def _of_a_test(tmp_path, tasks=('bbox', 'segm', 'keypoints'), **change):
 def _of_a_demo(tmp_path, **frame):
     """The same two instances, as the demos write them."""
     path = tmp_path / 'predictions.json'
-    file = PredictionsFile(path, dict(
-        classes=['person'], keypoint_id2name=dict(enumerate('abcd')),
-        skeleton_links=[(0, 1), (1, 2)]))
+    file = PredictionsFile(
+        path,
+        dict(
+            classes=['person'],
+            keypoint_id2name=dict(enumerate('abcd')),
+            skeleton_links=[(0, 1), (1, 2)],
+        ),
+    )
     points = np.array([POINTS, POINTS])
-    file.write('5.png', dict(
-        width=64, height=48, labels=np.array([0, 0]), masks=[_rle(), _rle()],
-        bboxes=np.array([[10, 10, 30, 40]] * 2), scores=np.array([0.9, 0.2]),
-        keypoints=points[..., :2] + 0.5, keypoint_scores=points[..., 2],
-        **frame))
+    file.write(
+        '5.png',
+        dict(
+            width=64,
+            height=48,
+            labels=np.array([0, 0]),
+            masks=[_rle(), _rle()],
+            bboxes=np.array([[10, 10, 30, 40]] * 2),
+            scores=np.array([0.9, 0.2]),
+            keypoints=points[..., :2] + 0.5,
+            keypoint_scores=points[..., 2],
+            **frame,
+        ),
+    )
     file.close()
     return path
 
@@ -79,19 +112,17 @@ def _convert(path, *options):
 
 
 @pytest.mark.parametrize('source', [_of_a_test, _of_a_demo])
-def test_sure_instances_with_sure_keypoints_are_kept(source, tmp_path,
-                                                     capsys):
+def test_sure_instances_with_sure_keypoints_are_kept(source, tmp_path, capsys):
     content = _convert(source(tmp_path))
-    (person, ) = content['annotations']
+    (person,) = content['annotations']
     assert person['bbox'] == BOX and person['score'] == 0.9
     assert person['segmentation'] == _rle() and person['area'] == 600
     assert person['keypoints'] == EXPECTED and person['num_keypoints'] == 2
     assert person['iscrowd'] == 0 and person['id'] == 1
     image = content['images'][0]
-    assert (image['file_name'], image['width'], image['height']) == (
-        '5.png', 64, 48)
+    assert (image['file_name'], image['width'], image['height']) == ('5.png', 64, 48)
     assert image['id'] == person['image_id']
-    (category, ) = content['categories']
+    (category,) = content['categories']
     assert category['keypoints'] == list('abcd')
     assert category['skeleton'] == [[1, 2], [2, 3]]
     # The keypoint outside of the image is not dropped without a word.
@@ -103,21 +134,20 @@ def test_thresholds(tmp_path):
     path = _of_a_test(tmp_path)
     assert len(_convert(path, '--score', '0.1')['annotations']) == 2
     assert _convert(path, '--score', '0.95')['annotations'] == []
-    (person, ) = _convert(path, '--visibility', '0.5')['annotations']
+    (person,) = _convert(path, '--visibility', '0.5')['annotations']
     assert person['keypoints'] == EXPECTED[:3] + [0] * 9
 
 
 def test_sizes_without_masks_come_from_the_pictures(tmp_path):
-    path = _of_a_test(tmp_path, ('bbox', ))
+    path = _of_a_test(tmp_path, ('bbox',))
     content = _convert(path)
-    assert [(image['width'], image['height'])
-            for image in content['images']] == [(64, 48)] * 2
+    assert [(image['width'], image['height']) for image in content['images']] == [(64, 48)] * 2
     assert 'keypoints' not in content['categories'][0]
     assert content['annotations'][0]['area'] == 600
     with pytest.raises(SystemExit, match='image 5: expected a picture'):
-        predictions_to_coco.main([
-            str(path), str(tmp_path / 'new.json'), '--images',
-            str(tmp_path / 'none')])
+        predictions_to_coco.main(
+            [str(path), str(tmp_path / 'new.json'), '--images', str(tmp_path / 'none')]
+        )
     assert not (tmp_path / 'new.json').exists()
 
 
@@ -129,7 +159,7 @@ def test_what_is_no_predictions_file_is_one_sentence(tmp_path):
             predictions_to_coco.main([str(path), new])
         assert str(path) in str(end.value)
 
-    fails(_of_a_test(tmp_path, ('segm', )), 'tasks: expected "bbox"')
+    fails(_of_a_test(tmp_path, ('segm',)), 'tasks: expected "bbox"')
     path = _of_a_test(tmp_path)
     content = json.loads(path.read_text())
     for names in (None, []):
@@ -138,8 +168,7 @@ def test_what_is_no_predictions_file_is_one_sentence(tmp_path):
         fails(path, 'categories.names: expected')
     fails(_of_a_demo(tmp_path, frame=3), 'frames of a video')
     truth = tmp_path / 'truth.json'
-    truth.write_text(json.dumps(dict(
-        images=[], categories=[], annotations=[dict(id=1)])))
+    truth.write_text(json.dumps(dict(images=[], categories=[], annotations=[dict(id=1)])))
     fails(truth, r'annotations\[0\].score: expected a number')
     truth.write_text('[]')
     fails(truth, 'expected an object')

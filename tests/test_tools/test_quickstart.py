@@ -1,4 +1,5 @@
 """The quickstart, with tools that only pretend, and its real commands."""
+
 import json
 import multiprocessing
 import os
@@ -15,12 +16,12 @@ from tools.dataset import make_sample
 # Each notes its arguments. The training ends with status 75 at SIGTERM, as
 # PreemptionHook does, and goes on where it was.
 TOOLS = {
-    'dataset/make_sample.py': '''
+    'dataset/make_sample.py': """
 for split, count in ('train', 4), ('val', 2):
     for i in range(1, count + 1):
         print(f'{split}: {i}/{count} pictures, 1 s left')
-''',
-    'train.py': '''
+""",
+    'train.py': """
 import os, signal, time
 if os.path.exists('broken'):
     print('weights.pth: damaged')
@@ -33,24 +34,24 @@ for i in range(1, 4):
         time.sleep(60)
 (work / 'iter_3.pth').touch()
 (work / 'last_checkpoint').write_text(str(work / 'iter_3.pth'))
-''',
-    'test.py': '''
+""",
+    'test.py': """
 import json
 (work / 'pictures').mkdir(exist_ok=True)
 for i in range(1, 3):
     (work / f'pictures/{i}.jpg').touch()
     print(f'Iter(test) [{i}/2]')
 (work / 'metrics.json').write_text(json.dumps(dict(bbox_AP=61.5, run={})))
-'''
+""",
 }
-HEAD = '''
+HEAD = """
 import sys
 from pathlib import Path
 with open('calls.txt', 'a') as file:
     print(*sys.argv, file=file)
 if '--work-dir' in sys.argv:
     work = Path(sys.argv[sys.argv.index('--work-dir') + 1])
-'''
+"""
 
 
 @pytest.fixture
@@ -66,20 +67,23 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-ARGV = ['--config', 'config.py', '--work-dir', 'work', '--train', '4', '--val',
-        '2']
+ARGV = ['--config', 'config.py', '--work-dir', 'work', '--train', '4', '--val', '2']
 
 
 def test_it_draws_trains_tests_and_says_what_came_out(root, capsys):
     assert quickstart.main(ARGV) == 0
-    names = [line.split()[0] for line in
-             (root / 'calls.txt').read_text().splitlines()]
-    assert names == ['tools/dataset/make_sample.py', 'tools/train.py',
-                     'tools/test.py']
+    names = [line.split()[0] for line in (root / 'calls.txt').read_text().splitlines()]
+    assert names == ['tools/dataset/make_sample.py', 'tools/train.py', 'tools/test.py']
     out = capsys.readouterr().out
-    for words in ('Drawing people', 'Training', 'Testing', '| 61.50 |',
-                  f'Results file: {root}/work/metrics.json', '2 pictures',
-                  f'{root}/work/pictures/1.jpg'):
+    for words in (
+        'Drawing people',
+        'Training',
+        'Testing',
+        '| 61.50 |',
+        f'Results file: {root}/work/metrics.json',
+        '2 pictures',
+        f'{root}/work/pictures/1.jpg',
+    ):
         assert words in out, words
     log = (root / 'work/log.txt').read_text()
     assert 'Iter(train) [ 3/3]' in log and 'val: 2/2' in log
@@ -92,22 +96,18 @@ def test_it_draws_trains_tests_and_says_what_came_out(root, capsys):
 
 def test_its_bar_counts_all_stages(root, monkeypatch):
     seen = []
-    monkeypatch.setattr(quickstart.Bar, 'show',
-                        lambda bar, text, done: seen.append((text, done)))
+    monkeypatch.setattr(quickstart.Bar, 'show', lambda bar, text, done: seen.append((text, done)))
     quickstart.main(ARGV)
     draw, learn, check = (6 * 0.05, quickstart.FROM_BASE.seconds, 2 * 0.15)
     expected = [('Drawing people', 0)]
     expected += [(f'Drawing people {i}/6', draw * i / 6) for i in range(1, 7)]
     expected += [('Training', draw)]
-    expected += [(f'Training {i}/3', draw + learn * i / 3)
-                 for i in range(1, 4)]
+    expected += [(f'Training {i}/3', draw + learn * i / 3) for i in range(1, 4)]
     expected += [('Testing', draw + learn)]
-    expected += [(f'Testing {i}/2', draw + learn + check * i / 2)
-                 for i in range(1, 3)]
+    expected += [(f'Testing {i}/2', draw + learn + check * i / 2) for i in range(1, 3)]
     expected += [('Done', draw + learn + check)]
     assert [text for text, _ in seen] == [text for text, _ in expected]
-    assert [done for _, done in seen] == pytest.approx(
-        [done for _, done in expected])
+    assert [done for _, done in seen] == pytest.approx([done for _, done in expected])
 
 
 def test_a_failure_shows_the_end_of_the_log(root):
@@ -115,8 +115,9 @@ def test_a_failure_shows_the_end_of_the_log(root):
     with pytest.raises(SystemExit) as stop:
         quickstart.main(ARGV)
     first, *rest = stop.value.code.splitlines()
-    assert first == ('Training failed: tools/train.py ended with status 3. '
-                     f'The end of {root}/work/log.txt:')
+    assert first == (
+        f'Training failed: tools/train.py ended with status 3. The end of {root}/work/log.txt:'
+    )
     assert rest[-1] == 'weights.pth: damaged'
 
 
@@ -140,7 +141,8 @@ def _run_in_a_process(errors):
 def test_it_is_interrupted_and_goes_on(root, sign):
     (root / 'slow').touch()
     process = multiprocessing.get_context('fork').Process(
-        target=_run_in_a_process, args=(root / 'errors.txt', ))
+        target=_run_in_a_process, args=(root / 'errors.txt',)
+    )
     process.start()
     log = root / 'work/log.txt'
     deadline = time.monotonic() + 120
@@ -151,8 +153,8 @@ def test_it_is_interrupted_and_goes_on(root, sign):
     process.join(60)
     assert process.exitcode == 130
     assert (root / 'errors.txt').read_text() == (
-        f'Stopped. What is done is kept in {root}/work; the same command goes '
-        'on from there.\n')
+        f'Stopped. What is done is kept in {root}/work; the same command goes on from there.\n'
+    )
     assert (root / 'work/iter_1.pth').exists()  # the training was told
     (root / 'slow').unlink()
     assert quickstart.main(ARGV) == 0
@@ -163,14 +165,15 @@ def test_it_is_interrupted_and_goes_on(root, sign):
 @pytest.mark.parametrize('options', [[], ['--from-scratch']])
 def test_the_real_tools_take_its_commands(options, tmp_path):
     args = quickstart.parse_args(
-        [*options, '--work-dir', str(tmp_path), '--cfg-options',
-         'train_cfg.max_iters=3'])
+        [*options, '--work-dir', str(tmp_path), '--cfg-options', 'train_cfg.max_iters=3']
+    )
     (tmp_path / 'last_checkpoint').write_text('iter_3.pth')
     commands = {}
 
     class Notes:
-        run = staticmethod(lambda title, seconds, total, tool, *command:
-                           commands.update({tool: list(command)}))
+        run = staticmethod(
+            lambda title, seconds, total, tool, *command: commands.update({tool: list(command)})
+        )
 
     quickstart.run_all(args, Notes())
     sample = make_sample.parse_args(commands['tools/dataset/make_sample.py'])

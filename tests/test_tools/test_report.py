@@ -1,4 +1,5 @@
 """From a test run to the analysis page, and the page in a browser."""
+
 import json
 import re
 import shutil
@@ -12,18 +13,26 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from PIL import Image
 
-from projects.multitask_refine.evaluation import (PredictionsFileError,
-                                                  file_sha256,
-                                                  read_predictions)
+from projects.multitask_refine.evaluation import (
+    PredictionsFileError,
+    file_sha256,
+    read_predictions,
+)
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.test_distributed.processes import free_port, run
 from tools import test
 from tools.analysis_tools import report
 
 CHROMIUM = [
-    '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic',
-    '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--hide-scrollbars'
+    '--headless',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--hide-scrollbars',
 ]
 
 
@@ -34,14 +43,22 @@ def predictions(scene, tmp_path_factory):
     cfg = Config.fromfile(SAMPLE_CONFIG)
     cfg.merge_from_dict(tiny_options(scene))
     torch.manual_seed(0)
-    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()),
-               folder / 'weights.pth')
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), folder / 'weights.pth')
     path = folder / 'predictions.json'
-    assert test.main([
-        str(SAMPLE_CONFIG), str(folder / 'weights.pth'), '--work-dir',
-        str(folder), '--predictions', str(path),
-        *as_arguments(tiny_options(scene))
-    ]) == 0
+    assert (
+        test.main(
+            [
+                str(SAMPLE_CONFIG),
+                str(folder / 'weights.pth'),
+                '--work-dir',
+                str(folder),
+                '--predictions',
+                str(path),
+                *as_arguments(tiny_options(scene)),
+            ]
+        )
+        == 0
+    )
     return path
 
 
@@ -62,15 +79,19 @@ def _changed(path, tmp_path, change, name='changed.json'):
 def _add_true_people(content):
     """The annotated person of image 1, found and surer than the rest."""
     common = dict(image_id=1, category_id=1, score=1.0)
-    joints = np.column_stack([
-        np.linspace(11, 28, 17).astype(int),
-        np.linspace(11, 38, 17).astype(int),
-        np.ones(17, int)
-    ])
+    joints = np.column_stack(
+        [
+            np.linspace(11, 28, 17).astype(int),
+            np.linspace(11, 38, 17).astype(int),
+            np.ones(17, int),
+        ]
+    )
     mask = content['images'][0]['segm'][0]['segmentation']
-    for task, value in (('bbox', [10, 10, 20, 30]),
-                        ('keypoints', joints.flatten().tolist()),
-                        ('segmentation', mask)):
+    for task, value in (
+        ('bbox', [10, 10, 20, 30]),
+        ('keypoints', joints.flatten().tolist()),
+        ('segmentation', mask),
+    ):
         entries = content['images'][0][task.replace('entation', '')]
         entries.insert(0, {**common, task: value})
 
@@ -100,12 +121,22 @@ def test_predictions_file_has_all_that_was_found(predictions, scene):
 def test_two_processes_write_what_one_does(predictions, scene, tmp_path):
     """Three images for two: the fourth, a repetition, is left out."""
     path = tmp_path / 'predictions.json'
-    run([
-        'bash', 'tools/dist_test.sh', str(SAMPLE_CONFIG),
-        str(predictions.parent / 'weights.pth'), '2', '--work-dir',
-        str(tmp_path), '--predictions', str(path),
-        *as_arguments(tiny_options(scene))
-    ], PORT=free_port(), CUDA_VISIBLE_DEVICES='')
+    run(
+        [
+            'bash',
+            'tools/dist_test.sh',
+            str(SAMPLE_CONFIG),
+            str(predictions.parent / 'weights.pth'),
+            '2',
+            '--work-dir',
+            str(tmp_path),
+            '--predictions',
+            str(path),
+            *as_arguments(tiny_options(scene)),
+        ],
+        PORT=free_port(),
+        CUDA_VISIBLE_DEVICES='',
+    )
     found, expected = (json.loads(p.read_text()) for p in (path, predictions))
     assert found['run']['processes'] == 2
     assert found['metrics'] == expected['metrics']
@@ -117,10 +148,20 @@ def test_two_processes_write_what_one_does(predictions, scene, tmp_path):
 def test_page_of_one_run(predictions, tmp_path):
     path = _changed(predictions, tmp_path, _add_true_people)
     html = _page(tmp_path, path)
-    for text in (SAMPLE_CONFIG.name, 'Average precision', 'OKS 0.75: AP',
-                 'Keypoint errors', 'left shoulder', 'inversion',
-                 'By size of the person', 'By number of people', 'occluded',
-                 'Worst images', '000000000001.png', 'Ground truth'):
+    for text in (
+        SAMPLE_CONFIG.name,
+        'Average precision',
+        'OKS 0.75: AP',
+        'Keypoint errors',
+        'left shoulder',
+        'inversion',
+        'By size of the person',
+        'By number of people',
+        'occluded',
+        'Worst images',
+        '000000000001.png',
+        'Ground truth',
+    ):
         assert text in html, text
     metrics = json.loads(path.read_text())['metrics']
     assert f'<td>{metrics["bbox_AP50"]:.2f}</td>' in html
@@ -135,14 +176,16 @@ def test_page_of_one_run(predictions, tmp_path):
 def test_page_of_two_runs(predictions, tmp_path):
     better = _changed(predictions, tmp_path, _add_true_people)
     html = _page(tmp_path, predictions, better)
-    for text in ('Run A', 'Run B', 'B − A', 'A OKS mean: AP', 'B is better',
-                 'nose A', 'nose B'):
+    for text in ('Run A', 'Run B', 'B − A', 'A OKS mean: AP', 'B is better', 'nose A', 'nose B'):
         assert text in html, text
     # A, B and the ground truth of the one image with people.
     figures = re.findall('<figure>.*?</figure>', html, re.S)
     assert len(figures) == 1 and figures[0].count('<img') == 3
-    assert re.findall('>(Run A|Run B|Ground truth)<',
-                      figures[0]) == ['Run A', 'Run B', 'Ground truth']
+    assert re.findall('>(Run A|Run B|Ground truth)<', figures[0]) == [
+        'Run A',
+        'Run B',
+        'Ground truth',
+    ]
 
 
 def test_page_needs_nothing_but_itself(predictions, tmp_path):
@@ -151,8 +194,7 @@ def test_page_needs_nothing_but_itself(predictions, tmp_path):
     assert '<script' not in html and '<link' not in html
     sources = re.findall(r'(?:src|href)="([^"]*)"', html)
     assert sources
-    assert all(s.startswith(('data:image/jpeg;base64,', '#'))
-               for s in sources)
+    assert all(s.startswith(('data:image/jpeg;base64,', '#')) for s in sources)
     assert len(html) < 1e6
     ids = re.findall(r' id="([^"]*)"', html)
     assert len(ids) == 7 == len(set(ids))
@@ -193,11 +235,12 @@ def test_missing_images_are_named(predictions, scene, tmp_path):
     assert '000000000002.png (not there)' in html
     assert '<figure>' not in html
     path = _changed(
-        predictions, tmp_path, lambda c: c['images'][0].update(
-            file_name='../train2017/000000000001.png'))
+        predictions,
+        tmp_path,
+        lambda c: c['images'][0].update(file_name='../train2017/000000000001.png'),
+    )
     assert '(outside of the folder)' in _page(tmp_path, path)
-    path = _changed(predictions, tmp_path,
-                    lambda c: c.update(image_folder=None))
+    path = _changed(predictions, tmp_path, lambda c: c.update(image_folder=None))
     assert 'name their folder by --img-dir' in _page(tmp_path, path)
 
 
@@ -210,6 +253,7 @@ def test_tasks_that_were_not_tested_are_left_out(predictions, tmp_path):
             for image in content['images']:
                 for task in {'bbox', 'segm', 'keypoints'} - set(tasks):
                     del image[task]
+
         return change
 
     masks = _changed(predictions, tmp_path, only('segm'), 'masks.json')
@@ -225,52 +269,64 @@ def _entry(task, **changes):
     return lambda c: c['images'][0][task][0].update(changes)
 
 
-@pytest.mark.parametrize('change, words', [
-    (lambda c: c.update(format='x'), "format: expected 'multitask_refine"),
-    (lambda c: c.update(version=2), 'version: expected 1, found 2'),
-    (lambda c: c.update(tasks=['boxes']), 'tasks: expected some of'),
-    (lambda c: c.update(images=[]), 'images: expected at least one'),
-    (lambda c: c.update(metrics=dict(bbox_AP='x')), 'metrics.bbox_AP'),
-    (lambda c: c.update(run=[]), 'run: expected an object or null'),
-    (lambda c: c['annotations'].pop('file'), 'annotations.file: .* nothing'),
-    (lambda c: c['joints']['sigmas'].pop(), 'joints.sigmas: expected 17'),
-    (lambda c: c['joints'].update(mirror=[99] * 17), r'joints.mirror\[0\]'),
-    (lambda c: c['images'][0].pop('segm'), r'images\[0\].segm'),
-    (lambda c: c['images'][0]['segm'].pop(), 'as many entries'),
-    (_entry('bbox', bbox=[1, 2, 3]), r'bbox\[0\].bbox: expected 4 numbers'),
-    (_entry('bbox', bbox=[1, 2, 3, float('nan')]), 'expected 4 numbers'),
-    (_entry('bbox', score=True), 'score: expected a number, found True'),
-    (_entry('bbox', image_id=7), 'image_id: expected 1, found 7'),
-    (_entry('segm', category_id=2), 'category_id: expected one of'),
-    (_entry('keypoints', keypoints=['a'] * 51), 'expected 51 numbers'),
-    (_entry('segm', segmentation=dict(size=[48, 64], counts='')), 'RLE'),
-    (_entry('segm', segmentation=dict(size=[4, 4], counts='0')),
-     r'size: expected \[48, 64\], found \[4, 4\]'),
-    (_entry('segm', segmentation=dict(size=[48, 64], counts='11')),
-     'runs of 3072 pixels'),
-    (_entry('segm', segmentation=dict(size=[48, 64], counts='PPPPP')),
-     'runs of 3072 pixels'),
-    (lambda c: c['images'][0].update(
-        image_id=7, bbox=[], segm=[], keypoints=[]),
-     'expected an image of the annotation file, found 7'),
-    (lambda c: c['annotations'].update(file='gone.json'),
-     'gone.json: there is no such annotation file.*--ann-file'),
-    (lambda c: c['annotations'].update(sha256='0' * 64),
-     'expected the annotations that .* was made with'),
-])
-def test_what_is_wrong_with_a_file_is_said(predictions, tmp_path, change,
-                                           words):
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (lambda c: c.update(format='x'), "format: expected 'multitask_refine"),
+        (lambda c: c.update(version=2), 'version: expected 1, found 2'),
+        (lambda c: c.update(tasks=['boxes']), 'tasks: expected some of'),
+        (lambda c: c.update(images=[]), 'images: expected at least one'),
+        (lambda c: c.update(metrics=dict(bbox_AP='x')), 'metrics.bbox_AP'),
+        (lambda c: c.update(run=[]), 'run: expected an object or null'),
+        (lambda c: c['annotations'].pop('file'), 'annotations.file: .* nothing'),
+        (lambda c: c['joints']['sigmas'].pop(), 'joints.sigmas: expected 17'),
+        (lambda c: c['joints'].update(mirror=[99] * 17), r'joints.mirror\[0\]'),
+        (lambda c: c['images'][0].pop('segm'), r'images\[0\].segm'),
+        (lambda c: c['images'][0]['segm'].pop(), 'as many entries'),
+        (_entry('bbox', bbox=[1, 2, 3]), r'bbox\[0\].bbox: expected 4 numbers'),
+        (_entry('bbox', bbox=[1, 2, 3, float('nan')]), 'expected 4 numbers'),
+        (_entry('bbox', score=True), 'score: expected a number, found True'),
+        (_entry('bbox', image_id=7), 'image_id: expected 1, found 7'),
+        (_entry('segm', category_id=2), 'category_id: expected one of'),
+        (_entry('keypoints', keypoints=['a'] * 51), 'expected 51 numbers'),
+        (_entry('segm', segmentation=dict(size=[48, 64], counts='')), 'RLE'),
+        (
+            _entry('segm', segmentation=dict(size=[4, 4], counts='0')),
+            r'size: expected \[48, 64\], found \[4, 4\]',
+        ),
+        (_entry('segm', segmentation=dict(size=[48, 64], counts='11')), 'runs of 3072 pixels'),
+        (_entry('segm', segmentation=dict(size=[48, 64], counts='PPPPP')), 'runs of 3072 pixels'),
+        (
+            lambda c: c['images'][0].update(image_id=7, bbox=[], segm=[], keypoints=[]),
+            'expected an image of the annotation file, found 7',
+        ),
+        (
+            lambda c: c['annotations'].update(file='gone.json'),
+            'gone.json: there is no such annotation file.*--ann-file',
+        ),
+        (
+            lambda c: c['annotations'].update(sha256='0' * 64),
+            'expected the annotations that .* was made with',
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(predictions, tmp_path, change, words):
     path = _changed(predictions, tmp_path, change)
     with pytest.raises(SystemExit, match=words):
         report.main([str(path), '--out', str(tmp_path / 'x.html')])
     assert not (tmp_path / 'x.html').exists()
 
 
-@pytest.mark.parametrize('content, words', [
-    (None, 'cannot be read'), ('no json', 'expected JSON'), ('[1]', 'object'),
-    ('{"bbox_AP": 1}', 'format: .* found nothing.*--predictions'),
-    ('[' * 100000, 'expected JSON')
-])
+@pytest.mark.parametrize(
+    'content, words',
+    [
+        (None, 'cannot be read'),
+        ('no json', 'expected JSON'),
+        ('[1]', 'object'),
+        ('{"bbox_AP": 1}', 'format: .* found nothing.*--predictions'),
+        ('[' * 100000, 'expected JSON'),
+    ],
+)
 def test_what_is_no_predictions_file_is_said(tmp_path, content, words):
     path = tmp_path / 'metrics.json'
     if content:
@@ -280,16 +336,22 @@ def test_what_is_no_predictions_file_is_said(tmp_path, content, words):
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize('change, words', [
-    (lambda c: c['annotations'].update(sha256='0' * 64),
-     'annotations.sha256: expected .* found 0000'),
-    (lambda c: c['images'].pop(), 'expected 3 images as in'),
-    (lambda c: c['images'][2].update(
-        image_id=9, bbox=[], segm=[], keypoints=[]), 'found 1 others'),
-    (lambda c: c['joints']['names'].reverse(), 'joints.names'),
-])
-def test_runs_on_other_data_are_not_compared(predictions, tmp_path, change,
-                                             words):
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (
+            lambda c: c['annotations'].update(sha256='0' * 64),
+            'annotations.sha256: expected .* found 0000',
+        ),
+        (lambda c: c['images'].pop(), 'expected 3 images as in'),
+        (
+            lambda c: c['images'][2].update(image_id=9, bbox=[], segm=[], keypoints=[]),
+            'found 1 others',
+        ),
+        (lambda c: c['joints']['names'].reverse(), 'joints.names'),
+    ],
+)
+def test_runs_on_other_data_are_not_compared(predictions, tmp_path, change, words):
     path = _changed(predictions, tmp_path, change)
     with pytest.raises(SystemExit, match=words):
         report.main([str(predictions), str(path)])
@@ -305,19 +367,23 @@ def test_annotations_may_move_but_not_change(predictions, scene, tmp_path):
         report.main([str(predictions), '--ann-file', str(moved)])
 
 
-@pytest.mark.parametrize('change, words', [
-    (lambda c: c.pop('annotations'), 'expected "annotations", found none'),
-    (lambda c: c['images'][0].pop('height'), r"none of \['height'\] in image"),
-    (lambda c: c['annotations'][0]['keypoints'].pop(), '3 numbers for each'),
-    (lambda c: c.update(annotations=[1]), 'annotations in COCO\'s format'),
-])
-def test_what_is_wrong_with_the_annotations_is_said(predictions, scene,
-                                                    tmp_path, change, words):
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (lambda c: c.pop('annotations'), 'expected "annotations", found none'),
+        (lambda c: c['images'][0].pop('height'), r"none of \['height'\] in image"),
+        (lambda c: c['annotations'][0]['keypoints'].pop(), '3 numbers for each'),
+        (lambda c: c.update(annotations=[1]), "annotations in COCO's format"),
+    ],
+)
+def test_what_is_wrong_with_the_annotations_is_said(predictions, scene, tmp_path, change, words):
     ann_file = scene / 'annotations/person_keypoints_val2017.json'
     truth = _changed(ann_file, tmp_path, change, 'truth.json')
     path = _changed(
-        predictions, tmp_path, lambda c: c.update(annotations=dict(
-            file=str(truth), sha256=file_sha256(truth))))
+        predictions,
+        tmp_path,
+        lambda c: c.update(annotations=dict(file=str(truth), sha256=file_sha256(truth))),
+    )
     with pytest.raises(SystemExit, match=words) as error:
         report.main([str(path)])
     assert str(truth) in str(error.value)
@@ -334,7 +400,7 @@ def test_predictions_file_must_be_json():
 def chromium():
     program = shutil.which('chromium')
     if not program:
-        pytest.skip('no chromium on the PATH (Debian\'s package: chromium)')
+        pytest.skip("no chromium on the PATH (Debian's package: chromium)")
     return program
 
 
@@ -343,7 +409,11 @@ def _browse(program, tmp_path, *options):
     profile = tmp_path / f'profile{len(list(tmp_path.iterdir()))}'
     done = subprocess.run(
         [program, *CHROMIUM, f'--user-data-dir={profile}', *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -358,15 +428,15 @@ def test_page_in_a_browser(chromium, predictions, tmp_path):
     assert dom.count('<section') == 7 and dom.count('<svg') >= 8
     assert dom.rstrip().endswith('</html>') and 'How it is computed' in dom
     shot = tmp_path / 'page.png'
-    _browse(chromium, tmp_path, f'--screenshot={shot}',
-            '--window-size=1160,4500', url)
+    _browse(chromium, tmp_path, f'--screenshot={shot}', '--window-size=1160,4500', url)
     pixels = np.asarray(Image.open(shot).convert('RGB')).astype(int)
     assert pixels.shape == (4500, 1160, 3)
     assert (pixels[20:90] < 60).all(-1).sum() > 200  # the title
-    blue = (abs(pixels - [0x00, 0x72, 0xb2]) < 12).all(-1)
+    blue = (abs(pixels - [0x00, 0x72, 0xB2]) < 12).all(-1)
     assert blue[:2000].sum() > 300  # curves and bars
     # The page is centred, and nothing sticks out of it.
     assert (pixels[:, :40] == 255).all() and (pixels[:, -40:] == 255).all()
-    photo = cv2.imread(json.loads(path.read_text())['image_folder'] +
-                       '/000000000001.png')[5, 5, ::-1].astype(int)
+    photo = cv2.imread(json.loads(path.read_text())['image_folder'] + '/000000000001.png')[
+        5, 5, ::-1
+    ].astype(int)
     assert (abs(pixels - photo) < 12).all(-1).sum() > 1000

@@ -1,4 +1,5 @@
 """The command line tools through their main(argv), and real processes."""
+
 import json
 import os
 import pickle
@@ -21,17 +22,19 @@ def _options(scene):
 def trained(scene, tmp_path_factory):
     """Two iterations; the work dir with its checkpoints."""
     work_dir = tmp_path_factory.mktemp('trained')
-    assert train.main([
-        str(SAMPLE_CONFIG), '--work-dir', str(work_dir), '--seed', '3',
-        *_options(scene)
-    ]) == 0
+    assert (
+        train.main(
+            [str(SAMPLE_CONFIG), '--work-dir', str(work_dir), '--seed', '3', *_options(scene)]
+        )
+        == 0
+    )
     return work_dir
 
 
 def test_training_leaves_checkpoints_and_log(trained):
     assert (trained / 'iter_1.pth').is_file()
     assert (trained / 'iter_2.pth').is_file()
-    (log, ) = trained.glob('*/*.log')
+    (log,) = trained.glob('*/*.log')
     text = log.read_text()
     for key in ('loss_keypoint', 'loss_mask', 'loss_cls', 'eta:'):
         assert key in text
@@ -41,24 +44,43 @@ def test_training_leaves_checkpoints_and_log(trained):
 def test_resume_goes_on_where_it_stopped(trained, scene, tmp_path):
     options = _options(scene)
     options[options.index('train_cfg.max_iters=2')] = 'train_cfg.max_iters=3'
-    train.main([
-        str(SAMPLE_CONFIG), '--work-dir', str(tmp_path), '--resume',
-        str(trained / 'iter_2.pth'), *options
-    ])
+    train.main(
+        [
+            str(SAMPLE_CONFIG),
+            '--work-dir',
+            str(tmp_path),
+            '--resume',
+            str(trained / 'iter_2.pth'),
+            *options,
+        ]
+    )
     assert not (tmp_path / 'iter_2.pth').exists()
     state = torch.load(tmp_path / 'iter_3.pth', weights_only=True)
     assert state['meta']['iter'] == 3
 
 
-def test_testing_writes_results_pictures_and_predictions(
-        trained, scene, tmp_path):
+def test_testing_writes_results_pictures_and_predictions(trained, scene, tmp_path):
     checkpoint = trained / 'iter_2.pth'
-    assert test.main([
-        str(SAMPLE_CONFIG), str(checkpoint), '--work-dir', str(tmp_path),
-        '--json', str(tmp_path / 'results' / 'm.json'), '--show-dir',
-        str(tmp_path / 'pictures'), '--score-thr', '0', '--out',
-        str(tmp_path / 'predictions.pkl'), *_options(scene)
-    ]) == 0
+    assert (
+        test.main(
+            [
+                str(SAMPLE_CONFIG),
+                str(checkpoint),
+                '--work-dir',
+                str(tmp_path),
+                '--json',
+                str(tmp_path / 'results' / 'm.json'),
+                '--show-dir',
+                str(tmp_path / 'pictures'),
+                '--score-thr',
+                '0',
+                '--out',
+                str(tmp_path / 'predictions.pkl'),
+                *_options(scene),
+            ]
+        )
+        == 0
+    )
     results = json.loads((tmp_path / 'results' / 'm.json').read_text())
     for name in ('bbox_AP', 'segm_AP', 'keypoints_AP50', 'keypoints_APL'):
         assert results[name] is None or 0 <= results[name] <= 100
@@ -77,17 +99,23 @@ def test_testing_writes_results_pictures_and_predictions(
 def test_weights_of_another_variant_are_refused(trained, scene, tmp_path):
     regular = str(SAMPLE_CONFIG).replace('rb-h', 'regular')
     with pytest.raises(SystemExit, match='not the weights of this config'):
-        test.main([
-            regular, str(trained / 'iter_2.pth'), '--work-dir',
-            str(tmp_path), *_options(scene)
-        ])
+        test.main(
+            [regular, str(trained / 'iter_2.pth'), '--work-dir', str(tmp_path), *_options(scene)]
+        )
 
 
 def test_options_become_settings(scene, tmp_path):
-    args = train.parse_args([
-        str(SAMPLE_CONFIG), '--work-dir', str(tmp_path), '--amp', '--resume',
-        '--cfg-options', 'load_from=base.pth'
-    ])
+    args = train.parse_args(
+        [
+            str(SAMPLE_CONFIG),
+            '--work-dir',
+            str(tmp_path),
+            '--amp',
+            '--resume',
+            '--cfg-options',
+            'load_from=base.pth',
+        ]
+    )
     cfg = train.load_config(args)
     train.apply_options(cfg, args)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
@@ -111,35 +139,58 @@ def _run(command, tmp_path):
     env['PATH'] = os.path.dirname(sys.executable) + ':' + env['PATH']
     env['PYTHON'] = sys.executable
     done = subprocess.run(
-        command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, timeout=300)
+        command,
+        cwd=ROOT,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout
 
 
 def test_mim_trains_and_tests(scene, tmp_path):
-    common = ['--gpus', '0', '--launcher', 'none', '--work-dir',
-              str(tmp_path), *_options(scene)]
+    common = ['--gpus', '0', '--launcher', 'none', '--work-dir', str(tmp_path), *_options(scene)]
     mim = [sys.executable, '-m', 'mim']
     _run([*mim, 'train', 'mmdet', str(SAMPLE_CONFIG), *common], tmp_path)
     assert (tmp_path / 'iter_2.pth').is_file()
-    out = _run([
-        *mim, 'test', 'mmdet', str(SAMPLE_CONFIG), '--checkpoint',
-        str(tmp_path / 'iter_2.pth'), *common
-    ], tmp_path)
+    out = _run(
+        [
+            *mim,
+            'test',
+            'mmdet',
+            str(SAMPLE_CONFIG),
+            '--checkpoint',
+            str(tmp_path / 'iter_2.pth'),
+            *common,
+        ],
+        tmp_path,
+    )
     assert 'coco/keypoints_AP' in out
 
 
 def test_mmdets_tools_work_as_documented(trained, scene, tmp_path):
     """docs/using.md; browse_dataset is part of the tutorial's test."""
     mmdet = [sys.executable, '-m', 'mim', 'run', 'mmdet']
-    (log, ) = trained.glob('*/vis_data/2*.json')
-    _run([*mmdet, 'analyze_logs', 'plot_curve', str(log), '--keys',
-          'loss_keypoint', 'loss_mask', '--out', str(tmp_path / 'curve.png')],
-         tmp_path)
+    (log,) = trained.glob('*/vis_data/2*.json')
+    _run(
+        [
+            *mmdet,
+            'analyze_logs',
+            'plot_curve',
+            str(log),
+            '--keys',
+            'loss_keypoint',
+            'loss_mask',
+            '--out',
+            str(tmp_path / 'curve.png'),
+        ],
+        tmp_path,
+    )
     assert cv2.imread(str(tmp_path / 'curve.png')).std() > 0
-    out = _run([*mmdet, 'get_flops', str(SAMPLE_CONFIG), *_options(scene)],
-               tmp_path)
+    out = _run([*mmdet, 'get_flops', str(SAMPLE_CONFIG), *_options(scene)], tmp_path)
     assert 'Flops: ' in out and 'Params: ' in out
     out = _run([*mmdet, 'print_config', str(SAMPLE_CONFIG)], tmp_path)
     assert "type='MultitaskRCNN'" in out

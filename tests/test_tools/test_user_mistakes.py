@@ -1,4 +1,5 @@
 """No tool shows a traceback for a mistake of its user."""
+
 import json
 import re
 
@@ -12,9 +13,11 @@ from tools import ablation, benchmark, test, train
 from tools.analysis_tools import ablation_tables, report, show_offsets
 from tools.dataset import check_coco, make_sample
 from tools.deployment import export_onnx, quantise_onnx
-from tools.model_converters import (detectron2_to_multitask,
-                                    mmdet_to_multitask,
-                                    torchvision_to_multitask)
+from tools.model_converters import (
+    detectron2_to_multitask,
+    mmdet_to_multitask,
+    torchvision_to_multitask,
+)
 
 CONFIG = str(SAMPLE_CONFIG)
 # What a user may write into a config, and what the sentence must hold.
@@ -23,27 +26,42 @@ BROKEN = {
     'base': ("_base_ = './nowhere.py'", 'nowhere.py'),
     'name': ('model = dict(depth=deth)', "NameError: name 'deth'"),
     'import': ("custom_imports = dict(imports=['nowhere'])", 'nowhere'),
-    'text': (f"_base_ = {CONFIG!r}\noptim_wrapper = dict(_delete_=True)\n"
-             "optim_wrapper = 'SGD'", "optim_wrapper: expected a dict.*'SGD'"),
+    'text': (
+        f"_base_ = {CONFIG!r}\noptim_wrapper = dict(_delete_=True)\noptim_wrapper = 'SGD'",
+        "optim_wrapper: expected a dict.*'SGD'",
+    ),
     'list': (f'_base_ = {CONFIG!r}\nvisualizer = [1]', 'visualizer: expected'),
-    'hook': (f"_base_ = {CONFIG!r}\ndefault_hooks = dict(timer='x')",
-             'default_hooks.timer: expected a dict'),
+    'hook': (
+        f"_base_ = {CONFIG!r}\ndefault_hooks = dict(timer='x')",
+        'default_hooks.timer: expected a dict',
+    ),
     'none': (f'_base_ = {CONFIG!r}\nmodel = None', 'model: expected a dict'),
     'empty': ('', 'model: expected a dict, found None'),
-    'data': (f'_base_ = {CONFIG!r}\ntrain_dataloader = dict(_delete_=True, '
-             'batch_size=1)', r'train_dataloader: expected a dataset=dict'),
-    'type': (f"_base_ = {CONFIG!r}\nmodel = dict(type='MultitaskRCN')",
-             "type='MultitaskRCN'.*Did you mean 'MultitaskRCNN'"),
-    'argument': (f'_base_ = {CONFIG!r}\nmodel = dict(backbone=dict(dept=50))',
-                 "ResNet.*unexpected keyword argument 'dept'"),
-    'untyped': (f'_base_ = {CONFIG!r}\n'
-                'model = dict(neck=dict(_delete_=True, in_channels=[1]))',
-                'expected dict.type'),
-    'value': (f'_base_ = {CONFIG!r}\nmodel = dict(backbone=dict('
-              "_delete_=True, type='ResNet', depth=51))",
-              "type='ResNet': KeyError: invalid depth 51"),
-    'some': (f'_base_ = {CONFIG!r}\nval_cfg = None',
-             'val_dataloader, val_cfg, val_evaluator: .*None for val_cfg'),
+    'data': (
+        f'_base_ = {CONFIG!r}\ntrain_dataloader = dict(_delete_=True, batch_size=1)',
+        r'train_dataloader: expected a dataset=dict',
+    ),
+    'type': (
+        f"_base_ = {CONFIG!r}\nmodel = dict(type='MultitaskRCN')",
+        "type='MultitaskRCN'.*Did you mean 'MultitaskRCNN'",
+    ),
+    'argument': (
+        f'_base_ = {CONFIG!r}\nmodel = dict(backbone=dict(dept=50))',
+        "ResNet.*unexpected keyword argument 'dept'",
+    ),
+    'untyped': (
+        f'_base_ = {CONFIG!r}\nmodel = dict(neck=dict(_delete_=True, in_channels=[1]))',
+        'expected dict.type',
+    ),
+    'value': (
+        f'_base_ = {CONFIG!r}\nmodel = dict(backbone=dict('
+        "_delete_=True, type='ResNet', depth=51))",
+        "type='ResNet': KeyError: invalid depth 51",
+    ),
+    'some': (
+        f'_base_ = {CONFIG!r}\nval_cfg = None',
+        'val_dataloader, val_cfg, val_evaluator: .*None for val_cfg',
+    ),
 }
 
 
@@ -82,8 +100,10 @@ def test_the_other_tools_explain_it_by_the_same_words(kind, scene, tmp_path):
 
 
 NOT_THERE = [
-    (train.main, ['no.py']), (test.main, ['no.py', 'no.pth']),
-    (test.main, [CONFIG, 'no.pth']), (test.main, [CONFIG, 'no.onnx']),
+    (train.main, ['no.py']),
+    (test.main, ['no.py', 'no.pth']),
+    (test.main, [CONFIG, 'no.pth']),
+    (test.main, [CONFIG, 'no.onnx']),
     (export_onnx.main, ['no.py', 'no.pth', 'x.onnx']),
     (export_onnx.main, [CONFIG, 'no.pth', 'x.onnx']),
     (quantise_onnx.main, ['no.onnx', 'x.onnx', '--to', 'float16']),
@@ -100,8 +120,8 @@ NOT_THERE = [
 
 
 @pytest.mark.parametrize(
-    'main, argv', NOT_THERE,
-    ids=[f'{m.__module__}{i}' for i, (m, _) in enumerate(NOT_THERE)])
+    'main, argv', NOT_THERE, ids=[f'{m.__module__}{i}' for i, (m, _) in enumerate(NOT_THERE)]
+)
 def test_what_is_not_there_is_named(main, argv, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if main is test.main:
@@ -115,27 +135,30 @@ def test_options_that_do_not_fit_are_explained(tmp_path):
         ('train_cfg=x', "train_cfg: expected a dict.*'x'"),
         ('model.neck.num_outs=[1]', "type='FPN': "),
     ):
-        _ends(train.main, [CONFIG, '--work-dir', str(tmp_path),
-                           '--cfg-options', option], words)
+        _ends(train.main, [CONFIG, '--work-dir', str(tmp_path), '--cfg-options', option], words)
 
 
-@pytest.mark.parametrize('option', ['--format-only',
-                                    '--predictions=a.json'])
+@pytest.mark.parametrize('option', ['--format-only', '--predictions=a.json'])
 def test_files_of_one_data_set_are_not_those_of_several(option, tmp_path):
     config = tmp_path / 'several.py'
-    config.write_text(
-        f'_base_ = {CONFIG!r}\ntest_evaluator = [_base_.val_evaluator] * 2')
-    _ends(test.main, [str(config), 'a.pth', '--work-dir', str(tmp_path),
-                      option], 'expected one MultitaskCocoMetric')
+    config.write_text(f'_base_ = {CONFIG!r}\ntest_evaluator = [_base_.val_evaluator] * 2')
+    _ends(
+        test.main,
+        [str(config), 'a.pth', '--work-dir', str(tmp_path), option],
+        'expected one MultitaskCocoMetric',
+    )
 
 
-@pytest.mark.parametrize('option', [
-    "custom_hooks=[dict(type='A', interval=2)]", 'model.neck.in_channels=[1,2', 'x'])
+@pytest.mark.parametrize(
+    'option', ["custom_hooks=[dict(type='A', interval=2)]", 'model.neck.in_channels=[1,2', 'x']
+)
 @pytest.mark.parametrize('main', [train.main, export_onnx.main])
 def test_options_that_cannot_be_read_are_explained(main, option, capsys):
     with pytest.raises(SystemExit) as ended:
-        main([CONFIG, 'a.pth', 'a.onnx'][:1 if main is train.main else 3]
-             + ['--cfg-options', option])
+        main(
+            [CONFIG, 'a.pth', 'a.onnx'][: 1 if main is train.main else 3]
+            + ['--cfg-options', option]
+        )
     assert ended.value.code == 2
     assert '--cfg-options: expected NAME=VALUE' in capsys.readouterr().err
 
@@ -159,8 +182,13 @@ def test_other_tools_say_it_by_a_status_of_their_own(tmp_path, capsys):
 
 
 def test_faults_of_the_program_keep_their_traceback():
-    for error in (KeyError('x'), TypeError("f() got 'x'"), ValueError('x'),
-                  RuntimeError('x'), OSError('x')):
+    for error in (
+        KeyError('x'),
+        TypeError("f() got 'x'"),
+        ValueError('x'),
+        RuntimeError('x'),
+        OSError('x'),
+    ):
         with pytest.raises(type(error)):
             with explained_errors():
                 raise error

@@ -3,6 +3,7 @@
 
 The folder holds results files of tools/test.py, CONFIG_seedN.json each.
 """
+
 import argparse
 import sys
 from dataclasses import dataclass, field
@@ -17,10 +18,17 @@ sys.path.insert(0, str(ROOT))
 
 from projects.multitask_refine.errors import explained_errors  # noqa: E402
 from projects.multitask_refine.evaluation import (  # noqa: E402
-    TASKS, markdown_table, percent)
+    TASKS,
+    markdown_table,
+    percent,
+)
 from tools.analysis_tools.report_tables import load_tables  # noqa: E402
 from tools.analysis_tools.results_files import (  # noqa: E402
-    NOT_MEASURED, ResultsError, read_results, require_fields)
+    NOT_MEASURED,
+    ResultsError,
+    read_results,
+    require_fields,
+)
 
 NAMES = {
     'fpn-ms_regular': 'Regular',
@@ -29,15 +37,19 @@ NAMES = {
     'fpn-ms_rb-h-kps': 'RB+H, keypoints only',
     'fpn-ss_rb-h': 'RB+H, single-scale',
     'fpn-ms_rb-h-no-offset': 'RB+H, no heatmap offsets',
-    'fpn-ms_rb-h-slow-offset': 'RB+H, offsets at a tenth of the learning rate'
+    'fpn-ms_rb-h-slow-offset': 'RB+H, offsets at a tenth of the learning rate',
 }
 # Each is compared with the one that it differs from in a single thing, the
 # report's steps with the regular network.
-COMPARED = (('fpn-ms_rb', 'fpn-ms_regular'), ('fpn-ms_rb-h', 'fpn-ms_regular'),
-            ('fpn-ms_rb-h-kps', 'fpn-ms_rb-h'), ('fpn-ss_rb-h', 'fpn-ms_rb-h'),
-            ('fpn-ms_rb-h-no-offset', 'fpn-ms_rb-h'),
-            ('fpn-ms_rb-h-slow-offset', 'fpn-ms_rb-h'),
-            ('fpn-ms_rb-h-slow-offset', 'fpn-ms_regular'))
+COMPARED = (
+    ('fpn-ms_rb', 'fpn-ms_regular'),
+    ('fpn-ms_rb-h', 'fpn-ms_regular'),
+    ('fpn-ms_rb-h-kps', 'fpn-ms_rb-h'),
+    ('fpn-ss_rb-h', 'fpn-ms_rb-h'),
+    ('fpn-ms_rb-h-no-offset', 'fpn-ms_rb-h'),
+    ('fpn-ms_rb-h-slow-offset', 'fpn-ms_rb-h'),
+    ('fpn-ms_rb-h-slow-offset', 'fpn-ms_regular'),
+)
 _ORIGIN = ('annotations', 'num_images', 'iteration')
 _FIELDS = (*_ORIGIN, 'seed', 'training_commit', 'machine')
 HEADS = tuple(f'{task}_AP' for task in TASKS)
@@ -54,6 +66,7 @@ class Group:
         devices (set[str]): Where they were tested.
         commits (set[str]): Of what they were trained with.
     """
+
     name: str
     origin: dict
     runs: Dict[str, Dict[int, dict]] = field(default_factory=dict)
@@ -97,14 +110,16 @@ def load_groups(folder: Path) -> List[Group]:
         require_fields(path, run, _FIELDS)
         config = Path(run['config']).stem
         if path.stem != f'{config}_seed{run["seed"]}':
-            raise ResultsError(f'{path}: is of {config} with seed {run["seed"]},'
-                             ' and must be named so')
+            raise ResultsError(
+                f'{path}: is of {config} with seed {run["seed"]}, and must be named so'
+            )
         variant, name = variant_of(config)
         origin = {key: run[key] for key in _ORIGIN}
         group = groups.setdefault(name, Group(name, origin))
         if group.origin != origin:
-            raise ResultsError(f'{path}: expected {group.origin} as in the other'
-                             f' files of {name}, found {origin}')
+            raise ResultsError(
+                f'{path}: expected {group.origin} as in the other files of {name}, found {origin}'
+            )
         group.runs.setdefault(variant, {})[run['seed']] = metrics
         group.devices.add(run['machine']['device'])
         group.commits.add(run['training_commit'] or 'unknown')
@@ -121,9 +136,8 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 
 
 def paired_difference(
-        values: Dict[int, float],
-        others: Dict[int, float],
-        comparisons: int = 1) -> Optional[Tuple[float, float, float]]:
+    values: Dict[int, float], others: Dict[int, float], comparisons: int = 1
+) -> Optional[Tuple[float, float, float]]:
     """Mean difference over the seeds that both have, and its 95 % interval.
 
     Args:
@@ -143,8 +157,7 @@ def paired_difference(
     mean = float(np.subtract(*pairs).mean())
     if np.ptp(np.subtract(*pairs)) == 0:  # of which SciPy makes NaN
         return mean, mean, mean
-    interval = stats.ttest_rel(*pairs).confidence_interval(
-        1 - 0.05 / comparisons)
+    interval = stats.ttest_rel(*pairs).confidence_interval(1 - 0.05 / comparisons)
     return mean, float(interval.low), float(interval.high)
 
 
@@ -164,39 +177,45 @@ def _group(group: Group) -> str:
     origin = group.origin
     devices = ', '.join(sorted(group.devices))
     tables = {
-        f'Table {table.key} at small scale: {table.title.split(" on ")[0]}':
-        (table.columns, [variant_of(row.config)[0] for row in table.rows])
-        for table in load_tables() if table.key in ('3', '4', '5', '6')
+        f'Table {table.key} at small scale: {table.title.split(" on ")[0]}': (
+            table.columns,
+            [variant_of(row.config)[0] for row in table.rows],
+        )
+        for table in load_tables()
+        if table.key in ('3', '4', '5', '6')
     }
-    tables['One thing changed in the full model'] = (HEADS, [
-        'fpn-ms_rb-h', 'fpn-ss_rb-h', 'fpn-ms_rb-h-no-offset',
-        'fpn-ms_rb-h-slow-offset'
-    ])
-    return f"""\
+    tables['One thing changed in the full model'] = (
+        HEADS,
+        ['fpn-ms_rb-h', 'fpn-ss_rb-h', 'fpn-ms_rb-h-no-offset', 'fpn-ms_rb-h-slow-offset'],
+    )
+    return (
+        f"""\
 ### {group.name}
 
-`{origin["annotations"]}`, {origin["num_images"]} images;
-{origin["iteration"]} iterations; trained with commit
-{", ".join(sorted(group.commits))}; tested on {devices}.
-""" + ''.join(f'\n**{title}**\n\n{_means(group, columns, variants)}\n'
-              for title, (columns, variants) in tables.items()) + f"""
+`{origin['annotations']}`, {origin['num_images']} images;
+{origin['iteration']} iterations; trained with commit
+{', '.join(sorted(group.commits))}; tested on {devices}.
+"""
+        + ''.join(
+            f'\n**{title}**\n\n{_means(group, columns, variants)}\n'
+            for title, (columns, variants) in tables.items()
+        )
+        + f"""
 **Is it noise?**
 
 {differences(group)}
 """
+    )
 
 
-def _means(group: Group, columns: Sequence[str],
-           variants: Sequence[str]) -> str:
+def _means(group: Group, columns: Sequence[str], variants: Sequence[str]) -> str:
     rows = []
     for variant in variants:
         n = len(group.runs.get(variant, {}))
         cells = [
-            mean_and_deviation(list(group.values(variant, column).values()))
-            for column in columns
+            mean_and_deviation(list(group.values(variant, column).values())) for column in columns
         ]
-        rows.append([NAMES[variant], str(n), *(cells if n else
-                                               not_measured(columns))])
+        rows.append([NAMES[variant], str(n), *(cells if n else not_measured(columns))])
     return markdown_table(['', 'n', *headings(columns)], rows)
 
 
@@ -204,16 +223,14 @@ def differences(group: Group) -> str:
     """The comparisons of a group as a table."""
     rows = []
     for variant, other in COMPARED:
-        n = len(set(group.runs.get(variant, {}))
-                & set(group.runs.get(other, {})))
+        n = len(set(group.runs.get(variant, {})) & set(group.runs.get(other, {})))
         cells = [_difference(group, variant, other, name) for name in HEADS]
         rows.append([f'{NAMES[variant]} minus {NAMES[other]}', str(n), *cells])
     return markdown_table(['', 'n', *headings(HEADS)], rows)
 
 
 def _difference(group: Group, variant: str, other: str, metric: str) -> str:
-    found = paired_difference(
-        group.values(variant, metric), group.values(other, metric))
+    found = paired_difference(group.values(variant, metric), group.values(other, metric))
     if found is None:
         return '-'
     mean, low, high = (percent(value, sign=True) for value in found)

@@ -1,18 +1,27 @@
 """The tables of docs/benchmarks.md and the README's excerpt of them."""
+
 from pathlib import Path
 from textwrap import fill
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from projects.multitask_refine.evaluation import (TASKS, markdown_table,
-                                                  percent)
+from projects.multitask_refine.evaluation import TASKS, markdown_table, percent
 
 from . import ablation_tables
 from .ablation_tables import HEADS, headings, not_measured
 from .report_tables import Row, Table
 from .results_files import ResultsError, read_results, require_fields
 
-_FIELDS = ('checkpoint_sha256', 'iteration', 'num_images', 'commit',
-           'processes', 'seconds', 'seed', 'machine')
+_FIELDS = (
+    'checkpoint_sha256',
+    'iteration',
+    'num_images',
+    'commit',
+    'processes',
+    'seconds',
+    'seed',
+    'machine',
+)
+
 
 def load_results(folder: Path) -> Dict[str, dict]:
     """Read results files.
@@ -49,8 +58,7 @@ def sections(tables: Sequence[Table], folder: Path) -> Dict[str, str]:
         dict[str, str]: Markdown by the name in the page's marker.
     """
     results = load_results(folder / 'coco')
-    submitted = sorted({row.submit for table in tables for row in table.rows
-                        if row.submit})
+    submitted = sorted({row.submit for table in tables for row in table.rows if row.submit})
     report, more = [], []
     for table in tables:
         title, section = table.title, _section(table, results)
@@ -60,12 +68,13 @@ def sections(tables: Sequence[Table], folder: Path) -> Dict[str, str]:
             more.append(f'### {title[0].upper()}{title[1:]}\n\n{section}')
     return {
         'submissions': '\n'.join(
-            f'    python tools/test.py configs/multitask_refine/{config}.py '
-            'CHECKPOINT' for config in submitted),
+            f'    python tools/test.py configs/multitask_refine/{config}.py CHECKPOINT'
+            for config in submitted
+        ),
         'report': '\n'.join(report),
         'more': '\n'.join(more),
         'runs': _runs(results),
-        'small-scale': ablation_tables.render(folder / 'ablation')
+        'small-scale': ablation_tables.render(folder / 'ablation'),
     }
 
 
@@ -93,8 +102,11 @@ def _all_tasks(tables: Sequence[Table]) -> List[Tuple[Row, List[float]]]:
             values = found.setdefault(row.config, {})
             for column, value in zip(table.columns, row.report):
                 values.setdefault(column, value)
-    return [(row, [found[config][head] for head in HEADS])
-            for config, row in rows.items() if set(HEADS) <= set(found[config])]
+    return [
+        (row, [found[config][head] for head in HEADS])
+        for config, row in rows.items()
+        if set(HEADS) <= set(found[config])
+    ]
 
 
 def _in_report(table: Table) -> bool:
@@ -109,27 +121,25 @@ def _section(table: Table, results: Dict[str, dict]) -> str:
 
 def _lines(table: Table, row: Row, results: Dict[str, dict]) -> List[list]:
     """The lines of a row: the report's, this project's, the difference."""
-    report = [percent(value, digits=table.digits)
-              for value in row.report or ()]
+    report = [percent(value, digits=table.digits) for value in row.report or ()]
     if not row.config:
         return [[row.name, 'cited by the report', *report]]
     ours = _measured(results, row, table.columns)
     if table.split != 'val2017':
-        return [[row.name, 'report', *report],
-                ['', f'this project, {table.split}',
-                 *not_measured(table.columns)],
-                ['', 'this project, val2017', *ours]]
+        return [
+            [row.name, 'report', *report],
+            ['', f'this project, {table.split}', *not_measured(table.columns)],
+            ['', 'this project, val2017', *ours],
+        ]
     if not row.report:
         return [[row.name, 'this project', *ours]]
     lines = [[row.name, 'report', *report], ['', 'this project', *ours]]
     if row.config in results:
-        lines.append(['', 'difference',
-                      *_differences(results[row.config], row, table.columns)])
+        lines.append(['', 'difference', *_differences(results[row.config], row, table.columns)])
     return lines
 
 
-def _measured(results: Dict[str, dict], row: Row,
-              columns: Sequence[str]) -> List[str]:
+def _measured(results: Dict[str, dict], row: Row, columns: Sequence[str]) -> List[str]:
     found = results.get(row.config)
     if found is None:
         return not_measured(columns)
@@ -151,19 +161,21 @@ def _runs(results: Dict[str, dict]) -> str:
     rows = []
     for config, content in results.items():
         run = content['run']
-        rows.append([
-            f'[{config}](results/coco/{config}.json)',
-            f'`{run["checkpoint_sha256"][:8]}`',
-            _known(run['seed']),
-            _known(run['iteration']),
-            str(run['num_images']),
-            _known(run['commit']), f'{run["processes"]} x '
-            f'{run["machine"]["device"]}', f'{run["seconds"]:.0f} s'
-        ])
-    return markdown_table([
-        'config', 'checkpoint', 'seed', 'iteration', 'images', 'commit',
-        'device', 'time'
-    ], rows)
+        rows.append(
+            [
+                f'[{config}](results/coco/{config}.json)',
+                f'`{run["checkpoint_sha256"][:8]}`',
+                _known(run['seed']),
+                _known(run['iteration']),
+                str(run['num_images']),
+                _known(run['commit']),
+                f'{run["processes"]} x {run["machine"]["device"]}',
+                f'{run["seconds"]:.0f} s',
+            ]
+        )
+    return markdown_table(
+        ['config', 'checkpoint', 'seed', 'iteration', 'images', 'commit', 'device', 'time'], rows
+    )
 
 
 def _known(value: Optional[object]) -> str:
@@ -172,14 +184,13 @@ def _known(value: Optional[object]) -> str:
 
 def _small_scale(group: 'ablation_tables.Group') -> str:
     rows = []
-    for variant in ('fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h',
-                    'fpn-ms_rb-h-slow-offset'):
-        values = [list(group.values(variant, f'{task}_AP').values())
-                  for task in TASKS]
-        rows.append([
-            ablation_tables.NAMES[variant],
-            str(len(group.runs.get(variant, {}))),
-            *map(ablation_tables.mean_and_deviation, values)
-        ])
-    return markdown_table(
-        [f'drawn people, {group.name}', 'n', *headings(HEADS)], rows)
+    for variant in ('fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h', 'fpn-ms_rb-h-slow-offset'):
+        values = [list(group.values(variant, f'{task}_AP').values()) for task in TASKS]
+        rows.append(
+            [
+                ablation_tables.NAMES[variant],
+                str(len(group.runs.get(variant, {}))),
+                *map(ablation_tables.mean_and_deviation, values),
+            ]
+        )
+    return markdown_table([f'drawn people, {group.name}', 'n', *headings(HEADS)], rows)

@@ -1,4 +1,5 @@
 """metafile.yml: the configs and their results as OpenMMLab's tools read."""
+
 from pathlib import Path
 from typing import Dict, List, Sequence
 
@@ -12,13 +13,13 @@ COLLECTION = 'Multitask R-CNN with refinement'
 _TASKS = dict(
     bbox=('Object Detection', 'box AP'),
     segm=('Instance Segmentation', 'mask AP'),
-    keypoints=('Body 2D Keypoint', 'keypoint AP'))
+    keypoints=('Body 2D Keypoint', 'keypoint AP'),
+)
 _HEAD = '# Made by tools/analysis_tools/pages.py\n'
 INDEX = _HEAD + 'Import:\n  - metafile.yml\n'
 
 
-def render(source: dict, tables: Sequence[Table], results: Dict[str, dict],
-           root: Path) -> str:
+def render(source: dict, tables: Sequence[Table], results: Dict[str, dict], root: Path) -> str:
     """The metafile.
 
     Args:
@@ -28,20 +29,18 @@ def render(source: dict, tables: Sequence[Table], results: Dict[str, dict],
             without one has no results.
         root (Path): The project, whose configs say the iterations.
     """
-    configs = {row.config: None for table in tables for row in table.rows
-               if row.config}
+    configs = {row.config: None for table in tables for row in table.rows if row.config}
     collection = dict(
         Name=COLLECTION,
         Metadata={
             'Training Data': 'COCO 2017, person',
-            'Architecture': ['ResNet', 'FPN', 'RPN', 'RoIAlign',
-                             'Deformable Convolution']
+            'Architecture': ['ResNet', 'FPN', 'RPN', 'RoIAlign', 'Deformable Convolution'],
         },
         Paper=dict(Title=source['title'], URL=source['url']),
-        README='README.md')
+        README='README.md',
+    )
     models = [_model(name, results.get(name), root) for name in configs]
-    return _HEAD + yaml.safe_dump(
-        dict(Collections=[collection], Models=models), sort_keys=False)
+    return _HEAD + yaml.safe_dump(dict(Collections=[collection], Models=models), sort_keys=False)
 
 
 def _model(name: str, result: dict, root: Path) -> dict:
@@ -51,7 +50,7 @@ def _model(name: str, result: dict, root: Path) -> dict:
         'Name': name,
         'In Collection': COLLECTION,
         'Config': path,
-        'Metadata': {'Iterations': iterations}
+        'Metadata': {'Iterations': iterations},
     }
     if result:
         model['Results'] = _results(result)
@@ -60,8 +59,11 @@ def _model(name: str, result: dict, root: Path) -> dict:
 
 def _results(result: dict) -> List[dict]:
     return [
-        dict(Task=title, Dataset='COCO val2017, person',
-             Metrics={metric: round(result[f'{task}_AP'], 2)})
+        dict(
+            Task=title,
+            Dataset='COCO val2017, person',
+            Metrics={metric: round(result[f'{task}_AP'], 2)},
+        )
         for task, (title, metric) in _TASKS.items()
         if result.get(f'{task}_AP') is not None
     ]

@@ -1,23 +1,32 @@
 """The tables of docs/offsets.md, from the results files of tools/ablation.py."""
+
 import json
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from projects.multitask_refine.evaluation import (TASKS, markdown_table,
-                                                  percent)
+from projects.multitask_refine.evaluation import TASKS, markdown_table, percent
 from tools import ablation_protocol as protocol
 
 from . import ablation_tables
-from .ablation_tables import (HEADS, headings, mean_and_deviation,
-                              paired_difference, verdict)
-from .results_files import (NOT_MEASURED, ResultsError, read_results,
-                            require_fields)
+from .ablation_tables import HEADS, headings, mean_and_deviation, paired_difference, verdict
+from .results_files import NOT_MEASURED, ResultsError, read_results, require_fields
 
-_FIELDS = ('condition', 'rate', 'settings', 'seed', 'protocol', 'machine',
-           'commit', 'training_minutes', 'test_minutes', 'offsets', 'records',
-           'records_outside')
+_FIELDS = (
+    'condition',
+    'rate',
+    'settings',
+    'seed',
+    'protocol',
+    'machine',
+    'commit',
+    'training_minutes',
+    'test_minutes',
+    'offsets',
+    'records',
+    'records_outside',
+)
 # Conditions with offsets in every layer, for the table of their lengths.
 _LENGTHS = ('rb-h', 'rb-h-x0.1', 'rb-h-x0.01', 'rb-h-bounded', 'rb-h-sgd')
 
@@ -35,13 +44,16 @@ def read_json(path: Path) -> dict:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise ResultsError(f'{path}: expected a JSON object, found something '
-                           'else. It is written by tools/ablation.py')
+        raise ResultsError(
+            f'{path}: expected a JSON object, found something '
+            'else. It is written by tools/ablation.py'
+        )
     return content
 
 
-def first_difference(found: object, expected: object,
-                     name: str = '') -> Optional[Tuple[str, str, str]]:
+def first_difference(
+    found: object, expected: object, name: str = ''
+) -> Optional[Tuple[str, str, str]]:
     """The first place in which two JSON values differ.
 
     Returns:
@@ -51,14 +63,14 @@ def first_difference(found: object, expected: object,
     if isinstance(found, dict) and isinstance(expected, dict):
         for key in sorted(found.keys() | expected.keys()):
             difference = first_difference(
-                found.get(key), expected.get(key), f'{name}.{key}'.strip('.'))
+                found.get(key), expected.get(key), f'{name}.{key}'.strip('.')
+            )
             if difference:
                 return difference
         return None
     if found == expected:
         return None
-    return name, *(('nothing' if each is None else str(each))[:60]
-                   for each in (found, expected))
+    return name, *(('nothing' if each is None else str(each))[:60] for each in (found, expected))
 
 
 def load_runs(folder: Path, shared: Optional[dict] = None) -> Runs:
@@ -84,33 +96,35 @@ def load_runs(folder: Path, shared: Optional[dict] = None) -> Runs:
         require_fields(path, run, _FIELDS)
         for layer, lengths in run['offsets'].items():
             if not isinstance(lengths, dict) or not all(
-                    isinstance(lengths.get(kind), (int, float))
-                    for kind in ('mean', 'max')):
+                isinstance(lengths.get(kind), (int, float)) for kind in ('mean', 'max')
+            ):
                 raise ResultsError(
                     f'{path}: run.offsets.{layer}: expected numbers mean and '
-                    f'max, found {str(lengths)[:60]}. Run it again.')
+                    f'max, found {str(lengths)[:60]}. Run it again.'
+                )
         condition = protocol.BY_NAME.get(run['condition'])
         if condition is None:
             raise ResultsError(
                 f'{path}: run.condition: expected one of '
                 f'{", ".join(protocol.BY_NAME)}, found '
-                f'{run["condition"][:60]}. Move the file away.')
-        expected = protocol.Run(folder.name, condition, run['rate'],
-                                run['seed'])
+                f'{run["condition"][:60]}. Move the file away.'
+            )
+        expected = protocol.Run(folder.name, condition, run['rate'], run['seed'])
         if path.stem != expected.name:
-            raise ResultsError(f'{path}: is the run {expected.name}, and must '
-                               'be named so.')
+            raise ResultsError(f'{path}: is the run {expected.name}, and must be named so.')
         settings = json.loads(json.dumps(expected.settings))
         if shared is None:
             shared, first = run['protocol'], path.name
-        difference = (first_difference(run['settings'], settings, 'settings')
-                      or first_difference(run['protocol'], shared, 'protocol'))
+        difference = first_difference(run['settings'], settings, 'settings') or first_difference(
+            run['protocol'], shared, 'protocol'
+        )
         if difference:
             name, found, wanted = difference
             raise ResultsError(
                 f'{path}: run.{name}: expected {wanted}, as in {first}, found '
                 f'{found}. Results of different protocols are not compared: '
-                'move the file away, or name another folder.')
+                'move the file away, or name another folder.'
+            )
         runs[path.stem] = content
     return runs
 
@@ -156,32 +170,36 @@ def random_start(folder: Path) -> str:
         folder (Path): docs/results/ablation; may be missing.
     """
     groups = ablation_tables.load_groups(folder)
-    return '\n\n'.join(map(ablation_tables.differences,
-                           groups)) or NOT_MEASURED
+    return '\n\n'.join(map(ablation_tables.differences, groups)) or NOT_MEASURED
 
 
 def _conditions() -> str:
     rows = []
     for each in protocol.CONDITIONS:
         own = each.rate_from == each.name
-        rates = ', '.join(f'{rate:g}' for rate in
-                          protocol.RATES[each.optimizer])
-        factor = (f'{each.rate_factor:g} times '
-                  if each.rate_factor != 1 else '')
+        rates = ', '.join(f'{rate:g}' for rate in protocol.RATES[each.optimizer])
+        factor = f'{each.rate_factor:g} times ' if each.rate_factor != 1 else ''
         # Without the ends of the schedule, which follow from max_iters.
-        changed = ', '.join(dict.fromkeys(
-            f'`{name.split(".")[-1]}={value:g}`'
-            for name, value in each.options.items()
-            if not name.startswith('param_scheduler')))
-        rows.append([
-            each.title, f'`{each.variant}`', each.optimizer,
-            rates if own else f'{factor}that of '
-            f'{protocol.BY_NAME[each.rate_from].title}', changed or '-',
-            str(each.seeds)
-        ])
+        changed = ', '.join(
+            dict.fromkeys(
+                f'`{name.split(".")[-1]}={value:g}`'
+                for name, value in each.options.items()
+                if not name.startswith('param_scheduler')
+            )
+        )
+        rows.append(
+            [
+                each.title,
+                f'`{each.variant}`',
+                each.optimizer,
+                rates if own else f'{factor}that of {protocol.BY_NAME[each.rate_from].title}',
+                changed or '-',
+                str(each.seeds),
+            ]
+        )
     return markdown_table(
-        ['condition', 'network', 'optimizer', 'rate', 'further settings',
-         'seeds'], rows)
+        ['condition', 'network', 'optimizer', 'rate', 'further settings', 'seeds'], rows
+    )
 
 
 def _sweep(runs: Runs, folder: Path) -> str:
@@ -200,43 +218,51 @@ def _sweep(runs: Runs, folder: Path) -> str:
             if not found:
                 continue
             values = [[each[head] for each in found] for head in HEADS]
-            rows.append([
-                condition.title, f'{rate:g}', str(len(found)),
-                *map(mean_and_deviation, values),
-                f'{np.mean(values):.2f}',
-                'chosen' if rates.get(condition.name) == rate else ''
-            ])
-    return markdown_table(['', 'rate', 'n', *headings(HEADS), 'mean', ''],
-                          rows)
+            rows.append(
+                [
+                    condition.title,
+                    f'{rate:g}',
+                    str(len(found)),
+                    *map(mean_and_deviation, values),
+                    f'{np.mean(values):.2f}',
+                    'chosen' if rates.get(condition.name) == rate else '',
+                ]
+            )
+    return markdown_table(['', 'rate', 'n', *headings(HEADS), 'mean', ''], rows)
 
 
 def _origin(runs: Runs) -> str:
     if not runs:
         return NOT_MEASURED
     shared = next(iter(runs.values()))['run']['protocol']
-    devices, commits = ({str(value) for value in values} for values in zip(
-        *((each['run']['machine']['device'], each['run']['commit'])
-          for each in runs.values())))
+    devices, commits = (
+        {str(value) for value in values}
+        for values in zip(
+            *((each['run']['machine']['device'], each['run']['commit']) for each in runs.values())
+        )
+    )
     train, test = shared['train'], shared['test']
     return (
         f'Base: SHA-256 `{shared["base_sha256"][:12]}`. Trained on '
         f'{train["images"]} images (drawing seed {train["seed"]}), tested on '
         f'{test["images"]} (drawing seed {test["seed"]}) of '
         f'{test["size"]} pixels. Commits {", ".join(sorted(commits))}; '
-        f'{"; ".join(sorted(devices))}.')
+        f'{"; ".join(sorted(devices))}.'
+    )
 
 
 def _averages(runs: Runs) -> str:
     rows = []
     for condition in protocol.CONDITIONS:
-        values = [
-            list(by_seed(runs, condition.name, head).values())
-            for head in HEADS
-        ]
+        values = [list(by_seed(runs, condition.name, head).values()) for head in HEADS]
         n = max(map(len, values))
-        rows.append([condition.title, str(n), *(
-            map(mean_and_deviation, values) if n else
-            ablation_tables.not_measured(HEADS))])
+        rows.append(
+            [
+                condition.title,
+                str(n),
+                *(map(mean_and_deviation, values) if n else ablation_tables.not_measured(HEADS)),
+            ]
+        )
     return markdown_table(['test split', 'n', *headings(HEADS)], rows)
 
 
@@ -255,55 +281,67 @@ def _differences(runs: Runs, pairs: Sequence[Tuple[str, str]]) -> str:
             middle, low, high = (percent(each, sign=True) for each in found)
             cells.append(f'{middle} [{low}, {high}] {verdict(*found[1:])}')
         titles = (protocol.BY_NAME[each].title for each in (name, other))
-        rows.append([' minus '.join(titles), str(n), *(
-            cells if n else ablation_tables.not_measured(HEADS))])
-    return (markdown_table(['', 'n', *headings(HEADS)], rows)
-            + f'\n\nIntervals hold together for all {comparisons} '
-            f'comparisons of this table (Bonferroni: {100 - 5 / comparisons:.2f} '
-            '% each).')
+        rows.append(
+            [
+                ' minus '.join(titles),
+                str(n),
+                *(cells if n else ablation_tables.not_measured(HEADS)),
+            ]
+        )
+    return (
+        markdown_table(['', 'n', *headings(HEADS)], rows)
+        + f'\n\nIntervals hold together for all {comparisons} '
+        f'comparisons of this table (Bonferroni: {100 - 5 / comparisons:.2f} '
+        '% each).'
+    )
 
 
 def _lengths(runs: Runs) -> str:
     """Mean over the seeds of the mean length, and the largest of all."""
     found = {
-        name: [each['run'] for each in runs.values()
-               if each['run']['condition'] == name] for name in _LENGTHS
+        name: [each['run'] for each in runs.values() if each['run']['condition'] == name]
+        for name in _LENGTHS
     }
     found = {name: each for name, each in found.items() if each}
     if not found:
         return NOT_MEASURED
-    layers = sorted({layer for each in found.values() for run in each
-                     for layer in run['offsets']})
+    layers = sorted({layer for each in found.values() for run in each for layer in run['offsets']})
     rows = []
     for layer in layers:
         cells = []
         for each in found.values():
-            lengths = [run['offsets'][layer] for run in each
-                       if layer in run['offsets']]
+            lengths = [run['offsets'][layer] for run in each if layer in run['offsets']]
             cells.append(
                 f'{np.mean([one["mean"] for one in lengths]):.2f} / '
                 f'{max(one["max"] for one in lengths):.1f}'
-                if lengths else '-')
+                if lengths
+                else '-'
+            )
         rows.append([f'`{layer}`', *cells])
-    rows.append(['records in which offsets left their map', *(
-        f'{sum(run["records_outside"] for run in each)} of '
-        f'{sum(run["records"] for run in each)}' for each in found.values())])
+    rows.append(
+        [
+            'records in which offsets left their map',
+            *(
+                f'{sum(run["records_outside"] for run in each)} of '
+                f'{sum(run["records"] for run in each)}'
+                for each in found.values()
+            ),
+        ]
+    )
     return markdown_table(
-        ['mean / largest', *(protocol.BY_NAME[name].title for name in found)],
-        rows)
+        ['mean / largest', *(protocol.BY_NAME[name].title for name in found)], rows
+    )
 
 
 def _time(runs: Runs) -> str:
     rows: List[list] = []
     for condition in protocol.CONDITIONS:
-        found = [each['run'] for each in runs.values()
-                 if each['run']['condition'] == condition.name]
+        found = [
+            each['run'] for each in runs.values() if each['run']['condition'] == condition.name
+        ]
         if found:
-            minutes = [[run[f'{what}_minutes'] for run in found]
-                       for what in ('training', 'test')]
-            rows.append([condition.title, str(len(found)),
-                         *map(mean_and_deviation, minutes)])
+            minutes = [[run[f'{what}_minutes'] for run in found] for what in ('training', 'test')]
+            rows.append([condition.title, str(len(found)), *map(mean_and_deviation, minutes)])
     if not rows:
         return NOT_MEASURED
-    return markdown_table(
-        ['minutes a run', 'n', 'training', 'test'], rows)
+    return markdown_table(['minutes a run', 'n', 'training', 'test'], rows)

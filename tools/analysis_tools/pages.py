@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Make every page and file that is generated from results files."""
+
 import argparse
 import json
 import re
@@ -12,16 +13,23 @@ sys.path.insert(0, str(ROOT))
 
 from projects.multitask_refine.errors import explained_errors  # noqa: E402
 from tools.analysis_tools import (  # noqa: E402
-    benchmarks_page, metafile, offsets_tables, onnx_page, performance_page,
-    reliability_page, results_page)
+    benchmarks_page,
+    metafile,
+    offsets_tables,
+    onnx_page,
+    performance_page,
+    reliability_page,
+    results_page,
+)
 from tools.analysis_tools.report_tables import (  # noqa: E402
-    FILE, load_tables)
+    FILE,
+    load_tables,
+)
 from tools.analysis_tools.results_files import ResultsError  # noqa: E402
 
 BEGIN = '<!-- made by tools/analysis_tools/pages.py:'
 END = '<!-- end of what is made -->'
-_PART = re.compile(
-    f'({re.escape(BEGIN)} ?([\\w-]*) -->\n).*?({re.escape(END)})', re.DOTALL)
+_PART = re.compile(f'({re.escape(BEGIN)} ?([\\w-]*) -->\n).*?({re.escape(END)})', re.DOTALL)
 
 
 def generate(root: Path = ROOT, tables_file: Path = FILE) -> Dict[Path, str]:
@@ -46,26 +54,26 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> Dict[Path, str]:
     folder = root / 'docs/results'
     pages = {
         'README.md': {'': benchmarks_page.excerpt(tables, folder)},
-        'checkpoints/README.md': {
-            '': results_page.render_result(folder / 'base.json', 64)},
+        'checkpoints/README.md': {'': results_page.render_result(folder / 'base.json', 64)},
         'docs/benchmarks.md': benchmarks_page.sections(tables, folder),
         'docs/offsets.md': {
             **offsets_tables.sections(folder / 'offsets'),
-            'random-start': offsets_tables.random_start(folder / 'ablation')},
+            'random-start': offsets_tables.random_start(folder / 'ablation'),
+        },
         'docs/onnx-results.md': onnx_page.sections(folder),
         'docs/performance.md': performance_page.sections(folder),
         'docs/quickstart.md': {
             name: results_page.render_result(folder / f'{name}.json')
-            for name in ('quickstart', 'quickstart-from-scratch')},
+            for name in ('quickstart', 'quickstart-from-scratch')
+        },
         'docs/reliability.md': reliability_page.sections(folder),
         'docs/results.md': results_page.sections(folder),
     }
     coco = benchmarks_page.load_results(folder / 'coco')
     return {
-        **{root / page: _fill(root / page, parts)
-           for page, parts in pages.items()},
+        **{root / page: _fill(root / page, parts) for page, parts in pages.items()},
         root / 'metafile.yml': metafile.render(source, tables, coco, ROOT),
-        root / 'model-index.yml': metafile.INDEX
+        root / 'model-index.yml': metafile.INDEX,
     }
 
 
@@ -82,10 +90,9 @@ def _fill(page: Path, parts: Dict[str, str]) -> str:
     if found != sorted(parts):
         raise ResultsError(
             f'{page}: expected, once each, the lines "{BEGIN} NAME -->" and '
-            f'"{END}" for the names {sorted(parts)}, found {found}')
-    return _PART.sub(
-        lambda match: f'{match[1]}{parts[match[2]].rstrip()}\n{match[3]}',
-        text)
+            f'"{END}" for the names {sorted(parts)}, found {found}'
+        )
+    return _PART.sub(lambda match: f'{match[1]}{parts[match[2]].rstrip()}\n{match[3]}', text)
 
 
 @explained_errors()

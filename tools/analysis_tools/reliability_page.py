@@ -1,4 +1,5 @@
 """The tables of docs/reliability.md: a run under load, and random inputs."""
+
 from pathlib import Path
 from typing import Dict
 
@@ -17,9 +18,8 @@ def sections(folder: Path) -> Dict[str, str]:
         dict[str, str]: Markdown by the name in the page's marker.
     """
     return {
-        'endurance': measured(folder / 'performance/endurance.json',
-                              _endurance),
-        'fuzzing': measured(folder / 'fuzzing/fuzzing.json', _fuzzing)
+        'endurance': measured(folder / 'performance/endurance.json', _endurance),
+        'fuzzing': measured(folder / 'fuzzing/fuzzing.json', _fuzzing),
     }
 
 
@@ -39,26 +39,29 @@ def _endurance(found: dict) -> str:
         'exit status of the resumed run': found['status'][1],
         'images that the loaders drew': found['images_drawn'],
         '**replaced and counted**': found['replaced'],
-        '**expected to be replaced**': found['replaced_expected']
+        '**expected to be replaced**': found['replaced_expected'],
     }
-    rows = [[f'{leg}', row['process'], *map(str, row['quarters']),
-             f'{row["growth_percent"]:+.1f}']
-            for leg, members in enumerate(found['memory'], 1)
-            for row in members]
-    memory = markdown_table(
-        ['start', 'process', '1st', '2nd', '3rd', '4th', 'growth in %'], rows)
+    rows = [
+        [f'{leg}', row['process'], *map(str, row['quarters']), f'{row["growth_percent"]:+.1f}']
+        for leg, members in enumerate(found['memory'], 1)
+        for row in members
+    ]
+    memory = markdown_table(['start', 'process', '1st', '2nd', '3rd', '4th', 'growth in %'], rows)
     counted = markdown_table(
-        ['what', 'number'],
-        [[name, str(value)] for name, value in counts.items()])
+        ['what', 'number'], [[name, str(value)] for name, value in counts.items()]
+    )
     return f'{counted}\n\n{memory}'
 
 
 def _fuzzing(found: dict) -> str:
     run = found['run']
     rows = [
-        [f'`tests/test_fuzz/{module}.py`', str(len(properties)),
-         str(sum(properties.values())),
-         'yes' if module in run['failed'] else 'no']
+        [
+            f'`tests/test_fuzz/{module}.py`',
+            str(len(properties)),
+            str(sum(properties.values())),
+            'yes' if module in run['failed'] else 'no',
+        ]
         for module, properties in run['inputs'].items()
     ]
     return markdown_table(['module', 'properties', 'inputs', 'failed'], rows)

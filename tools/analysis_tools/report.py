@@ -8,6 +8,7 @@
 The page holds all that it shows: it can be opened without a network, sent
 and kept.
 """
+
 import argparse
 import os
 import sys
@@ -18,65 +19,87 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from jinja2 import (  # noqa: E402
-    Environment, FileSystemLoader, StrictUndefined)
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+)
 
 from projects.multitask_refine.errors import explained_errors  # noqa: E402
 from projects.multitask_refine.evaluation import percent  # noqa: E402
 from projects.multitask_refine.evaluation.breakdown import SIZES  # noqa: E402
 from projects.multitask_refine.evaluation.diagnosis import (  # noqa: E402
-    GOOD, MATCH, NEAR)
+    GOOD,
+    MATCH,
+    NEAR,
+)
 from tools.analysis_tools.report_charts import (  # noqa: E402
-    KIND_COLORS, RUN_COLORS, TITLES, curve_chart)
+    KIND_COLORS,
+    RUN_COLORS,
+    TITLES,
+    curve_chart,
+)
 from tools.analysis_tools.report_gallery import (  # noqa: E402
-    Gallery, rank_pair, rank_single)
+    Gallery,
+    rank_pair,
+    rank_single,
+)
 from tools.analysis_tools.report_runs import (  # noqa: E402
-    Analysis, analyse, load_runs)
+    Analysis,
+    analyse,
+    load_runs,
+)
 from tools.analysis_tools.report_sections import (  # noqa: E402
-    breakdown, keypoint_section, metric_table, run_facts, tasks_of)
+    breakdown,
+    keypoint_section,
+    metric_table,
+    run_facts,
+    tasks_of,
+)
 
 TEMPLATES = Path(__file__).with_name('templates')
 _BREAKDOWNS = dict(
     size='By size of the person',
     people='By number of people in the image',
     occlusion='By occlusion of the person',
-    visibility='By visibility of the keypoints')
+    visibility='By visibility of the keypoints',
+)
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         'predictions',
         nargs='+',
         metavar='RESULTS',
-        help='one or two files of tools/test.py --predictions')
-    parser.add_argument(
-        '--out', default='report.html', help='the page (default: report.html)')
-    parser.add_argument(
-        '--ann-file', help='where the annotations are now, if they moved')
-    parser.add_argument(
-        '--img-dir', help='where the images are now, if they moved')
+        help='one or two files of tools/test.py --predictions',
+    )
+    parser.add_argument('--out', default='report.html', help='the page (default: report.html)')
+    parser.add_argument('--ann-file', help='where the annotations are now, if they moved')
+    parser.add_argument('--img-dir', help='where the images are now, if they moved')
     parser.add_argument(
         '--score-thr',
         type=float,
         default=0.3,
         help='people with a lower score are not drawn and do not count in '
-        'the score of an image (default: 0.3)')
+        'the score of an image (default: 0.3)',
+    )
     parser.add_argument(
         '--gallery',
         type=int,
         default=12,
-        help='as many of the worst and of the best images (default: 12)')
+        help='as many of the worst and of the best images (default: 12)',
+    )
     args = parser.parse_args(argv)
     if len(args.predictions) > 2:
-        parser.error('expected one or two predictions files, got '
-                     f'{len(args.predictions)}')
+        parser.error(f'expected one or two predictions files, got {len(args.predictions)}')
     return args
 
 
-def render(analyses: Sequence[Analysis], img_dir: Optional[str],
-           threshold: float, limit: int) -> str:
+def render(
+    analyses: Sequence[Analysis], img_dir: Optional[str], threshold: float, limit: int
+) -> str:
     """Render the page.
 
     Args:
@@ -90,24 +113,32 @@ def render(analyses: Sequence[Analysis], img_dir: Optional[str],
     for key, title in _BREAKDOWNS.items():
         runs = [a for a in analyses if key in a.groups]
         if runs:
-            breakdowns.append(
-                dict(key=key, title=title, **breakdown(runs, key, title)))
+            breakdowns.append(dict(key=key, title=title, **breakdown(runs, key, title)))
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True, undefined=StrictUndefined)
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
     return environment.get_template('report.html').render(
         analyses=analyses,
         pair=len(analyses) > 1,
         leads=[_lead(a) for a in analyses],
         facts=[run_facts(a.run.content, a.run.path) for a in analyses],
         metrics=metric_table(analyses),
-        curves=[(TITLES[task], curve_chart(analyses, task))
-                for task in tasks_of(analyses)],
+        curves=[(TITLES[task], curve_chart(analyses, task)) for task in tasks_of(analyses)],
         keypoints=keypoint_section(with_keypoints) if with_keypoints else None,
         breakdowns=breakdowns,
         gallery=_gallery(analyses, img_dir, threshold, limit),
-        threshold=threshold, run_colors=RUN_COLORS, kind_colors=KIND_COLORS,
-        sizes=SIZES, good=GOOD, near=NEAR, match=MATCH)
+        threshold=threshold,
+        run_colors=RUN_COLORS,
+        kind_colors=KIND_COLORS,
+        sizes=SIZES,
+        good=GOOD,
+        near=NEAR,
+        match=MATCH,
+    )
 
 
 def _lead(analysis: Analysis) -> dict:
@@ -119,13 +150,15 @@ def _lead(analysis: Analysis) -> dict:
         images=len(content['images']),
         data=Path(content['annotations']['file']).name,
         numbers=', '.join(
-            f'{TITLES[task].lower()} '
-            f'{percent(content["metrics"].get(f"{task}_AP"))}'
-            for task in tasks_of([analysis])))
+            f'{TITLES[task].lower()} {percent(content["metrics"].get(f"{task}_AP"))}'
+            for task in tasks_of([analysis])
+        ),
+    )
 
 
-def _gallery(analyses: Sequence[Analysis], img_dir: Optional[str],
-             threshold: float, limit: int) -> dict:
+def _gallery(
+    analyses: Sequence[Analysis], img_dir: Optional[str], threshold: float, limit: int
+) -> dict:
     """Return drawn images and which ones could not be shown."""
     gallery = Gallery(analyses, img_dir, threshold)
     scores = [a.scores for a in analyses]
@@ -133,14 +166,14 @@ def _gallery(analyses: Sequence[Analysis], img_dir: Optional[str],
     empty = []  # images without people, and the detections in them
     for analysis in analyses:
         images = [s for s in analysis.scores.values() if not s.people]
-        empty.append((analysis, len(images),
-                      [s.found for s in images if s.tasks]))
+        empty.append((analysis, len(images), [s.found for s in images if s.tasks]))
     return dict(
         folder=gallery.folder,
         images=len(gallery.names),
         rankings=[(r, gallery.figures(r.images, limit)) for r in rankings],
         missing=list(gallery.missing.items()),  # known after the drawing
-        empty=empty)
+        empty=empty,
+    )
 
 
 @explained_errors()

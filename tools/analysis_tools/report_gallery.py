@@ -1,4 +1,5 @@
 """The images that are done worst, best, or most differently, with people."""
+
 import os
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
@@ -8,8 +9,15 @@ from projects.multitask_refine.apis import InputError
 from projects.multitask_refine.apis.frames import ImageFile
 from projects.multitask_refine.evaluation import ImageScore
 
-from .report_people import (data_uri, display_size, fit, instances,
-                            make_painter, predicted_people, truth_people)
+from .report_people import (
+    data_uri,
+    display_size,
+    fit,
+    instances,
+    make_painter,
+    predicted_people,
+    truth_people,
+)
 from .report_runs import Analysis
 
 _TITLES = dict(bbox='boxes', segm='masks', keypoints='keypoints')
@@ -37,15 +45,12 @@ def rank_single(scores: Dict[int, ImageScore]) -> List[Ranking]:
     """
     images = [image for image, score in scores.items() if score.people]
     worst = sorted(images, key=lambda i: (scores[i].mean, -scores[i].people))
-    worst = worst[:(len(images) + 1) // 2]
-    best = sorted(
-        set(images) - set(worst),
-        key=lambda i: (-scores[i].mean, -scores[i].people, i))
+    worst = worst[: (len(images) + 1) // 2]
+    best = sorted(set(images) - set(worst), key=lambda i: (-scores[i].mean, -scores[i].people, i))
     return [Ranking('Worst images', worst), Ranking('Best images', best)]
 
 
-def rank_pair(first: Dict[int, ImageScore],
-              second: Dict[int, ImageScore]) -> List[Ranking]:
+def rank_pair(first: Dict[int, ImageScore], second: Dict[int, ImageScore]) -> List[Ranking]:
     """Rank the images with people by how much one run is better.
 
     Compared is the mean over the tasks that both runs have.
@@ -58,13 +63,12 @@ def rank_pair(first: Dict[int, ImageScore],
     for image, score in first.items():
         if score.people:
             other = second[image].tasks
-            gains = [other[t] - score.tasks[t]
-                     for t in score.tasks if t in other]
+            gains = [other[t] - score.tasks[t] for t in score.tasks if t in other]
             gain[image] = sum(gains) / max(len(gains), 1)
     order = sorted(gain, key=lambda i: (-abs(gain[i]), -first[i].people))
     return [
         Ranking('B is better by most', [i for i in order if gain[i] > 0]),
-        Ranking('A is better by most', [i for i in order if gain[i] < 0])
+        Ranking('A is better by most', [i for i in order if gain[i] < 0]),
     ]
 
 
@@ -81,16 +85,17 @@ class Gallery:
         missing (dict[str, str]): Images that cannot be shown, and why.
     """
 
-    def __init__(self, analyses: Sequence[Analysis], folder: Optional[str],
-                 threshold: float) -> None:
+    def __init__(
+        self, analyses: Sequence[Analysis], folder: Optional[str], threshold: float
+    ) -> None:
         content = analyses[0].run.content
         self.analyses = analyses
         self.data = analyses[0].run.data
         self.threshold = threshold
         self.folder = folder or content['image_folder']
         self.names = {
-            image['image_id']: image['file_name'] or str(
-                self.data.truth.imgs[image['image_id']]['file_name'])
+            image['image_id']: image['file_name']
+            or str(self.data.truth.imgs[image['image_id']]['file_name'])
             for image in content['images']
         }
         self.missing: Dict[str, str] = {}
@@ -103,9 +108,9 @@ class Gallery:
                 self.missing[name] = 'not there'
         self._read = ImageFile(dict(type='LoadImageFromFile'))
         self._painter = make_painter(content['joints'])
-        self._people = [{image['image_id']: image
-                         for image in a.run.content['images']}
-                        for a in analyses]
+        self._people = [
+            {image['image_id']: image for image in a.run.content['images']} for a in analyses
+        ]
 
     def figures(self, images: Sequence[int], limit: int) -> List[dict]:
         """Draw the first images that can be shown.
@@ -121,8 +126,7 @@ class Gallery:
         drawn: List[dict] = []
         for image in images:
             name = self.names[image]
-            if (len(drawn) >= limit or self.folder is None
-                    or name in self.missing):
+            if len(drawn) >= limit or self.folder is None or name in self.missing:
                 continue
             try:
                 pixels = self._read(os.path.join(self.folder, name))
@@ -130,8 +134,7 @@ class Gallery:
                 self.missing[name] = 'no readable image'
                 continue
             panels = self._panels(image, pixels[..., ::-1])
-            drawn.append(dict(
-                name=name, caption=self._caption(image), panels=panels))
+            drawn.append(dict(name=name, caption=self._caption(image), panels=panels))
         return drawn
 
     def _panels(self, image: int, pixels: np.ndarray) -> List[dict]:
@@ -141,20 +144,27 @@ class Gallery:
         scale = np.array([size[0] / known['width'], size[1] / known['height']])
         truth = truth_people(self.data.truth, image, self.data.categories)
         contents = [
-            (f'Run {a.run.name}' if a.run.name else 'Predictions',
-             predicted_people(people[image], self.threshold), False)
+            (
+                f'Run {a.run.name}' if a.run.name else 'Predictions',
+                predicted_people(people[image], self.threshold),
+                False,
+            )
             for a, people in zip(self.analyses, self._people)
         ]
         # One run stands right of the ground truth, two stand left of it.
         contents.insert(2 * (len(contents) > 1), ('Ground truth', truth, True))
         panels, pixels = [], fit(pixels, size)
         for title, people, is_truth in contents:
-            drawn = self._painter.paint(
-                pixels, instances(people, scale, size, is_truth))
-            panels.append(dict(
-                title=title, uri=data_uri(drawn), width=size[0],
-                height=size[1],
-                alt=f'{title} of {self.names[image]}: {len(people)} people'))
+            drawn = self._painter.paint(pixels, instances(people, scale, size, is_truth))
+            panels.append(
+                dict(
+                    title=title,
+                    uri=data_uri(drawn),
+                    width=size[0],
+                    height=size[1],
+                    alt=f'{title} of {self.names[image]}: {len(people)} people',
+                )
+            )
         return panels
 
     def _caption(self, image: int) -> str:
@@ -162,7 +172,8 @@ class Gallery:
         for analysis in self.analyses:
             score = analysis.scores[image]
             name = f'{analysis.run.name}: ' if analysis.run.name else ''
-            parts = ', '.join(f'{_TITLES[task]} {value:.0f}'
-                              for task, value in score.tasks.items())
+            parts = ', '.join(
+                f'{_TITLES[task]} {value:.0f}' for task, value in score.tasks.items()
+            )
             texts.append(f'{name}score {score.mean:.1f} ({parts})')
         return '; '.join(texts)

@@ -1,4 +1,5 @@
 """People from COCO entries, drawn by the project's visualizer."""
+
 import base64
 from typing import Callable, List, Sequence, Tuple
 
@@ -32,7 +33,8 @@ def make_painter(joints: dict) -> Painter:
     painter.dataset_meta = dict(
         skeleton_links=joints['skeleton'],
         skeleton_link_colors=joints['skeleton_colors'],
-        keypoint_colors=joints['colors'])
+        keypoint_colors=joints['colors'],
+    )
     return painter
 
 
@@ -46,12 +48,13 @@ def fit(photo: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     """Resize an image: averaged to shrink it, smooth to enlarge it."""
     shrinks = size[0] < photo.shape[1]
     return cv2.resize(
-        np.ascontiguousarray(photo), size,
-        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+        np.ascontiguousarray(photo),
+        size,
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
+    )
 
 
-def truth_people(truth: COCO, image: int,
-                 categories: Sequence[int]) -> List[dict]:
+def truth_people(truth: COCO, image: int, categories: Sequence[int]) -> List[dict]:
     """The people of an image, without crowds.
 
     Args:
@@ -67,8 +70,8 @@ def truth_people(truth: COCO, image: int,
         dict(
             bbox=ann['bbox'],
             keypoints=ann['keypoints'],
-            **(dict(mask=lambda ann=ann: truth.annToMask(ann))
-               if ann.get('segmentation') else {}))
+            **(dict(mask=lambda ann=ann: truth.annToMask(ann)) if ann.get('segmentation') else {}),
+        )
         for ann in truth.imgToAnns[image]
         if not ann['iscrowd'] and ann['category_id'] in categories
     ]
@@ -91,8 +94,7 @@ def predicted_people(image: dict, threshold: float) -> List[dict]:
         if person['score'] < threshold:
             continue
         for entry in entries:
-            person.update({k: v for k, v in entry.items()
-                           if k in ('bbox', 'keypoints')})
+            person.update({k: v for k, v in entry.items() if k in ('bbox', 'keypoints')})
             if 'segmentation' in entry:
                 person['mask'] = _decoder(entry['segmentation'])
         people.append(dict(person, bbox=_box(person)))
@@ -114,8 +116,9 @@ def _box(person: dict) -> List[float]:
     return [*points.min(0), *np.ptp(points, axis=0)]
 
 
-def instances(people: Sequence[dict], scale: np.ndarray,
-               size: Tuple[int, int], is_truth: bool) -> InstanceData:
+def instances(
+    people: Sequence[dict], scale: np.ndarray, size: Tuple[int, int], is_truth: bool
+) -> InstanceData:
     """People in the frame of the picture, as the visualizer takes them.
 
     Args:
@@ -131,14 +134,19 @@ def instances(people: Sequence[dict], scale: np.ndarray,
     fields = dict(bboxes=torch.tensor(boxes * np.tile(scale, 2)))
     if any('mask' in person for person in people):
         fields['masks'] = torch.from_numpy(
-            np.stack([
-                _resize(person['mask'](), size)
-                if 'mask' in person else np.zeros(size[::-1], bool)
-                for person in people
-            ]))
+            np.stack(
+                [
+                    _resize(person['mask'](), size)
+                    if 'mask' in person
+                    else np.zeros(size[::-1], bool)
+                    for person in people
+                ]
+            )
+        )
     if people and all('keypoints' in person for person in people):
-        joints = np.reshape([person['keypoints'] for person in people],
-                            (len(people), -1, 3)).astype(float)
+        joints = np.reshape(
+            [person['keypoints'] for person in people], (len(people), -1, 3)
+        ).astype(float)
         # COCO counts from the middle of the first pixel.
         fields['keypoints'] = torch.tensor((joints[..., :2] + 0.5) * scale)
         name = 'keypoints_visible' if is_truth else 'keypoint_scores'
@@ -149,12 +157,10 @@ def instances(people: Sequence[dict], scale: np.ndarray,
 
 
 def _resize(mask: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-    return cv2.resize(
-        mask, size, interpolation=cv2.INTER_NEAREST).astype(bool)
+    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST).astype(bool)
 
 
 def data_uri(picture: np.ndarray) -> str:
     """A picture in RGB as a JPEG inside a URI."""
-    _, data = cv2.imencode('.jpg', picture[..., ::-1],
-                           [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    _, data = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()

@@ -3,6 +3,7 @@
 The words and the markup around them are in ``templates/report.html``, which
 escapes all texts.
 """
+
 import math
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
@@ -31,9 +32,7 @@ class Table(NamedTuple):
 
 def tasks_of(analyses: Sequence[Analysis]) -> List[str]:
     """Return the tasks that any run has, in their usual order."""
-    return [
-        t for t in TASKS if any(t in a.run.data.entries for a in analyses)
-    ]
+    return [t for t in TASKS if any(t in a.run.data.entries for a in analyses)]
 
 
 def run_facts(content: dict, path: str) -> Dict[str, str]:
@@ -51,26 +50,39 @@ def run_facts(content: dict, path: str) -> Dict[str, str]:
     run = content['run'] or {}
     machine = run.get('machine')
     machine = machine if isinstance(machine, dict) else {}
-    get = {name: short(run.get(name)) for name in (
-        'config', 'checkpoint', 'checkpoint_sha256', 'trained_with', 'seed',
-        'iteration', 'commit', 'date', 'seconds', 'processes', 'command')}
-    versions = [f'{name} {short(machine[name])}' for name in
-                ('torch', 'mmcv', 'mmdet', 'pycocotools') if name in machine]
+    get = {
+        name: short(run.get(name))
+        for name in (
+            'config',
+            'checkpoint',
+            'checkpoint_sha256',
+            'trained_with',
+            'seed',
+            'iteration',
+            'commit',
+            'date',
+            'seconds',
+            'processes',
+            'command',
+        )
+    }
+    versions = [
+        f'{name} {short(machine[name])}'
+        for name in ('torch', 'mmcv', 'mmdet', 'pycocotools')
+        if name in machine
+    ]
     return {
         'config': get['config'],
-        'checkpoint': f'{get["checkpoint"]}, '
-                      f'SHA-256 {get["checkpoint_sha256"][:16]}',
-        'trained with': f'{get["trained_with"]}, seed {get["seed"]}, '
-                        f'iteration {get["iteration"]}',
+        'checkpoint': f'{get["checkpoint"]}, SHA-256 {get["checkpoint_sha256"][:16]}',
+        'trained with': f'{get["trained_with"]}, seed {get["seed"]}, iteration {get["iteration"]}',
         'commit': get['commit'],
-        'date': f'{get["date"]}, {get["seconds"]} s, '
-                f'processes: {get["processes"]}',
-        'machine': ', '.join([short(machine.get('device')),
-                              short(machine.get('platform')), *versions]),
-        'data': f'{short(content["annotations"]["file"])}, '
-                f'{len(content["images"])} images',
+        'date': f'{get["date"]}, {get["seconds"]} s, processes: {get["processes"]}',
+        'machine': ', '.join(
+            [short(machine.get('device')), short(machine.get('platform')), *versions]
+        ),
+        'data': f'{short(content["annotations"]["file"])}, {len(content["images"])} images',
         'command': get['command'],
-        'predictions': short(path)
+        'predictions': short(path),
     }
 
 
@@ -79,10 +91,14 @@ def metric_table(analyses: Sequence[Analysis]) -> Table:
     rows = []
     for task in tasks_of(analyses):
         last = 'AR' if task == 'keypoints' else 'AR100'
-        rows += _rows(analyses, TITLES[task], [[
-            a.run.content['metrics'].get(f'{task}_{name}')
-            for name in (*_COLUMNS[:-1], last)
-        ] for a in analyses])
+        rows += _rows(
+            analyses,
+            TITLES[task],
+            [
+                [a.run.content['metrics'].get(f'{task}_{name}') for name in (*_COLUMNS[:-1], last)]
+                for a in analyses
+            ],
+        )
     return Table(['', *_COLUMNS], rows)
 
 
@@ -102,7 +118,7 @@ def keypoint_section(analyses: Sequence[Analysis]) -> dict:
         'all keypoints': ...,
         'visible': (slice(None), 1),
         'occluded': (slice(None), 0),
-        **{name.replace('_', ' '): i for i, name in enumerate(names)}
+        **{name.replace('_', ' '): i for i, name in enumerate(names)},
     }
     labels, values, gaps, rows = [], [], [], []
     for index, (name, part) in enumerate(parts.items()):
@@ -111,15 +127,15 @@ def keypoint_section(analyses: Sequence[Analysis]) -> dict:
         rows += _rows(analyses, name, numbers, digits=1)
         labels += [f'{name} {a.run.name}'.strip() for a in analyses]
         values += numbers
-        gaps += [gap, 1][:len(analyses)]
+        gaps += [gap, 1][: len(analyses)]
     head = ['', *KINDS]
-    totals = [dict(zip(KINDS, v)) for v in values[:len(analyses)]]
+    totals = [dict(zip(KINDS, v)) for v in values[: len(analyses)]]
     return dict(
-        leads=[(a, total, max(KINDS[1:], key=total.get))
-               for a, total in zip(analyses, totals)],
+        leads=[(a, total, max(KINDS[1:], key=total.get)) for a, total in zip(analyses, totals)],
         chart=keypoint_chart(labels, values, gaps),
-        total=Table(head, rows[:len(rows) // len(parts)]),
-        table=Table(head, rows))
+        total=Table(head, rows[: len(rows) // len(parts)]),
+        table=Table(head, rows),
+    )
 
 
 def breakdown(analyses: Sequence[Analysis], key: str, title: str) -> dict:
@@ -137,23 +153,32 @@ def breakdown(analyses: Sequence[Analysis], key: str, title: str) -> dict:
     tasks = [t for t in TASKS if any(t in g.scores for g in groups[0])]
     missing, rows = (math.nan, math.nan), []
     for same in groups:
-        rows += _rows(analyses, same[0].name, [
-            sum((group.scores.get(task, missing) for task in tasks), ())
-            for group in same
-        ], (str(same[0].people), str(same[0].images)))
-    head = ['', 'people', 'images',
-            *(f'{TITLES[t]} {n}' for t in tasks for n in ('AP', 'AR'))]
-    return dict(chart=breakdown_chart(analyses, groups, tasks, title),
-                table=Table(head, rows))
+        rows += _rows(
+            analyses,
+            same[0].name,
+            [sum((group.scores.get(task, missing) for task in tasks), ()) for group in same],
+            (str(same[0].people), str(same[0].images)),
+        )
+    head = ['', 'people', 'images', *(f'{TITLES[t]} {n}' for t in tasks for n in ('AP', 'AR'))]
+    return dict(chart=breakdown_chart(analyses, groups, tasks, title), table=Table(head, rows))
 
 
-def _rows(analyses: Sequence[Analysis], name: str,
-          values: Sequence[Sequence[Optional[float]]],
-          counts: Sequence[str] = (), digits: int = 2) -> List[Row]:
+def _rows(
+    analyses: Sequence[Analysis],
+    name: str,
+    values: Sequence[Sequence[Optional[float]]],
+    counts: Sequence[str] = (),
+    digits: int = 2,
+) -> List[Row]:
     """Return a row of each run and, for two, their difference."""
     rows = [
-        Row([f'{name} {a.run.name}'.strip(), *counts,
-             *(percent(v, digits=digits) for v in numbers)])
+        Row(
+            [
+                f'{name} {a.run.name}'.strip(),
+                *counts,
+                *(percent(v, digits=digits) for v in numbers),
+            ]
+        )
         for a, numbers in zip(analyses, values)
     ]
     if len(values) > 1:

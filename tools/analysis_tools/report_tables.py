@@ -1,4 +1,5 @@
 """The report's tables as data: the rows, their numbers and their configs."""
+
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class Row:
             None for another work that the report cites.
         submit (str, optional): Config that writes the files for test-dev.
     """
+
     key: str
     name: str
     report: Optional[Tuple[Optional[float], ...]] = None
@@ -45,6 +47,7 @@ class Table:
         digits (int): Decimals of the report's numbers, in percent.
         note (str): What a reader should know.
     """
+
     key: str
     title: str
     split: str
@@ -57,8 +60,7 @@ class Table:
         """The tasks that a row needs: those of its non-empty cells."""
         cells = row.report or [0] * len(self.columns)
         asked = {
-            column.split('_')[0]
-            for column, cell in zip(self.columns, cells) if cell is not None
+            column.split('_')[0] for column, cell in zip(self.columns, cells) if cell is not None
         }
         return [task for task in TASKS if task in asked]
 
@@ -76,8 +78,7 @@ def load_tables(path: Path = FILE) -> List[Table]:
         ResultsError: If a row has another number of values than the table has
             columns, a column is no metric or a key occurs twice.
     """
-    tables = [_table(entry, path)
-              for entry in json.loads(Path(path).read_text())['tables']]
+    tables = [_table(entry, path) for entry in json.loads(Path(path).read_text())['tables']]
     keys = [row.key for table in tables for row in table.rows]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
@@ -85,8 +86,9 @@ def load_tables(path: Path = FILE) -> List[Table]:
     return tables
 
 
-def rows_by_config(tables: Sequence[Table],
-                   names: Sequence[str]) -> Dict[str, List[Tuple[Table, Row]]]:
+def rows_by_config(
+    tables: Sequence[Table], names: Sequence[str]
+) -> Dict[str, List[Tuple[Table, Row]]]:
     """Choose what is to be tested; a config of several rows comes once.
 
     Args:
@@ -110,8 +112,10 @@ def rows_by_config(tables: Sequence[Table],
                 chosen.setdefault(row.config, []).append((table, row))
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ResultsError(f'unknown row: {", ".join(unknown)}. Known are the '
-                         f'tables and rows {", ".join(sorted(known))}')
+        raise ResultsError(
+            f'unknown row: {", ".join(unknown)}. Known are the '
+            f'tables and rows {", ".join(sorted(known))}'
+        )
     return chosen
 
 
@@ -119,11 +123,20 @@ def _table(entry: dict, path: Path) -> Table:
     columns = tuple(entry['columns'])
     wrong = [name for name in columns if name.split('_')[0] not in TASKS]
     if wrong:
-        raise ResultsError(f'{path}: table {entry["key"]}: columns are TASK_NAME '
-                         f'with a task of {TASKS}, got {wrong}')
+        raise ResultsError(
+            f'{path}: table {entry["key"]}: columns are TASK_NAME '
+            f'with a task of {TASKS}, got {wrong}'
+        )
     rows = tuple(_row(row, entry, path) for row in entry['rows'])
-    return Table(entry['key'], entry['title'], entry['split'], columns, rows,
-                 2 if entry['percent'] else 1, entry.get('note', ''))
+    return Table(
+        entry['key'],
+        entry['title'],
+        entry['split'],
+        columns,
+        rows,
+        2 if entry['percent'] else 1,
+        entry.get('note', ''),
+    )
 
 
 def _row(row: dict, table: dict, path: Path) -> Row:
@@ -132,9 +145,10 @@ def _row(row: dict, table: dict, path: Path) -> Row:
         if len(report) != len(table['columns']):
             raise ResultsError(
                 f'{path}: row {table["key"]}.{row["key"]}: expected '
-                f'{len(table["columns"])} numbers, found {len(report)}')
+                f'{len(table["columns"])} numbers, found {len(report)}'
+            )
         scale = 1 if table['percent'] else 100
-        report = tuple(
-            None if value is None else value * scale for value in report)
-    return Row(f'{table["key"]}.{row["key"]}', row['name'], report,
-               row.get('config'), row.get('submit'))
+        report = tuple(None if value is None else value * scale for value in report)
+    return Row(
+        f'{table["key"]}.{row["key"]}', row['name'], report, row.get('config'), row.get('submit')
+    )

@@ -1,15 +1,24 @@
 """The tables of docs/results.md: single runs with how each was made."""
+
 import json
 from pathlib import Path
 from typing import Dict
 
 from projects.multitask_refine.evaluation import format_table, markdown_table
 
-from .results_files import (NOT_MEASURED, ResultsError, read_results,
-                            require_fields)
+from .results_files import NOT_MEASURED, ResultsError, read_results, require_fields
 
-_FIELDS = ('command', 'checkpoint_sha256', 'annotations', 'num_images',
-           'commit', 'date', 'seconds', 'seed', 'machine')
+_FIELDS = (
+    'command',
+    'checkpoint_sha256',
+    'annotations',
+    'num_images',
+    'commit',
+    'date',
+    'seconds',
+    'seed',
+    'machine',
+)
 _FEW_PHOTOS = 'few-photos.json'
 
 
@@ -25,11 +34,15 @@ def sections(folder: Path) -> Dict[str, str]:
     Raises:
         ResultsError: If a results file lacks a field.
     """
-    runs = [f'## {path.stem}\n\n{render_result(path)}'
-            for path in sorted(folder.glob('*.json'))
-            if path.name != _FEW_PHOTOS]
-    return {'few-photos': _few_photos(folder / _FEW_PHOTOS),
-            'runs': '\n'.join(runs) or NOT_MEASURED}
+    runs = [
+        f'## {path.stem}\n\n{render_result(path)}'
+        for path in sorted(folder.glob('*.json'))
+        if path.name != _FEW_PHOTOS
+    ]
+    return {
+        'few-photos': _few_photos(folder / _FEW_PHOTOS),
+        'runs': '\n'.join(runs) or NOT_MEASURED,
+    }
 
 
 def render_result(path: Path, digits: int = 16) -> str:
@@ -49,8 +62,7 @@ def render_result(path: Path, digits: int = 16) -> str:
         return NOT_MEASURED
     content = read_results(path)
     run = content.pop('run')
-    require_fields(path, run, _FIELDS,
-                   ('device', 'torch', 'mmcv', 'mmdet'))
+    require_fields(path, run, _FIELDS, ('device', 'torch', 'mmcv', 'mmdet'))
     machine = run['machine']
     return f"""{format_table(content)}
 
@@ -68,9 +80,8 @@ def _stages(path: Path, run: dict) -> str:
     stages = run.get('stages')
     if stages is None:
         return ''
-    require_fields(path, run, ('stages', ))
-    parts = ', '.join(f'{title.lower()} {seconds:.0f} s'
-                      for title, seconds in stages.items())
+    require_fields(path, run, ('stages',))
+    parts = ', '.join(f'{title.lower()} {seconds:.0f} s' for title, seconds in stages.items())
     return f'- with set-up done: {sum(stages.values()):.0f} s ({parts})\n'
 
 
@@ -81,14 +92,29 @@ def _few_photos(path: Path) -> str:
     try:
         content = json.loads(path.read_text())
         run, machine = content['run'], content['run']['machine']
-        rows = [[
-            setting, str(row['runs']),
-            *(_spread(row[task]) for task in ('bbox', 'segm', 'keypoints')),
-            '-' if row['seconds'] is None else f'{row["seconds"]:.0f}'
-        ] for setting, row in content['summary'].items()]
+        rows = [
+            [
+                setting,
+                str(row['runs']),
+                *(_spread(row[task]) for task in ('bbox', 'segm', 'keypoints')),
+                '-' if row['seconds'] is None else f'{row["seconds"]:.0f}',
+            ]
+            for setting, row in content['summary'].items()
+        ]
         return f"""\
-{markdown_table(['start, network, training photos', 'runs', 'boxes', 'masks',
-                 'keypoints', 'seconds, at most'], rows)}
+{
+            markdown_table(
+                [
+                    'start, network, training photos',
+                    'runs',
+                    'boxes',
+                    'masks',
+                    'keypoints',
+                    'seconds, at most',
+                ],
+                rows,
+            )
+        }
 
 - command: `{run['command']}`
 - base: `{content['base']}`, SHA-256 `{content['base_sha256'][:16]}`
@@ -99,7 +125,8 @@ def _few_photos(path: Path) -> str:
     except (KeyError, TypeError, ValueError) as error:
         raise ResultsError(
             f'{path}: expected what benchmarks/few_photos.py writes, found '
-            f'{type(error).__name__}: {error}. Write it anew.') from None
+            f'{type(error).__name__}: {error}. Write it anew.'
+        ) from None
 
 
 def _spread(figure: dict) -> str:

@@ -4,6 +4,7 @@
 Writes PNG files: where the deformable kernels of conv3 to conv5 and of the
 keypoint head look, and a joint's heatmap before and after its refinement.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -15,11 +16,14 @@ from mmengine.dataset import pseudo_collate  # noqa: E402
 
 from projects.multitask_refine.apis import MultitaskInferencer  # noqa: E402
 from projects.multitask_refine.errors import (  # noqa: E402
-    ConfigError, explained_errors)
-from projects.multitask_refine.visualization import \
-    study_offsets  # noqa: E402
+    ConfigError,
+    explained_errors,
+)
+from projects.multitask_refine.visualization import study_offsets  # noqa: E402
 from tools.analysis_tools.offset_panels import (  # noqa: E402
-    make_panels, save_panels)
+    make_panels,
+    save_panels,
+)
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -32,22 +36,21 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         type=float,
         nargs=2,
         metavar=('X', 'Y'),
-        help='pixel that conv3 to conv5 are asked about (default: the middle '
-        'of the person)')
+        help='pixel that conv3 to conv5 are asked about (default: the middle of the person)',
+    )
     parser.add_argument(
-        '--joint',
-        metavar='NAME',
-        help='joint, e.g. left_wrist (default: the surest one)')
+        '--joint', metavar='NAME', help='joint, e.g. left_wrist (default: the surest one)'
+    )
     parser.add_argument(
         '--person',
         type=int,
         default=1,
         metavar='N',
-        help='the person with the N-th highest score (default: 1)')
+        help='the person with the N-th highest score (default: 1)',
+    )
     parser.add_argument(
-        '--out-dir',
-        default='offsets',
-        help='folder of the pictures (default: offsets)')
+        '--out-dir', default='offsets', help='folder of the pictures (default: offsets)'
+    )
     parser.add_argument('--device', default='auto', help='cpu or cuda')
     return parser.parse_args(argv)
 
@@ -63,8 +66,7 @@ def find_joint(name: str, names: dict) -> int:
         ValueError: If there is none of that name.
     """
     if name not in names:
-        raise ConfigError(f'--joint: expected one of {", ".join(names)}, got '
-                         f'{name!r}')
+        raise ConfigError(f'--joint: expected one of {", ".join(names)}, got {name!r}')
     return names[name]
 
 
@@ -75,13 +77,13 @@ def run(args: argparse.Namespace) -> List[Path]:
         list[Path]: The pictures' files.
     """
     inferencer = MultitaskInferencer(
-        args.config, args.checkpoint, args.device, show_progress=False)
+        args.config, args.checkpoint, args.device, show_progress=False
+    )
     names = inferencer.dataset_meta['keypoint_name2id']
     image = inferencer.read_image(args.image)
     data = pseudo_collate([inferencer.pipeline(dict(img=image, img_id=0))])
     joint = args.joint and find_joint(args.joint, names)
-    study = study_offsets(inferencer.model, data, args.person, args.point,
-                          joint)
+    study = study_offsets(inferencer.model, data, args.person, args.point, joint)
     for part in study.left_out:
         print(f'{part}: has no offsets in this network, left out')
     joint_name = '' if study.joint is None else list(names)[study.joint]

@@ -7,6 +7,7 @@ says what is wrong, rule by rule. With --fix OUT.json a new file is written in
 which problems are mended or taken out. The exit status is 0 if the file is in
 order, 1 if it has problems, 2 if the command cannot be carried out.
 """
+
 import argparse
 import os
 import sys
@@ -25,11 +26,22 @@ from PIL import ImageFile  # noqa: E402
 
 from projects.multitask_refine.datasets import load_meta_file  # noqa: E402
 from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
-    count_keypoints, mend, read_annotations, remove_images, write_json)
+    count_keypoints,
+    mend,
+    read_annotations,
+    remove_images,
+    write_json,
+)
 from projects.multitask_refine.datasets.image_rules import (  # noqa: E402
-    NOTES, ImageFault, inspect_image, list_missing)
+    NOTES,
+    ImageFault,
+    inspect_image,
+    list_missing,
+)
 from projects.multitask_refine.datasets.problems import (  # noqa: E402
-    AnnotationError, Problem)
+    AnnotationError,
+    Problem,
+)
 from projects.multitask_refine.datasets.startup import group  # noqa: E402
 from projects.multitask_refine.errors import ConfigError  # noqa: E402
 
@@ -43,13 +55,15 @@ class Outcome:
         problems: What fails the check.
         notes: For each of NOTES the ids of the images it is true of.
     """
+
     content: dict
     problems: list[Problem]
     notes: dict[str, list[int]] = field(default_factory=dict)
 
 
-def check(content: dict, num_joints: int | dict[str, int],
-          images: Path | None, workers: int) -> Outcome:
+def check(
+    content: dict, num_joints: int | dict[str, int], images: Path | None, workers: int
+) -> Outcome:
     """Applies the rules for annotations, and for images if there is a folder.
 
     Args:
@@ -76,13 +90,11 @@ def check(content: dict, num_joints: int | dict[str, int],
 def _check_images(outcome: Outcome, folder: Path, workers: int) -> None:
     """Adds what is wrong with the files, and mends the entries."""
     used = {ann['image_id'] for ann in outcome.content.get('annotations', ())}
-    entries = _correct_spelling(outcome.content['images'], folder,
-                                outcome.problems)
+    entries = _correct_spelling(outcome.content['images'], folder, outcome.problems)
     removed, sizes = set(), {}
 
     def look(entry: dict) -> tuple[ImageFault | None, list[str]]:
-        return inspect_image(str(folder / entry['file_name']),
-                             entry['width'], entry['height'])
+        return inspect_image(str(folder / entry['file_name']), entry['width'], entry['height'])
 
     with ThreadPoolExecutor(workers) as pool:
         results = _progress(pool.map(look, entries), len(entries))
@@ -97,21 +109,28 @@ def _check_images(outcome: Outcome, folder: Path, workers: int) -> None:
                 sizes[entry['id']] = dict(zip(('width', 'height'), fault.size))
             else:
                 removed.add(entry['id'])
-            outcome.problems.append(Problem(
-                fault.rule, entry['id'], None,
-                f'{entry["file_name"]}: {fault.found}', fault.expected, fix))
+            outcome.problems.append(
+                Problem(
+                    fault.rule,
+                    entry['id'],
+                    None,
+                    f'{entry["file_name"]}: {fault.found}',
+                    fault.expected,
+                    fix,
+                )
+            )
     content = remove_images(outcome.content, removed)
     outcome.content = content | dict(
-        images=[entry | sizes.get(entry['id'], {}) for entry in entries
-                if entry['id'] not in removed])
+        images=[
+            entry | sizes.get(entry['id'], {}) for entry in entries if entry['id'] not in removed
+        ]
+    )
 
 
-def _correct_spelling(entries: list[dict], folder: Path,
-                      problems: list[Problem]) -> list[dict]:
+def _correct_spelling(entries: list[dict], folder: Path, problems: list[Problem]) -> list[dict]:
     """Write file names as the disk does where only upper and lower case, or
     the Unicode form of accents, differ."""
-    missing = list_missing(str(folder / each['file_name'])
-                           for each in entries)
+    missing = list_missing(str(folder / each['file_name']) for each in entries)
     taken = {each['file_name'] for each in entries}
     listed: dict[Path, dict[str, list[str]]] = {}
     corrected = []
@@ -126,10 +145,16 @@ def _correct_spelling(entries: list[dict], folder: Path,
             alike = listed[parent].get(_fold(Path(name).name), [])
             found = str(Path(name).with_name(alike[0])) if alike else name
             if len(alike) == 1 and found not in taken:
-                problems.append(Problem(
-                    'file_name', entry['id'], None, repr(name),
-                    f'the name of the file on the disk, {found!r}',
-                    'written as on the disk'))
+                problems.append(
+                    Problem(
+                        'file_name',
+                        entry['id'],
+                        None,
+                        repr(name),
+                        f'the name of the file on the disk, {found!r}',
+                        'written as on the disk',
+                    )
+                )
                 entry = entry | dict(file_name=found)
         corrected.append(entry)
     return corrected
@@ -168,11 +193,9 @@ def describe(outcome: Outcome, path: Path, most: int | None) -> str:
     for note, ids in outcome.notes.items():
         shown = ', '.join(map(str, ids[:most]))
         more = ', ...' if most is not None and len(ids) > most else ''
-        lines.append(f'note: {len(ids)} images: {note}, which {NOTES[note]}: '
-                     f'{shown}{more}')
+        lines.append(f'note: {len(ids)} images: {note}, which {NOTES[note]}: {shown}{more}')
     count = len(outcome.problems)
-    lines.append(f'{path}: {count or "no"} '
-                 f'problem{"" if count == 1 else "s"}')
+    lines.append(f'{path}: {count or "no"} problem{"" if count == 1 else "s"}')
     return '\n'.join(lines)
 
 
@@ -185,51 +208,66 @@ def write_fixed(path: Path, content: dict, before: dict) -> None:
     if not content['images']:
         raise AnnotationError(
             f'{path}: not written, because no image would be left. The '
-            'problems are of the file as a whole: write it anew.')
+            'problems are of the file as a whole: write it anew.'
+        )
     write_json(path, content)
     kept = ', '.join(
         f'{len(content[name])} of {len(before[name])} {name}'
         for name in ('images', 'annotations', 'categories')
-        if name in content)
+        if name in content
+    )
     print(f'{path}: written, with {kept}')
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('annotations', type=Path, metavar='ANNOTATIONS',
-                        help='COCO annotation file')
-    parser.add_argument('--images', type=Path, metavar='FOLDER',
-                        help='also look at every image in this folder')
-    parser.add_argument('--fix', type=Path, metavar='OUT.json',
-                        help='write the mended annotations to this new file')
-    parser.add_argument('--meta', metavar='FILE.py', action='append',
-                        default=[],
-                        help='meta file that says how many joints there are, '
-                        'a path or one of mmpose\'s, such as coco.py, or one '
-                        'of each category, as --meta person=coco.py --meta '
-                        'dog=dog.py (default: what the categories say)')
-    parser.add_argument('--json', type=Path, metavar='FILE',
-                        help='also write the findings as JSON')
-    parser.add_argument('--all', action='store_true',
-                        help='show every case, not the first three of a rule')
-    parser.add_argument('--workers', type=int, default=os.cpu_count() or 1,
-                        help='images looked at at a time (default: '
-                        '%(default)s)')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'annotations', type=Path, metavar='ANNOTATIONS', help='COCO annotation file'
+    )
+    parser.add_argument(
+        '--images', type=Path, metavar='FOLDER', help='also look at every image in this folder'
+    )
+    parser.add_argument(
+        '--fix',
+        type=Path,
+        metavar='OUT.json',
+        help='write the mended annotations to this new file',
+    )
+    parser.add_argument(
+        '--meta',
+        metavar='FILE.py',
+        action='append',
+        default=[],
+        help='meta file that says how many joints there are, '
+        "a path or one of mmpose's, such as coco.py, or one "
+        'of each category, as --meta person=coco.py --meta '
+        'dog=dog.py (default: what the categories say)',
+    )
+    parser.add_argument(
+        '--json', type=Path, metavar='FILE', help='also write the findings as JSON'
+    )
+    parser.add_argument(
+        '--all', action='store_true', help='show every case, not the first three of a rule'
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=os.cpu_count() or 1,
+        help='images looked at at a time (default: %(default)s)',
+    )
     args = parser.parse_args(argv)
     _check_args(args, parser)
     return args
 
 
-def _check_args(args: argparse.Namespace,
-                parser: argparse.ArgumentParser) -> None:
+def _check_args(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Ends with status 2 if something named is not as it must be."""
     if not args.annotations.is_file():
         parser.error(f'{args.annotations}: there is no such annotation file')
     if args.images and not args.images.is_dir():
-        parser.error(f'--images: expected a folder, found none at '
-                     f'{args.images}')
+        parser.error(f'--images: expected a folder, found none at {args.images}')
     if args.fix and (args.fix.exists() or args.fix.is_symlink()):
         parser.error(f'--fix: {args.fix} exists already; name a new file')
     for name in ('fix', 'json'):
@@ -237,9 +275,10 @@ def _check_args(args: argparse.Namespace,
         if path and not path.parent.is_dir():
             parser.error(f'--{name}: there is no folder {path.parent}')
     if args.json and args.json.resolve() in (
-            args.annotations.resolve(), args.fix and args.fix.resolve()):
-        parser.error(f'--json: {args.json} is one of the annotation files; '
-                     'name another file')
+        args.annotations.resolve(),
+        args.fix and args.fix.resolve(),
+    ):
+        parser.error(f'--json: {args.json} is one of the annotation files; name another file')
     if args.workers < 1:
         parser.error(f'--workers: expected at least 1, got {args.workers}')
 
@@ -259,7 +298,8 @@ def count_joints(files: list[str]) -> int | dict[str, int]:
         if not has_name:
             raise ConfigError(
                 'expected one FILE.py, or CATEGORY=FILE.py for each category, '
-                f'found {each}. Name its category.')
+                f'found {each}. Name its category.'
+            )
         counts[category] = load_meta_file(file)['num_keypoints']
     return counts
 
@@ -283,10 +323,14 @@ def main(argv: list[str] | None = None) -> int:
         outcome.problems[:0] = numbers
         print(describe(outcome, args.annotations, None if args.all else 3))
         if args.json:
-            write_json(args.json, dict(
-                file=str(args.annotations),
-                problems=[each._asdict() for each in outcome.problems],
-                notes=outcome.notes))
+            write_json(
+                args.json,
+                dict(
+                    file=str(args.annotations),
+                    problems=[each._asdict() for each in outcome.problems],
+                    notes=outcome.notes,
+                ),
+            )
         if args.fix:
             write_fixed(args.fix, outcome.content, content)
     except AnnotationError as error:

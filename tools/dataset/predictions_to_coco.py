@@ -8,6 +8,7 @@ predictions.json of the demos. Instances are kept from a score on, keypoints
 are labelled from a score of their own on, masks are kept. What would not be
 in order (tools/dataset/check_coco.py) is mended or left out, and said.
 """
+
 import argparse
 import json
 import sys
@@ -16,20 +17,31 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.multitask_refine.datasets import (  # noqa: E402
-    AnnotationError, mend, read_annotations)
+    AnnotationError,
+    mend,
+    read_annotations,
+)
 from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
-    write_json)
+    write_json,
+)
 from projects.multitask_refine.datasets.image_rules import (  # noqa: E402
-    inspect_image)
+    inspect_image,
+)
 from projects.multitask_refine.datasets.mask_rules import (  # noqa: E402
-    are_numbers, rle_fault, rough_area)
+    are_numbers,
+    rle_fault,
+    rough_area,
+)
 from projects.multitask_refine.datasets.startup import (  # noqa: E402
-    format_table)
+    format_table,
+)
 from projects.multitask_refine.errors import explained_errors  # noqa: E402
 from projects.multitask_refine.evaluation import (  # noqa: E402
-    read_predictions)
+    read_predictions,
+)
 from projects.multitask_refine.evaluation.predictions import (  # noqa: E402
-    FORMAT)
+    FORMAT,
+)
 
 
 def read(path: Path, folder: Path | None) -> dict:
@@ -55,13 +67,14 @@ def read(path: Path, folder: Path | None) -> dict:
             found = ann.get('score') if isinstance(ann, dict) else ann
             raise AnnotationError(
                 f'{path}: annotations[{index}].score: expected a number, '
-                f'found {found!r:.60}. Name a file of predictions.')
-    if any(isinstance(image, dict) and 'frame' in image
-           for image in content['images']):
+                f'found {found!r:.60}. Name a file of predictions.'
+            )
+    if any(isinstance(image, dict) and 'frame' in image for image in content['images']):
         raise AnnotationError(
             f'{path}: images: expected pictures, found frames of a video. '
             'Write the frames as pictures (ffmpeg -i VIDEO %06d.png) and '
-            'predict on these.')
+            'predict on these.'
+        )
     return content
 
 
@@ -79,36 +92,38 @@ def _join_tasks(path: Path, content: dict, folder: Path | None) -> dict:
         raise AnnotationError(
             f'{path}: tasks: expected "bbox" among them, found '
             f'{content["tasks"]}. Test again with tasks of the evaluator that '
-            'have it.')
-    folder = folder or (content['image_folder']
-                        and Path(content['image_folder']))
+            'have it.'
+        )
+    folder = folder or (content['image_folder'] and Path(content['image_folder']))
     ids, names = content['categories']['ids'], content['categories']['names']
     keypoints = [{}] * len(ids)
     if 'keypoints' in content['tasks']:
-        joints = content['categories'].get('joints') or (
-            [content['joints']] * len(ids))
+        joints = content['categories'].get('joints') or ([content['joints']] * len(ids))
         keypoints = [
-            dict(keypoints=own['names'],
-                 skeleton=[[a + 1, b + 1] for a, b in own['skeleton']])
-            if own['names'] else {} for own in joints
+            dict(keypoints=own['names'], skeleton=[[a + 1, b + 1] for a, b in own['skeleton']])
+            if own['names']
+            else {}
+            for own in joints
         ]
     images, annotations = [], []
     for image in content['images']:
         width, height = _size(path, image, folder)
-        images.append(dict(
-            id=image['image_id'], file_name=image['file_name'], width=width,
-            height=height))
+        images.append(
+            dict(id=image['image_id'], file_name=image['file_name'], width=width, height=height)
+        )
         # The box's score is kept, which no other task's ranking is part of.
         tasks = sorted(content['tasks'], key='bbox'.__eq__)
         for entries in zip(*(image[task] for task in tasks)):
-            annotations.append({
-                field: value for entry in entries
-                for field, value in entry.items()
-            })
+            annotations.append(
+                {field: value for entry in entries for field, value in entry.items()}
+            )
     return dict(
-        images=images, annotations=annotations,
-        categories=[dict(id=number, name=name, **own)
-                    for number, name, own in zip(ids, names, keypoints)])
+        images=images,
+        annotations=annotations,
+        categories=[
+            dict(id=number, name=name, **own) for number, name, own in zip(ids, names, keypoints)
+        ],
+    )
 
 
 def _size(path: Path, image: dict, folder: Path | None) -> tuple[int, int]:
@@ -124,11 +139,11 @@ def _size(path: Path, image: dict, folder: Path | None) -> tuple[int, int]:
     raise AnnotationError(
         f'{path}: image {image["image_id"]!r:.30}: expected a picture '
         f'{image["file_name"]!r} that tells its size, found none in '
-        f'{folder}. Name the folder of the images by --images.')
+        f'{folder}. Name the folder of the images by --images.'
+    )
 
 
-def to_annotations(content: dict, score: float,
-                   visibility: float) -> dict:
+def to_annotations(content: dict, score: float, visibility: float) -> dict:
     """Keep what is sure enough.
 
     Args:
@@ -140,10 +155,13 @@ def to_annotations(content: dict, score: float,
     Returns:
         A COCO annotation file, not yet mended.
     """
-    sizes = {image['id']: (image['width'], image['height'])
-             for image in content['images'] if isinstance(image, dict)
-             and isinstance(image.get('id'), (int, str))
-             and {'width', 'height'} <= set(image)}
+    sizes = {
+        image['id']: (image['width'], image['height'])
+        for image in content['images']
+        if isinstance(image, dict)
+        and isinstance(image.get('id'), (int, str))
+        and {'width', 'height'} <= set(image)
+    }
     annotations = []
     for ann in content.get('annotations', ()):
         if ann['score'] < score:
@@ -152,42 +170,50 @@ def to_annotations(content: dict, score: float,
         flat = ann.get('keypoints')
         if isinstance(flat, list) and flat and are_numbers(flat):
             ann['keypoints'] = [
-                value for x, y, sure in zip(flat[::3], flat[1::3], flat[2::3])
-                for value in (
-                    (round(x, 2), round(y, 2), 2)
-                    if sure >= visibility else (0, 0, 0))
+                value
+                for x, y, sure in zip(flat[::3], flat[1::3], flat[2::3])
+                for value in ((round(x, 2), round(y, 2), 2) if sure >= visibility else (0, 0, 0))
             ]
-            ann['num_keypoints'] = sum(
-                value > 0 for value in ann['keypoints'][2::3])
+            ann['num_keypoints'] = sum(value > 0 for value in ann['keypoints'][2::3])
         mask, size = ann.get('segmentation'), sizes.get(ann.get('image_id'))
-        if (isinstance(mask, dict) and size
-                and not rle_fault(mask, *size)):
+        if isinstance(mask, dict) and size and not rle_fault(mask, *size):
             ann['area'] = rough_area(mask)
-        elif isinstance(ann.get('bbox'), list) and len(
-                ann['bbox']) == 4 and are_numbers(ann['bbox']):
+        elif (
+            isinstance(ann.get('bbox'), list)
+            and len(ann['bbox']) == 4
+            and are_numbers(ann['bbox'])
+        ):
             ann['area'] = ann['bbox'][2] * ann['bbox'][3]
         annotations.append(ann)
     return dict(
         info=dict(description='Predictions, as a first annotation'),
-        images=content['images'], annotations=annotations,
-        categories=content['categories'])
+        images=content['images'],
+        annotations=annotations,
+        categories=content['categories'],
+    )
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('predictions', type=Path, metavar='PREDICTIONS')
     parser.add_argument('out', type=Path, metavar='OUT.json')
-    parser.add_argument('--score', type=float, default=0.5,
-                        help='leave out instances below (default: '
-                        '%(default)s)')
-    parser.add_argument('--visibility', type=float, default=0.3,
-                        help='leave keypoints with a score below unlabelled '
-                        '(default: %(default)s)')
-    parser.add_argument('--images', type=Path, metavar='FOLDER',
-                        help='folder of the images, where nothing else tells '
-                        'their sizes')
+    parser.add_argument(
+        '--score', type=float, default=0.5, help='leave out instances below (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--visibility',
+        type=float,
+        default=0.3,
+        help='leave keypoints with a score below unlabelled (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--images',
+        type=Path,
+        metavar='FOLDER',
+        help='folder of the images, where nothing else tells their sizes',
+    )
     args = parser.parse_args(argv)
     if args.out.exists() or args.out.is_symlink():
         parser.error(f'{args.out} exists already; name a new file')
@@ -204,14 +230,15 @@ def _convert(args: argparse.Namespace) -> None:
     if not mended['images']:
         raise AnnotationError(
             f'{args.predictions}: images: expected at least one, found none '
-            f'that is in order' + (f':\n{format_table(problems)}'
-                                   if problems else '.'))
+            f'that is in order' + (f':\n{format_table(problems)}' if problems else '.')
+        )
     write_json(args.out, mended)
     if problems:
-        print(f'{len(problems)} problems were mended or left out:\n'
-              f'{format_table(problems)}')
-    print(f'{args.out}: {len(mended["annotations"])} of {before} predictions '
-          f'in {len(mended["images"])} images')
+        print(f'{len(problems)} problems were mended or left out:\n{format_table(problems)}')
+    print(
+        f'{args.out}: {len(mended["annotations"])} of {before} predictions '
+        f'in {len(mended["images"])} images'
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ FOLDER/fold1_val.json and so on, one pair for each fold. Entries that share a
 file name stay together; so do images of the same scene with --group or
 --group-prefix. The same seed gives the same split.
 """  # noqa: E501
+
 import argparse
 import json
 import random
@@ -22,14 +23,16 @@ from scipy.sparse import coo_array  # noqa: E402
 from scipy.sparse.csgraph import connected_components  # noqa: E402
 
 from projects.multitask_refine.datasets import (  # noqa: E402
-    AnnotationError, read_annotations)
+    AnnotationError,
+    read_annotations,
+)
 from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
-    write_json)
+    write_json,
+)
 from projects.multitask_refine.errors import explained_errors  # noqa: E402
 
 
-def group_images(images: list[dict], field: str | None,
-                 prefix: str | None) -> list[list[int]]:
+def group_images(images: list[dict], field: str | None, prefix: str | None) -> list[list[int]]:
     """Find which images must stay on one side.
 
     Args:
@@ -50,22 +53,20 @@ def group_images(images: list[dict], field: str | None,
             keys.append(('field', str(image[field])))
         if prefix is not None and prefix in name:
             keys.append(('prefix', name.rpartition(prefix)[0]))
-        edges += [(index, nodes.setdefault(key, len(images) + len(nodes)))
-                  for key in keys]
+        edges += [(index, nodes.setdefault(key, len(images) + len(nodes))) for key in keys]
     # Images and keys are nodes: what hangs together must stay together.
     starts, ends = np.reshape(edges, (-1, 2)).astype(int).T
     count = len(images) + len(nodes)
     _, labels = connected_components(
-        coo_array((np.ones(len(edges)), (starts, ends)), (count, count)),
-        directed=False)
+        coo_array((np.ones(len(edges)), (starts, ends)), (count, count)), directed=False
+    )
     groups: dict[int, list[int]] = {}
     for image, label in zip(images, labels):
         groups.setdefault(int(label), []).append(image['id'])
     return list(groups.values())
 
 
-def assign(groups: list[list[int]], shares: list[float],
-           seed: int) -> list[set[int]]:
+def assign(groups: list[list[int]], shares: list[float], seed: int) -> list[set[int]]:
     """Distribute groups at random, so that each part gets its share.
 
     Large groups come first, each to the part that lacks most images.
@@ -95,8 +96,8 @@ def select(content: dict, ids: set[int]) -> dict:
     """The file with some of its images and their annotations."""
     return content | dict(
         images=[each for each in content['images'] if each['id'] in ids],
-        annotations=[each for each in content['annotations']
-                     if each['image_id'] in ids])
+        annotations=[each for each in content['annotations'] if each['image_id'] in ids],
+    )
 
 
 def check_links(path: Path, content: dict, field: str | None) -> None:
@@ -110,58 +111,68 @@ def check_links(path: Path, content: dict, field: str | None) -> None:
     cure = f'Mend the file: tools/dataset/check_coco.py {path} --fix OUT.json'
     if 'annotations' not in content:
         raise AnnotationError(
-            f'{path}: annotations: expected a list, found nothing. Name a '
-            'file with annotations.')
+            f'{path}: annotations: expected a list, found nothing. Name a file with annotations.'
+        )
     for name, key in (('images', 'id'), ('annotations', 'image_id')):
         for index, entry in enumerate(content[name]):
-            if not isinstance(entry, dict) or type(entry.get(key)) not in (
-                    int, str):
+            if not isinstance(entry, dict) or type(entry.get(key)) not in (int, str):
                 raise AnnotationError(
-                    f'{path}: {name}[{index}].{key}: expected an id, found '
-                    f'{entry!r:.60}. {cure}')
+                    f'{path}: {name}[{index}].{key}: expected an id, found {entry!r:.60}. {cure}'
+                )
     try:
         json.dumps(content, allow_nan=False)
     except ValueError:
         raise AnnotationError(
             f'{path}: expected finite numbers, found NaN or infinity, which '
-            f'JSON does not have. {cure}') from None
+            f'JSON does not have. {cure}'
+        ) from None
     ids = [image['id'] for image in content['images']]
     if len(set(ids)) < len(ids):
-        raise AnnotationError(f'{path}: images: expected ids that differ, '
-                              f'found one twice. {cure}')
+        raise AnnotationError(f'{path}: images: expected ids that differ, found one twice. {cure}')
     known = set(ids)
     for ann in content['annotations']:
         if ann['image_id'] not in known:
             raise AnnotationError(
                 f'{path}: annotation {ann.get("id")!r:.30}: expected the id '
-                f'of an image, found image_id {ann["image_id"]!r:.30}. {cure}')
-    if field is not None and all(image.get(field) is None
-                                 for image in content['images']):
+                f'of an image, found image_id {ann["image_id"]!r:.30}. {cure}'
+            )
+    if field is not None and all(image.get(field) is None for image in content['images']):
         raise AnnotationError(
             f'{path}: images: expected the field {field!r} of --group, found '
-            'it in none. Name a field that the images have.')
+            'it in none. Name a field that the images have.'
+        )
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('annotations', type=Path, metavar='ANNOTATIONS')
-    parser.add_argument('folder', type=Path, metavar='FOLDER',
-                        help='where the new files go')
+    parser.add_argument('folder', type=Path, metavar='FOLDER', help='where the new files go')
     how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument('--parts', nargs='+', metavar='NAME=SHARE',
-                     help='parts and their shares, such as train=0.8 val=0.2')
-    how.add_argument('--folds', type=int, metavar='K',
-                     help='K pairs of files for cross-validation')
-    parser.add_argument('--seed', type=int, default=0,
-                        help='of the random order (default: %(default)s)')
-    parser.add_argument('--group', metavar='FIELD',
-                        help='images with the same value of this field, such '
-                        'as video_id, stay together')
-    parser.add_argument('--group-prefix', metavar='TEXT',
-                        help='images whose file names are the same up to the '
-                        'last TEXT, such as _ or /, stay together')
+    how.add_argument(
+        '--parts',
+        nargs='+',
+        metavar='NAME=SHARE',
+        help='parts and their shares, such as train=0.8 val=0.2',
+    )
+    how.add_argument(
+        '--folds', type=int, metavar='K', help='K pairs of files for cross-validation'
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='of the random order (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--group',
+        metavar='FIELD',
+        help='images with the same value of this field, such as video_id, stay together',
+    )
+    parser.add_argument(
+        '--group-prefix',
+        metavar='TEXT',
+        help='images whose file names are the same up to the '
+        'last TEXT, such as _ or /, stay together',
+    )
     args = parser.parse_args(argv)
     if args.folds is not None and args.folds < 2:
         parser.error(f'--folds: expected at least 2, got {args.folds}')
@@ -175,12 +186,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         except ValueError:
             parser.error(f'--parts: expected NAME=SHARE, got {part!r}')
         if not name or '/' in name or not 0 < args.shares[name] < 1e9:
-            parser.error('--parts: expected a name without / and a share '
-                         f'above 0, got {part!r}')
-    if args.parts and (len(args.shares) < len(args.parts)
-                       or len(args.shares) < 2):
-        parser.error('--parts: expected at least two names that differ, got '
-                     f'{" ".join(args.parts)}')
+            parser.error(f'--parts: expected a name without / and a share above 0, got {part!r}')
+    if args.parts and (len(args.shares) < len(args.parts) or len(args.shares) < 2):
+        parser.error(
+            f'--parts: expected at least two names that differ, got {" ".join(args.parts)}'
+        )
     return args
 
 
@@ -188,8 +198,7 @@ def _split(args: argparse.Namespace) -> None:
     content = read_annotations(str(args.annotations))
     check_links(args.annotations, content, args.group)
     if not content['images']:
-        raise AnnotationError(
-            f'{args.annotations}: images: expected at least one, found none.')
+        raise AnnotationError(f'{args.annotations}: images: expected at least one, found none.')
     groups = group_images(content['images'], args.group, args.group_prefix)
     shares = list(args.shares.values()) or [1.0] * args.folds
     parts = assign(groups, shares, args.seed)
@@ -198,7 +207,8 @@ def _split(args: argparse.Namespace) -> None:
             f'{args.annotations}: images: expected enough for {len(parts)} '
             f'parts, found {len(content["images"])} in {len(groups)} groups '
             'that stay together. Ask for fewer parts, larger shares or '
-            'smaller groups.')
+            'smaller groups.'
+        )
     files = dict(zip(args.shares, parts))
     if args.folds:
         everything = set().union(*parts)
@@ -210,13 +220,15 @@ def _split(args: argparse.Namespace) -> None:
         if path.exists() or path.is_symlink():
             raise AnnotationError(
                 f'{path}: expected no such file, found one. Name another '
-                'folder, or move it away: nothing is overwritten.')
+                'folder, or move it away: nothing is overwritten.'
+            )
     args.folder.mkdir(parents=True, exist_ok=True)
     for name, ids in files.items():
         part = select(content, ids)
         write_json(paths[name], part)
-        print(f'{paths[name]}: {len(part["images"])} images, '
-              f'{len(part["annotations"])} annotations')
+        print(
+            f'{paths[name]}: {len(part["images"])} images, {len(part["annotations"])} annotations'
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Export a trained network as one ONNX file: from an image to boxes, masks
 and joints."""
+
 import argparse
 import sys
 from pathlib import Path
@@ -10,7 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.multitask_refine.deployment import export  # noqa: E402
 from projects.multitask_refine.engine import (  # noqa: E402
-    SettingsAction, explained_errors, read_config, require_settings)
+    SettingsAction,
+    explained_errors,
+    read_config,
+    require_settings,
+)
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -19,16 +24,14 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='its weights')
     parser.add_argument('out', help='file to write, .onnx')
     parser.add_argument(
-        '--opset',
-        type=int,
-        default=19,
-        help="version of ONNX's operators, 19 or 20 (default: 19)")
+        '--opset', type=int, default=19, help="version of ONNX's operators, 19 or 20 (default: 19)"
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=SettingsAction,
-        help='settings that override the config, e.g. '
-        'model.test_cfg.rcnn.score_thr=0.3')
+        help='settings that override the config, e.g. model.test_cfg.rcnn.score_thr=0.3',
+    )
     return parser.parse_args(argv)
 
 
@@ -40,8 +43,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     differences = export(cfg, args.checkpoint, args.out, args.opset)
     print('Largest difference from PyTorch on a drawn picture:')
     for name, (largest, others, total) in differences.items():
-        print(f'  {name}: {largest:.2g} ({total} compared; {others} differ '
-              'by more than rounding)')
+        print(f'  {name}: {largest:.2g} ({total} compared; {others} differ by more than rounding)')
     print(f'Written: {args.out}')
     return 0
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Write an exported ONNX file anew with smaller numbers: float16 or int8."""
+
 import argparse
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import List, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from projects.multitask_refine.deployment.quantise import (  # noqa: E402
-    KINDS, quantise)
+    KINDS,
+    quantise,
+)
 from projects.multitask_refine.engine import explained_errors  # noqa: E402
 
 
@@ -21,11 +24,13 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         required=True,
         choices=KINDS,
         help='int8-dynamic measures ranges anew in each picture, int8-static '
-        'beforehand in the pictures of a folder')
+        'beforehand in the pictures of a folder',
+    )
     parser.add_argument(
         '--images',
         metavar='FOLDER',
-        help='pictures with people for int8-static; the first 100 are taken')
+        help='pictures with people for int8-static; the first 100 are taken',
+    )
     return parser.parse_args(argv)
 
 

@@ -5,6 +5,7 @@ here: every weight of the file is accounted for, and so is every weight of
 the network that the config builds; what does not fit is refused, and then
 nothing is written.
 """
+
 import argparse
 import logging
 import re
@@ -20,15 +21,13 @@ from torch import nn
 from projects.multitask_refine.engine import explained_errors, read_config
 
 from .layout import Layout, Rule, arrange
-from .report import (COUNTER, HEADS, PARTS, Conversion, Match, refusal,
-                     report)
+from .report import COUNTER, HEADS, PARTS, Conversion, Match, refusal, report
 from .weights_file import Checkpoint, read_checkpoint, save
 
 _OFFSETS = r'.*\.(conv_offset|offset_pred)\.'
 
 
-def run(doc: str, describe: Callable[[Checkpoint], Layout],
-        argv: Optional[List[str]]) -> int:
+def run(doc: str, describe: Callable[[Checkpoint], Layout], argv: Optional[List[str]]) -> int:
     """The command line of a converter.
 
     Args:
@@ -49,8 +48,7 @@ def run(doc: str, describe: Callable[[Checkpoint], Layout],
     return 0
 
 
-def convert(describe: Callable[[Checkpoint], Layout], config: str, source: str,
-            out: str) -> None:
+def convert(describe: Callable[[Checkpoint], Layout], config: str, source: str, out: str) -> None:
     """Convert a file, print what became of it, and write the result.
 
     Args:
@@ -64,8 +62,9 @@ def convert(describe: Callable[[Checkpoint], Layout], config: str, source: str,
         SystemExit: If the weights cannot be converted; says why.
     """
     if Path(out).is_dir() or Path(out).resolve() == Path(source).resolve():
-        raise SystemExit(f'{out}: expected a file to write, neither a folder '
-                         'nor the source itself')
+        raise SystemExit(
+            f'{out}: expected a file to write, neither a folder nor the source itself'
+        )
     checkpoint = read_checkpoint(source)
     conversion = plan(checkpoint, describe(checkpoint), config)
     if conversion.problems:
@@ -90,10 +89,7 @@ def plan(checkpoint: Checkpoint, layout: Layout, config: str) -> Conversion:
     target = network.state_dict()
     match = match_names(checkpoint, layout, target)
     values = arrange(checkpoint, layout, match.found, network)
-    starts = {
-        name: why_new(name, values)
-        for name in target if name not in values
-    }
+    starts = {name: why_new(name, values) for name in target if name not in values}
     return Conversion(checkpoint, layout, cfg, target, match, values, starts)
 
 
@@ -115,7 +111,8 @@ def fill(conversion: Conversion) -> dict:
         source_kind=conversion.layout.kind,
         source_sha256=checkpoint.sha256,
         config=Path(conversion.cfg.filename).name,
-        untrained=conversion.untrained)
+        untrained=conversion.untrained,
+    )
     return dict(meta=meta, state_dict=dict(target))
 
 
@@ -151,8 +148,7 @@ def _drop_pretrained(part: dict) -> None:
             _drop_pretrained(value)
 
 
-def match_names(checkpoint: Checkpoint, layout: Layout,
-                target: Collection[str]) -> Match:
+def match_names(checkpoint: Checkpoint, layout: Layout, target: Collection[str]) -> Match:
     """Find the place of each weight of a file.
 
     Args:
@@ -170,7 +166,8 @@ def match_names(checkpoint: Checkpoint, layout: Layout,
         if name in match.found:
             raise SystemExit(
                 f'{checkpoint.path}: not converted. {match.found[name]} and '
-                f'{key} are both {name} here: remove one of them.')
+                f'{key} are both {name} here: remove one of them.'
+            )
         if name in target:
             match.found[name] = key
         elif why:

@@ -4,6 +4,7 @@
 Takes the .pkl files of its model zoo and the .pth files of its training. The
 person is the only class or the first of COCO's 80.
 """
+
 import re
 import sys
 from pathlib import Path
@@ -12,8 +13,13 @@ from typing import Collection, List, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.model_converters.conversion import run  # noqa: E402
-from tools.model_converters.layout import (NORM, PARAM, Layout,  # noqa: E402
-                                           Rule, renamed)
+from tools.model_converters.layout import (
+    NORM,
+    PARAM,
+    Layout,  # noqa: E402
+    Rule,
+    renamed,
+)
 from tools.model_converters.weights_file import Checkpoint  # noqa: E402
 
 _LAYERS = {
@@ -26,22 +32,18 @@ _LAYERS = {
     'roi_heads.box_predictor.bbox_pred': 'roi_head.bbox_head.fc_reg',
     'roi_heads.mask_head.deconv': 'roi_head.mask_head.upsample',
     'roi_heads.mask_head.predictor': 'roi_head.mask_head.conv_logits',
-    'roi_heads.keypoint_head.score_lowres':
-    'roi_head.keypoint_head.heatmap_pred',
+    'roi_heads.keypoint_head.score_lowres': 'roi_head.keypoint_head.heatmap_pred',
     **{
-        f'roi_heads.mask_head.mask_fcn{i + 1}':
-        f'roi_head.mask_head.convs.{i}.conv'
+        f'roi_heads.mask_head.mask_fcn{i + 1}': f'roi_head.mask_head.convs.{i}.conv'
         for i in range(8)
     },
     **{
-        f'roi_heads.keypoint_head.conv_fcn{i + 1}':
-        f'roi_head.keypoint_head.convs.{i}.conv'
+        f'roi_heads.keypoint_head.conv_fcn{i + 1}': f'roi_head.keypoint_head.convs.{i}.conv'
         for i in range(8)
     },
 }
 _DERIVED = (
-    (r'proposal_generator\.anchor_generator\..*',
-     'the config states the anchors'),
+    (r'proposal_generator\.anchor_generator\..*', 'the config states the anchors'),
     (r'pixel_(mean|std)', 'the config states them, in data_preprocessor'),
 )
 _SETTINGS = {
@@ -66,13 +68,16 @@ def describe(checkpoint: Checkpoint) -> Layout:
         num_classes=(1, 80),
         derived=_DERIVED,
         size_first=True,
-        settings=settings)
+        settings=settings,
+    )
 
 
 def _backbone() -> List[Rule]:
     stem = r'backbone\.bottom_up\.stem\.conv1\.'
-    rules = [(rf'{stem}norm\.{NORM}', r'backbone.bn1.\1'),
-             (rf'{stem}(weight)', r'backbone.conv1.\1')]
+    rules = [
+        (rf'{stem}norm\.{NORM}', r'backbone.bn1.\1'),
+        (rf'{stem}(weight)', r'backbone.conv1.\1'),
+    ]
     for stage in (2, 3, 4, 5):
         block = rf'backbone\.bottom_up\.res{stage}\.(\d+)\.'
         here = rf'backbone.layer{stage - 1}.\1.'
@@ -88,15 +93,17 @@ def _backbone() -> List[Rule]:
 
 def _pyramid(keys: Collection[str]) -> dict:
     """Detectron2 counts the levels by their stride, here the first is 0."""
-    levels = sorted({
-        int(key[len('backbone.fpn_lateral')])
-        for key in keys if re.match(r'backbone\.fpn_lateral\d\.', key)
-    })
+    levels = sorted(
+        {
+            int(key[len('backbone.fpn_lateral')])
+            for key in keys
+            if re.match(r'backbone\.fpn_lateral\d\.', key)
+        }
+    )
     layers = {}
     for level in levels:
         index = level - levels[0]
-        layers[f'backbone.fpn_lateral{level}'] = (
-            f'neck.lateral_convs.{index}.conv')
+        layers[f'backbone.fpn_lateral{level}'] = f'neck.lateral_convs.{index}.conv'
         layers[f'backbone.fpn_output{level}'] = f'neck.fpn_convs.{index}.conv'
     return layers
 

@@ -1,4 +1,5 @@
 """What a converter says of its source, and how rows are brought in order."""
+
 import re
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -14,10 +15,7 @@ NORM = '(weight|bias|running_mean|running_var|num_batches_tracked)'
 
 _CLASSES = 'roi_head.bbox_head.fc_cls'
 # Layers with so many rows for each class, or for all classes together.
-_ROWS_PER_CLASS = {
-    'roi_head.bbox_head.fc_reg': 4,
-    'roi_head.mask_head.conv_logits': 1,
-}
+_ROWS_PER_CLASS = {'roi_head.bbox_head.fc_reg': 4, 'roi_head.mask_head.conv_logits': 1}
 _ANCHOR_LAYERS = ('rpn_head.rpn_cls', 'rpn_head.rpn_reg')
 
 
@@ -58,12 +56,12 @@ def renamed(layers: Dict[str, str]) -> List[Rule]:
     Args:
         layers (dict[str, str]): Name in the source, and name here.
     """
-    return [(rf'{re.escape(source)}\.{PARAM}', rf'{name}.\1')
-            for source, name in layers.items()]
+    return [(rf'{re.escape(source)}\.{PARAM}', rf'{name}.\1') for source, name in layers.items()]
 
 
-def arrange(checkpoint: Checkpoint, layout: Layout, found: Dict[str, str],
-            network: nn.Module) -> Weights:
+def arrange(
+    checkpoint: Checkpoint, layout: Layout, found: Dict[str, str], network: nn.Module
+) -> Weights:
     """Bring the rows of the weights into this project's order.
 
     Args:
@@ -88,14 +86,11 @@ def arrange(checkpoint: Checkpoint, layout: Layout, found: Dict[str, str],
             continue
         if layer == _CLASSES:
             _check_classes(checkpoint, layout, len(value) - 1)
-            values[name] = value[_class_order(layout, len(value),
-                                              len(target[name]))]
+            values[name] = value[_class_order(layout, len(value), len(target[name]))]
         elif layer in _ROWS_PER_CLASS:
-            values[name] = _person_rows(value, layout.person,
-                                        _ROWS_PER_CLASS[layer])
+            values[name] = _person_rows(value, layout.person, _ROWS_PER_CLASS[layer])
         elif layer in _ANCHOR_LAYERS and layout.size_first:
-            values[name] = _ratio_first(value,
-                                        network.rpn_head.prior_generator)
+            values[name] = _ratio_first(value, network.rpn_head.prior_generator)
     for name in _modulated(values, network):
         _check_factors(checkpoint, layout, name)
         if layout.unit_factors:
@@ -104,21 +99,20 @@ def arrange(checkpoint: Checkpoint, layout: Layout, found: Dict[str, str],
     return values
 
 
-def _check_classes(checkpoint: Checkpoint, layout: Layout,
-                   num_classes: int) -> None:
+def _check_classes(checkpoint: Checkpoint, layout: Layout, num_classes: int) -> None:
     if layout.num_classes and num_classes not in layout.num_classes:
         expected = ' or '.join(str(count) for count in layout.num_classes)
         raise SystemExit(
             f'{checkpoint.path}: not converted. Its classifier has '
             f'{num_classes} classes and the background; expected {expected}, '
-            'of which it is known which one is the person.')
+            'of which it is known which one is the person.'
+        )
 
 
 def _class_order(layout: Layout, rows: int, wanted: int) -> List[int]:
     """The person, the other classes where there is room, the background."""
     background = layout.background % rows
-    others = [row for row in range(rows)
-              if row not in (layout.person, background)]
+    others = [row for row in range(rows) if row not in (layout.person, background)]
     return [layout.person, *(others if wanted > 2 else []), background]
 
 
@@ -126,7 +120,7 @@ def _person_rows(value: Tensor, person: int, size: int) -> Tensor:
     """The person's rows, or the only ones."""
     if len(value) <= size:
         return value
-    return value[size * person:size * (person + 1)]
+    return value[size * person : size * (person + 1)]
 
 
 def _ratio_first(value: Tensor, anchors: object) -> Tensor:
@@ -141,7 +135,8 @@ def _ratio_first(value: Tensor, anchors: object) -> Tensor:
 def _modulated(values: Weights, network: nn.Module) -> List[str]:
     """Convolutions whose factors come from the source."""
     return [
-        name for name, module in network.named_modules()
+        name
+        for name, module in network.named_modules()
         if getattr(module, 'modulated', False)
         and {f'{name}.weight', f'{name}.conv_offset.weight'} <= values.keys()
     ]
@@ -153,4 +148,5 @@ def _check_factors(checkpoint: Checkpoint, layout: Layout, name: str) -> None:
             f'{checkpoint.path}: not converted. {name} is a modulated '
             'convolution, whose factors reach to 1 in mmdet and to 2 in this '
             'project, and without meta the file does not tell which it is. '
-            'Take the checkpoint as the training wrote it.')
+            'Take the checkpoint as the training wrote it.'
+        )

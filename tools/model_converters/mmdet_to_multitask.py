@@ -6,6 +6,7 @@ The names are the same; the rows of mmdet's classes become those of the
 person. Which class that is, the checkpoint says; without names it is the
 only one or the first of COCO's 80.
 """
+
 import ast
 import re
 import sys
@@ -18,12 +19,12 @@ from tools.model_converters.conversion import run  # noqa: E402
 from tools.model_converters.layout import Layout  # noqa: E402
 from tools.model_converters.weights_file import Checkpoint  # noqa: E402
 
-_SAME = ((r'.*', r'\g<0>'), )
+_SAME = ((r'.*', r'\g<0>'),)
 _SETTINGS = {
     'style': 'backbone',
     'mean': 'data_preprocessor',
     'std': 'data_preprocessor',
-    'bgr_to_rgb': 'data_preprocessor'
+    'bgr_to_rgb': 'data_preprocessor',
 }
 
 
@@ -36,24 +37,24 @@ def describe(checkpoint: Checkpoint) -> Layout:
     if is_own(checkpoint):
         # The person comes first and the background last, of any classes.
         return Layout(
-            kind='multitask_refine',
-            rules=_SAME,
-            person=0,
-            background=-1,
-            unit_factors=False)
+            kind='multitask_refine', rules=_SAME, person=0, background=-1, unit_factors=False
+        )
     _refuse_old(checkpoint)
     names = _class_names(checkpoint.meta)
     if names and 'person' not in names:
-        raise SystemExit(f'{checkpoint.path}: not converted. Expected a class '
-                         f'named person, found {", ".join(names[:10])}')
+        raise SystemExit(
+            f'{checkpoint.path}: not converted. Expected a class '
+            f'named person, found {", ".join(names[:10])}'
+        )
     return Layout(
         kind='mmdet',
         rules=_SAME,
         person=names.index('person') if names else 0,
         background=-1,
-        num_classes=(len(names), ) if names else (1, 80),
+        num_classes=(len(names),) if names else (1, 80),
         unit_factors=_tells_origin(checkpoint.meta) or None,
-        settings=_settings(checkpoint.meta))
+        settings=_settings(checkpoint.meta),
+    )
 
 
 def is_own(checkpoint: Checkpoint) -> bool:
@@ -67,8 +68,8 @@ def is_own(checkpoint: Checkpoint) -> bool:
     return bool(
         'converted_from' in meta
         or re.search('Multitask(RCNN|RoIHead)', str(meta.get('cfg')))
-        or any(key.startswith('roi_head.keypoint_head.')
-               for key in checkpoint.weights))
+        or any(key.startswith('roi_head.keypoint_head.') for key in checkpoint.weights)
+    )
 
 
 def _tells_origin(meta: dict) -> bool:
@@ -82,14 +83,14 @@ def _refuse_old(checkpoint: Checkpoint) -> None:
         raise SystemExit(
             f'{checkpoint.path}: not converted. It is of mmdet {version}, '
             'where the background was the first class; expected mmdet 2 or '
-            '3. Bring it to mmdet 2 with that version\'s own '
-            'tools/model_converters/upgrade_model_version.py.')
+            "3. Bring it to mmdet 2 with that version's own "
+            'tools/model_converters/upgrade_model_version.py.'
+        )
 
 
 def _class_names(meta: dict) -> List[str]:
     dataset = meta.get('dataset_meta') or {}
-    names = (dataset.get('classes') or dataset.get('CLASSES')
-             or meta.get('CLASSES') or ())
+    names = dataset.get('classes') or dataset.get('CLASSES') or meta.get('CLASSES') or ()
     return [names] if isinstance(names, str) else list(names)
 
 
@@ -97,8 +98,7 @@ def _settings(meta: dict) -> Dict[str, object]:
     """What the text of mmdet 3's config says; nothing of it is run."""
     found = {}
     for key, part in _SETTINGS.items():
-        value = re.search(rf"\b{key}=(\[[\d\s.,]*\]|'\w+'|True|False)",
-                          str(meta.get('cfg', '')))
+        value = re.search(rf"\b{key}=(\[[\d\s.,]*\]|'\w+'|True|False)", str(meta.get('cfg', '')))
         if value:
             found[f'{part}.{key}'] = ast.literal_eval(value[1])
     return found

@@ -4,6 +4,7 @@
 Optimizer, schedule and logs are left out, and the file's name ends in the
 first eight digits of its SHA-256. The same input gives the same file.
 """
+
 import argparse
 import hashlib
 import io
@@ -17,27 +18,39 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch  # noqa: E402
 
 from projects.multitask_refine.engine import (  # noqa: E402
-    ConfigError, explained_errors, load_checkpoint_file)
+    ConfigError,
+    explained_errors,
+    load_checkpoint_file,
+)
 from projects.multitask_refine.engine.resume import (  # noqa: E402
-    WholeFileBackend)
+    WholeFileBackend,
+)
 
 # What tests and inferencers read, and what says where the weights are from.
-_META = ('dataset_meta', 'cfg', 'experiment_name', 'seed', 'iter', 'epoch',
-         'mmengine_version', 'time')
-_ABSOLUTE_PATH = re.compile(r'''(['"])/(?:[^'"\n]*/)?([^'"\n/]+/?)\1''')
+_META = (
+    'dataset_meta',
+    'cfg',
+    'experiment_name',
+    'seed',
+    'iter',
+    'epoch',
+    'mmengine_version',
+    'time',
+)
+_ABSOLUTE_PATH = re.compile(r"""(['"])/(?:[^'"\n]*/)?([^'"\n/]+/?)\1""")
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('in_file', help='checkpoint of a training')
-    parser.add_argument(
-        'out_file', help='NAME or NAME.pth; NAME-<8 digits>.pth is written')
+    parser.add_argument('out_file', help='NAME or NAME.pth; NAME-<8 digits>.pth is written')
     parser.add_argument(
         '--dtype',
         choices=['float16', 'float32'],
         default='float16',
         help='of the weights; what float16 cannot hold stays float32. Tests '
-        'and trainings load either into float32 (default: float16)')
+        'and trainings load either into float32 (default: float16)',
+    )
     return parser.parse_args(argv)
 
 
@@ -61,11 +74,9 @@ def publish(checkpoint: dict, dtype: torch.dtype, sha256: str) -> bytes:
             # Running variances may lie beyond float16's 65504.
             value = cast if cast.isfinite().all() else value
         weights[re.sub('^module[.]', '', name)] = value.cpu().clone(
-            memory_format=torch.contiguous_format)
-    meta = {
-        key: checkpoint['meta'][key]
-        for key in _META if key in checkpoint['meta']
-    }
+            memory_format=torch.contiguous_format
+        )
+    meta = {key: checkpoint['meta'][key] for key in _META if key in checkpoint['meta']}
     # No folders of the machine that trained.
     if 'cfg' in meta:
         meta['cfg'] = _ABSOLUTE_PATH.sub(r'\1\2\1', meta['cfg'])
@@ -83,22 +94,29 @@ def main(argv: Optional[List[str]] = None) -> int:
     checkpoint = load_checkpoint_file(args.in_file, 'cpu')
     meta, weights = (
         checkpoint.get(key) if isinstance(checkpoint, dict) else None
-        for key in ('meta', 'state_dict'))
-    if not isinstance(meta, dict) or not isinstance(weights, dict) or not all(
-            map(torch.is_tensor, weights.values())):
+        for key in ('meta', 'state_dict')
+    )
+    if (
+        not isinstance(meta, dict)
+        or not isinstance(weights, dict)
+        or not all(map(torch.is_tensor, weights.values()))
+    ):
         raise ConfigError(
             f'{source}: expected meta and a state_dict of tensors, as in the '
             'checkpoints that tools/train.py writes, found something else. '
-            'Publish an iter_*.pth or best_*.pth of a work dir.')
-    content = publish(checkpoint, getattr(torch, args.dtype),
-                      hashlib.sha256(source.read_bytes()).hexdigest())
+            'Publish an iter_*.pth or best_*.pth of a work dir.'
+        )
+    content = publish(
+        checkpoint, getattr(torch, args.dtype), hashlib.sha256(source.read_bytes()).hexdigest()
+    )
     sha256 = hashlib.sha256(content).hexdigest()
     stem = re.sub('[.]pth$', '', args.out_file)
     target = Path(f'{stem}-{sha256[:8]}.pth')
     if target.exists():
         raise ConfigError(
             f'{target}: expected a new file, found one of that name, which '
-            'stays as it is. Remove it first, or give another name.')
+            'stays as it is. Remove it first, or give another name.'
+        )
     WholeFileBackend().put(content, target)
     print(f'{target}: {len(content) / 1e6:.2f} MB, SHA-256 {sha256}')
     return 0

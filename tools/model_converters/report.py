@@ -1,4 +1,5 @@
 """What a conversion says: what was converted, or why it is refused."""
+
 import re
 from collections import Counter
 from pathlib import Path
@@ -27,18 +28,33 @@ _CLASSES = 'roi_head.bbox_head.fc_cls.weight'
 # Names in a file, the sources that have them, and what to do if another
 # source was expected.
 _HINTS = (
-    (r'(bbox_head\.retina|head\.(cls_subnet|classification_head)).*', (),
-     'It is a RetinaNet; expected a network of the R-CNN family.'),
+    (
+        r'(bbox_head\.retina|head\.(cls_subnet|classification_head)).*',
+        (),
+        'It is a RetinaNet; expected a network of the R-CNN family.',
+    ),
     (r'\w+_[wb]', (), CAFFE2),
-    (r'(stem|conv1|res2|layer1)\..*', (),
-     'It is a backbone alone: training takes it by model.backbone.init_cfg, '
-     'without a conversion.'),
-    (r'backbone\.bottom_up\..*', ('Detectron2', ),
-     'It is a file of Detectron2: take detectron2_to_multitask.py.'),
-    (r'backbone\.body\..*', ('torchvision', ),
-     'It is a file of torchvision: take torchvision_to_multitask.py.'),
-    (r'(backbone\.layer1|roi_head)\..*', ('mmdet', 'multitask_refine'),
-     'It is a file of mmdet or of this project: take mmdet_to_multitask.py.'),
+    (
+        r'(stem|conv1|res2|layer1)\..*',
+        (),
+        'It is a backbone alone: training takes it by model.backbone.init_cfg, '
+        'without a conversion.',
+    ),
+    (
+        r'backbone\.bottom_up\..*',
+        ('Detectron2',),
+        'It is a file of Detectron2: take detectron2_to_multitask.py.',
+    ),
+    (
+        r'backbone\.body\..*',
+        ('torchvision',),
+        'It is a file of torchvision: take torchvision_to_multitask.py.',
+    ),
+    (
+        r'(backbone\.layer1|roi_head)\..*',
+        ('mmdet', 'multitask_refine'),
+        'It is a file of mmdet or of this project: take mmdet_to_multitask.py.',
+    ),
 )
 
 
@@ -84,16 +100,16 @@ class Conversion(NamedTuple):
         source = self.checkpoint.weights
         found = self.match.found
         problems = {
-            'of another shape than the config\'s': [
+            "of another shape than the config's": [
                 f'{found[name]} {_shape(source[found[name]])} -> '
                 f'{name} {_shape(self.target[name])}'
                 for name, value in self.values.items()
                 if value.shape != self.target[name].shape
             ],
-            'of the source, without a place in the config\'s network':
-            self.match.unknown,
-            'of the config\'s network, not in the source':
-            [name for name, why in self.starts.items() if why is None]
+            "of the source, without a place in the config's network": self.match.unknown,
+            "of the config's network, not in the source": [
+                name for name, why in self.starts.items() if why is None
+            ],
         }
         return {what: names for what, names in problems.items() if names}
 
@@ -103,9 +119,9 @@ class Conversion(NamedTuple):
         are not trained and not among them."""
         before = self.checkpoint.meta.get('untrained', ())
         return [
-            name for name in self.target
-            if (name in self.starts or name in before)
-            and not name.endswith(COUNTER)
+            name
+            for name in self.target
+            if (name in self.starts or name in before) and not name.endswith(COUNTER)
         ]
 
 
@@ -115,8 +131,10 @@ def _shape(value: Tensor) -> tuple:
 
 def refusal(conversion: Conversion) -> Iterator[str]:
     """Lines that say why the weights are not converted."""
-    yield (f'{conversion.checkpoint.path}: not converted, because it does '
-           f'not fit {Path(conversion.cfg.filename).name}.')
+    yield (
+        f'{conversion.checkpoint.path}: not converted, because it does '
+        f'not fit {Path(conversion.cfg.filename).name}.'
+    )
     for what, names in conversion.problems.items():
         yield f'  {what} ({len(names)}):'
         yield from listed(names)
@@ -127,19 +145,20 @@ def _hint(conversion: Conversion) -> str:
     kind = conversion.layout.kind
     for pattern, kinds, hint in _HINTS:
         if kind not in kinds and any(
-                re.fullmatch(pattern, key)
-                for key in conversion.checkpoint.weights):
+            re.fullmatch(pattern, key) for key in conversion.checkpoint.weights
+        ):
             return hint
-    return (f'Expected an R-CNN of {kind} with the ResNet, the FPN and the '
-            'heads that the config states: take the config that belongs to '
-            'the file.')
+    return (
+        f'Expected an R-CNN of {kind} with the ResNet, the FPN and the '
+        'heads that the config states: take the config that belongs to '
+        'the file.'
+    )
 
 
 def report(conversion: Conversion) -> Iterator[str]:
     """Lines that say what became of all weights on both sides."""
     name = Path(conversion.checkpoint.path).name
-    yield (f'{name} ({conversion.layout.kind}) to '
-           f'{Path(conversion.cfg.filename).name}')
+    yield (f'{name} ({conversion.layout.kind}) to {Path(conversion.cfg.filename).name}')
     yield 'Converted:'
     for part, count in Counter(map(_part, conversion.match.found)).items():
         yield f'  {part}: {count}'
@@ -154,8 +173,7 @@ def report(conversion: Conversion) -> Iterator[str]:
 
 
 def _part(name: str) -> str:
-    return next(part for prefix, part in PARTS.items()
-                if name.startswith(prefix))
+    return next(part for prefix, part in PARTS.items() if name.startswith(prefix))
 
 
 def _grouped(title: str, reasons: Dict[str, str]) -> Iterator[str]:
@@ -171,9 +189,11 @@ def _class_note(conversion: Conversion) -> Iterator[str]:
     key = conversion.match.found[_CLASSES]
     rows = len(conversion.checkpoint.weights[key])
     if rows > len(conversion.target[_CLASSES]):
-        yield (f'Note: of {rows - 1} classes the config has only the person, '
-               'whose score now ignores the others. A PersonBBoxHead with '
-               f'num_other_classes={rows - 2} keeps the score.')
+        yield (
+            f'Note: of {rows - 1} classes the config has only the person, '
+            'whose score now ignores the others. A PersonBBoxHead with '
+            f'num_other_classes={rows - 2} keeps the score.'
+        )
 
 
 def _setting_notes(conversion: Conversion) -> Iterator[str]:
@@ -184,5 +204,7 @@ def _setting_notes(conversion: Conversion) -> Iterator[str]:
             owner = owner and owner.get(part)
         if owner and owner.get(key) != expected:
             found = repr(owner[key]) if key in owner else 'not set'
-            yield (f'Note: {".".join(parts)}.{key} is {found} in the config, '
-                   f'but the weights are for {expected!r}.')
+            yield (
+                f'Note: {".".join(parts)}.{key} is {found} in the config, '
+                f'but the weights are for {expected!r}.'
+            )

@@ -5,6 +5,7 @@ Takes the published files, whose names are those of its first versions, and
 what a newer version saves. The background is class 0 and the person class 1,
 of 2 or of COCO's 91.
 """
+
 import sys
 from pathlib import Path
 from typing import List, Optional
@@ -12,8 +13,11 @@ from typing import List, Optional
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tools.model_converters.conversion import run  # noqa: E402
-from tools.model_converters.layout import (NORM, Layout,  # noqa: E402
-                                           renamed)
+from tools.model_converters.layout import (
+    NORM,
+    Layout,  # noqa: E402
+    renamed,
+)
 from tools.model_converters.weights_file import Checkpoint  # noqa: E402
 
 _BACKBONE = (
@@ -21,10 +25,8 @@ _BACKBONE = (
     (r'backbone\.body\.conv1\.(weight)', r'backbone.conv1.\1'),
     (r'backbone\.body\.(layer\d\.\d+\.conv\d\.weight)', r'backbone.\1'),
     (rf'backbone\.body\.(layer\d\.\d+\.bn\d)\.{NORM}', r'backbone.\1.\2'),
-    (r'backbone\.body\.(layer\d\.\d+\.downsample\.0\.weight)',
-     r'backbone.\1'),
-    (rf'backbone\.body\.(layer\d\.\d+\.downsample\.1)\.{NORM}',
-     r'backbone.\1.\2'),
+    (r'backbone\.body\.(layer\d\.\d+\.downsample\.0\.weight)', r'backbone.\1'),
+    (rf'backbone\.body\.(layer\d\.\d+\.downsample\.1)\.{NORM}', r'backbone.\1.\2'),
 )
 _LAYERS = {
     'rpn.head.conv': 'rpn_head.rpn_conv',
@@ -36,24 +38,22 @@ _LAYERS = {
     'roi_heads.box_predictor.cls_score': 'roi_head.bbox_head.fc_cls',
     'roi_heads.box_predictor.bbox_pred': 'roi_head.bbox_head.fc_reg',
     'roi_heads.mask_predictor.conv5_mask': 'roi_head.mask_head.upsample',
-    'roi_heads.mask_predictor.mask_fcn_logits':
-    'roi_head.mask_head.conv_logits',
-    'roi_heads.keypoint_predictor.kps_score_lowres':
-    'roi_head.keypoint_head.heatmap_pred',
+    'roi_heads.mask_predictor.mask_fcn_logits': 'roi_head.mask_head.conv_logits',
+    'roi_heads.keypoint_predictor.kps_score_lowres': 'roi_head.keypoint_head.heatmap_pred',
 }
 for _i in range(4):
-    _LAYERS.update({
-        f'backbone.fpn.inner_blocks.{_i}': f'neck.lateral_convs.{_i}.conv',
-        f'backbone.fpn.inner_blocks.{_i}.0': f'neck.lateral_convs.{_i}.conv',
-        f'backbone.fpn.layer_blocks.{_i}': f'neck.fpn_convs.{_i}.conv',
-        f'backbone.fpn.layer_blocks.{_i}.0': f'neck.fpn_convs.{_i}.conv',
-        f'roi_heads.mask_head.mask_fcn{_i + 1}':
-        f'roi_head.mask_head.convs.{_i}.conv',
-        f'roi_heads.mask_head.{_i}.0': f'roi_head.mask_head.convs.{_i}.conv',
-    })
+    _LAYERS.update(
+        {
+            f'backbone.fpn.inner_blocks.{_i}': f'neck.lateral_convs.{_i}.conv',
+            f'backbone.fpn.inner_blocks.{_i}.0': f'neck.lateral_convs.{_i}.conv',
+            f'backbone.fpn.layer_blocks.{_i}': f'neck.fpn_convs.{_i}.conv',
+            f'backbone.fpn.layer_blocks.{_i}.0': f'neck.fpn_convs.{_i}.conv',
+            f'roi_heads.mask_head.mask_fcn{_i + 1}': f'roi_head.mask_head.convs.{_i}.conv',
+            f'roi_heads.mask_head.{_i}.0': f'roi_head.mask_head.convs.{_i}.conv',
+        }
+    )
 for _i in range(8):  # every other layer is a ReLU
-    _LAYERS[f'roi_heads.keypoint_head.{2 * _i}'] = (
-        f'roi_head.keypoint_head.convs.{_i}.conv')
+    _LAYERS[f'roi_heads.keypoint_head.{2 * _i}'] = f'roi_head.keypoint_head.convs.{_i}.conv'
 _SETTINGS = {
     'backbone.style': 'pytorch',
     'data_preprocessor.mean': [123.675, 116.28, 103.53],
@@ -75,7 +75,8 @@ def describe(checkpoint: Checkpoint) -> Layout:
         person=1,
         background=0,
         num_classes=(1, 90),
-        settings=settings)
+        settings=settings,
+    )
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -1,4 +1,5 @@
 """Files of weights: read safely, written whole or not at all."""
+
 import hashlib
 import os
 from pathlib import Path
@@ -8,15 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from projects.multitask_refine.engine import (DamagedCheckpointError,
-                                              UnsafeCheckpointError,
-                                              load_arrays,
-                                              load_checkpoint_file)
+from projects.multitask_refine.engine import (
+    DamagedCheckpointError,
+    UnsafeCheckpointError,
+    load_arrays,
+    load_checkpoint_file,
+)
 
 Weights = Dict[str, Tensor]
 
-CAFFE2 = ('It is a file of Caffe2 (Detectron1): load it in Detectron2, save '
-          'the model there, and convert that.')
+CAFFE2 = (
+    'It is a file of Caffe2 (Detectron1): load it in Detectron2, save '
+    'the model there, and convert that.'
+)
 _LOADERS = {
     '.pkl': load_arrays,
     '.pth': lambda path: load_checkpoint_file(path, 'cpu'),
@@ -50,12 +55,10 @@ def read_checkpoint(path: str) -> Checkpoint:
     """
     suffix = Path(path).suffix
     if suffix not in _LOADERS:
-        raise SystemExit(f'{path}: expected a file that ends in '
-                         f'{", ".join(_LOADERS)}')
+        raise SystemExit(f'{path}: expected a file that ends in {", ".join(_LOADERS)}')
     try:
         content = _LOADERS[suffix](path)
-    except (FileNotFoundError, DamagedCheckpointError,
-            UnsafeCheckpointError) as error:
+    except (FileNotFoundError, DamagedCheckpointError, UnsafeCheckpointError) as error:
         raise SystemExit(str(error)) from None
     meta = {}
     for key in ('model', 'state_dict'):
@@ -63,25 +66,31 @@ def read_checkpoint(path: str) -> Checkpoint:
             meta = content.get('meta', meta)
             content = content[key]
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return Checkpoint(path, digest, meta if isinstance(meta, dict) else {},
-                      _weights(path, content))
+    return Checkpoint(
+        path, digest, meta if isinstance(meta, dict) else {}, _weights(path, content)
+    )
 
 
 def _weights(path: str, content: object) -> Weights:
     if not isinstance(content, dict) or not content:
-        raise SystemExit(f'{path}: expected a dict of names and weights, '
-                         f'found {str(content)[:60]}')
+        raise SystemExit(
+            f'{path}: expected a dict of names and weights, found {str(content)[:60]}'
+        )
     if 'blobs' in content:
         raise SystemExit(f'{path}: not converted. {CAFFE2}')
     weights = {str(key): _tensor(value) for key, value in content.items()}
     strange = [key for key, value in weights.items() if value is None]
     if strange:
-        raise SystemExit('\n'.join([
-            f'{path}: expected names and weights, but these are no weights:',
-            *listed(strange)
-        ]))
+        raise SystemExit(
+            '\n'.join(
+                [
+                    f'{path}: expected names and weights, but these are no weights:',
+                    *listed(strange),
+                ]
+            )
+        )
     if all(key.startswith('module.') for key in weights):
-        return {key[len('module.'):]: weights[key] for key in weights}
+        return {key[len('module.') :]: weights[key] for key in weights}
     return weights
 
 
@@ -110,5 +119,5 @@ def listed(names: List[str]) -> List[str]:
     more = len(names) - _SHOWN
     return [
         *(f'    {name}' for name in names[:_SHOWN]),
-        *([f'    ... and {more} more'] if more > 0 else [])
+        *([f'    ... and {more} more'] if more > 0 else []),
     ]

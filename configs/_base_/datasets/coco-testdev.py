@@ -3,5 +3,4 @@
 ann_file = 'annotations/image_info_test-dev2017.json'
 
 testdev_dataset = dict(ann_file=ann_file, data_prefix=dict(img='test2017/'))
-testdev_evaluator = dict(
-    ann_file='{{$COCO_ROOT:data/coco}}/' + ann_file, format_only=True)
+testdev_evaluator = dict(ann_file='{{$COCO_ROOT:data/coco}}/' + ann_file, format_only=True)

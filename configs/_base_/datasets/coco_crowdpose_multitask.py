@@ -10,14 +10,14 @@ crowdpose = dict(
     type='CocoMultitaskDataset',
     data_root=crowdpose_root,
     data_prefix=dict(img='images/'),
-    keypoints_from='crowdpose.py')
+    keypoints_from='crowdpose.py',
+)
 coco_train = _base_.train_dataloader.dataset
 coco_val = _base_.val_dataloader.dataset
 val_file = 'annotations/mmpose_crowdpose_val.json'
 
 train_dataloader = dict(
-    sampler=dict(
-        _delete_=True, type='MultiSourceInfiniteSampler', weights=[3, 1]),
+    sampler=dict(_delete_=True, type='MultiSourceInfiniteSampler', weights=[3, 1]),
     dataset=dict(
         _delete_=True,
         type='ConcatDataset',
@@ -27,20 +27,21 @@ train_dataloader = dict(
                 crowdpose,
                 ann_file='annotations/mmpose_crowdpose_train.json',
                 filter_cfg=dict(filter_empty_gt=True, min_size=32),
-                pipeline=_base_.train_pipeline)
-        ]))
+                pipeline=_base_.train_pipeline,
+            ),
+        ],
+    ),
+)
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
         type='ConcatDataset',
         datasets=[
             coco_val,
-            dict(
-                crowdpose,
-                ann_file=val_file,
-                test_mode=True,
-                pipeline=_base_.test_pipeline)
-        ]))
+            dict(crowdpose, ann_file=val_file, test_mode=True, pipeline=_base_.test_pipeline),
+        ],
+    )
+)
 val_evaluator = dict(
     _delete_=True,
     type='MultiDatasetsEvaluator',
@@ -51,5 +52,7 @@ val_evaluator = dict(
             type='MultitaskCocoMetric',
             ann_file=crowdpose_root + val_file,
             keypoints_from='crowdpose.py',
-            tasks=['bbox', 'keypoints'])
-    ])
+            tasks=['bbox', 'keypoints'],
+        ),
+    ],
+)

@@ -8,9 +8,10 @@ train_pipeline = [
     dict(
         type='RandomChoiceResize',
         scales=[(1333, side) for side in (640, 672, 704, 736, 768, 800)],
-        keep_ratio=True),
+        keep_ratio=True,
+    ),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackMultitaskInputs')
+    dict(type='PackMultitaskInputs'),
 ]
 # Annotations come after the resize: results are compared and drawn in the
 # original image.
@@ -20,8 +21,8 @@ test_pipeline = [
     dict(type='LoadMultitaskAnnotations'),
     dict(
         type='PackMultitaskInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor'))
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
 ]
 
 train_dataloader = dict(
@@ -35,7 +36,9 @@ train_dataloader = dict(
         ann_file='annotations/person_keypoints_train2017.json',
         data_prefix=dict(img='train2017/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
@@ -47,10 +50,12 @@ val_dataloader = dict(
         ann_file='annotations/person_keypoints_val2017.json',
         data_prefix=dict(img='val2017/'),
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='MultitaskCocoMetric',
-    ann_file=data_root + 'annotations/person_keypoints_val2017.json')
+    type='MultitaskCocoMetric', ann_file=data_root + 'annotations/person_keypoints_val2017.json'
+)
 test_evaluator = val_evaluator

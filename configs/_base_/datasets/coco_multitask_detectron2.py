@@ -11,15 +11,14 @@ train_pipeline[2] = dict(
     scales=[640, 672, 704, 736, 768, 800],
     resize_type='ResizeShortestEdge',
     max_size=1333,
-    backend='pillow')
+    backend='pillow',
+)
 test_pipeline = _base_.test_pipeline
 test_pipeline[0].update(load)
-test_pipeline[1] = dict(
-    type='ResizeShortestEdge', scale=800, max_size=1333, backend='pillow')
+test_pipeline[1] = dict(type='ResizeShortestEdge', scale=800, max_size=1333, backend='pillow')
 
 # Small images stay. Configs with a keypoint head add min_keypoints=1.
-train_dataloader = dict(
-    dataset=dict(filter_cfg=dict(min_size=0), pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(filter_cfg=dict(min_size=0), pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 

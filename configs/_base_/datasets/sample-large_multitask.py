@@ -11,11 +11,9 @@ test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (384, 384)
 
 train_dataloader = dict(
-    batch_size=16,
-    dataset=dict(data_root=data_root, pipeline=train_pipeline),
-    num_workers=4)
-val_dataloader = dict(
-    dataset=dict(data_root=data_root, pipeline=test_pipeline), num_workers=4)
+    batch_size=16, dataset=dict(data_root=data_root, pipeline=train_pipeline), num_workers=4
+)
+val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline), num_workers=4)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(ann_file=ann_file)

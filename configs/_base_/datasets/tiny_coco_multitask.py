@@ -21,7 +21,9 @@ train_dataloader = dict(
         data_root=data_root,
         indices=indices,
         filter_cfg=dict(filter_empty_gt=False),
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     num_workers=0,
     dataset=dict(
@@ -29,7 +31,9 @@ val_dataloader = dict(
         ann_file=ann_file,
         data_prefix=dict(img='train2017/'),
         indices=indices,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(ann_file=data_root + ann_file)

@@ -6,6 +6,8 @@ model = dict(
         keypoint_head=dict(
             type='KeypointSoftmaxHead',
             refine=False,
-            codec=dict(
-                _delete_=True, type='RoISoftmaxCodec', heatmap_size=28),
-            loss_weight=0.3)))
+            codec=dict(_delete_=True, type='RoISoftmaxCodec', heatmap_size=28),
+            loss_weight=0.3,
+        )
+    )
+)

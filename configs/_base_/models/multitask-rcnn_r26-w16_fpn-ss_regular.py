@@ -4,11 +4,11 @@ _base_ = './multitask-rcnn_r26-w16_fpn-ms_regular.py'
 strides = [16]
 
 model = dict(
-    backbone=dict(
-        out_indices=(3, ), strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
+    backbone=dict(out_indices=(3,), strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
     neck=dict(in_channels=[512], num_outs=1),
-    rpn_head=dict(
-        anchor_generator=dict(scales=[2, 4, 8, 16], strides=strides)),
+    rpn_head=dict(anchor_generator=dict(scales=[2, 4, 8, 16], strides=strides)),
     roi_head=dict(
         bbox_roi_extractor=dict(featmap_strides=strides),
-        instance_roi_extractor=dict(featmap_strides=strides)))
+        instance_roi_extractor=dict(featmap_strides=strides),
+    ),
+)

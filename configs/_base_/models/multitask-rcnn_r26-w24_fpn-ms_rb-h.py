@@ -5,4 +5,5 @@ refined = dict(type='RefinedConv2d')
 
 model = dict(
     backbone=dict(dcn=refined, stage_with_dcn=(False, True, True, True)),
-    roi_head=dict(keypoint_head=dict(conv_cfg=refined, refine=True)))
+    roi_head=dict(keypoint_head=dict(conv_cfg=refined, refine=True)),
+)

@@ -9,16 +9,13 @@ bbox_head.pop('fc_out_channels')
 bbox_head.update(type='BBoxHead', with_avg_pool=True, in_channels=2048)
 
 model = dict(
-    backbone=dict(
-        num_stages=3,
-        strides=(1, 2, 2),
-        dilations=(1, 1, 1),
-        out_indices=(2, )),
+    backbone=dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,)),
     neck=None,
     rpn_head=dict(
         in_channels=1024,
         feat_channels=1024,
-        anchor_generator=dict(scales=[2, 4, 8, 16, 32], strides=[16])),
+        anchor_generator=dict(scales=[2, 4, 8, 16, 32], strides=[16]),
+    ),
     roi_head=dict(
         shared_head=dict(
             type='ResLayer',
@@ -28,17 +25,18 @@ model = dict(
             style='caffe',
             norm_cfg=dict(type='BN', requires_grad=False),
             norm_eval=True,
-            init_cfg=dict(
-                type='Pretrained',
-                checkpoint='open-mmlab://detectron2/resnet50_caffe')),
+            init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://detectron2/resnet50_caffe'),
+        ),
         bbox_roi_extractor=None,
-        instance_roi_extractor=dict(
-            out_channels=1024, featmap_strides=[16]),
+        instance_roi_extractor=dict(out_channels=1024, featmap_strides=[16]),
         bbox_head=dict(_delete_=True, **bbox_head),
         mask_head=dict(num_convs=0, in_channels=2048),
         keypoint_head=dict(
             in_channels=2048,
             codec=dict(heatmap_size=28),
             # A quarter of the cells.
-            loss_weight=0.2)),
-    train_cfg=dict(rcnn=dict(mask_size=14)))
+            loss_weight=0.2,
+        ),
+    ),
+    train_cfg=dict(rcnn=dict(mask_size=14)),
+)

@@ -11,7 +11,8 @@ model = dict(
         std=[1.0, 1.0, 1.0],
         bgr_to_rgb=False,
         pad_mask=True,
-        pad_size_divisor=32),
+        pad_size_divisor=32,
+    ),
     backbone=dict(
         type='ResNet',
         depth=50,
@@ -21,15 +22,10 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True,
         style='caffe',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='open-mmlab://detectron2/resnet50_caffe')),
+        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://detectron2/resnet50_caffe'),
+    ),
     # One more level, half as fine, for the proposals of the largest people.
-    neck=dict(
-        type='FPN',
-        in_channels=[512, 1024, 2048],
-        out_channels=256,
-        num_outs=4),
+    neck=dict(type='FPN', in_channels=[512, 1024, 2048], out_channels=256, num_outs=4),
     rpn_head=dict(
         type='SharedMeanRPNHead',
         in_channels=256,
@@ -40,32 +36,34 @@ model = dict(
             type='AnchorGenerator',
             scales=[4, 8],
             ratios=[0.5, 1.0, 2.0],
-            strides=[*pyramid_strides, 64]),
+            strides=[*pyramid_strides, 64],
+        ),
         bbox_coder=dict(
             type='DeltaXYWHBBoxCoder',
             target_means=[0.0, 0.0, 0.0, 0.0],
-            target_stds=[1.0, 1.0, 1.0, 1.0]),
-        loss_cls=dict(
-            type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
-        loss_bbox=dict(type='L1Loss', loss_weight=1.0)),
+            target_stds=[1.0, 1.0, 1.0, 1.0],
+        ),
+        loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+        loss_bbox=dict(type='L1Loss', loss_weight=1.0),
+    ),
     roi_head=dict(
         type='MultitaskRoIHead',
         bbox_roi_extractor=dict(
             type='RegistryRoIExtractor',
-            roi_layer=dict(
-                type='SeparableRoIAlign', output_size=7, sampling_ratio=0),
+            roi_layer=dict(type='SeparableRoIAlign', output_size=7, sampling_ratio=0),
             out_channels=256,
             featmap_strides=pyramid_strides,
             # RoIs of 112 to 224 pixels go to the level of stride 8, as in
             # the FPN paper, and so do the smaller ones.
-            finest_scale=112),
+            finest_scale=112,
+        ),
         instance_roi_extractor=dict(
             type='RegistryRoIExtractor',
-            roi_layer=dict(
-                type='SeparableRoIAlign', output_size=14, sampling_ratio=0),
+            roi_layer=dict(type='SeparableRoIAlign', output_size=14, sampling_ratio=0),
             out_channels=256,
             featmap_strides=pyramid_strides,
-            finest_scale=112),
+            finest_scale=112,
+        ),
         bbox_head=dict(
             type='Shared2FCBBoxHead',
             in_channels=256,
@@ -75,19 +73,20 @@ model = dict(
             bbox_coder=dict(
                 type='DeltaXYWHBBoxCoder',
                 target_means=[0.0, 0.0, 0.0, 0.0],
-                target_stds=[0.1, 0.1, 0.2, 0.2]),
+                target_stds=[0.1, 0.1, 0.2, 0.2],
+            ),
             reg_class_agnostic=False,
-            loss_cls=dict(
-                type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0)),
+            loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+            loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0),
+        ),
         mask_head=dict(
             type='PersonMaskHead',
             num_convs=4,
             in_channels=256,
             conv_out_channels=256,
             num_classes=1,
-            loss_mask=dict(
-                type='CrossEntropyLoss', use_mask=True, loss_weight=1.0)),
+            loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
+        ),
         keypoint_head=dict(
             type='KeypointOffsetHead',
             num_keypoints=num_keypoints,
@@ -97,7 +96,9 @@ model = dict(
             codec=dict(type='RoIHeatmapCodec', heatmap_size=56, sigma=1.0),
             # A sum over 17 maps of 56x56 cells starts near 40: this weight
             # brings it to the order of the other losses.
-            loss_weight=0.05)),
+            loss_weight=0.05,
+        ),
+    ),
     train_cfg=dict(
         rpn=dict(
             assigner=dict(
@@ -106,21 +107,25 @@ model = dict(
                 neg_iou_thr=0.3,
                 min_pos_iou=0.3,
                 match_low_quality=True,
-                ignore_iof_thr=0.5),
+                ignore_iof_thr=0.5,
+            ),
             sampler=dict(
                 type='RandomSampler',
                 num=256,
                 pos_fraction=0.5,
                 neg_pos_ub=-1,
-                add_gt_as_proposals=False),
+                add_gt_as_proposals=False,
+            ),
             allowed_border=-1,
             pos_weight=-1,
-            debug=False),
+            debug=False,
+        ),
         rpn_proposal=dict(
             nms_pre=2000,
             max_per_img=1000,
             nms=dict(type='nms', iou_threshold=0.7),
-            min_bbox_size=0),
+            min_bbox_size=0,
+        ),
         rcnn=dict(
             assigner=dict(
                 type='MaxIoUAssigner',
@@ -128,24 +133,32 @@ model = dict(
                 neg_iou_thr=0.5,
                 min_pos_iou=0.5,
                 match_low_quality=False,
-                ignore_iof_thr=0.5),
+                ignore_iof_thr=0.5,
+            ),
             sampler=dict(
                 type='RandomSampler',
                 num=512,
                 pos_fraction=0.25,
                 neg_pos_ub=-1,
-                add_gt_as_proposals=True),
+                add_gt_as_proposals=True,
+            ),
             mask_size=28,
             pos_weight=-1,
-            debug=False)),
+            debug=False,
+        ),
+    ),
     test_cfg=dict(
         rpn=dict(
             nms_pre=1000,
             max_per_img=1000,
             nms=dict(type='nms', iou_threshold=0.7),
-            min_bbox_size=0),
+            min_bbox_size=0,
+        ),
         rcnn=dict(
             score_thr=0.05,
             nms=dict(type='nms', iou_threshold=0.5),
             max_per_img=100,
-            mask_thr_binary=0.5)))
+            mask_thr_binary=0.5,
+        ),
+    ),
+)

@@ -7,6 +7,9 @@ model = dict(
         bbox_head=dict(
             type='PersonBBoxHead',
             num_other_classes=79,
-            loss_bbox=dict(_delete_=True, type='L1Loss', loss_weight=1.0)),
-        keypoint_head=None),
-    train_cfg=dict(rpn_proposal=dict(max_per_img=1000)))
+            loss_bbox=dict(_delete_=True, type='L1Loss', loss_weight=1.0),
+        ),
+        keypoint_head=None,
+    ),
+    train_cfg=dict(rpn_proposal=dict(max_per_img=1000)),
+)

@@ -13,7 +13,9 @@ model = dict(
         keypoint_head=dict(
             type='KeypointSoftmaxHead',
             refine=False,
-            codec=dict(
-                _delete_=True, type='RoISoftmaxCodec', heatmap_size=56),
-            loss_weight=1.0)),
-    train_cfg=dict(rpn_proposal=dict(max_per_img=1500)))
+            codec=dict(_delete_=True, type='RoISoftmaxCodec', heatmap_size=56),
+            loss_weight=1.0,
+        ),
+    ),
+    train_cfg=dict(rpn_proposal=dict(max_per_img=1500)),
+)

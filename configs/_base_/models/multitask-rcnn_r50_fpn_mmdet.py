@@ -9,11 +9,8 @@ bbox_head.loss_bbox = dict(type='L1Loss', loss_weight=1.0)
 checkpoint = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True),
-    backbone=dict(
-        style='pytorch',
-        init_cfg=dict(checkpoint=checkpoint)),
-    roi_head=dict(
-        bbox_head=dict(_delete_=True, **bbox_head), keypoint_head=None))
+        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
+    ),
+    backbone=dict(style='pytorch', init_cfg=dict(checkpoint=checkpoint)),
+    roi_head=dict(bbox_head=dict(_delete_=True, **bbox_head), keypoint_head=None),
+)

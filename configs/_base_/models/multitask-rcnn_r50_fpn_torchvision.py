@@ -9,21 +9,22 @@ roi_layer = dict(sampling_ratio=2, aligned=False)
 checkpoint = 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True),
+        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
+    ),
     backbone=dict(
         style='pytorch',
         # The published weights (COCO_V1) are for an epsilon of 0; those of
         # torchvision's own training script for 1e-5.
         norm_cfg=dict(type='BN', eps=0.0, requires_grad=False),
-        init_cfg=dict(checkpoint=checkpoint)),
+        init_cfg=dict(checkpoint=checkpoint),
+    ),
     rpn_head=dict(anchor_generator=dict(type='StretchedAnchorGenerator')),
     roi_head=dict(
         bbox_roi_extractor=dict(roi_layer=roi_layer),
         instance_roi_extractor=dict(roi_layer=roi_layer),
         bbox_head=dict(loss_bbox=dict(beta=1 / 9)),
-        keypoint_head=dict(codec=dict(score='logit'))),
+        keypoint_head=dict(codec=dict(score='logit')),
+    ),
     train_cfg=dict(rpn_proposal=dict(max_per_img=2000)),
-    test_cfg=dict(
-        rpn=dict(min_bbox_size=0.001), rcnn=dict(min_bbox_size=0.01)))
+    test_cfg=dict(rpn=dict(min_bbox_size=0.001), rcnn=dict(min_bbox_size=0.01)),
+)

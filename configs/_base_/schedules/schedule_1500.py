@@ -1,8 +1,7 @@
 # 1500 iterations from nothing, for the drawn sample.
 max_iters = 1500
 
-train_cfg = dict(
-    type='ReproducibleTrainLoop', max_iters=max_iters, val_interval=max_iters)
+train_cfg = dict(type='ReproducibleTrainLoop', max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
@@ -14,13 +13,15 @@ param_scheduler = [
         begin=50,
         end=max_iters,
         T_max=max_iters - 50,
-        eta_min=1e-5)
+        eta_min=1e-5,
+    ),
 ]
 
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.0015, weight_decay=0.05),
-    clip_grad=dict(max_norm=10))
+    clip_grad=dict(max_norm=10),
+)
 
 # For a leaf: optim_wrapper = dict(paramwise_cfg=_base_.slow_offset). AdamW moves
 # what is not yet needed as fast as the rest: at the full rate the offsets soon

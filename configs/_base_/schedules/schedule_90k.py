@@ -7,27 +7,25 @@
 # a pretrained network with frozen batch norm. Rates of offsets below 1 belong to
 # AdamW (schedule_90k_adamw.py), to RoI-pooling offsets (x0.01 in MSRA's code)
 # and to gradients through points (x0.1 in RepPoints and VFNet).
-train_cfg = dict(
-    type='ReproducibleTrainLoop', max_iters=90000, val_interval=5000)
+train_cfg = dict(type='ReproducibleTrainLoop', max_iters=90000, val_interval=5000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 param_scheduler = [
-    dict(
-        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0,
-        end=1000),
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
     dict(
         type='MultiStepLR',
         by_epoch=False,
         begin=0,
         end=90000,
         milestones=[60000, 80000],
-        gamma=0.1)
+        gamma=0.1,
+    ),
 ]
 
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=0.0001))
+    type='OptimWrapper', optimizer=dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=0.0001)
+)
 
 # For another batch: tools/train.py --auto-scale-lr
 auto_scale_lr = dict(enable=False, base_batch_size=12)

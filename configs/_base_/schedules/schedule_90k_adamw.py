@@ -12,11 +12,10 @@
 _base_ = './schedule_90k.py'
 
 optim_wrapper = dict(
-    optimizer=dict(
-        _delete_=True, type='AdamW', lr=0.0001, weight_decay=0.1),
-    paramwise_cfg=dict(
-        dcn_offset_lr_mult=0.1, norm_decay_mult=0.0, bias_decay_mult=0.0),
-    clip_grad=dict(max_norm=35))
+    optimizer=dict(_delete_=True, type='AdamW', lr=0.0001, weight_decay=0.1),
+    paramwise_cfg=dict(dcn_offset_lr_mult=0.1, norm_decay_mult=0.0, bias_decay_mult=0.0),
+    clip_grad=dict(max_norm=35),
+)
 
 auto_scale_lr = dict(base_batch_size=16)
 
@@ -25,5 +24,4 @@ custom_hooks = [dict(type='OffsetStatisticsHook', interval=50)]
 
 # For a leaf: custom_hooks = [*_base_.custom_hooks, _base_.ema]. Exponential
 # moving average of the weights, as in MMDetection's RTMDet.
-ema = dict(
-    type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.0002, priority=49)
+ema = dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.0002, priority=49)

@@ -9,8 +9,7 @@ param_scheduler = _base_.param_scheduler
 param_scheduler[0].end = warmup
 # Down to zero: to a fixed rate above zero, the rate of layers with a small
 # lr_mult would rise.
-param_scheduler[1].update(
-    begin=warmup, end=max_iters, T_max=max_iters - warmup, eta_min=0)
+param_scheduler[1].update(begin=warmup, end=max_iters, T_max=max_iters - warmup, eta_min=0)
 
 # Forward and loss in bfloat16, for CPUs that have instructions for it, as in
 # the training of the base. Sampling positions are float32 all the same.
@@ -19,6 +18,7 @@ optim_wrapper = dict(
     optimizer=dict(lr=3e-4),
     # Refined networks have larger norms: a bound that is in the way of theirs
     # alone would be a second difference.
-    clip_grad=dict(max_norm=100))
+    clip_grad=dict(max_norm=100),
+)
 
 custom_hooks = [dict(type='OffsetStatisticsHook', interval=50)]

@@ -10,8 +10,7 @@ train_cfg = dict(max_iters=max_iters, val_interval=2000)
 
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].end = 200
-param_scheduler[1].update(
-    begin=decay_begin, end=max_iters, T_max=max_iters - decay_begin)
+param_scheduler[1].update(begin=decay_begin, end=max_iters, T_max=max_iters - decay_begin)
 
 # Forward and loss in bfloat16, for CPUs that have instructions for it.
 optim_wrapper = dict(type='Bfloat16OptimWrapper')

@@ -1,9 +1,12 @@
-from projects.multitask_runtime import (InputError, NoWindowError, Tracker,
-                                         VideoReader, VideoWriter)
+from projects.multitask_runtime import InputError, NoWindowError, Tracker, VideoReader, VideoWriter
 
 from .inferencer import MultitaskInferencer
 
 __all__ = [
-    'InputError', 'MultitaskInferencer', 'NoWindowError', 'Tracker',
-    'VideoReader', 'VideoWriter'
+    'InputError',
+    'MultitaskInferencer',
+    'NoWindowError',
+    'Tracker',
+    'VideoReader',
+    'VideoWriter',
 ]

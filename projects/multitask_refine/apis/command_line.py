@@ -1,4 +1,5 @@
 """The demos with a network of PyTorch."""
+
 from argparse import Namespace
 from typing import Union
 
@@ -9,13 +10,15 @@ from .inferencer import MultitaskInferencer
 
 
 @explained_errors()
-def run_checkpoint(inputs: Union[str, int], args: Namespace,
-                   **options) -> int:
+def run_checkpoint(inputs: Union[str, int], args: Namespace, **options) -> int:
     """Look at the inputs with a config and its weights.
 
     Arguments, what is returned and raised: see ``run`` of
     ``projects.multitask_runtime.command_line``.
     """
     return look(
-        inputs, args, lambda: MultitaskInferencer(
-            args.config, args.checkpoint, args.device), **options)
+        inputs,
+        args,
+        lambda: MultitaskInferencer(args.config, args.checkpoint, args.device),
+        **options,
+    )

@@ -1,4 +1,5 @@
 """Picture files, read by the step of the config's pipeline."""
+
 import numpy as np
 from mmdet.registry import TRANSFORMS
 

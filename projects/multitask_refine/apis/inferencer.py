@@ -1,4 +1,5 @@
 """Use a trained network on pictures, folders, videos and cameras."""
+
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, List, Tuple, Union
 
@@ -23,8 +24,14 @@ from ..engine import safe_checkpoint  # noqa: F401
 from ..errors import ConfigError
 from ..models import prepare_for_inference
 from .frames import ImageFile
-from .settings import (choose_device, find_dataset_meta, find_joint_shift,
-                       find_keypoint_head, load_config, split_pipeline)
+from .settings import (
+    choose_device,
+    find_dataset_meta,
+    find_joint_shift,
+    find_keypoint_head,
+    load_config,
+    split_pipeline,
+)
 
 
 class MultitaskInferencer(PeopleFinder, BaseInferencer):
@@ -55,18 +62,21 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
         (2, 17, 2)
     """
 
-    def __init__(self,
-                 config: Union[str, Path, Config],
-                 checkpoint: Union[str, Path],
-                 device: str = 'auto',
-                 show_progress: bool = True) -> None:
+    def __init__(
+        self,
+        config: Union[str, Path, Config],
+        checkpoint: Union[str, Path],
+        device: str = 'auto',
+        show_progress: bool = True,
+    ) -> None:
         init_default_scope('mmdet')
         super().__init__(
             model=load_config(config),
             weights=str(checkpoint),
             device=choose_device(device),
             scope='mmdet',
-            show_progress=show_progress)
+            show_progress=show_progress,
+        )
         prepare_for_inference(self.model)
         self.joint_shift = find_joint_shift(self.cfg)
 
@@ -83,23 +93,25 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
     def postprocess(self, frame: Frame, sample: DetDataSample) -> dict:
         """Describe what the network says of an image, see ``to_result``."""
         people = sample.pred_instances.cpu().numpy()
-        return to_result(frame, dict(people.items()), self.joint_shift,
-                         self.dataset_meta)
+        return to_result(frame, dict(people.items()), self.joint_shift, self.dataset_meta)
 
-    def _results(self, frames: Iterable[Frame], batch_size: int,
-                 report: Report) -> Iterator[Tuple[Frame, dict]]:
+    def _results(
+        self, frames: Iterable[Frame], batch_size: int, report: Report
+    ) -> Iterator[Tuple[Frame, dict]]:
         for batch in self._batches(frames, batch_size, report):
             yield from self._find(batch, report)
 
-    def _find(self, batch: List[Tuple[Frame, dict]],
-              report: Report) -> Iterator[Tuple[Frame, dict]]:
+    def _find(
+        self, batch: List[Tuple[Frame, dict]], report: Report
+    ) -> Iterator[Tuple[Frame, dict]]:
         """Yield the results of a batch; if it fails, those of each image."""
         results = None
         try:
-            samples = self.forward(
-                self.collate_fn([data for _, data in batch]))
-            results = [(frame, self.postprocess(frame, sample))
-                       for (frame, _), sample in zip(batch, samples)]
+            samples = self.forward(self.collate_fn([data for _, data in batch]))
+            results = [
+                (frame, self.postprocess(frame, sample))
+                for (frame, _), sample in zip(batch, samples)
+            ]
         except Exception as error:  # the other images go on
             if len(batch) == 1:
                 frame = batch[0][0]
@@ -120,13 +132,13 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
             sample = data['data_samples']
             factor = np.divide(stretched.shape[1::-1], image.shape[1::-1])
             sample.set_metainfo(
-                dict(
-                    ori_shape=image.shape[:2],
-                    scale_factor=tuple(factor * sample.scale_factor)))
+                dict(ori_shape=image.shape[:2], scale_factor=tuple(factor * sample.scale_factor))
+            )
         return data
 
-    def _batches(self, frames: Iterable[Frame], batch_size: int,
-                 report: Report) -> Iterator[List[Tuple[Frame, dict]]]:
+    def _batches(
+        self, frames: Iterable[Frame], batch_size: int, report: Report
+    ) -> Iterator[List[Tuple[Frame, dict]]]:
         """Batches of one size of image.
 
         The border that a smaller image would get in a batch changes what
@@ -155,9 +167,7 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
         """The test pipeline from the array of an image on."""
         load, rest = split_pipeline(cfg)
         self.read_image = ImageFile(load)
-        array = dict(
-            type='mmdet.LoadImageFromNDArray',
-            to_float32=load.get('to_float32', False))
+        array = dict(type='mmdet.LoadImageFromNDArray', to_float32=load.get('to_float32', False))
         return Compose([array, *rest])
 
     def _init_collate(self, cfg: Config) -> Callable:
@@ -170,14 +180,14 @@ class MultitaskInferencer(PeopleFinder, BaseInferencer):
         self.kpt_thr = settings.get('kpt_thr', KPT_THR)
         self.mask_alpha = settings.get('mask_alpha', MASK_ALPHA)
 
-    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict,
-                               cfg: Config) -> None:
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict, cfg: Config) -> None:
         """Load all weights, and learn the names of classes and joints."""
         try:
             _load_checkpoint_to_model(model, checkpoint, strict=True)
         except RuntimeError as error:
             raise ConfigError(
-                f'{error}\nThese are not the weights of this config\'s '
+                f"{error}\nThese are not the weights of this config's "
                 f'network ({Path(cfg.filename or "config").name}). Use the '
-                'config that it was trained with.') from None
+                'config that it was trained with.'
+            ) from None
         model.dataset_meta = find_dataset_meta(cfg, checkpoint, model)

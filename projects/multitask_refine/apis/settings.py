@@ -1,4 +1,5 @@
 """What the inferencer takes from config and checkpoint."""
+
 from pathlib import Path
 from typing import List, Optional, Tuple, Union
 
@@ -34,7 +35,8 @@ def choose_device(name: str) -> str:
     if name.startswith('cuda') and not has_cuda:
         raise ConfigError(
             f'device: {name} was asked for, but torch {torch.__version__} '
-            "finds no CUDA device here. Expected 'cpu' or 'auto'")
+            "finds no CUDA device here. Expected 'cpu' or 'auto'"
+        )
     return name
 
 
@@ -55,15 +57,13 @@ def split_pipeline(cfg: Config) -> Tuple[dict, List[dict]]:
     if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
         raise ConfigError(
             'test_dataloader.dataset.pipeline: expected LoadImageFromFile as '
-            f'the first step, found {[step["type"] for step in steps]}')
-    rest = [
-        step for step in steps[1:] if not step['type'].endswith('Annotations')
-    ]
+            f'the first step, found {[step["type"] for step in steps]}'
+        )
+    rest = [step for step in steps[1:] if not step['type'].endswith('Annotations')]
     return steps[0], rest
 
 
-def find_dataset_meta(cfg: Config, checkpoint: dict,
-                      model: nn.Module) -> dict:
+def find_dataset_meta(cfg: Config, checkpoint: dict, model: nn.Module) -> dict:
     """Find the names of classes and keypoints, the skeleton and its colours.
 
     Args:
@@ -85,8 +85,7 @@ def find_dataset_meta(cfg: Config, checkpoint: dict,
         return dict(saved)
     dataset = cfg.test_dataloader.dataset
     meta = DATASETS.get(dataset.type)._load_metainfo(dataset.get('metainfo'))
-    check_consistency(
-        model, {'test_dataloader.dataset': meta}, saved=saved)
+    check_consistency(model, {'test_dataloader.dataset': meta}, saved=saved)
     return meta
 
 
@@ -98,7 +97,5 @@ def find_keypoint_head(model: nn.Module) -> Optional[nn.Module]:
 def find_joint_shift(cfg: Config) -> float:
     """How much more the network's joints count than COCO's files, in pixels,
     as the config's ``MultitaskCocoMetric`` says."""
-    shifts = [
-        each.get('joint_shift', _JOINT_SHIFT) for each in list_evaluators(cfg)
-    ]
+    shifts = [each.get('joint_shift', _JOINT_SHIFT) for each in list_evaluators(cfg)]
     return shifts[0] if shifts else _JOINT_SHIFT

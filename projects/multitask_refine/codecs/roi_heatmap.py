@@ -12,6 +12,7 @@ x1 + (u + 0.5) * w / S.
 
 Shape letters: R RoIs, K keypoints, S heatmap side.
 """
+
 from typing import Tuple
 
 import torch
@@ -44,15 +45,16 @@ class RoIHeatmapCodec:
 
     def __init__(self, heatmap_size: int, sigma: float = 1.0) -> None:
         if heatmap_size < 3:
-            raise ConfigError('heatmap_size must be at least 3, because a '
-                             f'peak has neighbours, but is {heatmap_size}')
+            raise ConfigError(
+                'heatmap_size must be at least 3, because a '
+                f'peak has neighbours, but is {heatmap_size}'
+            )
         if sigma <= 0:
             raise ConfigError(f'sigma must be positive, but is {sigma}')
         self.heatmap_size = heatmap_size
         self.sigma = sigma
 
-    def encode(self, keypoints: Tensor, shown: Tensor,
-               rois: Tensor) -> Tensor:
+    def encode(self, keypoints: Tensor, shown: Tensor, rois: Tensor) -> Tensor:
         """Draw the target heatmaps.
 
         Args:
@@ -65,10 +67,9 @@ class RoIHeatmapCodec:
         """
         uv = self._to_heatmap(keypoints, rois)
         inside = ((uv >= -0.5) & (uv < self.heatmap_size - 0.5)).all(-1)
-        cells = torch.arange(
-            self.heatmap_size, dtype=uv.dtype, device=uv.device)
+        cells = torch.arange(self.heatmap_size, dtype=uv.dtype, device=uv.device)
         # (R, K, 2, S): the Gaussian is the product of one factor an axis.
-        factors = torch.exp(-(cells - uv[..., None])**2 / (2 * self.sigma**2))
+        factors = torch.exp(-((cells - uv[..., None]) ** 2) / (2 * self.sigma**2))
         heatmaps = factors[:, :, 1, :, None] * factors[:, :, 0, None, :]
         return heatmaps * (shown & inside)[..., None, None]
 

@@ -6,6 +6,7 @@ that was resized to W pixels lies at ``x1 + (i + 0.5) * w / W``.
 
 Shape letters: R RoIs, K keypoints, S heatmap side.
 """
+
 from typing import Tuple
 
 import torch
@@ -39,22 +40,18 @@ class RoISoftmaxCodec:
         ConfigError: If ``heatmap_size`` or ``score`` is out of range.
     """
 
-    def __init__(self,
-                 heatmap_size: int,
-                 score: str = 'probability',
-                 max_pixels: int = 2**26) -> None:
+    def __init__(
+        self, heatmap_size: int, score: str = 'probability', max_pixels: int = 2**26
+    ) -> None:
         if heatmap_size < 1:
-            raise ConfigError(
-                f'heatmap_size must be positive, but is {heatmap_size}')
+            raise ConfigError(f'heatmap_size must be positive, but is {heatmap_size}')
         if score not in ('probability', 'logit'):
-            raise ConfigError("score: expected 'probability' or 'logit', got "
-                             f'{score!r}')
+            raise ConfigError(f"score: expected 'probability' or 'logit', got {score!r}")
         self.heatmap_size = heatmap_size
         self.score = score
         self.max_pixels = max_pixels
 
-    def encode(self, keypoints: Tensor, shown: Tensor,
-               rois: Tensor) -> Tuple[Tensor, Tensor]:
+    def encode(self, keypoints: Tensor, shown: Tensor, rois: Tensor) -> Tuple[Tensor, Tensor]:
         """Find each joint's cell.
 
         Args:
@@ -71,10 +68,10 @@ class RoISoftmaxCodec:
         scale = self.heatmap_size / (corner - origin)
         cell = ((keypoints - origin) * scale).floor()
         # The far border belongs to the last cell.
-        cell = torch.where(keypoints == corner, self.heatmap_size - 1., cell)
+        cell = torch.where(keypoints == corner, self.heatmap_size - 1.0, cell)
         inside = ((cell >= 0) & (cell < self.heatmap_size)).all(-1)
         counted = shown & inside
-        cell = torch.where(counted[..., None], cell, 0.).long()
+        cell = torch.where(counted[..., None], cell, 0.0).long()
         return cell[..., 1] * self.heatmap_size + cell[..., 0], counted
 
     def decode(self, logits: Tensor, rois: Tensor) -> Tuple[Tensor, Tensor]:
@@ -94,13 +91,11 @@ class RoISoftmaxCodec:
         points = (cells + 0.5) * (extent / pixels)[:, None]
         return points + rois[:, None, :2], self._scores(peaks, logits)
 
-    def find_peaks(self, logits: Tensor,
-                   pixels: Tensor) -> Tuple[Tensor, Tensor]:
+    def find_peaks(self, logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
         """:func:`find_peaks` with as many pixels at a time as are fast on the
         tensors' device."""
         # CUDA waits for steps, the CPU for pixels beyond a RoI's own.
-        return find_peaks(logits, pixels,
-                          self.max_pixels if logits.is_cuda else 1)
+        return find_peaks(logits, pixels, self.max_pixels if logits.is_cuda else 1)
 
     def _scores(self, peaks: Tensor, logits: Tensor) -> Tensor:
         if self.score == 'logit':
@@ -108,8 +103,7 @@ class RoISoftmaxCodec:
         return (peaks - logits.logsumexp((2, 3))).exp()
 
 
-def find_peaks(logits: Tensor, pixels: Tensor,
-               max_pixels: int) -> Tuple[Tensor, Tensor]:
+def find_peaks(logits: Tensor, pixels: Tensor, max_pixels: int) -> Tuple[Tensor, Tensor]:
     """Resize each map to its RoI's pixels and find the highest of them.
 
     Resizing is torch's bicubic interpolation, by two matrix products for
@@ -128,13 +122,11 @@ def find_peaks(logits: Tensor, pixels: Tensor,
     cells = torch.empty_like(logits[..., 0, :2])
     peaks = torch.empty_like(cells[..., 0])
     for chosen in _batches(pixels, logits.shape[1], max_pixels):
-        cells[chosen], peaks[chosen] = _highest_pixels(logits[chosen],
-                                                       pixels[chosen])
+        cells[chosen], peaks[chosen] = _highest_pixels(logits[chosen], pixels[chosen])
     return cells, peaks
 
 
-def _batches(pixels: Tensor, num_keypoints: int,
-             max_pixels: int) -> Tuple[Tensor, ...]:
+def _batches(pixels: Tensor, num_keypoints: int, max_pixels: int) -> Tuple[Tensor, ...]:
     if not len(pixels):
         return ()
     largest = num_keypoints * int(pixels.amax(0).prod())
@@ -149,8 +141,7 @@ def _highest_pixels(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
     resized = down @ (logits @ across.transpose(-1, -2))
     width, height = resized.shape[-1], resized.shape[-2]
     if len(pixels) > 1:
-        resized = resized.masked_fill(
-            _beyond(pixels, width, height), float('-inf'))
+        resized = resized.masked_fill(_beyond(pixels, width, height), float('-inf'))
     peaks, index = resized.flatten(2).max(-1)
     return torch.stack([index % width, index // width], -1).to(peaks), peaks
 
@@ -160,7 +151,8 @@ def _beyond(pixels: Tensor, width: int, height: int) -> Tensor:
     width)."""
     steps = torch.arange(max(width, height), device=pixels.device)
     return (steps[:width] >= pixels[:, 0, None])[:, None, None, :] | (
-        steps[:height] >= pixels[:, 1, None])[:, None, :, None]
+        steps[:height] >= pixels[:, 1, None]
+    )[:, None, :, None]
 
 
 def _bicubic_matrix(sizes: Tensor, logits: Tensor) -> Tensor:

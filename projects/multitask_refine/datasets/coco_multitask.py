@@ -1,4 +1,5 @@
 """COCO-format annotations of boxes, masks and joints."""
+
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Union
 
@@ -11,16 +12,14 @@ from mmengine.logging import MMLogger
 from projects.multitask_runtime.category_meta import category_meta
 
 from ..errors import ConfigError
-from .annotation_rules import (count_keypoints, keep_classes, mend,
-                               read_annotations)
+from .annotation_rules import count_keypoints, keep_classes, mend, read_annotations
 from .category_keypoints import join_meta_files
 from .entry_rules import is_id
 from .image_rules import ImageError, list_missing
 from .keypoint_mapping import KeypointMapping
 from .meta_file import find_meta_file, load_meta_file
 from .problems import AnnotationError, Problem
-from .startup import (format_table, log_labels, log_problems, log_unused,
-                      refuse)
+from .startup import format_table, log_labels, log_problems, log_unused, refuse
 
 
 def require_files(*paths: str) -> None:
@@ -40,7 +39,8 @@ def require_files(*paths: str) -> None:
                 'annotations_trainval2017 or image_info_test2017); data/coco '
                 'may be a link to it. Samples are drawn by python '
                 'tools/dataset/make_sample.py FOLDER. For another place set '
-                'data_root of the dataset and ann_file of the evaluator.')
+                'data_root of the dataset and ann_file of the evaluator.'
+            )
 
 
 @DATASETS.register_module()
@@ -106,16 +106,11 @@ class CocoMultitaskDataset(CocoDataset):
             their own, or ``filter_cfg.min_keypoints`` is no count.
     """
 
-    METAINFO = dict(
-        classes=('person', ),
-        palette=[(220, 20, 60)],
-        from_file='coco.py')
+    METAINFO = dict(classes=('person',), palette=[(220, 20, 60)], from_file='coco.py')
 
-    def __init__(self,
-                 *args,
-                 keypoints_from: Union[str, dict, None] = None,
-                 strict: bool = False,
-                 **kwargs) -> None:
+    def __init__(
+        self, *args, keypoints_from: Union[str, dict, None] = None, strict: bool = False, **kwargs
+    ) -> None:
         self.keypoints_from = keypoints_from
         self.strict = strict
         self._problems: List[Problem] = []
@@ -127,15 +122,18 @@ class CocoMultitaskDataset(CocoDataset):
         """Merge the classes with what the meta file says of the joints."""
         merged = {**cls.METAINFO, **(metainfo or {})}
         classes = merged['classes']
-        if isinstance(classes, str) or not classes or len(
-                set(classes)) != len(classes):
+        if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
             raise ConfigError(
                 'metainfo.classes: expected names of categories that differ, '
                 f"such as ('person', ), found {classes!r}. Write a list or "
-                'tuple, also of one name.')
+                'tuple, also of one name.'
+            )
         from_file = merged.pop('from_file')
-        meta = (join_meta_files(from_file, classes) if isinstance(
-            from_file, dict) else load_meta_file(from_file))
+        meta = (
+            join_meta_files(from_file, classes)
+            if isinstance(from_file, dict)
+            else load_meta_file(from_file)
+        )
         return {**meta, **merged}
 
     def load_data_list(self) -> List[dict]:
@@ -146,24 +144,22 @@ class CocoMultitaskDataset(CocoDataset):
     def COCOAPI(self, path: str) -> COCO:  # by this name mmdet calls it
         """The index of the file: mended, or in ``test_mode`` as it is."""
         numbers: List[Problem] = []
-        content = keep_classes(
-            read_annotations(path, numbers), self.metainfo['classes'])
-        mapping = self.keypoints_from and KeypointMapping(
-            self.keypoints_from, self.metainfo)
+        content = keep_classes(read_annotations(path, numbers), self.metainfo['classes'])
+        mapping = self.keypoints_from and KeypointMapping(self.keypoints_from, self.metainfo)
         meta = mapping.meta if mapping else self.metainfo
-        self._unlabelled = [i for i, source in enumerate(mapping.sources)
-                            if source < 0] if mapping else []
+        self._unlabelled = (
+            [i for i, source in enumerate(mapping.sources) if source < 0] if mapping else []
+        )
         mended, problems = mend(
-            content,
-            count_keypoints(content, keypoint_counts(
-                meta, self.metainfo['classes'])))
+            content, count_keypoints(content, keypoint_counts(meta, self.metainfo['classes']))
+        )
         self._problems = numbers + problems
         # mmdet numbers the labels in the order of the file's categories.
         categories = order_categories(
-            mended['categories'], self.metainfo['classes'], self.ann_file)
+            mended['categories'], self.metainfo['classes'], self.ann_file
+        )
         self._check_meta_file(content, categories, meta)
-        refuse(self._problems, self.ann_file, self.data_prefix['img'],
-               self.test_mode, self.strict)
+        refuse(self._problems, self.ann_file, self.data_prefix['img'], self.test_mode, self.strict)
         if not self.test_mode:
             if content.get('annotations') and not mended['annotations']:
                 raise AnnotationError(
@@ -171,50 +167,49 @@ class CocoMultitaskDataset(CocoDataset):
                     'from, found that none of '
                     f'{len(content["annotations"])} can be used:\n'
                     f'{format_table(self._problems)}\nCorrect the file; '
-                    'docs/data.md says what each rule expects.')
+                    'docs/data.md says what each rule expects.'
+                )
             log_labels(mended.get('annotations', ()), self.ann_file)
         coco = COCO()
-        coco.dataset = dict(
-            content if self.test_mode else mended, categories=categories)
+        coco.dataset = dict(content if self.test_mode else mended, categories=categories)
         if mapping and 'annotations' in content:
-            coco.dataset['annotations'] = mapping.convert(
-                coco.dataset['annotations'])
+            coco.dataset['annotations'] = mapping.convert(coco.dataset['annotations'])
             mapping.log(self.ann_file)
-        self.labelled_tasks = _labelled_tasks(
-            coco.dataset.get('annotations', ()))
+        self.labelled_tasks = _labelled_tasks(coco.dataset.get('annotations', ()))
         coco.createIndex()
         coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
         return coco
 
-    def _check_meta_file(self, content: dict, categories: Sequence[dict],
-                         meta: dict) -> None:
+    def _check_meta_file(self, content: dict, categories: Sequence[dict], meta: dict) -> None:
         """Compare the keypoints of the file and of its meta file: names,
         order and number."""
         for label, category in enumerate(categories):
-            names = list(
-                category_meta(meta, label)['keypoint_id2name'].values())
+            names = list(category_meta(meta, label)['keypoint_id2name'].values())
             own = category.get('keypoints')
-            if not isinstance(own, list) or own == names or not all(
-                    isinstance(name, str) for name in own):
+            if (
+                not isinstance(own, list)
+                or own == names
+                or not all(isinstance(name, str) for name in own)
+            ):
                 continue
-            where = (f'{self.ann_file}: category {category["name"]!r}: '
-                     'keypoints')
-            lists = (f'expected, by metainfo.from_file of the dataset, '
-                     f'{names}, found {own}')
-            if any(names.index(name) != own.index(name)
-                   for name in set(names) & set(own)):
+            where = f'{self.ann_file}: category {category["name"]!r}: keypoints'
+            lists = f'expected, by metainfo.from_file of the dataset, {names}, found {own}'
+            if any(names.index(name) != own.index(name) for name in set(names) & set(own)):
                 raise AnnotationError(
                     f'{where}: {lists}: the same names in other places. '
                     'Flips would exchange the wrong keypoints: write a meta '
                     'file whose keypoint_info has the order of the '
-                    'annotation file.')
+                    'annotation file.'
+                )
             if len(own) == len(names):
                 MMLogger.get_current_instance().warning(
-                    f'{where}: {lists}. They are taken by their place, '
-                    'whatever their names.')
+                    f'{where}: {lists}. They are taken by their place, whatever their names.'
+                )
         annotated = [
-            ann for ann in content.get('annotations', ())
-            if isinstance(ann, dict) and ann.get('keypoints') is not None
+            ann
+            for ann in content.get('annotations', ())
+            if isinstance(ann, dict)
+            and ann.get('keypoints') is not None
             and ann['keypoints'] != []
         ]
         faults = [each for each in self._problems if each.rule == 'keypoints']
@@ -224,16 +219,19 @@ class CocoMultitaskDataset(CocoDataset):
         for label, category in enumerate(categories):
             own = {
                 ann['id']
-                for ann in annotated if is_id(ann.get('id'))
-                and ann.get('category_id') == category['id']
+                for ann in annotated
+                if is_id(ann.get('id')) and ann.get('category_id') == category['id']
             }
             self._require_numbers(
                 [each for each in faults if each.annotation_id in own],
-                len(own), category_meta(meta, label),
-                f'the others of {category["name"]!r}')
+                len(own),
+                category_meta(meta, label),
+                f'the others of {category["name"]!r}',
+            )
 
-    def _require_numbers(self, faults: Sequence[Problem], count: int,
-                         meta: dict, others: str) -> None:
+    def _require_numbers(
+        self, faults: Sequence[Problem], count: int, meta: dict, others: str
+    ) -> None:
         """Refuse a file in which all of ``count`` annotations have another
         number of keypoints than the meta file."""
         if faults and len(faults) == count:
@@ -243,7 +241,8 @@ class CocoMultitaskDataset(CocoDataset):
                 'expected 3 for each of the '
                 f'{meta["num_keypoints"]} joints of the meta file. '
                 'Set metainfo.from_file to the meta file of this data set, or '
-                'keypoints_from if the network has other keypoints.')
+                'keypoints_from if the network has other keypoints.'
+            )
 
     def filter_data(self) -> List[dict]:
         """The images to use; in training without those whose file is
@@ -253,38 +252,45 @@ class CocoMultitaskDataset(CocoDataset):
             raise ConfigError(
                 'filter_cfg.min_keypoints of the data set: expected a number '
                 f'of keypoints, 0 or more, found {least!r}. With 1, images '
-                'without a labelled keypoint are left out of the training.')
+                'without a labelled keypoint are left out of the training.'
+            )
         kept = super().filter_data()
         few = 0
         if least and not self.test_mode:
             before = len(kept)
             kept = [
-                info for info in kept
-                if sum((instance['keypoints'][:, 2] > 0).sum()
-                       for instance in info['instances']) >= least
+                info
+                for info in kept
+                if sum((instance['keypoints'][:, 2] > 0).sum() for instance in info['instances'])
+                >= least
             ]
             few = before - len(kept)
         used = kept
-        log_unused(self.data_list, kept, self.filter_cfg, self.ann_file,
-                   self.test_mode, few)
+        log_unused(self.data_list, kept, self.filter_cfg, self.ann_file, self.test_mode, few)
         if self.test_mode and self._indices is not None:
             used = self._get_unserialized_subset(self._indices)
         folder = self.data_prefix['img']
-        missing = set() if self.backend_args else list_missing(
-            info['img_path'] for info in used)
+        missing = set() if self.backend_args else list_missing(info['img_path'] for info in used)
         if missing and len(missing) == len(used):
             raise AnnotationError(
                 f'{folder}: expected the images of {self.ann_file} in this '
                 f'folder, found none of {len(used)}, such as '
-                f'{used[0]["img_path"]}. Set data_prefix.img of the dataset.')
+                f'{used[0]["img_path"]}. Set data_prefix.img of the dataset.'
+            )
         problems = [
-            Problem('image_missing', info['img_id'], None, 'no such file',
-                    f'the file {info["img_path"]}', 'left out')
-            for info in used if info['img_path'] in missing
+            Problem(
+                'image_missing',
+                info['img_id'],
+                None,
+                'no such file',
+                f'the file {info["img_path"]}',
+                'left out',
+            )
+            for info in used
+            if info['img_path'] in missing
         ]
         refuse(problems, self.ann_file, folder, self.test_mode, self.strict)
-        log_problems(self._problems + problems, self.ann_file, folder,
-                     self.test_mode)
+        log_problems(self._problems + problems, self.ann_file, folder, self.test_mode)
         self._problems = []
         return [info for info in kept if info['img_path'] not in missing]
 
@@ -314,7 +320,8 @@ class CocoMultitaskDataset(CocoDataset):
                     f'{replaced[-1][1]}. It is the last of {len(replaced)} '
                     'images in a row that could not be read. See to the '
                     'storage; tools/dataset/check_coco.py --images looks at '
-                    'all images.')
+                    'all images.',
+                )
             idx = self._rand_another()
         if replaced and 'data_samples' in data:
             data['data_samples'].set_metainfo(dict(replaced_images=replaced))
@@ -329,12 +336,10 @@ class CocoMultitaskDataset(CocoDataset):
         ``keypoints_from``, the whole file does not label."""
         # mmdet drops degenerate annotations without saying which, so they
         # are parsed one at a time to keep joints and boxes together.
-        data_info = super().parse_data_info(
-            dict(raw_data_info, raw_ann_info=[]))
+        data_info = super().parse_data_info(dict(raw_data_info, raw_ann_info=[]))
         data_info['flip_indices'] = self.metainfo['flip_indices']
         for ann in raw_data_info['raw_ann_info']:
-            parsed = super().parse_data_info(
-                dict(raw_data_info, raw_ann_info=[ann]))['instances']
+            parsed = super().parse_data_info(dict(raw_data_info, raw_ann_info=[ann]))['instances']
             for instance in parsed:
                 instance['keypoints'] = self._parse_keypoints(ann)
                 data_info['instances'].append(instance)
@@ -352,8 +357,7 @@ class CocoMultitaskDataset(CocoDataset):
         return joints
 
 
-def keypoint_counts(meta: dict,
-                    classes: Sequence[str]) -> Union[int, Mapping[str, int]]:
+def keypoint_counts(meta: dict, classes: Sequence[str]) -> Union[int, Mapping[str, int]]:
     """Return the number of keypoints of an annotation: one for all
     categories, or by the name of the category.
 
@@ -363,14 +367,12 @@ def keypoint_counts(meta: dict,
     """
     if 'category_metas' not in meta:
         return len(meta['sigmas'])
-    return {
-        name: own['num_keypoints']
-        for name, own in zip(classes, meta['category_metas'])
-    }
+    return {name: own['num_keypoints'] for name, own in zip(classes, meta['category_metas'])}
 
 
-def order_categories(categories: Sequence[dict], classes: Sequence[str],
-                     ann_file: str) -> List[dict]:
+def order_categories(
+    categories: Sequence[dict], classes: Sequence[str], ann_file: str
+) -> List[dict]:
     """Find the categories of an annotation file that are classes.
 
     Args:
@@ -394,7 +396,8 @@ def order_categories(categories: Sequence[dict], classes: Sequence[str],
                 f'{ann_file}: categories: expected one for each of '
                 f'{list(classes)}, found {len(by_name.get(name, ()))} named '
                 f'{name!r} among {list(by_name)}. Set metainfo.classes of the '
-                'dataset to names in the file.')
+                'dataset to names in the file.'
+            )
     return [by_name[name][0] for name in classes]
 
 
@@ -404,6 +407,6 @@ def _labelled_tasks(annotations: Sequence[dict]) -> frozenset:
     labelled = dict(
         bbox=any(ann.get('bbox') for ann in people),
         segm=any(ann.get('segmentation') for ann in people),
-        keypoints=any(
-            any(ann.get('keypoints', ())[2::3]) for ann in people))
+        keypoints=any(any(ann.get('keypoints', ())[2::3]) for ann in people),
+    )
     return frozenset(task for task, there in labelled.items() if there)

@@ -4,6 +4,7 @@ COCO writes pixels, and boxes as x, y, width and height. Files of other tools
 have fractions of the image, or boxes as two corners. One such box may be a
 slip; that all of them are is seen by statistics over the file.
 """
+
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -38,13 +39,13 @@ class _Boxes(NamedTuple):
         boxes: (N, 4) numbers as in the file.
         sizes: (N, 2) width and height of their images, in pixels.
     """
+
     owners: List[dict]
     boxes: np.ndarray
     sizes: np.ndarray
 
 
-def mend_coordinates(entries: List[dict], sizes: Sizes,
-                     problems: List[Problem]) -> List[dict]:
+def mend_coordinates(entries: List[dict], sizes: Sizes, problems: List[Problem]) -> List[dict]:
     """Turn fractions of the image into pixels, and corners into x, y, width
     and height, if the file as a whole has them.
 
@@ -59,19 +60,29 @@ def mend_coordinates(entries: List[dict], sizes: Sizes,
     """
     table = _collect_boxes(entries, sizes)
     if _are_normalized(table):
-        problems.append(_file_problem(
-            'normalized', table,
-            'fractions of the image (0 to 1) in all {count} boxes',
-            'pixels', 'multiplied by width and height'))
+        problems.append(
+            _file_problem(
+                'normalized',
+                table,
+                'fractions of the image (0 to 1) in all {count} boxes',
+                'pixels',
+                'multiplied by width and height',
+            )
+        )
         entries = _scale(entries, sizes)
         table = _collect_boxes(entries, sizes)
     if _are_corners(table):
-        problems.append(_file_problem(
-            'corners', table, 'two corners (x1, y1, x2, y2) in {count} boxes',
-            'x, y, width and height', 'written as x, y, width and height'))
+        problems.append(
+            _file_problem(
+                'corners',
+                table,
+                'two corners (x1, y1, x2, y2) in {count} boxes',
+                'x, y, width and height',
+                'written as x, y, width and height',
+            )
+        )
         entries = [
-            {**ann, 'bbox': _from_corners(ann['bbox'])}
-            if _is_box(ann) else ann for ann in entries
+            {**ann, 'bbox': _from_corners(ann['bbox'])} if _is_box(ann) else ann for ann in entries
         ]
     return entries
 
@@ -86,18 +97,21 @@ def _collect_boxes(entries: List[dict], sizes: Sizes) -> _Boxes:
     return _Boxes(
         owners,
         np.array([ann['bbox'] for ann in owners], float).reshape(-1, 4),
-        np.array([sizes[ann['image_id']] for ann in owners],
-                 float).reshape(-1, 2))
+        np.array([sizes[ann['image_id']] for ann in owners], float).reshape(-1, 2),
+    )
 
 
-def _file_problem(rule: str, table: _Boxes, found: str, expected: str,
-                  fix: str) -> Problem:
+def _file_problem(rule: str, table: _Boxes, found: str, expected: str, fix: str) -> Problem:
     first = table.owners[0]
     found = found.format(count=len(table.owners))
     return Problem(
-        rule, None, None, f'{found}, such as {shorten(first["bbox"])} of '
-        f'annotation {shorten(first["id"], 30)}', f'"bbox" in {expected}'
-        if rule == 'normalized' else f'"bbox" as {expected}', fix)
+        rule,
+        None,
+        None,
+        f'{found}, such as {shorten(first["bbox"])} of annotation {shorten(first["id"], 30)}',
+        f'"bbox" in {expected}' if rule == 'normalized' else f'"bbox" as {expected}',
+        fix,
+    )
 
 
 def _are_normalized(table: _Boxes) -> bool:
@@ -122,18 +136,22 @@ def _scale(entries: List[dict], sizes: Sizes) -> List[dict]:
             change['area'] = ann['area'] * width * height
         polygons = ann.get('segmentation')
         if isinstance(polygons, list) and all(
-                isinstance(each, list) and are_numbers(each)
-                and max(each) <= 1.001 for each in polygons):
+            isinstance(each, list) and are_numbers(each) and max(each) <= 1.001
+            for each in polygons
+        ):
             change['segmentation'] = [
-                [value * (height if index % 2 else width)
-                 for index, value in enumerate(each)] for each in polygons
+                [value * (height if index % 2 else width) for index, value in enumerate(each)]
+                for each in polygons
             ]
         flat = ann.get('keypoints')
-        if isinstance(flat, list) and len(flat) % 3 == 0 and are_numbers(
-                flat) and max(flat[::3] + flat[1::3]) <= 1.001:
+        if (
+            isinstance(flat, list)
+            and len(flat) % 3 == 0
+            and are_numbers(flat)
+            and max(flat[::3] + flat[1::3]) <= 1.001
+        ):
             change['keypoints'] = [
-                value * (width, height, 1)[index % 3]
-                for index, value in enumerate(flat)
+                value * (width, height, 1)[index % 3] for index, value in enumerate(flat)
             ]
         scaled.append({**ann, **change})
     return scaled
@@ -146,8 +164,7 @@ def _are_corners(table: _Boxes) -> bool:
         return False
     first, second = table.boxes[:, :2], table.boxes[:, 2:]
     slack = 1 + 0.01 * table.sizes
-    valid = ((second > first) & (first >= -slack)
-             & (second <= table.sizes + slack)).all(1)
+    valid = ((second > first) & (first >= -slack) & (second <= table.sizes + slack)).all(1)
     if valid.mean() < _SHARE_VALID:
         return False
     votes = []
@@ -161,8 +178,7 @@ def _are_corners(table: _Boxes) -> bool:
         corners = sum(vote for vote in votes if vote > 0)
         return corners >= _MIN_VOTES and corners >= 0.9 * np.abs(votes).sum()
     outside = (first + second > table.sizes + slack).any(1)
-    return bool(outside.sum() >= _MIN_OUTSIDE
-                and outside.mean() >= _SHARE_OUTSIDE)
+    return bool(outside.sum() >= _MIN_OUTSIDE and outside.mean() >= _SHARE_OUTSIDE)
 
 
 def _vote_for_corners(ann: dict, box: np.ndarray, size: np.ndarray) -> int:
@@ -182,8 +198,7 @@ def _vote_for_corners(ann: dict, box: np.ndarray, size: np.ndarray) -> int:
     # lies outside refutes corners, what is inside confirms them only if the
     # other reading leaves the image.
     slack = 1 + 0.1 * (corners[2:] - corners[:2])
-    if ((points < corners[:2] - slack) |
-            (points > corners[2:] + slack)).any():
+    if ((points < corners[:2] - slack) | (points > corners[2:] + slack)).any():
         return -1
     return int((sides[2:] > size + 1 + 0.01 * size).any())
 
@@ -194,8 +209,11 @@ def _mask_extent(ann: dict, width: int, height: int) -> Optional[np.ndarray]:
     if isinstance(mask, dict) and not rle_fault(mask, width, height):
         x, y, w, h = coco_mask.toBbox(encode(mask, width, height))
         return np.array([x, y, x + w, y + h])
-    if isinstance(mask, list) and mask and not any(
-            polygon_fault(each, width, height) for each in mask):
+    if (
+        isinstance(mask, list)
+        and mask
+        and not any(polygon_fault(each, width, height) for each in mask)
+    ):
         points = np.concatenate([np.reshape(each, (-1, 2)) for each in mask])
         return np.concatenate([points.min(0), points.max(0)])
     return None

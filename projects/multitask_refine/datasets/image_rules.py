@@ -1,5 +1,6 @@
 """What an image file must be: there, whole, and of the size that the
 annotations say."""
+
 import io
 import os
 from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
@@ -18,14 +19,13 @@ _ORIENTATION = 0x0112
 # Kinds of pictures that are fine, and what the network gets of them.
 NOTES = {
     'grey': 'is read as three equal channels',
-    '16 bit': 'is read with 8 bits; grey of 16 bits turns white where '
-              'imdecode_backend is pillow',
+    '16 bit': 'is read with 8 bits; grey of 16 bits turns white where imdecode_backend is pillow',
     'CMYK': 'is read as RGB; OpenCV and Pillow convert differently',
     'palette': 'is read as RGB',
     'transparent': 'is read without its transparency; grey is laid on grey '
-                   'where imdecode_backend is pillow',
+    'where imdecode_backend is pillow',
     'turned by EXIF': 'is read turned; see whether its annotations were made '
-                      'on the turned picture',
+    'on the turned picture',
 }
 
 
@@ -54,6 +54,7 @@ class ImageFault(NamedTuple):
         size: Width and height in pixels as the network would get them, if
             they are all that is wrong.
     """
+
     rule: str
     found: str
     expected: str
@@ -85,8 +86,7 @@ def _list_folder(folder: str) -> Set[str]:
         return set()
 
 
-def inspect_image(path: str, width: int, height: int
-                  ) -> Tuple[Optional[ImageFault], List[str]]:
+def inspect_image(path: str, width: int, height: int) -> Tuple[Optional[ImageFault], List[str]]:
     """Decode one file and compare it with its entry.
 
     Args:
@@ -102,8 +102,7 @@ def inspect_image(path: str, width: int, height: int
         with open(path, 'rb') as file:
             content = file.read()
     except OSError as error:
-        rule = ('image_missing' if isinstance(error, FileNotFoundError)
-                else 'image_unreadable')
+        rule = 'image_missing' if isinstance(error, FileNotFoundError) else 'image_unreadable'
         return ImageFault(rule, str(error.strerror), 'a picture'), []
     found = cut_short(content)
     if found:
@@ -115,17 +114,15 @@ def inspect_image(path: str, width: int, height: int
             size, mode = image.size, image.mode
     # Decoders raise nearly anything; and a picture of too many pixels.
     except Exception as error:
-        return ImageFault('image_unreadable', _first_line(error),
-                          'a picture'), []
+        return ImageFault('image_unreadable', _first_line(error), 'a picture'), []
     if not _opencv_reads(content):
-        return ImageFault('image_unreadable', 'a format unknown to OpenCV',
-                          'a picture'), []
-    return _compare_size(size, orientation, (width, height)), _notes(
-        mode, content, orientation)
+        return ImageFault('image_unreadable', 'a format unknown to OpenCV', 'a picture'), []
+    return _compare_size(size, orientation, (width, height)), _notes(mode, content, orientation)
 
 
-def _compare_size(stored: Tuple[int, int], orientation: int,
-                  expected: Tuple[int, int]) -> Optional[ImageFault]:
+def _compare_size(
+    stored: Tuple[int, int], orientation: int, expected: Tuple[int, int]
+) -> Optional[ImageFault]:
     is_turned = orientation in (5, 6, 7, 8)
     read = stored[::-1] if is_turned else stored
     if read == expected:
@@ -133,14 +130,12 @@ def _compare_size(stored: Tuple[int, int], orientation: int,
     text = f'{expected[0]} x {expected[1]} pixels as annotated'
     found = f'{read[0]} x {read[1]}'
     if is_turned and stored == expected:
-        return ImageFault('image_turned',
-                          f'{found} once turned as its EXIF says', text, read)
+        return ImageFault('image_turned', f'{found} once turned as its EXIF says', text, read)
     return ImageFault('image_shape', found, text, read)
 
 
 def _notes(mode: str, content: bytes, orientation: int) -> List[str]:
-    is_deep = mode[0] in 'IF' or (content.startswith(_PNG)
-                                  and content[24] == 16)
+    is_deep = mode[0] in 'IF' or (content.startswith(_PNG) and content[24] == 16)
     holds = {
         'grey': mode in ('1', 'L', 'LA', 'La') or mode[0] in 'IF',
         '16 bit': is_deep,
@@ -155,8 +150,7 @@ def _notes(mode: str, content: bytes, orientation: int) -> List[str]:
 def _opencv_reads(content: bytes) -> bool:
     try:
         # An eighth of the size takes a part of the time.
-        image = cv2.imdecode(
-            np.frombuffer(content, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
     except cv2.error:
         return False
     return image is not None

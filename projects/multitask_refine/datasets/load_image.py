@@ -1,4 +1,5 @@
 """Reading an image, with an error of its own where that fails."""
+
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -30,14 +31,14 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
             annotations, if those are there.
     """
 
-    def __init__(self,
-                 to_float32: bool = False,
-                 color_type: str = 'color',
-                 imdecode_backend: str = 'cv2',
-                 backend_args: dict = None) -> None:
-        super().__init__(
-            to_float32, color_type, imdecode_backend,
-            backend_args=backend_args)
+    def __init__(
+        self,
+        to_float32: bool = False,
+        color_type: str = 'color',
+        imdecode_backend: str = 'cv2',
+        backend_args: dict = None,
+    ) -> None:
+        super().__init__(to_float32, color_type, imdecode_backend, backend_args=backend_args)
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
@@ -46,8 +47,10 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
         expected = results.get('height', height), results.get('width', width)
         if (height, width) != expected:
             raise ImageError(
-                path, f'expected {expected[1]} x {expected[0]} pixels as the '
-                f'annotation file says, found {width} x {height}')
+                path,
+                f'expected {expected[1]} x {expected[0]} pixels as the '
+                f'annotation file says, found {width} x {height}',
+            )
         if self.to_float32:
             image = image.astype(np.float32)
         results['img'] = image
@@ -58,8 +61,7 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
         try:
             content = fileio.get(path, backend_args=self.backend_args)
         except OSError as error:
-            raise ImageError(
-                path, f'cannot be read ({error.strerror or error})') from None
+            raise ImageError(path, f'cannot be read ({error.strerror or error})') from None
         found = cut_short(content)
         if found:
             raise ImageError(path, f'expected a whole picture, found {found}')
@@ -67,13 +69,10 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
 
     def _decode(self, path: str, content: bytes) -> np.ndarray:
         try:
-            image = mmcv.imfrombytes(
-                content, flag=self.color_type, backend=self.imdecode_backend)
+            image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
         # The decoders of many formats raise nearly anything.
         except Exception as error:
             raise ImageError(path, f'cannot be decoded ({error})') from None
         if image is None:
-            raise ImageError(
-                path, f'expected a picture, found {len(content)} bytes that '
-                'are none')
+            raise ImageError(path, f'expected a picture, found {len(content)} bytes that are none')
         return image

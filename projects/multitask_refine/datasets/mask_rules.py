@@ -4,6 +4,7 @@ pycocotools reads past the end of a cut run-length text, and asks for as much
 memory as the way around a polygon is long. So everything is looked at here
 first.
 """
+
 from typing import List, Optional, Union
 
 import numpy as np
@@ -45,8 +46,7 @@ def polygon_fault(polygon: object, width: int, height: int) -> Optional[str]:
     if not are_numbers(polygon):
         return 'a polygon with something else than finite numbers'
     x, y = polygon[::2], polygon[1::2]
-    if (min(x) < -width or max(x) > 2 * width or min(y) < -height
-            or max(y) > 2 * height):
+    if min(x) < -width or max(x) > 2 * width or min(y) < -height or max(y) > 2 * height:
         return 'a polygon far outside of the image'
     return None
 
@@ -124,5 +124,4 @@ def encode(segmentation: Segmentation, width: int, height: int) -> dict:
         if isinstance(segmentation['counts'], str):
             return segmentation
         return coco_mask.frPyObjects(segmentation, height, width)
-    return coco_mask.merge(
-        coco_mask.frPyObjects(segmentation, height, width))
+    return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))

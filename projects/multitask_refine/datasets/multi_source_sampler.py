@@ -1,4 +1,5 @@
 """Sampling from several data sets by weights."""
+
 from typing import Iterator, List, Optional, Sequence
 
 import torch
@@ -32,29 +33,34 @@ class MultiSourceInfiniteSampler(InfiniteSampler):
             is to be sampled has no image.
     """
 
-    def __init__(self,
-                 dataset: ConcatDataset,
-                 weights: Sequence[float],
-                 shuffle: bool = True,
-                 seed: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        dataset: ConcatDataset,
+        weights: Sequence[float],
+        shuffle: bool = True,
+        seed: Optional[int] = None,
+    ) -> None:
         setting = 'train_dataloader.sampler.weights'
         if not isinstance(dataset, ConcatDataset):
             raise ConfigError(
                 f'{setting}: expected a ConcatDataset as '
                 f'train_dataloader.dataset, found {type(dataset).__name__}. '
-                "Use InfiniteSampler for one data set.")
+                'Use InfiniteSampler for one data set.'
+            )
         sizes = [len(each) for each in dataset.datasets]
         if len(weights) != len(sizes) or min(weights) < 0 or not any(weights):
             raise ConfigError(
                 f'{setting}: expected {len(sizes)} numbers of 0 or more, not '
                 f'all 0, one for each data set, found {list(weights)}. Give '
-                'the share of the images that come from each.')
+                'the share of the images that come from each.'
+            )
         for index, (size, weight) in enumerate(zip(sizes, weights)):
             if weight and not size:
                 raise ConfigError(
                     f'{setting}: expected images in data set {index}, which '
                     f'has the weight {weight}, found none. See to its '
-                    'ann_file and filter_cfg, or give it the weight 0.')
+                    'ann_file and filter_cfg, or give it the weight 0.'
+                )
         super().__init__(dataset, shuffle, seed)
         self.weights = [float(weight) for weight in weights]
 
@@ -64,8 +70,7 @@ class MultiSourceInfiniteSampler(InfiniteSampler):
         images = self._draw_images(generator)
         weights = torch.tensor(self.weights, dtype=torch.float64)
         while True:
-            sources = torch.multinomial(
-                weights, _BLOCK, replacement=True, generator=generator)
+            sources = torch.multinomial(weights, _BLOCK, replacement=True, generator=generator)
             for source in sources.tolist():
                 yield next(images[source])
 
@@ -74,11 +79,12 @@ class MultiSourceInfiniteSampler(InfiniteSampler):
 
         def draw(start: int, size: int) -> Iterator[int]:
             while True:
-                order = (torch.randperm(size, generator=generator)
-                         if self.shuffle else torch.arange(size))
+                order = (
+                    torch.randperm(size, generator=generator)
+                    if self.shuffle
+                    else torch.arange(size)
+                )
                 yield from (order + start).tolist()
 
         ends = self.dataset.cumulative_sizes
-        return [
-            draw(start, end - start) for start, end in zip([0, *ends], ends)
-        ]
+        return [draw(start, end - start) for start, end in zip([0, *ends], ends)]

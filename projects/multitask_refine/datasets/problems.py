@@ -1,4 +1,5 @@
 """How the rules say what is wrong with annotations and images."""
+
 from typing import NamedTuple, Optional
 
 from ..errors import ExplainedError
@@ -20,6 +21,7 @@ class Finding(NamedTuple):
         stops_test: Whether an evaluation with it would fail or count
             something that is not so.
     """
+
     rule: str
     found: str
     expected: str
@@ -41,6 +43,7 @@ class Problem(NamedTuple):
         stops_test: Whether an evaluation with it would fail or count
             something that is not so.
     """
+
     rule: str
     image_id: object
     annotation_id: object
@@ -52,16 +55,14 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         names = [
             f'{kind} {shorten(value, 30)}'
-            for kind, value in (('annotation', self.annotation_id),
-                                ('image', self.image_id))
+            for kind, value in (('annotation', self.annotation_id), ('image', self.image_id))
             if value is not None
         ]
         where = ' of '.join(names) or 'the file'
-        return (f'{where}: expected {self.expected}, found {self.found} '
-                f'({self.fix})')
+        return f'{where}: expected {self.expected}, found {self.found} ({self.fix})'
 
 
 def shorten(value: object, length: int = 60) -> str:
     """A value in a message."""
     text = repr(value)
-    return text if len(text) <= length else text[:length - 3] + '...'
+    return text if len(text) <= length else text[: length - 3] + '...'

@@ -1,4 +1,5 @@
 """Batches of images of like shape."""
+
 from typing import Dict, Iterator, List
 
 from mmdet.registry import DATA_SAMPLERS
@@ -21,10 +22,7 @@ class ShapeBatchSampler(BatchSampler):
             the sampler. Defaults to False.
     """
 
-    def __init__(self,
-                 sampler: Sampler,
-                 batch_size: int,
-                 drop_last: bool = False) -> None:
+    def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> None:
         super().__init__(sampler, batch_size, drop_last)
         self._tall: Dict[int, bool] = {}
 

@@ -1,4 +1,5 @@
 """What the data set says at its start about its annotations and images."""
+
 from typing import Dict, List, Optional, Sequence
 
 from mmengine.logging import MMLogger
@@ -6,10 +7,12 @@ from mmengine.logging import MMLogger
 from .coordinate_rules import FILE_RULES
 from .problems import AnnotationError, Problem
 
-_MEND = ('Look at them with: python tools/dataset/check_coco.py {path} '
-         '--images {images}, and write a file without them with --fix '
-         'OUT.json; then name that file as ann_file of the data set and of '
-         'the evaluator.')
+_MEND = (
+    'Look at them with: python tools/dataset/check_coco.py {path} '
+    '--images {images}, and write a file without them with --fix '
+    'OUT.json; then name that file as ann_file of the data set and of '
+    'the evaluator.'
+)
 
 
 def group(problems: Sequence[Problem]) -> Dict[str, List[Problem]]:
@@ -20,8 +23,9 @@ def group(problems: Sequence[Problem]) -> Dict[str, List[Problem]]:
     return groups
 
 
-def refuse(problems: Sequence[Problem], path: str, images: str,
-           test_mode: bool, strict: bool) -> None:
+def refuse(
+    problems: Sequence[Problem], path: str, images: str, test_mode: bool, strict: bool
+) -> None:
     """Refuse to go on with some problems.
 
     An evaluation reads the file itself, so that in a test nothing can be
@@ -41,36 +45,48 @@ def refuse(problems: Sequence[Problem], path: str, images: str,
     """
     of_file = [each for each in problems if each.rule in FILE_RULES]
     # What is found of single instances then is no news.
-    fatal = of_file or [each for each in problems
-                        if strict or (test_mode and each.stops_test)]
+    fatal = of_file or [each for each in problems if strict or (test_mode and each.stops_test)]
     if not fatal:
         return
-    reason = ('all annotations are written so' if of_file else
-              'strict=True' if strict else
-              'the evaluation of a test would count them wrongly')
+    reason = (
+        'all annotations are written so'
+        if of_file
+        else 'strict=True'
+        if strict
+        else 'the evaluation of a test would count them wrongly'
+    )
     raise AnnotationError(
         f'{path}: expected no problems ({reason}), found {len(fatal)}:\n'
-        f'{format_table(fatal)}\n{_MEND.format(path=path, images=images)}')
+        f'{format_table(fatal)}\n{_MEND.format(path=path, images=images)}'
+    )
 
 
-def log_problems(problems: Sequence[Problem], path: str, images: str,
-                 test_mode: bool) -> None:
+def log_problems(problems: Sequence[Problem], path: str, images: str, test_mode: bool) -> None:
     """Log what was left out or mended, or in a test left as it is.
 
     The arguments are those of :func:`refuse`.
     """
     if not problems:
         return
-    done = ('are left as they are, as the evaluation takes them'
-            if test_mode else 'were mended or left out of this training')
+    done = (
+        'are left as they are, as the evaluation takes them'
+        if test_mode
+        else 'were mended or left out of this training'
+    )
     MMLogger.get_current_instance().warning(
         f'{path}: {len(problems)} problems {done}:\n'
-        f'{format_table(problems)}\n{_MEND.format(path=path, images=images)}')
+        f'{format_table(problems)}\n{_MEND.format(path=path, images=images)}'
+    )
 
 
-def log_unused(images: Sequence[dict], used: Sequence[dict],
-               filter_cfg: Optional[dict], path: str, test_mode: bool,
-               few_keypoints: int) -> None:
+def log_unused(
+    images: Sequence[dict],
+    used: Sequence[dict],
+    filter_cfg: Optional[dict],
+    path: str,
+    test_mode: bool,
+    few_keypoints: int,
+) -> None:
     """Log how many images of an annotation file are not used, and why.
 
     Args:
@@ -90,32 +106,33 @@ def log_unused(images: Sequence[dict], used: Sequence[dict],
     min_size = filter_cfg.get('min_size', 0)
     ids = {info['img_id'] for info in used}
     unused = [info for info in images if info['img_id'] not in ids]
-    small = sum(
-        min(info['width'], info['height']) < min_size for info in unused)
+    small = sum(min(info['width'], info['height']) < min_size for info in unused)
     reasons = {
         f'have a side below {min_size} pixels (filter_cfg.min_size)': small,
-        'have no annotation of the classes (filter_cfg.filter_empty_gt)':
-        len(unused) - small - few_keypoints,
+        'have no annotation of the classes (filter_cfg.filter_empty_gt)': len(unused)
+        - small
+        - few_keypoints,
         'have fewer labelled keypoints than '
-        f'{filter_cfg.get("min_keypoints")} (filter_cfg.min_keypoints)':
-        few_keypoints,
+        f'{filter_cfg.get("min_keypoints")} (filter_cfg.min_keypoints)': few_keypoints,
     }
-    told = ', '.join(f'{count} {reason}' for reason, count in reasons.items()
-                     if count)
+    told = ', '.join(f'{count} {reason}' for reason, count in reasons.items() if count)
     if not used:
         found = f'none of {len(images)}: {told}' if images else 'none'
         raise AnnotationError(
             f'{path}: images: expected at least one to use, found {found}. '
             'Annotate images, or set ann_file, metainfo.classes and '
-            'filter_cfg of the data set so that some are left.')
+            'filter_cfg of the data set so that some are left.'
+        )
     logger = MMLogger.get_current_instance()
     if unused:
-        logger.info(f'{path}: {len(unused)} of {len(images)} images are not '
-                    f'used: {told}')
+        logger.info(f'{path}: {len(unused)} of {len(images)} images are not used: {told}')
     if not test_mode and not any(info['instances'] for info in used):
         logger.warning(
             f'{path}: none of the {len(used)} images has an annotation of '
-            'the classes: all that they show is background.')
+            'the classes: all that they show is background.'
+        )
+
+
 def log_labels(annotations: Sequence[dict], path: str) -> None:
     """Log how many instances are labelled for which task, if not all are.
 
@@ -125,13 +142,14 @@ def log_labels(annotations: Sequence[dict], path: str) -> None:
     """
     instances = [ann for ann in annotations if not ann['iscrowd']]
     masks, keypoints = (
-        sum(bool(ann.get(field)) for ann in instances)
-        for field in ('segmentation', 'keypoints'))
+        sum(bool(ann.get(field)) for ann in instances) for field in ('segmentation', 'keypoints')
+    )
     if min(masks, keypoints) < len(instances):
         MMLogger.get_current_instance().info(
             f'{path}: of {len(instances)} instances {masks} have a mask and '
             f'{keypoints} have keypoints. Each head learns from the '
-            'instances that are labelled for it.')
+            'instances that are labelled for it.'
+        )
 
 
 def format_table(problems: Sequence[Problem], most: int = 3) -> str:

@@ -1,5 +1,6 @@
 """The two ends of the data pipeline; between them mmdet's own transforms, and
 torchvision's way to resize."""
+
 from typing import Tuple
 
 import numpy as np
@@ -37,14 +38,16 @@ class LoadMultitaskAnnotations(LoadAnnotations):
         flip_indices = results['flip_indices']
         joints = [ins['keypoints'] for ins in results['instances']]
         joints = torch.from_numpy(
-            np.array(joints, dtype=np.float32).reshape(
-                -1, len(flip_indices), 3))
-        has_mask = [
-            self.with_mask and 'mask' in ins for ins in results['instances']
-        ]
+            np.array(joints, dtype=np.float32).reshape(-1, len(flip_indices), 3)
+        )
+        has_mask = [self.with_mask and 'mask' in ins for ins in results['instances']]
         results['gt_bboxes'] = PoseBoxes(
-            results['gt_bboxes'].tensor, joints[..., :2], joints[..., 2],
-            flip_indices, torch.tensor(has_mask, dtype=torch.bool))
+            results['gt_bboxes'].tensor,
+            joints[..., :2],
+            joints[..., 2],
+            flip_indices,
+            torch.tensor(has_mask, dtype=torch.bool),
+        )
         return results
 
     def _process_masks(self, results: dict) -> list:
@@ -53,11 +56,9 @@ class LoadMultitaskAnnotations(LoadAnnotations):
         labelled = [ins for ins in results['instances'] if 'mask' in ins]
         masks = iter(super()._process_masks(dict(instances=labelled)))
         results['gt_ignore_flags'] = np.array(
-            [ins['ignore_flag'] for ins in results['instances']], dtype=bool)
-        return [
-            next(masks) if 'mask' in ins else [np.zeros(6)]
-            for ins in results['instances']
-        ]
+            [ins['ignore_flag'] for ins in results['instances']], dtype=bool
+        )
+        return [next(masks) if 'mask' in ins else [np.zeros(6)] for ins in results['instances']]
 
 
 @TRANSFORMS.register_module()
@@ -71,9 +72,10 @@ class PackMultitaskInputs(PackDetInputs):
     """
 
     mapping_table = {
-        **PackDetInputs.mapping_table, 'gt_keypoints': 'keypoints',
+        **PackDetInputs.mapping_table,
+        'gt_keypoints': 'keypoints',
         'gt_keypoints_visible': 'keypoints_visible',
-        'gt_has_mask': 'has_mask'
+        'gt_has_mask': 'has_mask',
     }
 
     def transform(self, results: dict) -> dict:
@@ -84,11 +86,11 @@ class PackMultitaskInputs(PackDetInputs):
                 gt_bboxes=HorizontalBoxes(boxes.tensor),
                 gt_keypoints=boxes.keypoints.numpy(),
                 gt_keypoints_visible=boxes.visible.numpy(),
-                gt_has_mask=boxes.has_mask.numpy())
+                gt_has_mask=boxes.has_mask.numpy(),
+            )
         packed = super().transform(results)
         if results.get('replaced_images'):
-            packed['data_samples'].set_metainfo(
-                dict(replaced_images=results['replaced_images']))
+            packed['data_samples'].set_metainfo(dict(replaced_images=results['replaced_images']))
         return packed
 
 
@@ -110,16 +112,13 @@ class FloatResize(Resize):
     def _resize_img(self, results: dict) -> None:
         height, width = results['img'].shape[:2]
         longest, shortest = max(results['scale']), min(results['scale'])
-        ratio = min(shortest / min(height, width),
-                    longest / max(height, width))
+        ratio = min(shortest / min(height, width), longest / max(height, width))
         size = int(width * ratio), int(height * ratio)
         # Pillow's BGR is RGB read backwards, which torch does not take.
         image = torch.from_numpy(results['img'].astype(np.float32, order='C'))
         resized = F.interpolate(
-            image.permute(2, 0, 1)[None],
-            size[::-1],
-            mode='bilinear',
-            align_corners=False)
+            image.permute(2, 0, 1)[None], size[::-1], mode='bilinear', align_corners=False
+        )
         results['img'] = resized[0].permute(1, 2, 0).contiguous().numpy()
         results['img_shape'] = size[::-1]
         results['scale_factor'] = (size[0] / width, size[1] / height)

@@ -1,4 +1,5 @@
 """What an exported file says of itself: all that is needed to use it."""
+
 import json
 from pathlib import Path
 from typing import Dict, Union
@@ -17,12 +18,13 @@ from .support import ExportError
 
 _BOX_SCORE = 'probability of a person, from the softmax of the box head'
 _RANKINGS = dict(
-    bbox='the box score',
-    bbox_keypoint='the box score times the mean of the joint scores')
+    bbox='the box score', bbox_keypoint='the box score times the mean of the joint scores'
+)
 
 
-def describe(cfg: Config, checkpoint: Union[str, Path], model: nn.Module,
-             opset: int) -> Dict[str, str]:
+def describe(
+    cfg: Config, checkpoint: Union[str, Path], model: nn.Module, opset: int
+) -> Dict[str, str]:
     """Collect the metadata of a file.
 
     Args:
@@ -48,11 +50,13 @@ def describe(cfg: Config, checkpoint: Union[str, Path], model: nn.Module,
         checkpoint_sha256=file_sha256(str(checkpoint)),
         opset=opset,
         torch=torch.__version__,
-        commit=current_commit())
+        commit=current_commit(),
+    )
     return dict(
         format='multitask_refine',
         format_version='1',
-        description=json.dumps(content, default=_to_plain))
+        description=json.dumps(content, default=_to_plain),
+    )
 
 
 def _joints(model: nn.Module) -> dict:
@@ -64,7 +68,8 @@ def _joints(model: nn.Module) -> dict:
         skeleton=meta.get('skeleton_links', []),
         skeleton_colors=meta.get('skeleton_link_colors', []),
         flip_indices=meta.get('flip_indices', []),
-        sigmas=meta.get('sigmas', []))
+        sigmas=meta.get('sigmas', []),
+    )
 
 
 def _picture(cfg: Config, model: nn.Module) -> dict:
@@ -75,7 +80,8 @@ def _picture(cfg: Config, model: nn.Module) -> dict:
         raise ExportError(
             f'{cfg.filename}: test_dataloader.dataset.pipeline: expected one '
             'step between loading and packing, the resize, found '
-            f'{[step["type"] for step in resize]}')
+            f'{[step["type"] for step in resize]}'
+        )
     step = model.data_preprocessor
     normalises = step._enable_normalize
     return dict(
@@ -85,7 +91,8 @@ def _picture(cfg: Config, model: nn.Module) -> dict:
         mean=step.mean.flatten() if normalises else [0.0] * 3,
         std=step.std.flatten() if normalises else [1.0] * 3,
         mean_order='rgb' if step._channel_conversion else 'bgr',
-        pad_size_divisor=step.pad_size_divisor)
+        pad_size_divisor=step.pad_size_divisor,
+    )
 
 
 def _results(cfg: Config, model: nn.Module) -> dict:
@@ -106,7 +113,8 @@ def _results(cfg: Config, model: nn.Module) -> dict:
         mask_alpha=drawing.get('mask_alpha', MASK_ALPHA),
         mask_threshold=limits.get('mask_thr_binary'),
         score_thr=limits.score_thr,
-        max_per_img=limits.max_per_img)
+        max_per_img=limits.max_per_img,
+    )
 
 
 def _keypoint_score(head: nn.Module) -> Union[str, None]:
@@ -114,11 +122,13 @@ def _keypoint_score(head: nn.Module) -> Union[str, None]:
         return None
     codec = head.keypoint_head.codec
     if not isinstance(codec, RoISoftmaxCodec):
-        return 'height of the highest cell of the joint\'s probability map'
+        return "height of the highest cell of the joint's probability map"
     if codec.score == 'logit':
-        return 'the highest logit of the joint\'s resized map'
-    return ('exponential of the highest logit of the joint\'s resized map, '
-            'over the sum of the exponentials of the map\'s cells')
+        return "the highest logit of the joint's resized map"
+    return (
+        "exponential of the highest logit of the joint's resized map, "
+        "over the sum of the exponentials of the map's cells"
+    )
 
 
 def _to_plain(values: object) -> list:

@@ -1,4 +1,5 @@
 """A trained network as one ONNX file of standard operators."""
+
 import copy
 import io
 import warnings
@@ -22,10 +23,9 @@ from .support import ExportError, check_network, check_opset, whole_file
 _INSTALL = 'pip install onnx onnxruntime'
 
 
-def export(cfg: Config,
-           checkpoint: Union[str, Path],
-           out: Union[str, Path],
-           opset: int = 19) -> Dict[str, Difference]:
+def export(
+    cfg: Config, checkpoint: Union[str, Path], out: Union[str, Path], opset: int = 19
+) -> Dict[str, Difference]:
     """Write a network as an ONNX file.
 
     The file holds everything from the resized image to boxes, masks and
@@ -83,8 +83,9 @@ def load_network(cfg: Config, checkpoint: Union[str, Path]) -> nn.Module:
     except RuntimeError as error:
         raise ExportError(
             f'{error}\n{checkpoint}: these are not the weights of this '
-            f'config\'s network ({Path(cfg.filename or "config").name}). '
-            'Export it with the config that it was trained with.') from None
+            f"config's network ({Path(cfg.filename or 'config').name}). "
+            'Export it with the config that it was trained with.'
+        ) from None
     model.dataset_meta = find_dataset_meta(cfg, content, model)
     return model
 
@@ -102,39 +103,45 @@ def record(model: nn.Module, opset: int) -> bytes:
     """
     network, content = OnnxNetwork(model), io.BytesIO()
     names = network.output_names
-    axes = dict(image={2: 'height', 3: 'width'},
-                **{name: {0: 'people'} for name in names})
+    axes = dict(image={2: 'height', 3: 'width'}, **{name: {0: 'people'} for name in names})
     with warnings.catch_warnings():
         # Of shapes that become constants: those of a RoI's features are.
         warnings.simplefilter('ignore')
         try:
             torch.onnx.export(
-                network, (torch.rand(1, 3, 96, 128) * 255, ),
+                network,
+                (torch.rand(1, 3, 96, 128) * 255,),
                 content,
                 opset_version=opset,
                 input_names=['image'],
                 output_names=names,
                 dynamic_axes=axes,
                 dynamo=False,
-                autograd_inlining=False)
+                autograd_inlining=False,
+            )
         except torch.onnx.errors.OnnxExporterError as error:
             raise ExportError(
                 'This network cannot be exported: a part of it has no '
-                f'operator in ONNX ({str(error).splitlines()[0]})') from None
+                f'operator in ONNX ({str(error).splitlines()[0]})'
+            ) from None
     return content.getvalue()
 
 
 def _check_graph(onnx, graph) -> None:
     """Refuse a graph that is no ONNX or needs more than its operators."""
-    foreign = sorted({
-        f'{node.domain}::{node.op_type}' for node in graph.graph.node
-        if node.domain not in ('', 'ai.onnx')
-    })
+    foreign = sorted(
+        {
+            f'{node.domain}::{node.op_type}'
+            for node in graph.graph.node
+            if node.domain not in ('', 'ai.onnx')
+        }
+    )
     if foreign:
         raise ExportError(
             'This network cannot be exported: ONNX has no operator for '
             f'{", ".join(foreign)}. Of deformable convolutions it holds '
-            'RefinedConv2d, of RoI poolings RoIAlign and RefinedRoIAlign.')
+            'RefinedConv2d, of RoI poolings RoIAlign and RefinedRoIAlign.'
+        )
     onnx.checker.check_model(graph, full_check=True)
 
 
@@ -143,7 +150,9 @@ def _import_onnx():
         import onnx
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise ExportError('The packages onnx and onnxruntime are needed to '
-                          f'export, and cannot be imported ({error}). '
-                          f'Install them: {_INSTALL}') from None
+        raise ExportError(
+            'The packages onnx and onnxruntime are needed to '
+            f'export, and cannot be imported ({error}). '
+            f'Install them: {_INSTALL}'
+        ) from None
     return onnx

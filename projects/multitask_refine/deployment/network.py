@@ -5,6 +5,7 @@ know it, so that the recorded graph holds for any number.
 
 Shape letters: R RoIs, C channels, P side of a RoI's feature, K keypoints.
 """
+
 from typing import List, Tuple
 
 import torch
@@ -34,15 +35,17 @@ class OnnxNetwork(nn.Module):
         _replace_convolutions(self.model)
         head = model.roi_head.keypoint_head
         if head is not None and isinstance(head.codec, RoISoftmaxCodec):
-            head.codec = LoopedSoftmaxCodec(head.codec.heatmap_size,
-                                            head.codec.score)
+            head.codec = LoopedSoftmaxCodec(head.codec.heatmap_size, head.codec.score)
 
     @property
     def output_names(self) -> List[str]:
         """list[str]: What :meth:`forward` gives."""
         head = self.model.roi_head
-        return (['boxes', 'scores'] + ['masks'] * head.with_mask +
-                ['keypoints', 'keypoint_scores'] * head.with_keypoint)
+        return (
+            ['boxes', 'scores']
+            + ['masks'] * head.with_mask
+            + ['keypoints', 'keypoint_scores'] * head.with_keypoint
+        )
 
     def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
         """Find the people of an image.
@@ -91,13 +94,10 @@ class OnnxNetwork(nn.Module):
         cfg = head.test_cfg
         levels = list(zip(*head(x)))
         anchors = head.prior_generator.grid_priors(
-            [logits.shape[-2:] for logits, _ in levels], device=limits.device)
-        best = [
-            self._best_anchors(*level, priors)
-            for level, priors in zip(levels, anchors)
-        ]
-        numbers = torch.cat([0 * ranks.long() + i
-                             for i, (ranks, _, _) in enumerate(best)])
+            [logits.shape[-2:] for logits, _ in levels], device=limits.device
+        )
+        best = [self._best_anchors(*level, priors) for level, priors in zip(levels, anchors)]
+        numbers = torch.cat([0 * ranks.long() + i for i, (ranks, _, _) in enumerate(best)])
         ranks, deltas, priors = (torch.cat(parts) for parts in zip(*best))
         boxes = decode(head.bbox_coder, priors, deltas, limits)
         # Boxes of different levels are laid where they do not overlap.
@@ -105,11 +105,11 @@ class OnnxNetwork(nn.Module):
         if cfg.get('min_bbox_size', -1) >= 0:
             large = find_larger(boxes, cfg.min_bbox_size)
             boxes, apart, ranks = boxes[large], apart[large], ranks[large]
-        return boxes[nms(apart, ranks, cfg.nms.iou_threshold,
-                         cfg.max_per_img)]
+        return boxes[nms(apart, ranks, cfg.nms.iou_threshold, cfg.max_per_img)]
 
-    def _best_anchors(self, logits: Tensor, deltas: Tensor,
-                      priors: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def _best_anchors(
+        self, logits: Tensor, deltas: Tensor, priors: Tensor
+    ) -> Tuple[Tensor, Tensor, Tensor]:
         """Rank, deltas and position of a level's most likely anchors."""
         head = self.model.rpn_head
         ranks = logits[0].permute(1, 2, 0).flatten()
@@ -123,8 +123,7 @@ class OnnxNetwork(nn.Module):
             deltas, priors = deltas[index], priors[index]
         return ranks, deltas, priors
 
-    def select(self, x: Tuple[Tensor], rois: Tensor,
-               limits: Tensor) -> Tuple[Tensor, Tensor]:
+    def select(self, x: Tuple[Tensor], rois: Tensor, limits: Tensor) -> Tuple[Tensor, Tensor]:
         """Find the people among the RoIs: boxes (N, 4) and scores (N)."""
         roi_head = self.model.roi_head
         head, cfg = roi_head.bbox_head, roi_head.test_cfg
@@ -133,8 +132,7 @@ class OnnxNetwork(nn.Module):
         logits, deltas = logits[:-1], deltas[:-1]
         scores = logits.softmax(-1)[:, 0]
         boxes = decode(head.bbox_coder, rois, deltas, limits)
-        kept = nms(boxes, scores, cfg.nms.iou_threshold, cfg.max_per_img,
-                   cfg.score_thr)
+        kept = nms(boxes, scores, cfg.nms.iou_threshold, cfg.max_per_img, cfg.score_thr)
         boxes, scores = boxes[kept], scores[kept]
         large = find_larger(boxes, cfg.get('min_bbox_size', 0))
         return boxes[large], scores[large]
@@ -144,10 +142,13 @@ class OnnxNetwork(nn.Module):
         if head.bbox_roi_extractor is not None:
             return pool(head.bbox_roi_extractor, x, rois)
         feats = self.pool_instances(x, rois)
-        return F.avg_pool2d(feats, [
-            int(side) // target for side, target in zip(
-                feats.shape[-2:], head.bbox_head.roi_feat_size)
-        ])
+        return F.avg_pool2d(
+            feats,
+            [
+                int(side) // target
+                for side, target in zip(feats.shape[-2:], head.bbox_head.roi_feat_size)
+            ],
+        )
 
     def pool_instances(self, x: Tuple[Tensor], rois: Tensor) -> Tensor:
         """Pool what mask and keypoint head take, (R, C, P, P)."""
@@ -156,8 +157,7 @@ class OnnxNetwork(nn.Module):
         return head.shared_head(feats) if head.with_shared_head else feats
 
 
-def decode(coder: nn.Module, boxes: Tensor, deltas: Tensor,
-           limits: Tensor) -> Tensor:
+def decode(coder: nn.Module, boxes: Tensor, deltas: Tensor, limits: Tensor) -> Tensor:
     """Move boxes (R, 4) by deltas (R, 4) and clip them to the image."""
     moved = coder.decode(boxes, deltas)
     if not coder.clip_border:
@@ -170,19 +170,20 @@ def find_larger(boxes: Tensor, smallest: float) -> Tensor:
     return find_rows((boxes[:, 2:] - boxes[:, :2] > smallest).all(-1))
 
 
-def pool(extractor: SingleRoIExtractor, x: Tuple[Tensor],
-         boxes: Tensor) -> Tensor:
+def pool(extractor: SingleRoIExtractor, x: Tuple[Tensor], boxes: Tensor) -> Tensor:
     """Pool each box (R, 4) from the level that fits its size, to
     (R, C, P, P)."""
-    x = x[:extractor.num_inputs]
+    x = x[: extractor.num_inputs]
     if len(x) == 1:
         return pool_level(extractor.roi_layers[0], x[0], boxes)
     levels = extractor.map_roi_levels(F.pad(boxes, (1, 0)), len(x))
     chosen = [(levels == i).nonzero()[:, 0] for i in range(len(x))]
-    pooled = torch.cat([
-        pool_level(layer, level, boxes[index])
-        for layer, level, index in zip(extractor.roi_layers, x, chosen)
-    ])
+    pooled = torch.cat(
+        [
+            pool_level(layer, level, boxes[index])
+            for layer, level, index in zip(extractor.roi_layers, x, chosen)
+        ]
+    )
     # Back to the order of the boxes.
     return pooled[torch.cat(chosen).argsort()]
 
@@ -191,8 +192,9 @@ def pool_level(layer: nn.Module, x: Tensor, boxes: Tensor) -> Tensor:
     """Pool boxes (R, 4) from one level (1, C, H, W)."""
     if isinstance(layer, RefinedRoIAlign):
         return layer(x, F.pad(boxes, (1, 0)))
-    return roi_align(x, boxes, layer.output_size[0], layer.spatial_scale,
-                     layer.sampling_ratio, layer.aligned)
+    return roi_align(
+        x, boxes, layer.output_size[0], layer.spatial_scale, layer.sampling_ratio, layer.aligned
+    )
 
 
 def _replace_convolutions(module: nn.Module) -> None:

@@ -1,4 +1,5 @@
 """An ONNX file in the place of the network, for tools/test.py."""
+
 from typing import List, Optional
 
 import torch
@@ -8,8 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from projects.multitask_runtime.description import (OnnxError,
-                                                    to_dataset_meta)
+from projects.multitask_runtime.description import OnnxError, to_dataset_meta
 from projects.multitask_runtime.network import ExportedNetwork
 
 from ..errors import ExplainedError
@@ -49,10 +49,12 @@ class OnnxDetector(BaseModel):
         if not self._network.has_keypoints:
             self.dataset_meta = dict(classes=self.dataset_meta['classes'])
 
-    def forward(self,
-                inputs: List[Tensor],
-                data_samples: Optional[List[DetDataSample]] = None,
-                mode: str = 'predict') -> List[DetDataSample]:
+    def forward(
+        self,
+        inputs: List[Tensor],
+        data_samples: Optional[List[DetDataSample]] = None,
+        mode: str = 'predict',
+    ) -> List[DetDataSample]:
         """Find the people of each image.
 
         Args:
@@ -68,10 +70,8 @@ class OnnxDetector(BaseModel):
         if mode != 'predict':
             raise ValueError(f"mode: expected 'predict', got '{mode}'")
         for image, sample in zip(inputs, data_samples):
-            people = self._network(image.cpu().numpy(), sample.scale_factor,
-                                   sample.ori_shape)
-            sample.pred_instances = InstanceData(**{
-                name: torch.from_numpy(values)
-                for name, values in people.items()
-            })
+            people = self._network(image.cpu().numpy(), sample.scale_factor, sample.ori_shape)
+            sample.pred_instances = InstanceData(
+                **{name: torch.from_numpy(values) for name, values in people.items()}
+            )
         return data_samples

@@ -8,6 +8,7 @@ first stand for them, so that no head is recorded without a box.
 
 Shape letters: R RoIs, C channels, P side of the pooled feature, N boxes.
 """
+
 from typing import Optional
 
 import torch
@@ -20,24 +21,32 @@ _SHOWN = 3  # boxes while the graph is recorded
 
 
 class _DeformConv(Function):
+    @staticmethod
+    def forward(
+        ctx, x, offset, factor, weight, bias, stride, padding, dilation, groups, deform_groups
+    ):
+        return deform_conv(
+            x, offset, factor, weight, bias, stride, padding, dilation, groups, deform_groups
+        )
 
     @staticmethod
-    def forward(ctx, x, offset, factor, weight, bias, stride, padding,
-                dilation, groups, deform_groups):
-        return deform_conv(x, offset, factor, weight, bias, stride, padding,
-                           dilation, groups, deform_groups)
-
-    @staticmethod
-    def symbolic(g, x, offset, factor, weight, bias, stride, padding,
-                 dilation, groups, deform_groups):
+    def symbolic(
+        g, x, offset, factor, weight, bias, stride, padding, dilation, groups, deform_groups
+    ):
         return g.op(
-            'DeformConv', x, weight, offset, bias, factor,
+            'DeformConv',
+            x,
+            weight,
+            offset,
+            bias,
+            factor,
             kernel_shape_i=weight.type().sizes()[2:],
             strides_i=stride,
             pads_i=[*padding, *padding],
             dilations_i=dilation,
             group_i=groups,
-            offset_group_i=deform_groups)
+            offset_group_i=deform_groups,
+        )
 
 
 class OnnxRefinedConv2d(nn.Module):
@@ -60,13 +69,21 @@ class OnnxRefinedConv2d(nn.Module):
         if factor is None:
             num_factors = offset.shape[1] // 2
             factor = torch.ones_like(offset[:, :num_factors])
-        return _DeformConv.apply(x, offset, factor, conv.weight, conv.bias,
-                                 conv.stride, conv.padding, conv.dilation,
-                                 conv.groups, conv.deform_groups)
+        return _DeformConv.apply(
+            x,
+            offset,
+            factor,
+            conv.weight,
+            conv.bias,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+            conv.deform_groups,
+        )
 
 
 class _RoIAlign(Function):
-
     @staticmethod
     def forward(ctx, x, boxes, images, size, scale, ratio, aligned):
         rois = torch.cat([images[:, None].to(boxes), boxes], 1)
@@ -76,16 +93,21 @@ class _RoIAlign(Function):
     def symbolic(g, x, boxes, images, size, scale, ratio, aligned):
         mode = 'half_pixel' if aligned else 'output_half_pixel'
         return g.op(
-            'RoiAlign', x, boxes, images,
+            'RoiAlign',
+            x,
+            boxes,
+            images,
             output_height_i=size,
             output_width_i=size,
             spatial_scale_f=scale,
             sampling_ratio_i=ratio,
-            coordinate_transformation_mode_s=mode)
+            coordinate_transformation_mode_s=mode,
+        )
 
 
-def roi_align(x: Tensor, boxes: Tensor, size: int, scale: float, ratio: int,
-              aligned: bool) -> Tensor:
+def roi_align(
+    x: Tensor, boxes: Tensor, size: int, scale: float, ratio: int, aligned: bool
+) -> Tensor:
     """Pool a feature (1, C, H, W) of boxes (R, 4) to (R, C, P, P); the
     other arguments as in ``roi_align_by_sums``."""
     images = boxes[:, 0].long() * 0
@@ -93,7 +115,6 @@ def roi_align(x: Tensor, boxes: Tensor, size: int, scale: float, ratio: int,
 
 
 class _NMS(Function):
-
     @staticmethod
     def forward(ctx, boxes, scores, overlap, most, least_score):
         first = torch.arange(min(_SHOWN, boxes.shape[1]))
@@ -103,16 +124,21 @@ class _NMS(Function):
     def symbolic(g, boxes, scores, overlap, most, least_score):
         constants = [
             torch.tensor([most], dtype=torch.int64),
-            torch.tensor([overlap], dtype=torch.float32)
+            torch.tensor([overlap], dtype=torch.float32),
         ]
         if least_score is not None:
             constants.append(torch.tensor([least_score], dtype=torch.float32))
-        return g.op('NonMaxSuppression', boxes, scores,
-                    *[g.op('Constant', value_t=each) for each in constants])
+        return g.op(
+            'NonMaxSuppression',
+            boxes,
+            scores,
+            *[g.op('Constant', value_t=each) for each in constants],
+        )
 
 
-def nms(boxes: Tensor, scores: Tensor, overlap: float, most: int,
-        least_score: Optional[float] = None) -> Tensor:
+def nms(
+    boxes: Tensor, scores: Tensor, overlap: float, most: int, least_score: Optional[float] = None
+) -> Tensor:
     """Find the boxes that no better one covers.
 
     Args:
@@ -125,13 +151,11 @@ def nms(boxes: Tensor, scores: Tensor, overlap: float, most: int,
     Returns:
         Tensor: Indices of those that stay, best first, int64.
     """
-    chosen = _NMS.apply(boxes[None], scores[None, None], overlap, most,
-                        least_score)
+    chosen = _NMS.apply(boxes[None], scores[None, None], overlap, most, least_score)
     return chosen[:, 2]
 
 
 class _NonZero(Function):
-
     @staticmethod
     def forward(ctx, mask):
         return torch.arange(min(_SHOWN, len(mask)))[None]

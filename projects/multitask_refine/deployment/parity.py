@@ -2,6 +2,7 @@
 
 Shape letters: N people, K joints, M x M cells of a mask.
 """
+
 from typing import Dict, NamedTuple
 
 import numpy as np
@@ -15,8 +16,7 @@ from .support import ExportError
 People = Dict[str, np.ndarray]
 _SIZE = (203, 267)
 # How far outputs may be apart: pixels, else shares of 1 or of the value.
-LIMITS = dict(
-    boxes=0.1, scores=1e-3, masks=1e-3, keypoints=0.1, keypoint_scores=1e-3)
+LIMITS = dict(boxes=0.1, scores=1e-3, masks=1e-3, keypoints=0.1, keypoint_scores=1e-3)
 # Boxes that are equally good, or cells that are equally high: rounding
 # decides between them. So large a share may be others.
 TIES = 0.1
@@ -51,22 +51,22 @@ def find_people(model: nn.Module, image: Tensor) -> People:
         the image.
     """
     size = tuple(image.shape[1:])
-    sample = DetDataSample(metainfo=dict(
-        img_shape=size, ori_shape=size, scale_factor=(1., 1.)))
-    batch = model.data_preprocessor(
-        dict(inputs=[image], data_samples=[sample]), False)
+    sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+    batch = model.data_preprocessor(dict(inputs=[image], data_samples=[sample]), False)
     x, samples = model.extract_feat(batch['inputs']), batch['data_samples']
     rois = [model.rpn_head.predict(x, samples, rescale=False)[0].bboxes]
     head = model.roi_head
-    found = head.select_boxes(*head.rate_boxes(x, rois), rois,
-                              [each.metainfo for each in samples])[0]
+    found = head.select_boxes(
+        *head.rate_boxes(x, rois), rois, [each.metainfo for each in samples]
+    )[0]
     people = dict(boxes=found.bboxes, scores=found.scores)
     feats = head.pool_people(x, [found.bboxes])
     if head.with_mask:
         people['masks'] = head.mask_head(feats)[:, 0].sigmoid()
     if head.with_keypoint:
-        people['keypoints'], people['keypoint_scores'] = (
-            head.keypoint_head.predict(feats, found.bboxes))
+        people['keypoints'], people['keypoint_scores'] = head.keypoint_head.predict(
+            feats, found.bboxes
+        )
     return {name: values.numpy() for name, values in people.items()}
 
 
@@ -83,13 +83,13 @@ def compare(found: People, expected: People) -> Dict[str, Difference]:
     here, there = _pair(partner)
     total = max(near.shape)
     differences = {
-        name: Difference(_largest(found[name][here] - expected[name][there]),
-                         total - len(here), total)
+        name: Difference(
+            _largest(found[name][here] - expected[name][there]), total - len(here), total
+        )
         for name in ('boxes', 'scores')
     }
     for name in expected.keys() - differences.keys():
-        differences[name] = _compare_parts(name, found[name][here],
-                                           expected[name][there])
+        differences[name] = _compare_parts(name, found[name][here], expected[name][there])
     return {name: differences[name] for name in expected}
 
 
@@ -104,8 +104,7 @@ def _pair(apart: np.ndarray) -> np.ndarray:
     return np.array(sorted(pairs), int).reshape(-1, 2).T
 
 
-def _compare_parts(name: str, found: np.ndarray,
-                   expected: np.ndarray) -> Difference:
+def _compare_parts(name: str, found: np.ndarray, expected: np.ndarray) -> Difference:
     """Masks person by person, joints and their scores one by one."""
     apart = np.abs(found - expected)
     if name == 'masks':
@@ -140,8 +139,8 @@ def check_parity(graph, model: nn.Module) -> Dict[str, Difference]:
     image = F.interpolate(grains, _SIZE, mode='bicubic').clamp(0, 255)
     model.roi_head.test_cfg.score_thr = 0.0
     differences = compare(
-        run_graph(_without_least_score(graph), image.numpy()),
-        find_people(model, image[0]))
+        run_graph(_without_least_score(graph), image.numpy()), find_people(model, image[0])
+    )
     refuse_others(differences)
     return differences
 
@@ -157,7 +156,8 @@ def refuse_others(differences: Dict[str, Difference]) -> None:
             raise ExportError(
                 f'The exported graph does not compute what the network does: '
                 f'{name} of {others} of {total} differ by more than '
-                f'{LIMITS[name]}. Nothing was written.')
+                f'{LIMITS[name]}. Nothing was written.'
+            )
 
 
 def run_graph(content: bytes, image: np.ndarray) -> People:
@@ -167,29 +167,30 @@ def run_graph(content: bytes, image: np.ndarray) -> People:
         ExportError: If onnxruntime is too old for it.
     """
     import onnxruntime
+
     try:
-        session = onnxruntime.InferenceSession(
-            content, providers=['CPUExecutionProvider'])
+        session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
     except Exception as error:  # onnxruntime's have no common base
         raise ExportError(
             f'onnxruntime {onnxruntime.__version__} cannot run the graph; '
             'deformable convolutions need 1.25 or later, which needs Python '
-            f'3.11. It says: {error}') from None
+            f'3.11. It says: {error}'
+        ) from None
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, dict(image=image))))
 
 
 def _without_least_score(graph) -> bytes:
     import onnx
+
     changed = onnx.ModelProto()
     changed.CopyFrom(graph)
-    (least, ) = [
-        node.input[4] for node in changed.graph.node
+    (least,) = [
+        node.input[4]
+        for node in changed.graph.node
         if node.op_type == 'NonMaxSuppression' and len(node.input) == 5
     ]
-    (constant, ) = [
-        node for node in changed.graph.node if least in node.output
-    ]
+    (constant,) = [node for node in changed.graph.node if least in node.output]
     zero = onnx.numpy_helper.from_array(np.zeros(1, np.float32))
     constant.attribute[0].t.CopyFrom(zero)
     return changed.SerializeToString()

@@ -1,4 +1,5 @@
 """Exported files with smaller numbers, by onnxruntime's own tools."""
+
 import json
 import tempfile
 from pathlib import Path
@@ -6,8 +7,7 @@ from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional, Union
 
 import numpy as np
 
-from projects.multitask_runtime.description import (FORMAT, FORMAT_VERSION,
-                                                    OnnxError)
+from projects.multitask_runtime.description import FORMAT, FORMAT_VERSION, OnnxError
 from projects.multitask_runtime.image_file import ImageFile
 from projects.multitask_runtime.inputs import InputError, collect
 from projects.multitask_runtime.resize import Resizer
@@ -34,10 +34,12 @@ class QuantisationError(ExplainedError, OnnxError):
     """A file that cannot be quantised, or not with these pictures."""
 
 
-def quantise(source: Union[str, Path],
-             out: Union[str, Path],
-             kind: str,
-             images: Optional[Union[str, Path]] = None) -> None:
+def quantise(
+    source: Union[str, Path],
+    out: Union[str, Path],
+    kind: str,
+    images: Optional[Union[str, Path]] = None,
+) -> None:
     """Write an exported network with smaller numbers.
 
     Inputs and outputs stay float32. The description gets ``quantisation``,
@@ -66,38 +68,38 @@ def quantise(source: Union[str, Path],
             raise OnnxError(
                 f'{source}: expected a file of float32, as '
                 'tools/deployment/export_onnx.py writes it, found '
-                f'{description["quantisation"]}')
+                f'{description["quantisation"]}'
+            )
         pictures = _read_pictures(images, session, description)
         graph = _CONVERT[kind](onnx.load(source), pictures)
-        description.update(
-            quantisation=kind, source_sha256=file_sha256(str(source)))
+        description.update(quantisation=kind, source_sha256=file_sha256(str(source)))
         _write(onnx, graph, description, out)
     except (OnnxError, InputError) as error:
         raise QuantisationError(str(error)) from None
 
 
-def _check_arguments(source: Path, out: Path, kind: str,
-                     images: Optional[Union[str, Path]]) -> None:
+def _check_arguments(
+    source: Path, out: Path, kind: str, images: Optional[Union[str, Path]]
+) -> None:
     if out.suffix != '.onnx':
-        raise QuantisationError(
-            f'{out}: expected a file that ends in .onnx')
+        raise QuantisationError(f'{out}: expected a file that ends in .onnx')
     if out.resolve() == source.resolve():
-        raise QuantisationError(
-            f'{out}: expected another file than the one that is read')
+        raise QuantisationError(f'{out}: expected another file than the one that is read')
     if kind != 'int8-static' and images is not None:
         raise QuantisationError(
             f'images: expected none for {kind}, which looks at no pictures '
-            f'beforehand, found {images}')
-    if kind == 'int8-static' and (images is None or
-                                  not Path(images).is_dir()):
+            f'beforehand, found {images}'
+        )
+    if kind == 'int8-static' and (images is None or not Path(images).is_dir()):
         raise QuantisationError(
             'images: expected a folder of pictures, in which int8-static '
-            f'measures ranges, found {images or "none"}')
+            f'measures ranges, found {images or "none"}'
+        )
 
 
-def _read_pictures(folder: Optional[Union[str, Path]],
-                   session: 'InferenceSession',
-                   description: dict) -> Iterator[Feed]:
+def _read_pictures(
+    folder: Optional[Union[str, Path]], session: 'InferenceSession', description: dict
+) -> Iterator[Feed]:
     """The graph's inputs, resized as the inferencer does it.
 
     Pictures in which nobody is found are passed over: the heads of masks and
@@ -116,34 +118,30 @@ def _read_pictures(folder: Optional[Union[str, Path]],
         raise InputError(
             f'{folder}: expected pictures with people that the network '
             'finds, found none. Take pictures like those that it was '
-            'trained on.')
+            'trained on.'
+        )
 
 
 def _to_float16(graph, _):
     """The layers in float16; they and all else take and give float32."""
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
+
     layers = [node for node in graph.graph.node if _is_in_layer(node)]
-    others = [
-        node.name for node in graph.graph.node if not _is_in_layer(node)
-    ]
+    others = [node.name for node in graph.graph.node if not _is_in_layer(node)]
     touched = {name for node in layers for name in (*node.input, *node.output)}
     inferred = onnx.shape_inference.infer_shapes(graph)
     # Whatever the converter knows the type of it rounds to float16, so it
     # gets to know only what the layers take and give. The graph's own inputs
     # and outputs are not among that.
-    known = [
-        value for value in inferred.graph.value_info if value.name in touched
-    ]
+    known = [value for value in inferred.graph.value_info if value.name in touched]
     ends = [list(inferred.graph.input), list(inferred.graph.output)]
     for field in ('value_info', 'input', 'output'):
         inferred.graph.ClearField(field)
     inferred.graph.value_info.extend(known)
     converted = convert_float_to_float16(
-        inferred,
-        disable_shape_infer=True,
-        op_block_list=[],
-        node_block_list=others)
+        inferred, disable_shape_infer=True, op_block_list=[], node_block_list=others
+    )
     converted.graph.ClearField('value_info')
     converted.graph.input.extend(ends[0])
     converted.graph.output.extend(ends[1])
@@ -157,21 +155,19 @@ def _is_in_layer(node) -> bool:
 
 def _to_int8_dynamic(graph, _):
     from onnxruntime.quantization import QuantType, quantize_dynamic
+
     # onnxruntime has dynamic convolutions for unsigned weights only.
     return _through_file(
         lambda out: quantize_dynamic(
-            graph,
-            out,
-            op_types_to_quantize=list(_PRODUCTS),
-            weight_type=QuantType.QUInt8))
+            graph, out, op_types_to_quantize=list(_PRODUCTS), weight_type=QuantType.QUInt8
+        )
+    )
 
 
 def _to_int8_static(graph, pictures: Iterator[Feed]):
-    from onnxruntime.quantization import (CalibrationDataReader, QuantType,
-                                          quantize_static)
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
     class Pictures(CalibrationDataReader):
-
         def get_next(self) -> Optional[Feed]:
             return next(pictures, None)
 
@@ -185,12 +181,15 @@ def _to_int8_static(graph, pictures: Iterator[Feed]):
             op_types_to_quantize=list(_PRODUCTS),
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            reduce_range=True))
+            reduce_range=True,
+        )
+    )
 
 
 def _through_file(write: Callable[[str], None]):
     """What a tool of onnxruntime writes."""
     import onnx
+
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / 'out.onnx')
         write(path)
@@ -206,9 +205,9 @@ def _write(onnx, graph, description: dict, out: Path) -> None:
     onnx.helper.set_model_props(
         graph,
         dict(
-            format=FORMAT,
-            format_version=str(FORMAT_VERSION),
-            description=json.dumps(description)))
+            format=FORMAT, format_version=str(FORMAT_VERSION), description=json.dumps(description)
+        ),
+    )
     with whole_file(out) as draft:
         onnx.save(graph, draft)
         load_session(draft)
@@ -222,5 +221,6 @@ def _import_onnx():
         raise QuantisationError(
             'The packages onnx and onnxruntime, with sympy, are needed to '
             f'quantise, and cannot be imported ({error}). Install them: '
-            f'{_INSTALL}') from None
+            f'{_INSTALL}'
+        ) from None
     return onnx

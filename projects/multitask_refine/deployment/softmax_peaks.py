@@ -2,6 +2,7 @@
 
 Shape letters: R RoIs, K keypoints, S heatmap side.
 """
+
 from typing import Tuple
 
 import torch
@@ -17,11 +18,9 @@ class LoopedSoftmaxCodec(RoISoftmaxCodec):
     Resized maps of one RoI at a time are in memory. Arguments as there.
     """
 
-    def find_peaks(self, logits: Tensor,
-                   pixels: Tensor) -> Tuple[Tensor, Tensor]:
+    def find_peaks(self, logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
         """As in :class:`RoISoftmaxCodec`."""
-        found = peaks_by_loop(
-            F.pad(logits, (2, 2, 2, 2), mode='replicate'), pixels)
+        found = peaks_by_loop(F.pad(logits, (2, 2, 2, 2), mode='replicate'), pixels)
         return found[..., :2], found[..., 2]
 
 

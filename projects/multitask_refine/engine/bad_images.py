@@ -1,5 +1,6 @@
 """Images that had to be replaced in training: named, counted, and too many of
 them an error."""
+
 from typing import Dict, List, Sequence, Tuple
 
 from mmdet.registry import HOOKS
@@ -39,24 +40,21 @@ class BadImagesHook(Hook):
         ConfigError: If ``max_share`` is no share.
     """
 
-    def __init__(self,
-                 max_share: float = 0.01,
-                 at_least: int = 10,
-                 interval: int = 50) -> None:
+    def __init__(self, max_share: float = 0.01, at_least: int = 10, interval: int = 50) -> None:
         if not 0 <= max_share <= 1:
-            raise ConfigError('default_hooks.bad_images.max_share: expected a '
-                             f'share from 0 to 1, found {max_share}')
+            raise ConfigError(
+                'default_hooks.bad_images.max_share: expected a '
+                f'share from 0 to 1, found {max_share}'
+            )
         self.max_share = max_share
         self.at_least = at_least
         self.interval = interval
         self._named = set()
         self._start_round()
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: dict,
-                         outputs: dict = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict = None
+    ) -> None:
         for sample in data_batch['data_samples']:
             replaced = sample.get('replaced_images', ())
             self._drawn += 1 + len(replaced)
@@ -77,7 +75,8 @@ class BadImagesHook(Hook):
                 f'{bad} of {drawn} images drawn could not be used and were '
                 'replaced by others; the log names them. '
                 'tools/dataset/check_coco.py ANNOTATIONS --images FOLDER '
-                'looks at all images.')
+                'looks at all images.'
+            )
 
     def _start_round(self) -> None:
         self._bad = self._drawn = 0
@@ -95,8 +94,7 @@ class BadImagesHook(Hook):
         self._start_round()
         totals = runner.message_hub.get_info(_KEY, [0, 0])
         totals = [
-            before + sum(each[part] for each in rounds)
-            for part, before in enumerate(totals)
+            before + sum(each[part] for each in rounds) for part, before in enumerate(totals)
         ]
         runner.message_hub.update_info(_KEY, totals)
         for rank, (_, _, fresh) in enumerate(rounds):
@@ -109,11 +107,9 @@ class BadImagesHook(Hook):
             if path in self._named or len(self._named) >= _MOST_NAMED:
                 continue
             self._named.add(path)
-            log.warning(f'rank {rank}: {path}: {reason}. Another image was '
-                        'taken in its place.')
+            log.warning(f'rank {rank}: {path}: {reason}. Another image was taken in its place.')
             if len(self._named) == _MOST_NAMED:
-                log.warning('Further images that are replaced are counted '
-                            'and not named.')
+                log.warning('Further images that are replaced are counted and not named.')
 
     def _explain(self, bad: int, drawn: int) -> str:
         return (
@@ -125,4 +121,5 @@ class BadImagesHook(Hook):
             'tools/dataset/check_coco.py ANNOTATIONS --images FOLDER --fix '
             'OUT.json. To allow more: --cfg-options '
             'default_hooks.bad_images.max_share=0.05. Then go on with '
-            '--resume.')
+            '--resume.'
+        )

@@ -1,4 +1,5 @@
 """Checkpoints that are removed only after the next one is written."""
+
 import math
 from typing import Any, Dict, List
 
@@ -23,8 +24,7 @@ def is_whole_step(runner: Runner, done: int) -> bool:
         runner (Runner): Of a training.
         done (int): Number of iterations done.
     """
-    return (done % accumulative_counts(runner) == 0
-            or done == runner.max_iters)
+    return done % accumulative_counts(runner) == 0 or done == runner.max_iters
 
 
 class _LaterRemovals:
@@ -54,8 +54,7 @@ def _by_importance(metrics: Dict[str, float]) -> Dict[str, float]:
         value = metrics[name]
         if not isinstance(value, (int, float)) or math.isnan(value):
             return len(tails) + 1  # NaN, of a task without labels, never wins
-        return next((i for i, tail in enumerate(tails)
-                     if name.split('/')[-1] == tail), len(tails))
+        return next((i for i, tail in enumerate(tails) if name.split('/')[-1] == tail), len(tails))
 
     return {name: metrics[name] for name in sorted(metrics, key=rank)}
 
@@ -77,8 +76,7 @@ class KeepingCheckpointHook(CheckpointHook):
     Arguments as in ``mmengine.hooks.CheckpointHook``.
     """
 
-    def every_n_train_iters(self, runner: Runner, n: int,
-                            start: int = 0) -> bool:
+    def every_n_train_iters(self, runner: Runner, n: int, start: int = 0) -> bool:
         """Return whether a checkpoint fell due since the last optimizer step
         and this iteration makes one.
 
@@ -90,19 +88,20 @@ class KeepingCheckpointHook(CheckpointHook):
         done = runner.iter + 1
         if n <= 0 or done < start or not is_whole_step(runner, done):
             return False
-        return any((each - start) % n == 0 for each in range(
-            max(start, done - accumulative_counts(runner) + 1), done + 1))
+        return any(
+            (each - start) % n == 0
+            for each in range(max(start, done - accumulative_counts(runner) + 1), done + 1)
+        )
 
-    def _save_checkpoint_with_step(self, runner: Runner, step: int,
-                                   meta: dict) -> None:
-        self._removing_later(runner, super()._save_checkpoint_with_step,
-                             runner, step, meta)
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        self._removing_later(runner, super()._save_checkpoint_with_step, runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not metrics:  # of a metric that only writes files
             return
-        self._removing_later(runner, super()._save_best_checkpoint, runner,
-                             _by_importance(metrics))
+        self._removing_later(
+            runner, super()._save_best_checkpoint, runner, _by_importance(metrics)
+        )
 
     def _removing_later(self, runner: Runner, save: Any, *args: Any) -> None:
         backend, hub = self.file_backend, runner.message_hub
@@ -117,11 +116,16 @@ class KeepingCheckpointHook(CheckpointHook):
         self._remove(outdated)
 
     def _remove(self, outdated: List[str]) -> None:
-        written = (self.last_ckpt, getattr(self, 'best_ckpt_path', None),
-                   *getattr(self, 'best_ckpt_path_dict', {}).values())
+        written = (
+            self.last_ckpt,
+            getattr(self, 'best_ckpt_path', None),
+            *getattr(self, 'best_ckpt_path_dict', {}).values(),
+        )
         for path in outdated if is_main_process() else ():
             if path not in written and self.file_backend.exists(path):
                 remove = (
-                    self.file_backend.rmtree if self.file_backend.isdir(path)
-                    else self.file_backend.remove)
+                    self.file_backend.rmtree
+                    if self.file_backend.isdir(path)
+                    else self.file_backend.remove
+                )
                 remove(path)

@@ -1,5 +1,6 @@
 """Compare network, data, metrics and checkpoint once, before the first
 iteration."""
+
 import json
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional
@@ -19,18 +20,29 @@ from .start_weights import check_start_weights
 # The head of the RoI head that each task needs, and what its labels are.
 HEADS = dict(bbox='bbox_head', segm='mask_head', keypoints='keypoint_head')
 # Transforms of mmdet that change boxes and not masks, or lose keypoints.
-_BOXES_ONLY = frozenset(('Albu', 'CachedMixUp', 'CachedMosaic', 'CopyPaste',
-                         'MixUp', 'Mosaic', 'RandomAffine',
-                         'RandomCenterCropPad', 'RandomErasing'))
-_LABELS = dict(bbox='a box', segm='a segmentation',
-               keypoints='a keypoint with visibility 1 or 2')
+_BOXES_ONLY = frozenset(
+    (
+        'Albu',
+        'CachedMixUp',
+        'CachedMosaic',
+        'CopyPaste',
+        'MixUp',
+        'Mosaic',
+        'RandomAffine',
+        'RandomCenterCropPad',
+        'RandomErasing',
+    )
+)
+_LABELS = dict(bbox='a box', segm='a segmentation', keypoints='a keypoint with visibility 1 or 2')
 
 
-def check_consistency(model: nn.Module,
-                      metas: Dict[str, dict],
-                      datasets: Optional[Dict[str, Dataset]] = None,
-                      evaluators: Optional[Dict[str, Evaluator]] = None,
-                      saved: Optional[dict] = None) -> None:
+def check_consistency(
+    model: nn.Module,
+    metas: Dict[str, dict],
+    datasets: Optional[Dict[str, Dataset]] = None,
+    evaluators: Optional[Dict[str, Evaluator]] = None,
+    saved: Optional[dict] = None,
+) -> None:
     """Refuse parts of a run that contradict each other.
 
     Training, ``tools/test.py``, the inferencers and the exporter call it,
@@ -68,7 +80,8 @@ def check_consistency(model: nn.Module,
             raise ConfigError(
                 f'{name}: expected at least one image, found none. See '
                 'whether its ann_file has annotations of its classes, and '
-                'what its filter_cfg and indices leave of them.')
+                'what its filter_cfg and indices leave of them.'
+            )
     training = datasets.get('train_dataloader.dataset')
     if training is not None:
         check_transforms(training, 'train_dataloader.dataset')
@@ -78,8 +91,7 @@ def check_consistency(model: nn.Module,
         dataset = datasets.get(f'{split}_dataloader.dataset')
         for metric in evaluator.metrics:
             if isinstance(metric, MultitaskCocoMetric):
-                _compare_metric(metric, f'{split}_evaluator', roi_head,
-                                dataset)
+                _compare_metric(metric, f'{split}_evaluator', roi_head, dataset)
 
 
 def find_roi_head(model: nn.Module) -> Optional[nn.Module]:
@@ -95,10 +107,11 @@ def list_metas(dataset: Dataset, setting: str) -> Dict[str, dict]:
     mmdet's ``ConcatDataset`` of sets that differ has one of each of them.
     """
     meta = getattr(dataset, 'metainfo', {})
-    metas = {setting: meta} if isinstance(meta, dict) else {
-        f'{setting}.datasets[{i}]': each
-        for i, each in enumerate(meta)
-    }
+    metas = (
+        {setting: meta}
+        if isinstance(meta, dict)
+        else {f'{setting}.datasets[{i}]': each for i, each in enumerate(meta)}
+    )
     return {name: each for name, each in metas.items() if 'classes' in each}
 
 
@@ -126,7 +139,8 @@ def check_transforms(dataset: Dataset, setting: str) -> None:
                 f'{setting}: pipeline: expected transforms that move masks '
                 f'and keypoints with the boxes, found {type(step).__name__}. '
                 'Use MultitaskCopyPaste, RandomCrop or another one that '
-                'docs/data.md lists.')
+                'docs/data.md lists.'
+            )
 
 
 def _compare_metas(one: dict, other: dict, here: str, there: str) -> None:
@@ -137,22 +151,24 @@ def _compare_metas(one: dict, other: dict, here: str, there: str) -> None:
     """
     fields = dict(
         classes=('metainfo.classes', lambda meta: list(meta['classes'])),
-        keypoint_id2name=(
-            'keypoints', lambda meta: list(meta['keypoint_id2name'].values())),
-        flip_indices=('flip_indices (from swap of the meta file)',
-                      lambda meta: [int(i) for i in meta['flip_indices']]),
-        sigmas=('sigmas',
-                lambda meta: [round(float(s), 5) for s in meta['sigmas']]))
+        keypoint_id2name=('keypoints', lambda meta: list(meta['keypoint_id2name'].values())),
+        flip_indices=(
+            'flip_indices (from swap of the meta file)',
+            lambda meta: [int(i) for i in meta['flip_indices']],
+        ),
+        sigmas=('sigmas', lambda meta: [round(float(s), 5) for s in meta['sigmas']]),
+    )
     own = [meta.get('category_metas') for meta in (one, other)]
     if any(own):
         fields['keypoint_id2name'] = 'keypoints', _name_keypoints
         if all(own):
             fields['category_metas'] = (
-                'sigmas and skeletons of the categories', lambda meta: [
-                    (each['sigmas'], [tuple(link) for link in
-                                      each['skeleton_links']])
+                'sigmas and skeletons of the categories',
+                lambda meta: [
+                    (each['sigmas'], [tuple(link) for link in each['skeleton_links']])
                     for each in meta['category_metas']
-                ])
+                ],
+            )
     for key, (name, values) in fields.items():
         if one.get(key) is None or other.get(key) is None:
             continue
@@ -162,15 +178,14 @@ def _compare_metas(one: dict, other: dict, here: str, there: str) -> None:
                 f'{there}: {name}: expected what {here} has, {expected}, '
                 f'found {found}. Give both the same metainfo (classes and '
                 'from_file); a data set whose file has other keypoints gets '
-                'its meta file as keypoints_from.')
+                'its meta file as keypoints_from.'
+            )
 
 
 def _name_keypoints(meta: dict) -> Dict[str, List[str]]:
     """Name the keypoints of each class, in its order."""
     names = meta['keypoint_id2name']
-    metas = meta.get('category_metas') or [
-        dict(indices=range(len(names)))
-    ] * len(meta['classes'])
+    metas = meta.get('category_metas') or [dict(indices=range(len(names)))] * len(meta['classes'])
     return {
         category: [names[index] for index in own['indices']]
         for category, own in zip(meta['classes'], metas)
@@ -187,12 +202,12 @@ def _compare_heads(roi_head: nn.Module, setting: str, meta: dict) -> None:
     for name in ('bbox_head', 'mask_head'):
         head = getattr(roi_head, name, None)
         found = getattr(head, 'num_classes', len(classes))
-        if found != len(classes) and not getattr(head, 'class_agnostic',
-                                                 False):
+        if found != len(classes) and not getattr(head, 'class_agnostic', False):
             raise ConfigError(
                 f'model.roi_head.{name}.num_classes: expected {len(classes)}, '
                 f'the number of classes of {setting} ({classes}), found '
-                f'{found}. Change it, or metainfo.classes of the data sets.')
+                f'{found}. Change it, or metainfo.classes of the data sets.'
+            )
     head = getattr(roi_head, 'keypoint_head', None)
     if head is not None and head.num_keypoints != meta.get('num_keypoints'):
         raise ConfigError(
@@ -200,7 +215,8 @@ def _compare_heads(roi_head: nn.Module, setting: str, meta: dict) -> None:
             f'{meta.get("num_keypoints")}, the number of keypoints in the '
             f'meta file{_union(meta)} of {setting}, found '
             f'{head.num_keypoints}. Change it, '
-            'or metainfo.from_file of the data sets.')
+            'or metainfo.from_file of the data sets.'
+        )
 
 
 def _union(meta: dict) -> str:
@@ -220,24 +236,33 @@ def _compare_labels(roi_head: nn.Module, dataset: Dataset) -> None:
     for task, name in HEADS.items():
         head = getattr(roi_head, name, None)
         # A frozen head needs no labels; other data sets do not tell.
-        if head is None or not any(
-                each.requires_grad for each in head.parameters()) or not all(
-                    hasattr(leaf, 'labelled_tasks') for leaf in leaves):
+        if (
+            head is None
+            or not any(each.requires_grad for each in head.parameters())
+            or not all(hasattr(leaf, 'labelled_tasks') for leaf in leaves)
+        ):
             continue
         if not any(task in leaf.labelled_tasks for leaf in leaves):
             files = ', '.join(str(leaf.ann_file) for leaf in leaves)
-            cure = ('Give the boxes.' if task == 'bbox' else
-                    'Train without this head: --cfg-options '
-                    f'model.roi_head.{name}=None, or label some.')
+            cure = (
+                'Give the boxes.'
+                if task == 'bbox'
+                else 'Train without this head: --cfg-options '
+                f'model.roi_head.{name}=None, or label some.'
+            )
             raise ConfigError(
                 f'{files}: annotations: expected {_LABELS[task]} of at least '
                 f'one instance, for model.roi_head.{name} to learn from, '
-                f'found none. {cure}')
+                f'found none. {cure}'
+            )
 
 
-def _compare_metric(metric: MultitaskCocoMetric, setting: str,
-                    roi_head: Optional[nn.Module],
-                    dataset: Optional[Dataset]) -> None:
+def _compare_metric(
+    metric: MultitaskCocoMetric,
+    setting: str,
+    roi_head: Optional[nn.Module],
+    dataset: Optional[Dataset],
+) -> None:
     """Compare a metric with the heads and with the images of its data set.
 
     Raises:
@@ -245,21 +270,21 @@ def _compare_metric(metric: MultitaskCocoMetric, setting: str,
         FileNotFoundError: If its annotation file is missing.
     """
     if roi_head is not None:
-        able = [task for task, head in HEADS.items()
-                if getattr(roi_head, head, None) is not None]
+        able = [task for task, head in HEADS.items() if getattr(roi_head, head, None) is not None]
         lacking = [t for t in metric.tasks or () if t not in able]
         if lacking:
             raise ConfigError(
                 f'{setting}.tasks: expected some of {able}, for which the '
                 f'network has heads, found {metric.tasks}. Leave tasks out '
-                'to evaluate what the network has heads for.')
+                'to evaluate what the network has heads for.'
+            )
         if metric.format_only and able == ['bbox']:
             raise ConfigError(
                 f'{setting}.format_only: expected a network with a mask or '
-                'keypoint head, whose results COCO\'s server takes, found '
-                'one with a box head alone.')
-    leaves = [leaf for leaf in _leaves(dataset)
-              if hasattr(leaf, 'labelled_tasks')]
+                "keypoint head, whose results COCO's server takes, found "
+                'one with a box head alone.'
+            )
+    leaves = [leaf for leaf in _leaves(dataset) if hasattr(leaf, 'labelled_tasks')]
     if not leaves or metric.format_only:
         return
     there = frozenset().union(*(leaf.labelled_tasks for leaf in leaves))
@@ -269,12 +294,12 @@ def _compare_metric(metric: MultitaskCocoMetric, setting: str,
             f'{setting}.tasks: expected some of '
             f'{[task for task in TASKS if task in there]}, for which '
             f'{leaves[0].ann_file} has labels, found {metric.tasks}. Leave '
-            f'{", ".join(lacking)} out.')
+            f'{", ".join(lacking)} out.'
+        )
     _compare_images(metric.ann_file, setting, leaves)
 
 
-def _compare_images(ann_file: str, setting: str,
-                    leaves: List[Dataset]) -> None:
+def _compare_images(ann_file: str, setting: str, leaves: List[Dataset]) -> None:
     """Compare the images of a metric's file with those of the data set.
 
     Raises:
@@ -286,28 +311,27 @@ def _compare_images(ann_file: str, setting: str,
     if not Path(ann_file).is_file():
         raise FileNotFoundError(
             f'{setting}.ann_file: there is no such file {ann_file}. Set it '
-            f'to the annotation file of the data set, {leaves[0].ann_file}')
+            f'to the annotation file of the data set, {leaves[0].ann_file}'
+        )
     path = Path(ann_file).resolve()
-    others = [leaf for leaf in leaves
-              if Path(leaf.ann_file).resolve() != path]
+    others = [leaf for leaf in leaves if Path(leaf.ann_file).resolve() != path]
     if len(leaves) > 1 or not others:
         return  # several sets have metrics of their own
     known = {image['id'] for image in json.loads(path.read_text())['images']}
-    images = {others[0].get_data_info(i)['img_id']
-              for i in range(len(others[0]))}
+    images = {others[0].get_data_info(i)['img_id'] for i in range(len(others[0]))}
     if not images <= known:
         raise ConfigError(
             f'{setting}.ann_file: expected the images of '
             f'{others[0].ann_file}, found {ann_file} without '
             f'{len(images - known)} of {len(images)} of them. Name the '
-            'annotation file of the data set in both places.')
+            'annotation file of the data set in both places.'
+        )
 
 
 def _leaves(dataset: Optional[Dataset]) -> Iterator[Dataset]:
     """The data sets inside wrappers such as ConcatDataset."""
     inner = getattr(dataset, 'datasets', None) or [
-        part for part in [getattr(dataset, 'dataset', None)]
-        if part is not None
+        part for part in [getattr(dataset, 'dataset', None)] if part is not None
     ]
     for part in inner:
         yield from _leaves(part)
@@ -337,18 +361,18 @@ class ConsistencyHook(Hook):
     def before_run(self, runner: Runner) -> None:
         loops = {split: loop for split, loop in self._loops(runner)}
         self._datasets = {
-            f'{split}_dataloader.dataset': loop.dataloader.dataset
-            for split, loop in loops.items()
+            f'{split}_dataloader.dataset': loop.dataloader.dataset for split, loop in loops.items()
         }
         self._metas = {}
         for name, dataset in self._datasets.items():
             self._metas.update(list_metas(dataset, name))
         if self._metas:
             check_consistency(
-                runner.model, self._metas, self._datasets, {
-                    split: loop.evaluator
-                    for split, loop in loops.items() if split != 'train'
-                })
+                runner.model,
+                self._metas,
+                self._datasets,
+                {split: loop.evaluator for split, loop in loops.items() if split != 'train'},
+            )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self._saved = checkpoint.get('meta', {}).get('dataset_meta')
@@ -362,8 +386,8 @@ class ConsistencyHook(Hook):
             if runner._resume:
                 raise
             MMLogger.get_current_instance().warning(
-                f'{error} The training starts from these weights '
-                'nevertheless.')
+                f'{error} The training starts from these weights nevertheless.'
+            )
 
     def before_val(self, runner: Runner) -> None:
         if not isinstance(runner._train_loop, BaseLoop):

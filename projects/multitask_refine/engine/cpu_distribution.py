@@ -6,6 +6,7 @@ them leave that out there and join the processes by gloo in place of nccl.
 Every tool that reads a config of the project imports it, mim's too, before
 the processes are joined. On CUDA nothing changes.
 """
+
 import functools
 from typing import Callable
 
@@ -32,5 +33,4 @@ def _without_cuda(join: Callable) -> Callable:
 
 
 for _name in ('_init_dist_pytorch', '_init_dist_slurm', '_init_dist_mpi'):
-    setattr(mmengine.dist.utils, _name,
-            _without_cuda(getattr(mmengine.dist.utils, _name)))
+    setattr(mmengine.dist.utils, _name, _without_cuda(getattr(mmengine.dist.utils, _name)))

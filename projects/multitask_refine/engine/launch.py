@@ -1,4 +1,5 @@
 """What the command line tools have in common: options and config."""
+
 import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -9,24 +10,49 @@ from mmengine.config import Config, DictAction
 from ..errors import ConfigError, ExplainedError
 
 # Those that MMEngine itself knows how to leave out.
-_MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
-                   'param_scheduler', 'checkpoint')
-_DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader',
-          'train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper',
-          'default_hooks', 'env_cfg', 'randomness', 'visualizer',
-          'log_processor', 'auto_scale_lr', 'tta_model')
-_TOGETHER = (('train_dataloader', 'train_cfg', 'optim_wrapper'),
-             ('val_dataloader', 'val_cfg', 'val_evaluator'),
-             ('test_dataloader', 'test_cfg', 'test_evaluator'))
-_DICTS_OR_LISTS = ('val_evaluator', 'test_evaluator', 'param_scheduler',
-                   'custom_hooks')
+_MMENGINE_HOOKS = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+)
+_DICTS = (
+    'model',
+    'train_dataloader',
+    'val_dataloader',
+    'test_dataloader',
+    'train_cfg',
+    'val_cfg',
+    'test_cfg',
+    'optim_wrapper',
+    'default_hooks',
+    'env_cfg',
+    'randomness',
+    'visualizer',
+    'log_processor',
+    'auto_scale_lr',
+    'tta_model',
+)
+_TOGETHER = (
+    ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    ('test_dataloader', 'test_cfg', 'test_evaluator'),
+)
+_DICTS_OR_LISTS = ('val_evaluator', 'test_evaluator', 'param_scheduler', 'custom_hooks')
 
 
 class SettingsAction(DictAction):
     """MMEngine's ``DictAction``, whose parser fails without a sentence."""
 
-    def __call__(self, parser: ArgumentParser, namespace: Namespace,
-                 values: list, option_string: Optional[str] = None) -> None:
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: list,
+        option_string: Optional[str] = None,
+    ) -> None:
         try:
             super().__call__(parser, namespace, values, option_string)
         except (AssertionError, RecursionError, ValueError):
@@ -35,26 +61,28 @@ class SettingsAction(DictAction):
                 'and lists or tuples of them, such as '
                 'model.backbone.depth=101 or key="[a,b]", found '
                 f'{" ".join(values)}. Put other values into a config that '
-                'inherits this one by _base_.')
+                'inherits this one by _base_.'
+            )
 
 
 def add_common_options(parser: ArgumentParser) -> None:
     """Add the options that OpenMMLab's tools share."""
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--work-dir',
-        help='folder of logs and results (default: work_dirs/CONFIG_NAME)')
+        '--work-dir', help='folder of logs and results (default: work_dirs/CONFIG_NAME)'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=SettingsAction,
-        help='settings that override the config, e.g. model.backbone.depth=101'
-        ' or key="[a,b]"')
+        help='settings that override the config, e.g. model.backbone.depth=101 or key="[a,b]"',
+    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='how the processes of a distributed run are started')
+        help='how the processes of a distributed run are started',
+    )
     # torchrun sets LOCAL_RANK; older launchers pass either spelling.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
@@ -79,19 +107,20 @@ def load_config(args: Namespace) -> Config:
         if missing and len(missing) < len(names):
             raise ConfigError(
                 f'{args.config}: {", ".join(names)}: expected all of them, '
-                f'or None for all, found None for {", ".join(missing)}.')
+                f'or None for all, found None for {", ".join(missing)}.'
+            )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not ((cfg.get('model') or {}).get('roi_head') or {}).get('mask_head'):
         for split in ('train', 'val', 'test'):
             _skip_masks(cfg.get(f'{split}_dataloader'))
     cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
-        Path('work_dirs') / Path(args.config).stem)
+    cfg.work_dir = (
+        args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    )
     return cfg
 
 
-def read_config(path: Union[str, Path],
-                options: Optional[dict] = None) -> Config:
+def read_config(path: Union[str, Path], options: Optional[dict] = None) -> Config:
     """Read a config file and override some of its settings.
 
     What MMEngine and PyTorch refuse although its meaning is clear is put
@@ -113,8 +142,9 @@ def read_config(path: Union[str, Path],
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f'{path}: there is no such config file; the project\'s own are '
-            'in configs/multitask_refine/')
+            f"{path}: there is no such config file; the project's own are "
+            'in configs/multitask_refine/'
+        )
     # A config is a program: whatever it raises is a fault of its text.
     try:
         cfg = Config.fromfile(path)
@@ -124,14 +154,16 @@ def read_config(path: Union[str, Path],
         raise ConfigError(
             f'{path}: expected a config that MMEngine can read, found '
             f'{_describe(error)}. Correct this file or the one of its _base_ '
-            'that the message names.') from None
+            'that the message names.'
+        ) from None
     try:
         cfg.merge_from_dict(options or {})
     except Exception as error:
         raise ConfigError(
             f'--cfg-options {" ".join(options)}: expected names and values '
             f'that fit into {path}, found {_describe(error)}. See the config '
-            'as it is read: mim run mmdet print_config CONFIG') from None
+            'as it is read: mim run mmdet print_config CONFIG'
+        ) from None
     _check_kinds(cfg, path)
     hooks = cfg.get('default_hooks') or {}
     for name in [name for name in hooks if hooks[name] is None]:
@@ -160,7 +192,8 @@ def require_settings(cfg: Config, *names: str) -> None:
             raise ConfigError(
                 f'{cfg.filename}: {name}: expected a dict, found '
                 f'{cfg.get(name)}. Set it, or name a config of '
-                'configs/_base_/ that has it in _base_.')
+                'configs/_base_/ that has it in _base_.'
+            )
 
 
 def list_evaluators(cfg: Config, split: str = 'test') -> List[dict]:
@@ -170,8 +203,7 @@ def list_evaluators(cfg: Config, split: str = 'test') -> List[dict]:
     if isinstance(found, dict):  # MultiDatasetsEvaluator has several
         found = found.get('metrics', [found])
     found = [found] if isinstance(found, dict) else list(found)
-    return sorted(
-        found, key=lambda each: each.get('type') != 'MultitaskCocoMetric')
+    return sorted(found, key=lambda each: each.get('type') != 'MultitaskCocoMetric')
 
 
 def _check_kinds(cfg: Config, path: Union[str, Path]) -> None:
@@ -183,19 +215,20 @@ def _check_kinds(cfg: Config, path: Union[str, Path]) -> None:
     hooks = cfg.get('default_hooks')
     settings = {name: cfg.get(name) for name in (*_DICTS, *_DICTS_OR_LISTS)}
     if isinstance(hooks, dict):
-        settings.update(
-            {f'default_hooks.{name}': hook for name, hook in hooks.items()})
+        settings.update({f'default_hooks.{name}': hook for name, hook in hooks.items()})
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if isinstance(settings[name], dict):
             for part in ('dataset', 'sampler'):
                 if part not in settings[name]:
                     raise ConfigError(
                         f'{path}: {name}: expected a {part}=dict(type=...), '
-                        f'found only {sorted(settings[name])}. Add it.')
+                        f'found only {sorted(settings[name])}. Add it.'
+                    )
                 settings[f'{name}.{part}'] = settings[name][part]
     for name, value in settings.items():
-        entries = value if (name in _DICTS_OR_LISTS
-                            and isinstance(value, (list, tuple))) else [value]
+        entries = (
+            value if (name in _DICTS_OR_LISTS and isinstance(value, (list, tuple))) else [value]
+        )
         for entry in entries:
             if entry is not None and not isinstance(entry, dict):
                 raise ConfigError(
@@ -203,7 +236,8 @@ def _check_kinds(cfg: Config, path: Union[str, Path]) -> None:
                     f'{" or a list of them" if name in _DICTS_OR_LISTS else ""}'
                     f', found {str(entry)[:60]!r} ({type(entry).__name__}). '
                     'Write it as dict(...); with --cfg-options name a setting '
-                    f'inside it, such as {name}.type=NAME.')
+                    f'inside it, such as {name}.type=NAME.'
+                )
 
 
 def _describe(error: Exception) -> str:

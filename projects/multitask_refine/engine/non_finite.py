@@ -1,4 +1,5 @@
 """A loss that is not finite: save what is needed to repeat the step."""
+
 import json
 from pathlib import Path
 from typing import List
@@ -15,8 +16,9 @@ class NonFiniteTrainingError(ExplainedError, ArithmeticError):
     """A training that a loss of NaN or infinity has stopped."""
 
 
-def explain_non_finite(runner: Runner, error: NonFiniteLossError,
-                       data_batch: dict, seed: int) -> Exception:
+def explain_non_finite(
+    runner: Runner, error: NonFiniteLossError, data_batch: dict, seed: int
+) -> Exception:
     """Save the state before the step, and say how to repeat it.
 
     The loss is looked at before the backward pass, so weights and optimizer
@@ -38,20 +40,28 @@ def explain_non_finite(runner: Runner, error: NonFiniteLossError,
     folder = Path(runner.work_dir) / 'non_finite'
     # MMEngine lets only rank 0 save; the images are those of this rank.
     type(runner).save_checkpoint.__wrapped__(
-        runner, str(folder), f'{name}.pth', by_epoch=False,
-        meta=dict(epoch=runner.epoch, iter=runner.iter))
+        runner,
+        str(folder),
+        f'{name}.pth',
+        by_epoch=False,
+        meta=dict(epoch=runner.epoch, iter=runner.iter),
+    )
     terms = {key: str(value) for key, value in error.terms.items()}
-    (folder / f'{name}.json').write_text(json.dumps(
-        dict(terms=terms, iteration=runner.iter + 1, seed=seed, rank=rank,
-             images=images), indent=2))
+    (folder / f'{name}.json').write_text(
+        json.dumps(
+            dict(terms=terms, iteration=runner.iter + 1, seed=seed, rank=rank, images=images),
+            indent=2,
+        )
+    )
     return NonFiniteTrainingError(
         f'{error} in iteration {runner.iter + 1}, on rank {rank}, with the '
         f'images {", ".join(images) or "of this batch"}. The weights are as '
-        'before the step. Look at these images\' annotations, lower the '
+        "before the step. Look at these images' annotations, lower the "
         'learning rate, or clip the gradients (--cfg-options '
         f'optim_wrapper.clip_grad.max_norm=35). {folder}/{name}.json says '
         'more. To repeat the step:\n'
-        f'    {command_line()} --resume {folder}/{name}.pth')
+        f'    {command_line()} --resume {folder}/{name}.pth'
+    )
 
 
 def _image_paths(data_batch: dict) -> List[str]:

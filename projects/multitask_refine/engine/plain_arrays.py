@@ -4,6 +4,7 @@ numpy takes the state of a pickled dtype on trust: one that lies about its
 fields reads, or calls, whatever lies in memory. Here only dtypes of numbers
 are built, and arrays from ``np.frombuffer``, which checks sizes.
 """
+
 import pickle
 from typing import Any, Tuple
 
@@ -42,14 +43,12 @@ class PlainArray(np.ndarray):
         return np.asarray(self).__reduce_ex__(protocol)
 
 
-def array(data: Any, dtype: DType, shape: Tuple[int, ...],
-          order: str) -> np.ndarray:
+def array(data: Any, dtype: DType, shape: Tuple[int, ...], order: str) -> np.ndarray:
     """An array from its bytes, which Python 2 pickles as text."""
     if isinstance(data, str):
         data = data.encode('latin1')
     # A copy, because what was read from bytes cannot be written.
-    return np.frombuffer(data, dtype.value).reshape(shape, order=order).copy(
-        order=order)
+    return np.frombuffer(data, dtype.value).reshape(shape, order=order).copy(order=order)
 
 
 def new_array(kind: type, *_) -> PlainArray:
@@ -61,7 +60,7 @@ def new_array(kind: type, *_) -> PlainArray:
 
 def scalar(dtype: DType, data: Any) -> np.generic:
     """Stands in for numpy's scalar."""
-    return array(data, dtype, (1, ), 'C')[0]
+    return array(data, dtype, (1,), 'C')[0]
 
 
 def no_bytes() -> bytes:

@@ -1,4 +1,5 @@
 """Stop at a scheduler's signal so that the run can be resumed."""
+
 import os
 import signal
 import threading
@@ -52,41 +53,47 @@ class PreemptionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self._checkpoints = next(
-            (hook for hook in runner.hooks
-             if isinstance(hook, CheckpointHook)), None)
+            (hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None
+        )
         if self._checkpoints is None:
             runner.logger.warning(
                 'default_hooks.checkpoint is None: no checkpoint is written, '
                 'neither in the training nor at a signal, which ends it as it '
-                'ends any process.')
+                'ends any process.'
+            )
             return
         if get_world_size() > 1:
             self._group = distributed.new_group(backend='gloo')
         if threading.current_thread() is threading.main_thread():
-            self._former = {sign: signal.signal(sign, self._note)
-                            for sign in SIGNALS}
+            self._former = {sign: signal.signal(sign, self._note) for sign in SIGNALS}
             os.register_at_fork(after_in_child=self._let_go)
 
     def after_train(self, runner: Runner) -> None:
         for sign, handler in self._former.items():
             signal.signal(sign, handler)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int,
-                         data_batch: Optional[dict] = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
         done = runner.iter + 1
         if self._group is None or done % self.interval == 0:
             self._agreed = self._agree()
-        if (self._agreed and done < runner.max_iters
-                and is_whole_step(runner, done)):
+        if self._agreed and done < runner.max_iters and is_whole_step(runner, done):
             self._stop(runner, done)
 
-    def after_val_iter(self, runner: Runner, batch_idx: int,
-                       data_batch: Optional[dict] = None,
-                       outputs: Optional[list] = None) -> None:
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[list] = None,
+    ) -> None:
         # Ranks may have different numbers of batches: they wait for the end.
-        if (self._group is None and self._signal
-                and is_whole_step(runner, runner.iter)):
+        if self._group is None and self._signal and is_whole_step(runner, runner.iter):
             self._stop(runner, runner.iter)
 
     def _note(self, sign: int, frame: Optional[FrameType]) -> None:
@@ -116,7 +123,8 @@ class PreemptionHook(Hook):
         runner.logger.warning(
             f'Stopped by {name} after {done} iterations. {path} is written; '
             'go on by the same command with --resume. The exit status is '
-            f'{RESUME_ME}.')
+            f'{RESUME_ME}.'
+        )
         if self._group is not None:
             # A launcher kills the rest when the first process has ended.
             distributed.barrier(self._group)
@@ -130,6 +138,5 @@ def _save(hook: CheckpointHook, runner: Runner, done: int) -> str:
     """Save the state after an iteration, unless it is saved; its path."""
     name = hook.filename_tmpl.format(done)
     if not hook.last_ckpt or Path(hook.last_ckpt).name != name:
-        hook._save_checkpoint_with_step(
-            runner, done, dict(epoch=runner.epoch, iter=done))
+        hook._save_checkpoint_with_step(runner, done, dict(epoch=runner.epoch, iter=done))
     return hook.last_ckpt

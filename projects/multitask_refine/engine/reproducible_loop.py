@@ -6,6 +6,7 @@ drawn has a running number, and seed and number give the randomness of its
 augmentation, whatever process loads it. Seed, iteration and rank give the
 randomness inside the network.
 """
+
 import itertools
 import random
 from collections import deque
@@ -14,8 +15,7 @@ from typing import Iterator, List, Optional, Tuple, Union
 import numpy as np
 import torch
 from mmdet.registry import LOOPS
-from mmengine.dist import (broadcast_object_list, get_dist_info, get_rank,
-                           get_world_size)
+from mmengine.dist import broadcast_object_list, get_dist_info, get_rank, get_world_size
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
@@ -25,9 +25,16 @@ from .non_finite import explain_non_finite
 from .worker_restart import RestartedBatches
 
 _IMAGE, _STEP = 0, 1  # two families of random numbers
-_KEPT = ('num_workers', 'collate_fn', 'pin_memory', 'timeout',
-         'worker_init_fn', 'multiprocessing_context', 'prefetch_factor',
-         'persistent_workers')
+_KEPT = (
+    'num_workers',
+    'collate_fn',
+    'pin_memory',
+    'timeout',
+    'worker_init_fn',
+    'multiprocessing_context',
+    'prefetch_factor',
+    'persistent_workers',
+)
 
 
 def seed_everything(*key: int) -> None:
@@ -93,8 +100,7 @@ class _Visits:
         # The ranks take turns, as they do in the samplers: N ranks draw what
         # one rank with N times the batch draws, under the same numbers.
         numbers = itertools.count(*get_dist_info())
-        visits = ([(index, next(numbers)) for index in batch]
-                  for batch in self._without_end())
+        visits = ([(index, next(numbers)) for index in batch] for batch in self._without_end())
         return itertools.islice(visits, self.start, None)
 
     def __len__(self) -> int:
@@ -113,7 +119,8 @@ class _Visits:
                     f'batch of {self.batches.batch_size}, or drop_last=False, '
                     f'found {len(self.sampler)} images a process and '
                     'drop_last=True. Take a smaller batch_size, or '
-                    'drop_last=False, also of batch_sampler.')
+                    'drop_last=False, also of batch_sampler.'
+                )
 
 
 class ReproducibleLoader(DataLoader):
@@ -132,11 +139,13 @@ class ReproducibleLoader(DataLoader):
             raise ConfigError(
                 'train_dataloader.dataset: expected at least one image, found '
                 'none. See whether its ann_file has annotations of its '
-                'classes, and what its filter_cfg leaves of them.')
+                'classes, and what its filter_cfg leaves of them.'
+            )
         super().__init__(
             _SeededDataset(loader.dataset),
             batch_sampler=_Visits(loader.batch_sampler),
-            **{name: getattr(loader, name) for name in _KEPT})
+            **{name: getattr(loader, name) for name in _KEPT},
+        )
 
     def __iter__(self) -> Iterator:
         # As a generator it starts its workers with the first batch, when it
@@ -164,9 +173,9 @@ class ReproducibleLoader(DataLoader):
         """What the order of the images depends on beside the seed."""
         batch = self.batch_sampler.batches.batch_size
         weights = getattr(self.batch_sampler.sampler, 'weights', None)
-        return (f'{get_world_size()} x {batch} images a step out of '
-                f'{len(self.dataset)}' +
-                (f' with the weights {weights}' if weights else ''))
+        return f'{get_world_size()} x {batch} images a step out of {len(self.dataset)}' + (
+            f' with the weights {weights}' if weights else ''
+        )
 
 
 @LOOPS.register_module()
@@ -186,8 +195,7 @@ class ReproducibleTrainLoop(IterBasedTrainLoop):
         kwargs: As in MMEngine's ``IterBasedTrainLoop``.
     """
 
-    def __init__(self, runner: Runner, dataloader: Union[DataLoader, dict],
-                 **kwargs) -> None:
+    def __init__(self, runner: Runner, dataloader: Union[DataLoader, dict], **kwargs) -> None:
         loader = runner.build_dataloader(dataloader, seed=runner.seed)
         super().__init__(runner, ReproducibleLoader(loader), **kwargs)
 
@@ -202,7 +210,8 @@ class ReproducibleTrainLoop(IterBasedTrainLoop):
         # The base class throws away as many batches as were trained on: they
         # need not be loaded.
         self.dataloader_iterator = itertools.chain(
-            itertools.repeat(None, self._iter), self.dataloader)
+            itertools.repeat(None, self._iter), self.dataloader
+        )
         return super().run()
 
     def run_iter(self, data_batch: dict) -> None:
@@ -211,8 +220,7 @@ class ReproducibleTrainLoop(IterBasedTrainLoop):
         try:
             super().run_iter(data_batch)
         except NonFiniteLossError as error:
-            raise explain_non_finite(self.runner, error, data_batch,
-                                     self._seed) from None
+            raise explain_non_finite(self.runner, error, data_batch, self._seed) from None
 
     def _compare_order(self) -> None:
         hub, now = self.runner.message_hub, self.dataloader.describe()
@@ -222,5 +230,6 @@ class ReproducibleTrainLoop(IterBasedTrainLoop):
                 f'The checkpoint was trained with {before}, and this run goes '
                 f'on with {now}. Iteration and learning rate are kept, but '
                 'the images come in another order: the result will not be '
-                'that of an unbroken run.')
+                'that of an unbroken run.'
+            )
         hub.update_info('order_of_images', now)

@@ -1,4 +1,5 @@
 """Results files: the numbers of a run and how they were obtained."""
+
 import json
 import math
 import os
@@ -26,8 +27,7 @@ _ROOT = Path(__file__).resolve().parents[3]
 _PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'mmpose', 'pycocotools', 'numpy')
 
 
-def describe_run(cfg: Config, checkpoint: str, num_images: int,
-                 seconds: float) -> dict:
+def describe_run(cfg: Config, checkpoint: str, num_images: int, seconds: float) -> dict:
     """Say how a result came about.
 
     Args:
@@ -52,7 +52,8 @@ def describe_run(cfg: Config, checkpoint: str, num_images: int,
         date=time.strftime('%Y-%m-%d'),
         seconds=round(seconds, 1),
         processes=get_world_size(),
-        machine=describe_machine())
+        machine=describe_machine(),
+    )
 
 
 def describe_training(checkpoint: str) -> dict:
@@ -79,7 +80,8 @@ def describe_training(checkpoint: str) -> dict:
         trained_with=name and name[1],
         seed=meta.get('seed'),
         iteration=meta.get('iter'),
-        training_commit=commit and commit[0][:12])
+        training_commit=commit and commit[0][:12],
+    )
 
 
 def _describe_export(path: str) -> dict:
@@ -91,13 +93,13 @@ def _describe_export(path: str) -> dict:
         training_commit=None,
         exported_from=description['checkpoint'],
         exported_from_sha256=description['checkpoint_sha256'],
-        quantisation=description.get('quantisation'))
+        quantisation=description.get('quantisation'),
+    )
 
 
 def describe_machine() -> dict:
     """Device, cores and versions that a number depends on."""
-    device = (f'CPU ({_processor()}), {os.cpu_count()} cores, '
-              f'{torch.get_num_threads()} threads')
+    device = f'CPU ({_processor()}), {os.cpu_count()} cores, {torch.get_num_threads()} threads'
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     return dict(
@@ -105,14 +107,14 @@ def describe_machine() -> dict:
         platform=platform.platform(terse=True),
         python=platform.python_version(),
         torch=torch.__version__,
-        **{name: version(name) for name in _PACKAGES})
+        **{name: version(name) for name in _PACKAGES},
+    )
 
 
 def _processor() -> str:
     """The processor's name, where the system tells it, and the instructions
     that torch uses."""
-    name = re.search(r'^model name\s*:\s*(.+)$', _read('/proc/cpuinfo'),
-                     re.MULTILINE)
+    name = re.search(r'^model name\s*:\s*(.+)$', _read('/proc/cpuinfo'), re.MULTILINE)
     name = name[1].strip() if name else platform.processor()
     instructions = torch.backends.cpu.get_cpu_capability()
     return ', '.join(filter(None, [name, instructions]))
@@ -122,8 +124,7 @@ def _read(path: str) -> str:
     return Path(path).read_text() if Path(path).exists() else ''
 
 
-def write_results(path: str, metrics: Dict[str, float],
-                  run: Optional[dict] = None) -> None:
+def write_results(path: str, metrics: Dict[str, float], run: Optional[dict] = None) -> None:
     """Write metrics and their origin as JSON, whole or not at all.
 
     Args:
@@ -132,8 +133,7 @@ def write_results(path: str, metrics: Dict[str, float],
         run (dict, optional): From :func:`describe_run`.
     """
     content = {
-        name: None if math.isnan(value) else round(value, 4)
-        for name, value in metrics.items()
+        name: None if math.isnan(value) else round(value, 4) for name, value in metrics.items()
     }
     if run:
         content['run'] = run
@@ -157,7 +157,8 @@ def describe_command() -> dict:
         command=command_line(),
         commit=current_commit(),
         date=time.strftime('%Y-%m-%d'),
-        machine=describe_machine())
+        machine=describe_machine(),
+    )
 
 
 def _write_whole(path: str, content: dict) -> None:
@@ -170,14 +171,13 @@ def _write_whole(path: str, content: dict) -> None:
 
 def command_line() -> str:
     """str: The command that runs, for a shell at the project's root."""
-    return 'python ' + ' '.join(
-        shlex.quote(_relative(part)) for part in sys.argv)
+    return 'python ' + ' '.join(shlex.quote(_relative(part)) for part in sys.argv)
 
 
 def _relative(path: str) -> str:
     """Paths inside the project are written from its root."""
     prefix = f'{_ROOT}{os.sep}'
-    return path[len(prefix):] if path.startswith(prefix) else path
+    return path[len(prefix) :] if path.startswith(prefix) else path
 
 
 def current_commit() -> Optional[str]:
@@ -189,12 +189,20 @@ def current_commit() -> Optional[str]:
     try:
         git = ['git', '-C', str(_ROOT)]
         commit = subprocess.check_output(
-            [*git, 'rev-parse', '--short=12', 'HEAD'],
-            text=True,
-            stderr=subprocess.DEVNULL).strip()
+            [*git, 'rev-parse', '--short=12', 'HEAD'], text=True, stderr=subprocess.DEVNULL
+        ).strip()
         changed = subprocess.check_output(
-            [*git, 'status', '--porcelain', '--untracked-files=no', '--',
-             ':/', ':(top,exclude)docs/results'], text=True)
+            [
+                *git,
+                'status',
+                '--porcelain',
+                '--untracked-files=no',
+                '--',
+                ':/',
+                ':(top,exclude)docs/results',
+            ],
+            text=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + ('+changes' if changed.strip() else '')

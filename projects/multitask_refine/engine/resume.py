@@ -3,6 +3,7 @@
 Importing this module puts the first two in MMEngine's place; the check is a
 hook of ``configs/_base_/default_runtime.py``.
 """
+
 import os
 import re
 import shutil
@@ -27,18 +28,36 @@ from .checkpoint_hook import accumulative_counts
 _STATE = ('meta', 'message_hub', 'optimizer')
 SETTINGS = 'training_settings'
 # Parts of a config that a training's result depends on.
-_PARTS = ('model', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr',
-          'train_cfg', 'train_dataloader', 'custom_hooks')
+_PARTS = (
+    'model',
+    'optim_wrapper',
+    'param_scheduler',
+    'auto_scale_lr',
+    'train_cfg',
+    'train_dataloader',
+    'custom_hooks',
+)
 # Settings among these without influence on it.
 _FREE = {
-    'init_cfg', 'test_cfg', 'num_workers', 'persistent_workers', 'pin_memory',
-    'prefetch_factor', 'timeout', 'val_interval', 'val_begin', 'data_root',
-    'ann_file', 'data_prefix', 'backend_args'
+    'init_cfg',
+    'test_cfg',
+    'num_workers',
+    'persistent_workers',
+    'pin_memory',
+    'prefetch_factor',
+    'timeout',
+    'val_interval',
+    'val_begin',
+    'data_root',
+    'ann_file',
+    'data_prefix',
+    'backend_args',
 }
 # Settings in whose place the state in a checkpoint is loaded.
 _IN_STATE = re.compile(
     r'optim_wrapper\.(type|constructor|optimizer|paramwise_cfg)\b|'
-    r'param_scheduler\b|auto_scale_lr\b')
+    r'param_scheduler\b|auto_scale_lr\b'
+)
 
 
 class ResumeError(ExplainedError, ValueError):
@@ -87,11 +106,13 @@ def _unwritten(target: Path, content: bytes, error: OSError) -> str:
         free = f'{shutil.disk_usage(target.parent).free / 1e6:.1f} MB'
     except OSError:
         free = 'an unknown space'
-    return (f'{target}: {len(content) / 1e6:.1f} MB could not be written '
-            f'({error.strerror}); {free} is free there. What was saved before '
-            'is still there. Make space, or look at quota and rights of the '
-            'folder; a training then goes on by the same command with '
-            '--resume.')
+    return (
+        f'{target}: {len(content) / 1e6:.1f} MB could not be written '
+        f'({error.strerror}); {free} is free there. What was saved before '
+        'is still there. Make space, or look at quota and rights of the '
+        'folder; a training then goes on by the same command with '
+        '--resume.'
+    )
 
 
 def find_latest_checkpoint(path: str) -> Optional[str]:
@@ -112,8 +133,9 @@ def find_latest_checkpoint(path: str) -> Optional[str]:
         if _is_whole(candidate):
             return str(candidate)
         log.warning(f'{candidate}: passed over, because it is not whole')
-    log.warning(f'{path}: there is no checkpoint to resume from; the training '
-                'starts at its beginning')
+    log.warning(
+        f'{path}: there is no checkpoint to resume from; the training starts at its beginning'
+    )
     return None
 
 
@@ -125,25 +147,21 @@ def _is_whole(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as parts:
             return parts.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError,
-            ValueError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError):
         return False
 
 
 def _candidates(folder: Path) -> List[Path]:
-    saved = [
-        file for file in folder.glob('*.pth')
-        if re.fullmatch(r'(iter|epoch)_\d+', file.stem)
-    ]
+    saved = [file for file in folder.glob('*.pth') if re.fullmatch(r'(iter|epoch)_\d+', file.stem)]
     files = sorted(saved, key=os.path.getmtime, reverse=True)
     note = folder / 'last_checkpoint'
     if note.is_file():
         # MMEngine writes the note in place: it may be empty or cut short.
         named = Path(note.read_text(errors='replace').strip())
         later = [
-            file for file in files
-            if os.path.getmtime(file) >= os.path.getmtime(note)
-            and _number(file) > _number(named)
+            file
+            for file in files
+            if os.path.getmtime(file) >= os.path.getmtime(note) and _number(file) > _number(named)
         ]
         files = [*later, folder / named.name, named, *files]
     return [file for file in dict.fromkeys(files) if file.is_file()]
@@ -187,23 +205,27 @@ class ResumeHook(Hook):
                 f'The checkpoint has no {", ".join(lacks)}, only weights, as '
                 'the files best_*.pth and published ones. Resume from an '
                 'iter_*.pth, or start a new training from these weights by '
-                '--cfg-options load_from=FILE.')
+                '--cfg-options load_from=FILE.'
+            )
         differing = _differing_weights(runner.model, checkpoint['state_dict'])
         if differing:
             raise ResumeError(
-                'The checkpoint is of another network than the config\'s: '
+                "The checkpoint is of another network than the config's: "
                 f'{len(differing)} weights have another name or shape, such '
                 f'as {", ".join(differing[:3])}. It was trained as '
                 f'{checkpoint["meta"].get("experiment_name")}: resume it with '
-                'that config.')
+                'that config.'
+            )
         if 'ema_state_dict' in checkpoint and not any(
-                isinstance(hook, EMAHook) for hook in runner.hooks):
+            isinstance(hook, EMAHook) for hook in runner.hooks
+        ):
             raise ResumeError(
                 'custom_hooks: expected EMAHook, with which the checkpoint '
                 'was trained: its state_dict holds averaged weights, not '
                 'those of the optimizer. Resume with it, or start a new '
                 'training from the averages: --cfg-options load_from=FILE '
-                'without --resume, and another --work-dir.')
+                'without --resume, and another --work-dir.'
+            )
         _compare_settings(runner, checkpoint['meta'])
         counts = accumulative_counts(runner)
         if checkpoint['meta']['iter'] % counts:
@@ -212,17 +234,20 @@ class ResumeHook(Hook):
                 f'({checkpoint["meta"]["iter"]} iterations done, '
                 f'accumulative_counts={counts}). Gradients accumulated before '
                 'are not in it; the result may not be that of an unbroken '
-                'run.')
+                'run.'
+            )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['meta'][SETTINGS] = _training_settings(runner.cfg)
 
     def before_train_epoch(self, runner: Runner) -> None:
         loop = runner.train_loop
-        if (isinstance(loop, IterBasedTrainLoop) and runner.val_loop
-                and loop.iter >= max(loop.val_begin, 1)
-                and (loop.iter % loop.val_interval == 0
-                     or loop.iter == loop.max_iters)):
+        if (
+            isinstance(loop, IterBasedTrainLoop)
+            and runner.val_loop
+            and loop.iter >= max(loop.val_begin, 1)
+            and (loop.iter % loop.val_interval == 0 or loop.iter == loop.max_iters)
+        ):
             runner.val_loop.run()
 
 
@@ -239,11 +264,7 @@ def _training_settings(cfg: Config) -> Dict[str, object]:
     parts = {name: cfg[name] for name in _PARTS if cfg.get(name)}
     if not cfg.get('auto_scale_lr', {}).get('enable'):
         parts.pop('auto_scale_lr', None)
-    return {
-        name: value
-        for name, value in _flatten(parts)
-        if _FREE.isdisjoint(name.split('.'))
-    }
+    return {name: value for name, value in _flatten(parts) if _FREE.isdisjoint(name.split('.'))}
 
 
 def _flatten(tree: object, name: str = '') -> Iterator[Tuple[str, object]]:
@@ -251,8 +272,7 @@ def _flatten(tree: object, name: str = '') -> Iterator[Tuple[str, object]]:
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():
             yield from _flatten(value, f'{name}.{key}' if name else str(key))
-    elif isinstance(tree, (list, tuple)) and any(
-            isinstance(each, dict) for each in tree):
+    elif isinstance(tree, (list, tuple)) and any(isinstance(each, dict) for each in tree):
         for index, value in enumerate(tree):
             yield from _flatten(value, f'{name}.{index}')
     elif tree is None or isinstance(tree, (bool, int, float, str)):
@@ -273,50 +293,53 @@ def _compare_settings(runner: Runner, meta: dict) -> None:
         raise ResumeError(
             f'train_cfg.max_iters: expected at least {done}, the iterations '
             f'that the checkpoint has done, found {runner.max_iters}. Raise '
-            'it, or resume an earlier checkpoint.')
+            'it, or resume an earlier checkpoint.'
+        )
     if SETTINGS not in meta:
         runner.logger.warning(
             'The checkpoint does not say with which settings it was trained, '
             'so they are not compared. Learning rates and schedule are those '
-            'of the checkpoint, whatever the config says.')
+            'of the checkpoint, whatever the config says.'
+        )
         return
     before, now = meta[SETTINGS], _training_settings(runner.cfg)
     overridden, changed = [], []
     for name in sorted(before.keys() | now.keys()):
-        values = [
-            repr(each[name]) if name in each else 'not set'
-            for each in (before, now)
-        ]
+        values = [repr(each[name]) if name in each else 'not set' for each in (before, now)]
         if values[0] != values[1]:
             lines = overridden if _IN_STATE.match(name) else changed
-            lines.append(f'    {name}: {values[0]} in the checkpoint, '
-                         f'{values[1]} now')
+            lines.append(f'    {name}: {values[0]} in the checkpoint, {values[1]} now')
     if overridden:
-        raise ResumeError('\n'.join([
-            'The checkpoint was trained with another optimizer or schedule '
-            'than this config\'s:', *overridden,
-            'Their state is in the checkpoint, and a resumed training goes on '
-            'with it: resume with the checkpoint\'s settings. To use others, '
-            'start a new training from its weights: --cfg-options '
-            'load_from=FILE without --resume, and another --work-dir.'
-        ]))
+        raise ResumeError(
+            '\n'.join(
+                [
+                    'The checkpoint was trained with another optimizer or schedule '
+                    "than this config's:",
+                    *overridden,
+                    'Their state is in the checkpoint, and a resumed training goes on '
+                    "with it: resume with the checkpoint's settings. To use others, "
+                    'start a new training from its weights: --cfg-options '
+                    'load_from=FILE without --resume, and another --work-dir.',
+                ]
+            )
+        )
     if changed:
-        runner.logger.warning('\n'.join([
-            'The training goes on with other settings than before; its result '
-            'will not be that of an unbroken run:', *changed
-        ]))
+        runner.logger.warning(
+            '\n'.join(
+                [
+                    'The training goes on with other settings than before; its result '
+                    'will not be that of an unbroken run:',
+                    *changed,
+                ]
+            )
+        )
 
 
 def _differing_weights(model: torch.nn.Module, weights: dict) -> List[str]:
     model = model.module if is_model_wrapper(model) else model
     own = {name: value.shape for name, value in model.state_dict().items()}
-    saved = {
-        re.sub('^module[.]', '', name): value.shape
-        for name, value in weights.items()
-    }
-    return sorted(
-        name for name in own.keys() | saved.keys()
-        if own.get(name) != saved.get(name))
+    saved = {re.sub('^module[.]', '', name): value.shape for name, value in weights.items()}
+    return sorted(name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name))
 
 
 mmengine.runner.runner.find_latest_checkpoint = find_latest_checkpoint

@@ -5,6 +5,7 @@ plain containers and the classes of an allow-list; MMEngine's checkpoints
 need a few more than PyTorch's own list has. Importing this module adds those
 and puts the safe loader in MMEngine's place for files and web addresses.
 """
+
 import os.path as osp
 import pickle
 import re
@@ -28,17 +29,22 @@ def _statistic(owner: object, name: str) -> Callable:
     raise pickle.UnpicklingError(f'GLOBAL builtins.getattr({owner}, {name!r})')
 
 
-_ALLOWED = [HistoryBuffer, (_statistic, 'builtins.getattr'),
-            (no_bytes, 'builtins.bytes'), (DType, 'numpy.dtype'),
-            (PlainArray, 'numpy.ndarray')]
+_ALLOWED = [
+    HistoryBuffer,
+    (_statistic, 'builtins.getattr'),
+    (no_bytes, 'builtins.bytes'),
+    (DType, 'numpy.dtype'),
+    (PlainArray, 'numpy.ndarray'),
+]
 for _core in ('numpy.core', 'numpy._core'):  # numpy 1 and 2
-    _ALLOWED += [(new_array, f'{_core}.multiarray._reconstruct'),
-                 (scalar, f'{_core}.multiarray.scalar')]
+    _ALLOWED += [
+        (new_array, f'{_core}.multiarray._reconstruct'),
+        (scalar, f'{_core}.multiarray.scalar'),
+    ]
 
 # The ending of a published file: eight digits of its own SHA-256. A date such
 # as 20261126 is none.
-_CHECKSUM = re.compile(
-    r'-(?!(?:19|20)\d\d[01]\d[0-3]\d)([0-9a-f]{8})\.pth$')
+_CHECKSUM = re.compile(r'-(?!(?:19|20)\d\d[01]\d[0-3]\d)([0-9a-f]{8})\.pth$')
 
 
 class UnsafeCheckpointError(ExplainedError, ValueError):
@@ -70,12 +76,12 @@ def load_checkpoint_file(filename: str, map_location=None) -> dict:
         raise FileNotFoundError(
             f'{filename}: there is no such checkpoint. Correct the path, which '
             'counts from the folder of the command if it is relative'
-            f'{_restore(filename)}.')
+            f'{_restore(filename)}.'
+        )
     _check_name(filename)
     try:
         _check_parts(filename)
-        return torch.load(
-            filename, map_location=map_location, weights_only=True)
+        return torch.load(filename, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise _explain(filename, error) from None
     except Exception as error:  # garbage raises nearly anything
@@ -98,7 +104,8 @@ def _check_name(filename: str) -> None:
             f'{name[1]}, as the name says, found {found[:8]} '
             f'({osp.getsize(filename)} bytes). Download it again'
             f'{_restore(filename)}, or rename it if these digits are not '
-            'meant as its checksum.')
+            'meant as its checksum.'
+        )
 
 
 def _restore(filename: str) -> str:
@@ -117,8 +124,7 @@ def _check_parts(filename: str) -> None:
     with zipfile.ZipFile(filename) as file:
         declared = sum(entry.file_size for entry in file.infolist())
         if declared > osp.getsize(filename):
-            raise zipfile.BadZipFile('its parts say that they have '
-                                     f'{declared} bytes')
+            raise zipfile.BadZipFile(f'its parts say that they have {declared} bytes')
         # PyTorch does not compare the checksums that it writes.
         damaged = file.testzip()
     if damaged:
@@ -135,8 +141,7 @@ def _explain(filename: str, error: pickle.UnpicklingError) -> ValueError:
 
 def _unsafe_names(filename: str) -> List[str]:
     try:
-        return sorted(
-            torch.serialization.get_unsafe_globals_in_checkpoint(filename))
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(filename))
     except Exception:  # a pickle that is not whole, either
         return []
 
@@ -144,30 +149,31 @@ def _unsafe_names(filename: str) -> List[str]:
 def _refused(name: str, held: List[str]) -> str:
     return (
         f'{name}: refused, because it holds objects that are neither '
-        'weights nor MMEngine\'s training state'
+        "weights nor MMEngine's training state"
         f'{": " if held else ""}{", ".join(held)}. Loading them could run any '
         'code. Expected a checkpoint saved by MMEngine or a state_dict; if '
-        'you made the file, save its state_dict alone.')
+        'you made the file, save its state_dict alone.'
+    )
 
 
 def _damaged(filename: str, error: Exception) -> str:
     size = osp.getsize(filename)
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return (f'{filename}: not a whole PyTorch checkpoint ({size} bytes; '
-            f'{reason}). Copy or download it again.')
+    return (
+        f'{filename}: not a whole PyTorch checkpoint ({size} bytes; '
+        f'{reason}). Copy or download it again.'
+    )
 
 
 def _load_url(url: str, **options) -> dict:
     """Download a checkpoint, or find it in PyTorch's cache, and load it."""
     try:
-        return torch.hub.load_state_dict_from_url(
-            url, weights_only=True, **options)
+        return torch.hub.load_state_dict_from_url(url, weights_only=True, **options)
     except pickle.UnpicklingError:
         raise UnsafeCheckpointError(_refused(url, [])) from None
 
 
 torch.serialization.add_safe_globals(_ALLOWED)
-CheckpointLoader.register_scheme(
-    prefixes='', loader=load_checkpoint_file, force=True)
+CheckpointLoader.register_scheme(prefixes='', loader=load_checkpoint_file, force=True)
 # MMEngine's downloads (http, open-mmlab:// and others) all end in this call.
 mmengine.runner.checkpoint.load_url = _load_url

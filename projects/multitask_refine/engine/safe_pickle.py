@@ -5,6 +5,7 @@ and MMEngine's ``load`` takes any. Here a pickle gets stand-ins for the handful
 of names that arrays and tensors need, and no other name. YAML may hold plain
 values. Importing this module puts both readers in the place of MMEngine's.
 """
+
 import io
 import os.path as osp
 import pickle
@@ -18,12 +19,10 @@ import yaml
 from mmdet.structures.mask import BitmapMasks
 from mmengine.fileio import PickleHandler, YamlHandler, register_handler
 
-from .plain_arrays import (DType, PlainArray, Refusal, array, new_array,
-                           no_bytes, scalar)
+from .plain_arrays import DType, PlainArray, Refusal, array, new_array, no_bytes, scalar
 from .safe_checkpoint import DamagedCheckpointError, UnsafeCheckpointError
 
-_LEAVES = (str, bytes, int, float, bool, type(None), np.generic, np.ndarray,
-           torch.Tensor)
+_LEAVES = (str, bytes, int, float, bool, type(None), np.generic, np.ndarray, torch.Tensor)
 
 
 class _Dict(OrderedDict):
@@ -76,23 +75,23 @@ _ARRAYS = {
     ('numpy', 'dtype'): DType,
 }
 for _core in ('numpy.core', 'numpy._core'):  # numpy 1 and 2
-    _ARRAYS.update({
-        (f'{_core}.multiarray', '_reconstruct'): _Function(new_array),
-        (f'{_core}.multiarray', 'scalar'): _Function(scalar),
-        (f'{_core}.numeric', '_frombuffer'): _Function(array),
-    })
+    _ARRAYS.update(
+        {
+            (f'{_core}.multiarray', '_reconstruct'): _Function(new_array),
+            (f'{_core}.multiarray', 'scalar'): _Function(scalar),
+            (f'{_core}.numeric', '_frombuffer'): _Function(array),
+        }
+    )
 # What a dump of tools/test.py --out holds besides.
 _RESULTS = {
     **_ARRAYS,
     ('mmdet.structures.mask.structures', 'BitmapMasks'): _Masks,
-    ('torch._utils', '_rebuild_tensor_v2'):
-    _Function(torch._utils._rebuild_tensor_v2),
+    ('torch._utils', '_rebuild_tensor_v2'): _Function(torch._utils._rebuild_tensor_v2),
     ('torch.storage', '_load_from_bytes'): _Function(_load_storage),
 }
 
 
 class _Unpickler(pickle.Unpickler):
-
     def __init__(self, file: BinaryIO, allowed: dict) -> None:
         super().__init__(file, encoding='latin1')
         self._allowed = allowed
@@ -139,13 +138,15 @@ def _read(file: BinaryIO, name: str, allowed: dict) -> Any:
             f'{name}: refused, because it holds {error}. Expected a pickle of '
             'numpy arrays of numbers in plain containers: loading anything '
             'else could run any code. If you made the file, save its weights '
-            'alone.') from None
+            'alone.'
+        ) from None
     except Exception as error:  # garbage raises nearly anything
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         raise DamagedCheckpointError(
             f'{name}: not a whole pickle ({len(data)} bytes; {reason}). Copy '
             'or download it again; a file of PyTorch is to be named '
-            '.pth.') from None
+            '.pth.'
+        ) from None
 
 
 def _check_sizes(data: bytes) -> None:
@@ -162,8 +163,7 @@ class SafePickleHandler(PickleHandler):
     masks in plain containers only."""
 
     def load_from_fileobj(self, file: BinaryIO, **_) -> Any:
-        return _read(file, getattr(file, 'name', 'the pickle'),
-                     _RESULTS)
+        return _read(file, getattr(file, 'name', 'the pickle'), _RESULTS)
 
 
 @register_handler(['yaml', 'yml'])
@@ -176,7 +176,8 @@ class SafeYamlHandler(YamlHandler):
         except yaml.constructor.ConstructorError as error:
             raise UnsafeCheckpointError(
                 f'YAML refused, because {error.problem}. Expected plain '
-                'values: anything else could run any code.') from None
+                'values: anything else could run any code.'
+            ) from None
 
 
 def _plain(node: Any, seen: Dict[int, tuple]) -> Any:
@@ -196,8 +197,7 @@ def _plain(node: Any, seen: Dict[int, tuple]) -> Any:
     elif isinstance(node, list):
         new = [_plain(item, seen) for item in node]
     elif isinstance(node, dict):
-        new = {_plain(key, seen): _plain(value, seen)
-               for key, value in node.items()}
+        new = {_plain(key, seen): _plain(value, seen) for key, value in node.items()}
     else:
         raise Refusal(f'a {type(node).__name__}')
     seen[id(node)] = node, new  # the node is kept, and so its id, too

@@ -1,4 +1,5 @@
 """Compare the weights that a training starts from with its network."""
+
 import re
 from typing import Dict
 
@@ -9,8 +10,7 @@ from ..errors import ConfigError
 from .optimizers import OFFSET_LAYERS
 
 # Layers whose size follows the numbers of classes and keypoints.
-_PREDICTORS = ('fc_cls', 'fc_reg', 'conv_logits', 'heatmap_pred',
-               'offset_pred')
+_PREDICTORS = ('fc_cls', 'fc_reg', 'conv_logits', 'heatmap_pred', 'offset_pred')
 
 
 def check_start_weights(model: nn.Module, checkpoint: dict) -> None:
@@ -33,28 +33,32 @@ def check_start_weights(model: nn.Module, checkpoint: dict) -> None:
     model = model.module if is_model_wrapper(model) else model
     own = _list_shapes(model.state_dict())
     saved = _list_shapes(checkpoint.get('state_dict', checkpoint))
-    shared_parts = {'backbone'} | (
-        set(map(_part, own)) & set(map(_part, saved)))
+    shared_parts = {'backbone'} | (set(map(_part, own)) & set(map(_part, saved)))
     differing = []
     for name in sorted(own.keys() | saved.keys()):
         expected, found = (each.get(name, 'none') for each in (own, saved))
         layer = name.split('.')[-2:-1]
         may_differ = (
-            layer and layer[0] in _PREDICTORS if name in own and name in saved
-            else layer and layer[0] in OFFSET_LAYERS)
-        if (expected != found and not may_differ
-                and _part(name) in shared_parts):
+            layer and layer[0] in _PREDICTORS
+            if name in own and name in saved
+            else layer and layer[0] in OFFSET_LAYERS
+        )
+        if expected != found and not may_differ and _part(name) in shared_parts:
             differing.append(f'{name} (expected {expected}, found {found})')
     if differing or own.items().isdisjoint(saved.items()):
-        examples = (f': {len(differing)} of other names or shapes, such as '
-                    f'{", ".join(differing[:3])}' if differing else '')
+        examples = (
+            f': {len(differing)} of other names or shapes, such as {", ".join(differing[:3])}'
+            if differing
+            else ''
+        )
         raise ConfigError(
-            'load_from: expected weights of this config\'s network, found '
+            "load_from: expected weights of this config's network, found "
             f'those of another architecture{examples}. Start from a '
             'checkpoint whose backbone, neck and heads are those of the '
             'config (refinements may be missing), or take over single parts '
-            'by their init_cfg=dict(type=\'Pretrained\', checkpoint=FILE, '
-            'prefix=\'backbone.\').')
+            "by their init_cfg=dict(type='Pretrained', checkpoint=FILE, "
+            "prefix='backbone.')."
+        )
 
 
 def _list_shapes(weights: dict) -> Dict[str, str]:
@@ -69,4 +73,4 @@ def _list_shapes(weights: dict) -> Dict[str, str]:
 def _part(name: str) -> str:
     """Name the part of a weight: 'backbone', 'roi_head.mask_head', ..."""
     names = name.split('.')
-    return '.'.join(names[:2 if names[0] == 'roi_head' else 1])
+    return '.'.join(names[: 2 if names[0] == 'roi_head' else 1])

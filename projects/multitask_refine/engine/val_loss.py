@@ -1,4 +1,5 @@
 """Losses on the validation set, beside its metrics."""
+
 import copy
 from collections import Counter
 from typing import Optional
@@ -48,8 +49,8 @@ class ValLossHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         if self._built is None:
             self._built = runner.build_dataloader(
-                self._dataloader
-                or _annotations_first(runner.cfg.val_dataloader))
+                self._dataloader or _annotations_first(runner.cfg.val_dataloader)
+            )
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         sums = Counter()
@@ -58,20 +59,20 @@ class ValLossHook(Hook):
             for batch in self._built:
                 # In training mode it pads masks as it pads images.
                 data = model.data_preprocessor(batch, training=True)
-                losses = BaseModel.parse_losses(
-                    model, model._run_forward(data, mode='loss'))[1]
+                losses = BaseModel.parse_losses(model, model._run_forward(data, mode='loss'))[1]
                 size = len(data['inputs'])
                 sums['images'] += size
-                sums.update({
-                    name: value.double() * size
-                    for name, value in losses.items() if 'loss' in name
-                })
-        sums = {name: torch.as_tensor(value).double()
-                for name, value in sums.items()}
+                sums.update(
+                    {
+                        name: value.double() * size
+                        for name, value in losses.items()
+                        if 'loss' in name
+                    }
+                )
+        sums = {name: torch.as_tensor(value).double() for name, value in sums.items()}
         all_reduce_dict(sums)
         images = sums.pop('images')
-        metrics.update({
-            name: float(value / images) for name, value in sums.items()})
+        metrics.update({name: float(value / images) for name, value in sums.items()})
 
 
 def _annotations_first(dataloader: ConfigDict) -> ConfigDict:
@@ -82,14 +83,12 @@ def _annotations_first(dataloader: ConfigDict) -> ConfigDict:
     """
     dataloader = copy.deepcopy(dataloader)
     steps = dataloader.dataset.get('pipeline', ())
-    where = [
-        index for index, step in enumerate(steps)
-        if 'Annotations' in str(step['type'])
-    ]
+    where = [index for index, step in enumerate(steps) if 'Annotations' in str(step['type'])]
     if not where:
         raise ValLossError(
             'val_dataloader.dataset.pipeline: expected a step that loads '
             'annotations, for the losses on the validation set, found none. '
-            'Give ValLossHook a dataloader of its own.')
+            'Give ValLossHook a dataloader of its own.'
+        )
     steps.insert(1, steps.pop(where[0]))
     return dataloader

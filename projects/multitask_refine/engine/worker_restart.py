@@ -1,4 +1,5 @@
 """A loader whose workers may die: it is started again where it was."""
+
 import signal
 import threading
 from multiprocessing import connection
@@ -69,7 +70,8 @@ class RestartedBatches:
         connection.wait([worker.sentinel for worker in workers], timeout=1)
         return [
             f'process {worker.pid} ended with {_status(worker.exitcode)}'
-            for worker in workers if worker.exitcode is not None
+            for worker in workers
+            if worker.exitcode is not None
         ]
 
     def _fetch(self) -> Any:
@@ -96,15 +98,18 @@ class RestartedBatches:
             'process when the machine has none left (dmesg says so), or when '
             '/dev/shm is full. Fewer workers need less '
             '(--cfg-options train_dataloader.num_workers=2); containers get '
-            'more shared memory by --shm-size.')
+            'more shared memory by --shm-size.'
+        )
         if self.deaths > RESTARTS:
             raise WorkersDieError(
                 f'{sentence} It was the death number {self.deaths} within a '
                 'few iterations, so the training ends here. Mend the reason '
-                'and go on by the same command with --resume.')
+                'and go on by the same command with --resume.'
+            )
         MMLogger.get_current_instance().warning(
             f'{sentence} The loader is started again; the result stays the '
-            f'same (restart {self.deaths} of at most {RESTARTS}).')
+            f'same (restart {self.deaths} of at most {RESTARTS}).'
+        )
 
 
 def _status(code: int) -> str:

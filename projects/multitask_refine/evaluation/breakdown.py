@@ -1,4 +1,5 @@
 """Where average precision comes from: curves and groups of people."""
+
 import math
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
@@ -8,8 +9,7 @@ from pycocotools.cocoeval import COCOeval
 
 from .coco_scores import ALL_SIZES, CocoData, build_coco
 
-PEOPLE = (('1 person', 1, 1), ('2 to 4 people', 2, 4),
-          ('5 or more people', 5, math.inf))
+PEOPLE = (('1 person', 1, 1), ('2 to 4 people', 2, 4), ('5 or more people', 5, math.inf))
 SIZES = dict(small=(0, 32**2), medium=(32**2, 96**2), large=(96**2, 1e10))
 _VISIBLE, _OCCLUDED = 2, 1
 
@@ -43,8 +43,7 @@ class Group(NamedTuple):
     scores: Dict[str, Score]
 
 
-def precision_curves(
-        result: COCOeval) -> Optional[Dict[str, List[float]]]:
+def precision_curves(result: COCOeval) -> Optional[Dict[str, List[float]]]:
     """Precision at COCO's 101 recalls 0, 0.01, ..., 1.
 
     Args:
@@ -65,7 +64,7 @@ def precision_curves(
     return {
         '0.50': precision[thresholds.index(0.5)].tolist(),
         '0.75': precision[thresholds.index(0.75)].tolist(),
-        'mean': precision.mean(0).tolist()
+        'mean': precision.mean(0).tolist(),
     }
 
 
@@ -73,10 +72,8 @@ def _score(result: COCOeval, area: str = 'all') -> Score:
     if area not in result.params.areaRngLbl:
         return Score(math.nan, math.nan)
     index = result.params.areaRngLbl.index(area)
-    values = (result.eval[name][..., index, -1]
-              for name in ('precision', 'recall'))
-    return Score(*(100 * float(v[v > -1].mean()) if (v > -1).any() else
-                   math.nan for v in values))
+    values = (result.eval[name][..., index, -1] for name in ('precision', 'recall'))
+    return Score(*(100 * float(v[v > -1].mean()) if (v > -1).any() else math.nan for v in values))
 
 
 def by_size(data: CocoData, results: Dict[str, COCOeval]) -> List[Group]:
@@ -95,10 +92,8 @@ def by_size(data: CocoData, results: Dict[str, COCOeval]) -> List[Group]:
     for name, (low, high) in SIZES.items():
         people = [p for p in _people(data) if low <= p['area'] < high]
         groups.append(
-            _group(name, people, {
-                task: _score(result, name)
-                for task, result in results.items()
-            }))
+            _group(name, people, {task: _score(result, name) for task, result in results.items()})
+        )
     return groups
 
 
@@ -120,11 +115,17 @@ def by_people(data: CocoData) -> List[Group]:
         images = [i for i in data.images if low <= count[i] <= high]
         part = data._replace(images=images)
         groups.append(
-            _group(name, [p for p in people if p['image_id'] in set(images)], {
-                task: _score(part.run(task, **ALL_SIZES)) if images else Score(
-                    math.nan, math.nan)
-                for task in data.entries
-            }))
+            _group(
+                name,
+                [p for p in people if p['image_id'] in set(images)],
+                {
+                    task: _score(part.run(task, **ALL_SIZES))
+                    if images
+                    else Score(math.nan, math.nan)
+                    for task in data.entries
+                },
+            )
+        )
     return groups
 
 
@@ -142,15 +143,16 @@ def by_occlusion(data: CocoData) -> List[Group]:
     people = _people(data)
     kinds = {person['id']: _occlusion(person) for person in people}
     groups = []
-    for name in ('all joints visible', 'some joints occluded',
-                 'no joints labelled'):
+    for name in ('all joints visible', 'some joints occluded', 'no joints labelled'):
         ignored = [i for i, kind in kinds.items() if kind != name]
         members = [p for p in people if kinds[p['id']] == name]
         groups.append(
-            _group(name, members, {
-                task: _score(data.run(task, ignored, **ALL_SIZES))
-                for task in data.entries
-            }))
+            _group(
+                name,
+                members,
+                {task: _score(data.run(task, ignored, **ALL_SIZES)) for task in data.entries},
+            )
+        )
     return groups
 
 
@@ -164,14 +166,12 @@ def by_visibility(data: CocoData) -> List[Group]:
         data (CocoData): With the task 'keypoints'.
     """
     groups = []
-    for name, visibility in (('visible joints', _VISIBLE),
-                             ('occluded joints', _OCCLUDED)):
+    for name, visibility in (('visible joints', _VISIBLE), ('occluded joints', _OCCLUDED)):
         part = data._replace(truth=_restrict_joints(data.truth, visibility))
         people = [p for p in _people(part) if p['num_keypoints']]
         groups.append(
-            _group(name, people,
-                   dict(keypoints=_score(
-                       part.run('keypoints', **ALL_SIZES)))))
+            _group(name, people, dict(keypoints=_score(part.run('keypoints', **ALL_SIZES))))
+        )
     return groups
 
 
@@ -179,14 +179,15 @@ def _people(data: CocoData) -> List[dict]:
     """The annotations of people in the tested images, without crowds."""
     images = set(data.images)
     return [
-        ann for ann in data.truth.anns.values()
-        if ann['image_id'] in images and not ann['iscrowd']
+        ann
+        for ann in data.truth.anns.values()
+        if ann['image_id'] in images
+        and not ann['iscrowd']
         and ann['category_id'] in data.categories
     ]
 
 
-def _group(name: str, people: Sequence[dict],
-           scores: Dict[str, Score]) -> Group:
+def _group(name: str, people: Sequence[dict], scores: Dict[str, Score]) -> Group:
     images = {person['image_id'] for person in people}
     return Group(name, len(images), len(people), scores)
 
@@ -209,5 +210,7 @@ def _restrict_joints(truth: COCO, visibility: int) -> COCO:
             dict(
                 ann,
                 keypoints=joints.flatten().tolist(),
-                num_keypoints=int((joints[:, 2] > 0).sum())))
+                num_keypoints=int((joints[:, 2] > 0).sum()),
+            )
+        )
     return build_coco(dict(truth.dataset, annotations=annotations))

@@ -1,4 +1,5 @@
 """COCO's average precision for boxes, masks and joints in one metric."""
+
 from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
@@ -11,14 +12,19 @@ from pycocotools.coco import COCO
 
 from projects.multitask_runtime.category_meta import category_meta
 
-from ..datasets import (AnnotationError, KeypointMapping, keypoint_counts,
-                        order_categories)
+from ..datasets import AnnotationError, KeypointMapping, keypoint_counts, order_categories
 from ..errors import ConfigError
-from .coco_scores import (TASKS, evaluate, evaluate_classes,
-                          evaluate_each_keypoint, labelled_part,
-                          load_ground_truth, result_entries, with_keypoints)
-from .predictions import (collect_predictions, file_sha256,
-                          write_predictions)
+from .coco_scores import (
+    TASKS,
+    evaluate,
+    evaluate_classes,
+    evaluate_each_keypoint,
+    labelled_part,
+    load_ground_truth,
+    result_entries,
+    with_keypoints,
+)
+from .predictions import collect_predictions, file_sha256, write_predictions
 from .submission import write_submission
 from .table import ROWS, format_rows, format_table
 
@@ -85,32 +91,38 @@ class MultitaskCocoMetric(BaseMetric):
 
     default_prefix = 'coco'
 
-    def __init__(self,
-                 ann_file: str,
-                 tasks: Optional[Sequence[str]] = None,
-                 keypoint_ranking: str = 'bbox_keypoint',
-                 joint_shift: float = 0.5,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None,
-                 format_only: bool = False,
-                 outfile_prefix: Optional[str] = None,
-                 keypoints_from: Union[str, dict, None] = None,
-                 predictions_file: Optional[str] = None,
-                 classwise: bool = False,
-                 keypointwise: bool = False) -> None:
+    def __init__(
+        self,
+        ann_file: str,
+        tasks: Optional[Sequence[str]] = None,
+        keypoint_ranking: str = 'bbox_keypoint',
+        joint_shift: float = 0.5,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+        format_only: bool = False,
+        outfile_prefix: Optional[str] = None,
+        keypoints_from: Union[str, dict, None] = None,
+        predictions_file: Optional[str] = None,
+        classwise: bool = False,
+        keypointwise: bool = False,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         unknown = sorted(set(tasks or ()) - set(TASKS))
         if unknown:
             raise ConfigError(f'tasks: expected some of {TASKS}, got {unknown}')
         if keypoint_ranking not in ('bbox', 'bbox_keypoint'):
-            raise ConfigError("keypoint_ranking: expected 'bbox' or "
-                             f"'bbox_keypoint', got {keypoint_ranking!r}")
+            raise ConfigError(
+                f"keypoint_ranking: expected 'bbox' or 'bbox_keypoint', got {keypoint_ranking!r}"
+            )
         if format_only and not outfile_prefix:
-            raise ConfigError("format_only needs outfile_prefix='folder/name': "
-                             'where the files go and the algorithm\'s name')
+            raise ConfigError(
+                "format_only needs outfile_prefix='folder/name': "
+                "where the files go and the algorithm's name"
+            )
         if format_only and tasks and set(tasks) <= {'bbox'}:
-            raise ConfigError("format_only writes 'segm' and 'keypoints'; "
-                             f'tasks has neither: {list(tasks)}')
+            raise ConfigError(
+                f"format_only writes 'segm' and 'keypoints'; tasks has neither: {list(tasks)}"
+            )
         self.ann_file = ann_file
         self.tasks = tasks and list(tasks)
         self.keypoint_ranking = keypoint_ranking
@@ -144,42 +156,45 @@ class MultitaskCocoMetric(BaseMetric):
         """
         with get_local_path(self.ann_file) as path:
             mapping = self.keypoints_from and KeypointMapping(
-                self.keypoints_from, self.dataset_meta)
+                self.keypoints_from, self.dataset_meta
+            )
             coco = load_ground_truth(
-                path,
-                keypoint_counts(self.dataset_meta,
-                                self.dataset_meta['classes']), mapping)
+                path, keypoint_counts(self.dataset_meta, self.dataset_meta['classes']), mapping
+            )
             annotations = dict(file=self.ann_file, sha256=file_sha256(path))
         categories = [
-            category['id'] for category in order_categories(
-                coco.dataset['categories'], self.dataset_meta['classes'],
-                self.ann_file)
+            category['id']
+            for category in order_categories(
+                coco.dataset['categories'], self.dataset_meta['classes'], self.ann_file
+            )
         ]
-        tasks = self.tasks or [
-            task for task in TASKS if not results or task in results[0]
-        ]
-        entries = {
-            task: result_entries(results, task, categories)
-            for task in tasks
-        }
+        tasks = self.tasks or [task for task in TASKS if not results or task in results[0]]
+        entries = {task: result_entries(results, task, categories) for task in tasks}
         if self.format_only:
             metrics = self._write(entries, coco, len(results))
         else:
             metrics = self._evaluate(entries, coco, categories, results)
         if self.predictions_file:
-            content = collect_predictions(results, tasks, categories,
-                                          self.dataset_meta, annotations)
+            content = collect_predictions(
+                results, tasks, categories, self.dataset_meta, annotations
+            )
             write_predictions(self.predictions_file, content, metrics, None)
         return metrics
 
-    def _evaluate(self, entries: Dict[str, List[dict]], coco: COCO,
-                  categories: List[int], results: List[dict]) -> dict:
+    def _evaluate(
+        self,
+        entries: Dict[str, List[dict]],
+        coco: COCO,
+        categories: List[int],
+        results: List[dict],
+    ) -> dict:
         """All tasks' figures; their table goes to the log."""
         if not coco.dataset.get('annotations'):
             raise AnnotationError(
                 f'{self.ann_file}: has no "annotations" to evaluate with. '
-                'Write the files for COCO\'s server instead: '
-                'tools/test.py --format-only')
+                "Write the files for COCO's server instead: "
+                'tools/test.py --format-only'
+            )
         images = [result['img_id'] for result in results]
         names = self.dataset_meta.get('keypoint_id2name')
         sigmas = self.dataset_meta['sigmas']
@@ -188,18 +203,17 @@ class MultitaskCocoMetric(BaseMetric):
             metas = dict(zip(categories, self.dataset_meta['category_metas']))
             sigmas = {each: own['sigmas'] for each, own in metas.items()}
             names = {
-                each: [names[index] for index in own['indices']]
-                for each, own in metas.items()
+                each: [names[index] for index in own['indices']] for each, own in metas.items()
             }
         logger = MMLogger.get_current_instance()
         for task in entries:
-            part = labelled_part(
-                coco, task, with_keypoints(task, sigmas, categories), images)
+            part = labelled_part(coco, task, with_keypoints(task, sigmas, categories), images)
             if part.labelled < part.instances:
                 logger.info(
                     f'{ROWS[task]}: {part.labelled} of {part.instances} '
                     f'instances are labelled; {len(part.images)} of '
-                    f'{len(images)} images count')
+                    f'{len(images)} images count'
+                )
         found = evaluate(coco, entries, sigmas, categories, images)
         metrics = {
             f'{task}_{name}': value
@@ -209,58 +223,53 @@ class MultitaskCocoMetric(BaseMetric):
         tables = [format_table(metrics)]
         details = {}
         if self.classwise:
-            details['class'] = evaluate_classes(coco, entries, sigmas,
-                                                categories, images)
+            details['class'] = evaluate_classes(coco, entries, sigmas, categories, images)
         if self.keypointwise and 'keypoints' in entries:
             details['keypoint'] = evaluate_each_keypoint(
-                coco, entries['keypoints'], sigmas, names, categories, images)
+                coco, entries['keypoints'], sigmas, names, categories, images
+            )
         for title, rows in details.items():
             tables.append(format_rows(title, rows))
-            metrics.update({
-                f'{metric}_{name}': value
-                for name, row in rows.items() for metric, value in row.items()
-            })
+            metrics.update(
+                {
+                    f'{metric}_{name}': value
+                    for name, row in rows.items()
+                    for metric, value in row.items()
+                }
+            )
         logger.info(f'{self.ann_file}:\n' + '\n\n'.join(tables))
         return metrics
 
-    def _write(self, entries: Dict[str, List[dict]], coco: COCO,
-               num_images: int) -> dict:
+    def _write(self, entries: Dict[str, List[dict]], coco: COCO, num_images: int) -> dict:
         """Write the server's files and say so; there are no metrics."""
         logger = MMLogger.get_current_instance()
-        logger.info(f'{num_images} of the {len(coco.imgs)} images of '
-                    f'{self.ann_file} were tested')
+        logger.info(f'{num_images} of the {len(coco.imgs)} images of {self.ann_file} were tested')
         for task in (t for t in entries if t != 'bbox'):
             # Not those of categories without keypoints.
-            results = [each for each in entries[task]
-                       if each.get('keypoints') != []]
-            path = write_submission(task, results, coco, self.ann_file,
-                                    self.outfile_prefix)
-            logger.info(f'{task}: {len(results)} results, read back '
-                        f'without fault: {path}')
+            results = [each for each in entries[task] if each.get('keypoints') != []]
+            path = write_submission(task, results, coco, self.ann_file, self.outfile_prefix)
+            logger.info(f'{task}: {len(results)} results, read back without fault: {path}')
         return {}
 
     def _to_coco(self, sample: dict) -> dict:
         pred = sample['pred_instances']
-        tasks = self.tasks or [
-            task for task, field in FIELDS.items() if field in pred
-        ]
+        tasks = self.tasks or [task for task, field in FIELDS.items() if field in pred]
         scores = pred['scores'].cpu().numpy().astype(float)
         result = dict(
             img_id=sample['img_id'],
             img_path=sample.get('img_path'),
-            labels=pred['labels'].cpu().tolist())
+            labels=pred['labels'].cpu().tolist(),
+        )
         if 'bbox' in tasks:
             boxes = pred['bboxes'].cpu().numpy().astype(float)
             boxes[:, 2:] -= boxes[:, :2]
             result['bbox'] = [
-                dict(bbox=box.tolist(), score=score)
-                for box, score in zip(boxes, scores)
+                dict(bbox=box.tolist(), score=score) for box, score in zip(boxes, scores)
             ]
         if 'segm' in tasks:
             masks = encode_mask_results(pred['masks'].cpu().numpy())
             result['segm'] = [
-                dict(segmentation=mask, score=score)
-                for mask, score in zip(masks, scores)
+                dict(segmentation=mask, score=score) for mask, score in zip(masks, scores)
             ]
         if 'keypoints' in tasks:
             result['keypoints'] = self._joints_to_coco(pred, scores)
@@ -272,12 +281,10 @@ class MultitaskCocoMetric(BaseMetric):
         joint_scores = pred['keypoint_scores'].cpu().numpy().astype(float)
         joints = np.concatenate([points, joint_scores[..., None]], -1)
         entries = []
-        for joint, label, score in zip(joints, pred['labels'].tolist(),
-                                       scores):
+        for joint, label, score in zip(joints, pred['labels'].tolist(), scores):
             own = category_meta(self.dataset_meta, label)
             joint = joint[own.get('indices', slice(None))]
             if self.keypoint_ranking == 'bbox_keypoint' and len(joint):
                 score = score * joint[:, 2].mean()
-            entries.append(dict(
-                keypoints=joint.flatten().tolist(), score=float(score)))
+            entries.append(dict(keypoints=joint.flatten().tolist(), score=float(score)))
         return entries

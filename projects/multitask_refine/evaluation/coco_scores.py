@@ -1,9 +1,9 @@
 """COCO's evaluation: fast, of everything, or of some images and people."""
+
 import contextlib
 import io
 from collections import Counter
-from typing import (Collection, Dict, List, Mapping, NamedTuple, Optional,
-                    Sequence, Tuple, Union)
+from typing import Collection, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from faster_coco_eval import COCO as FastCOCO
@@ -21,12 +21,23 @@ TASKS = ('bbox', 'segm', 'keypoints')
 _FIELDS = dict(bbox='bbox', segm='segmentation', keypoints='keypoints')
 # Settings for CocoData.run where the figures of sizes are not needed.
 ALL_SIZES = dict(areaRng=[[0, 1e10]], areaRngLbl=['all'])
-_BOX_NAMES = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR1', 'AR10',
-              'AR100', 'ARS', 'ARM', 'ARL')
+_BOX_NAMES = (
+    'AP',
+    'AP50',
+    'AP75',
+    'APS',
+    'APM',
+    'APL',
+    'AR1',
+    'AR10',
+    'AR100',
+    'ARS',
+    'ARM',
+    'ARL',
+)
 # Of each keypoint; by category id if categories have keypoints of their own.
 Sigmas = Union[Sequence[float], Mapping[int, Sequence[float]]]
-_JOINT_NAMES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75',
-                'ARM', 'ARL')
+_JOINT_NAMES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
 
 
 class CocoData(NamedTuple):
@@ -47,8 +58,7 @@ class CocoData(NamedTuple):
     categories: Sequence[int]
     images: Sequence[int]
 
-    def run(self, task: str, ignored: Collection[int] = (),
-            **params: object) -> COCOeval:
+    def run(self, task: str, ignored: Collection[int] = (), **params: object) -> COCOeval:
         """Evaluate one task.
 
         Args:
@@ -63,8 +73,8 @@ class CocoData(NamedTuple):
         part = labelled_part(self.truth, task, self.categories, self.images)
         with contextlib.redirect_stdout(io.StringIO()):
             result = _RestrictedEval(
-                part.truth, _load_results(part.truth, self.entries[task]),
-                task)
+                part.truth, _load_results(part.truth, self.entries[task]), task
+            )
             result.ignored = frozenset(ignored)
             result.params.catIds = list(self.categories)
             result.params.imgIds = part.images
@@ -88,9 +98,11 @@ class _RestrictedEval(COCOeval):
                 person['ignore'] |= person['id'] in self.ignored
 
 
-def load_ground_truth(path: str,
-                      num_keypoints: Union[int, Mapping[str, int]],
-                      mapping: Optional[KeypointMapping] = None) -> COCO:
+def load_ground_truth(
+    path: str,
+    num_keypoints: Union[int, Mapping[str, int]],
+    mapping: Optional[KeypointMapping] = None,
+) -> COCO:
     """Load an annotation file for pycocotools.
 
     With a ``mapping``, in the network's keypoints instead of the file's.
@@ -107,23 +119,25 @@ def load_ground_truth(path: str,
     if mapping:
         content['annotations'] = mapping.convert(content['annotations'])
     ids = [ann['id'] for ann in content['annotations']]
-    are_fine = all(type(each) is int and 0 < each < 2**53
-                   for each in ids) and len(set(ids)) == len(ids)
+    are_fine = all(type(each) is int and 0 < each < 2**53 for each in ids) and len(
+        set(ids)
+    ) == len(ids)
     is_same = isinstance(num_keypoints, int)
     counts = {} if is_same else count_keypoints(content, num_keypoints)
     annotations = []
     for index, ann in enumerate(content['annotations'], 1):
-        count = num_keypoints if is_same else counts.get(
-            ann['category_id'], 0)
+        count = num_keypoints if is_same else counts.get(ann['category_id'], 0)
         flat = ann.get('keypoints') or [0] * (3 * count)
         seen = sum(visibility > 0 for visibility in flat[2::3])
-        annotations.append({
-            'num_keypoints': seen, **ann, 'keypoints': flat,
-            'id': ann['id'] if are_fine else index,
-            'labelled': [
-                task for task, field in _FIELDS.items() if ann.get(field)
-            ]
-        })
+        annotations.append(
+            {
+                'num_keypoints': seen,
+                **ann,
+                'keypoints': flat,
+                'id': ann['id'] if are_fine else index,
+                'labelled': [task for task, field in _FIELDS.items() if ann.get(field)],
+            }
+        )
     return build_coco(dict(content, annotations=annotations))
 
 
@@ -146,8 +160,9 @@ class LabelledPart(NamedTuple):
     instances: int
 
 
-def labelled_part(truth: COCO, task: str, categories: Sequence[int],
-                  images: Sequence[int]) -> LabelledPart:
+def labelled_part(
+    truth: COCO, task: str, categories: Sequence[int], images: Sequence[int]
+) -> LabelledPart:
     """Restrict the ground truth to what is labelled for a task.
 
     A fully labelled file, as COCO's, stays as it is.
@@ -164,27 +179,24 @@ def labelled_part(truth: COCO, task: str, categories: Sequence[int],
     for ann in truth.dataset['annotations']:
         is_labelled = task in ann.get('labelled', TASKS)
         annotations.append(ann if is_labelled else _as_region(ann))
-        if (ann['image_id'] in tested and ann['category_id'] in kept
-                and not ann['iscrowd']):
+        if ann['image_id'] in tested and ann['category_id'] in kept and not ann['iscrowd']:
             counter = labelled if is_labelled else unlabelled
             counter[ann['image_id']] += 1
-    if any(new is not old for new, old in zip(
-            annotations, truth.dataset['annotations'])):
+    if any(new is not old for new, old in zip(annotations, truth.dataset['annotations'])):
         truth = build_coco(dict(truth.dataset, annotations=annotations))
     return LabelledPart(
-        truth, sorted(tested - (unlabelled.keys() - labelled.keys())),
+        truth,
+        sorted(tested - (unlabelled.keys() - labelled.keys())),
         sum(labelled.values()),
-        sum(labelled.values()) + sum(unlabelled.values()))
+        sum(labelled.values()) + sum(unlabelled.values()),
+    )
 
 
 def _as_region(ann: dict) -> dict:
     """An instance as a crowd that fills its box."""
     x, y, width, height = ann['bbox']
     right, bottom = x + width, y + height
-    return dict(
-        ann,
-        iscrowd=1,
-        segmentation=[[x, y, right, y, right, bottom, x, bottom]])
+    return dict(ann, iscrowd=1, segmentation=[[x, y, right, y, right, bottom, x, bottom]])
 
 
 def build_coco(dataset: dict) -> COCO:
@@ -196,8 +208,7 @@ def build_coco(dataset: dict) -> COCO:
     return coco
 
 
-def result_entries(results: Sequence[dict], task: str,
-                   categories: Sequence[int]) -> List[dict]:
+def result_entries(results: Sequence[dict], task: str, categories: Sequence[int]) -> List[dict]:
     """One task's COCO result entries of all images.
 
     Args:
@@ -228,14 +239,17 @@ def figures(result: COCOeval) -> Dict[str, float]:
     joints = result.params.iouType == 'keypoints'
     return {
         name: float(value) * 100 if value >= 0 else float('nan')
-        for name, value in zip(_JOINT_NAMES if joints else _BOX_NAMES,
-                               result.stats)
+        for name, value in zip(_JOINT_NAMES if joints else _BOX_NAMES, result.stats)
     }
 
 
-def evaluate(ground_truth: COCO, entries: Dict[str, List[dict]],
-             sigmas: Sigmas, categories: Sequence[int],
-             images: Sequence[int]) -> Dict[str, Dict[str, float]]:
+def evaluate(
+    ground_truth: COCO,
+    entries: Dict[str, List[dict]],
+    sigmas: Sigmas,
+    categories: Sequence[int],
+    images: Sequence[int],
+) -> Dict[str, Dict[str, float]]:
     """Evaluate tasks by faster-coco-eval, pycocotools' procedure in C++.
 
     Its numbers are those of pycocotools, which stays the reference: the
@@ -260,24 +274,38 @@ def evaluate(ground_truth: COCO, entries: Dict[str, List[dict]],
     for task in entries:
         counted = with_keypoints(task, sigmas, categories)
         part = labelled_part(ground_truth, task, counted, images)
-        truth = (whole if part.truth is ground_truth else
-                 FastCOCO(part.truth.dataset))
+        truth = whole if part.truth is ground_truth else FastCOCO(part.truth.dataset)
         if task == 'keypoints' and isinstance(sigmas, Mapping):
-            found[task] = _mean([
-                figures(_run_fast(
-                    *_restrict(truth, entries[task], category), task,
-                    sigmas[category], [category], part.images))
-                for category in counted
-            ], _JOINT_NAMES)
+            found[task] = _mean(
+                [
+                    figures(
+                        _run_fast(
+                            *_restrict(truth, entries[task], category),
+                            task,
+                            sigmas[category],
+                            [category],
+                            part.images,
+                        )
+                    )
+                    for category in counted
+                ],
+                _JOINT_NAMES,
+            )
             continue
         found[task] = figures(
-            _run_fast(truth, _detections(truth, entries[task], task), task,
-                      sigmas, categories, part.images))
+            _run_fast(
+                truth,
+                _detections(truth, entries[task], task),
+                task,
+                sigmas,
+                categories,
+                part.images,
+            )
+        )
     return found
 
 
-def with_keypoints(task: str, sigmas: Sigmas,
-                   categories: Sequence[int]) -> List[int]:
+def with_keypoints(task: str, sigmas: Sigmas, categories: Sequence[int]) -> List[int]:
     """Return those of the categories that a task evaluates: for keypoints
     those that have some."""
     if task != 'keypoints' or not isinstance(sigmas, Mapping):
@@ -285,21 +313,23 @@ def with_keypoints(task: str, sigmas: Sigmas,
     return [each for each in categories if len(sigmas[each])]
 
 
-def _restrict(truth: FastCOCO, entries: List[dict],
-              category: int) -> Tuple[FastCOCO, FastCOCO]:
+def _restrict(truth: FastCOCO, entries: List[dict], category: int) -> Tuple[FastCOCO, FastCOCO]:
     """Ground truth and keypoint detections of one category, whose keypoints
     alone are equally many."""
-    truth = FastCOCO(dict(truth.dataset, annotations=[
-        ann for ann in truth.dataset['annotations']
-        if ann['category_id'] == category
-    ]))
+    truth = FastCOCO(
+        dict(
+            truth.dataset,
+            annotations=[
+                ann for ann in truth.dataset['annotations'] if ann['category_id'] == category
+            ],
+        )
+    )
     return truth, _detections(
-        truth, [each for each in entries if each['category_id'] == category],
-        'keypoints')
+        truth, [each for each in entries if each['category_id'] == category], 'keypoints'
+    )
 
 
-def _mean(figures: Sequence[Dict[str, float]],
-          names: Sequence[str]) -> Dict[str, float]:
+def _mean(figures: Sequence[Dict[str, float]], names: Sequence[str]) -> Dict[str, float]:
     """Average each figure over the categories that have ground truth."""
     averaged = {}
     for name in names:
@@ -308,9 +338,13 @@ def _mean(figures: Sequence[Dict[str, float]],
     return averaged
 
 
-def evaluate_classes(ground_truth: COCO, entries: Dict[str, List[dict]],
-                     sigmas: Sigmas, categories: Sequence[int],
-                     images: Sequence[int]) -> Dict[str, Dict[str, float]]:
+def evaluate_classes(
+    ground_truth: COCO,
+    entries: Dict[str, List[dict]],
+    sigmas: Sigmas,
+    categories: Sequence[int],
+    images: Sequence[int],
+) -> Dict[str, Dict[str, float]]:
     """Evaluate each category alone.
 
     Args:
@@ -325,17 +359,19 @@ def evaluate_classes(ground_truth: COCO, entries: Dict[str, List[dict]],
     for category in categories:
         tasks = evaluate(ground_truth, entries, sigmas, [category], images)
         rows[ground_truth.cats[category]['name']] = {
-            f'{task}_AP': found['AP']
-            for task, found in tasks.items()
+            f'{task}_AP': found['AP'] for task, found in tasks.items()
         }
     return rows
 
 
 def evaluate_each_keypoint(
-        ground_truth: COCO, entries: List[dict], sigmas: Sigmas,
-        names: Union[Sequence[str], Mapping[int, Sequence[str]]],
-        categories: Sequence[int],
-        images: Sequence[int]) -> Dict[str, Dict[str, float]]:
+    ground_truth: COCO,
+    entries: List[dict],
+    sigmas: Sigmas,
+    names: Union[Sequence[str], Mapping[int, Sequence[str]]],
+    categories: Sequence[int],
+    images: Sequence[int],
+) -> Dict[str, Dict[str, float]]:
     """Evaluate each keypoint as if it were the only one that is labelled.
 
     OKS is then that keypoint's own, exp(-d^2 / (2 area (2 sigma)^2)).
@@ -360,20 +396,27 @@ def evaluate_each_keypoint(
     rows = {}
     if isinstance(sigmas, Mapping):
         for category in with_keypoints('keypoints', sigmas, categories):
-            truth = build_coco(dict(ground_truth.dataset, annotations=[
-                ann for ann in ground_truth.dataset['annotations']
-                if ann['category_id'] == category
-            ]))
+            truth = build_coco(
+                dict(
+                    ground_truth.dataset,
+                    annotations=[
+                        ann
+                        for ann in ground_truth.dataset['annotations']
+                        if ann['category_id'] == category
+                    ],
+                )
+            )
             own = evaluate_each_keypoint(
                 truth,
                 [each for each in entries if each['category_id'] == category],
-                sigmas[category], names[category], [category], images)
+                sigmas[category],
+                names[category],
+                [category],
+                images,
+            )
             for name, row in own.items():
                 rows.setdefault(name, []).append(row)
-        return {
-            name: _mean(each, ['keypoints_AP'])
-            for name, each in rows.items()
-        }
+        return {name: _mean(each, ['keypoints_AP']) for name, each in rows.items()}
     for index, name in enumerate(names):
         annotations = []
         for ann in ground_truth.dataset['annotations']:
@@ -381,18 +424,21 @@ def evaluate_each_keypoint(
             keypoints = list(ann['keypoints'])
             keypoints[2::3] = [0] * len(names)
             keypoints[3 * index + 2] = visible
-            annotations.append(
-                dict(ann, keypoints=keypoints, num_keypoints=int(visible > 0)))
+            annotations.append(dict(ann, keypoints=keypoints, num_keypoints=int(visible > 0)))
         alone = build_coco(dict(ground_truth.dataset, annotations=annotations))
-        found = evaluate(alone, dict(keypoints=entries), sigmas, categories,
-                         images)
+        found = evaluate(alone, dict(keypoints=entries), sigmas, categories, images)
         rows[name] = dict(keypoints_AP=found['keypoints']['AP'])
     return rows
 
 
-def _run_fast(truth: FastCOCO, detections: FastCOCO, task: str,
-              sigmas: Sequence[float], categories: Sequence[int],
-              images: Sequence[int]) -> COCOeval_faster:
+def _run_fast(
+    truth: FastCOCO,
+    detections: FastCOCO,
+    task: str,
+    sigmas: Sequence[float],
+    categories: Sequence[int],
+    images: Sequence[int],
+) -> COCOeval_faster:
     result = COCOeval_faster(truth, detections, task)
     result.params.catIds = list(categories)
     result.params.imgIds = sorted(images)
@@ -416,9 +462,7 @@ def _areas(entries: List[dict], task: str) -> List[float]:
     """In pixels, by which COCO sorts detections into small to large."""
     if task == 'segm':
         # One by one: a list of them overflows in pycocotools under numpy 2.
-        return [
-            float(mask_codec.area(entry['segmentation'])) for entry in entries
-        ]
+        return [float(mask_codec.area(entry['segmentation'])) for entry in entries]
     if task == 'bbox':
         extent = np.array([entry['bbox'][2:] for entry in entries])
     else:

@@ -3,6 +3,7 @@
 The kinds of error are those of Ronchi and Perona, "Benchmarking and error
 diagnosis in multi-instance pose estimation", ICCV 2017 (arXiv 1707.05388).
 """
+
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -34,8 +35,9 @@ class JointErrors(NamedTuple):
     matched: int
 
 
-def joint_similarity(points: np.ndarray, truth: np.ndarray, area: float,
-                     sigmas: np.ndarray) -> np.ndarray:
+def joint_similarity(
+    points: np.ndarray, truth: np.ndarray, area: float, sigmas: np.ndarray
+) -> np.ndarray:
     """OKS's similarity exp(-d^2 / (2 s^2 k^2)), joint by joint.
 
     Args:
@@ -47,12 +49,17 @@ def joint_similarity(points: np.ndarray, truth: np.ndarray, area: float,
     Returns:
         np.ndarray: (K,) from 0 to 1.
     """
-    squared = ((points - truth)**2).sum(-1)
-    return np.exp(-squared / (2 * (area + np.spacing(1)) * (2 * sigmas)**2))
+    squared = ((points - truth) ** 2).sum(-1)
+    return np.exp(-squared / (2 * (area + np.spacing(1)) * (2 * sigmas) ** 2))
 
 
-def classify_joints(points: np.ndarray, person: dict, others: Sequence[dict],
-                    sigmas: np.ndarray, mirror: Sequence[int]) -> np.ndarray:
+def classify_joints(
+    points: np.ndarray,
+    person: dict,
+    others: Sequence[dict],
+    sigmas: np.ndarray,
+    mirror: Sequence[int],
+) -> np.ndarray:
     """Say of each predicted joint which kind it is.
 
     The true joint with the highest similarity decides. If it is below
@@ -82,10 +89,7 @@ def classify_joints(points: np.ndarray, person: dict, others: Sequence[dict],
     inverted[mirror == itself] = -1
     swapped = [np.full(len(mirror), -1.0)]
     for other in others:
-        swapped += [
-            _similarities(points, other, sigmas, order)
-            for order in (itself, mirror)
-        ]
+        swapped += [_similarities(points, other, sigmas, order) for order in (itself, mirror)]
     similarity = np.stack([own, inverted, np.max(swapped, 0)])
     nearest, best = similarity.argmax(0), similarity.max(0)
     kinds = np.array([0, 2, 3])[nearest]
@@ -95,12 +99,12 @@ def classify_joints(points: np.ndarray, person: dict, others: Sequence[dict],
     return kinds
 
 
-def _similarities(points: np.ndarray, person: dict, sigmas: np.ndarray,
-                  order: np.ndarray) -> np.ndarray:
+def _similarities(
+    points: np.ndarray, person: dict, sigmas: np.ndarray, order: np.ndarray
+) -> np.ndarray:
     """To a person's joints in another order; -1 where none is labelled."""
     joints = np.reshape(person['keypoints'], (-1, 3)).astype(float)[order]
-    similarity = joint_similarity(points, joints[:, :2], person['area'],
-                                  sigmas)
+    similarity = joint_similarity(points, joints[:, :2], person['area'], sigmas)
     return np.where(joints[:, 2] > 0, similarity, -1)
 
 
@@ -121,8 +125,7 @@ def joint_errors(data: CocoData, mirror: Sequence[int]) -> JointErrors:
     pairs, people = _matches(result)
     for detection, person in pairs:
         joints = np.reshape(detection['keypoints'], (-1, 3)).astype(float)
-        kinds = classify_joints(joints[:, :2], person,
-                                _others(data, person), sigmas, mirror)
+        kinds = classify_joints(joints[:, :2], person, _others(data, person), sigmas, mirror)
         visible = np.array(person['keypoints'][2::3]) == 2
         for joint in np.flatnonzero(kinds >= 0):
             counts[joint, int(visible[joint]), kinds[joint]] += 1
@@ -135,17 +138,19 @@ def _matches(result: COCOeval) -> Tuple[List[Tuple[dict, dict]], int]:
     for image in filter(None, result.evalImgs):
         people += int(np.sum(np.equal(image['gtIgnore'], 0)))
         for detection, person, ignored in zip(
-                image['dtIds'], image['dtMatches'][0], image['dtIgnore'][0]):
+            image['dtIds'], image['dtMatches'][0], image['dtIgnore'][0]
+        ):
             if person and not ignored:
-                pairs.append((result.cocoDt.anns[detection],
-                              result.cocoGt.anns[int(person)]))
+                pairs.append((result.cocoDt.anns[detection], result.cocoGt.anns[int(person)]))
     return pairs, people
 
 
 def _others(data: CocoData, person: dict) -> List[dict]:
     return [
-        other for other in data.truth.imgToAnns[person['image_id']]
-        if other['id'] != person['id'] and not other['iscrowd']
+        other
+        for other in data.truth.imgToAnns[person['image_id']]
+        if other['id'] != person['id']
+        and not other['iscrowd']
         and other['category_id'] in data.categories
     ]
 

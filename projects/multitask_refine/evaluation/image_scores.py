@@ -1,4 +1,5 @@
 """Which images are done well, and which are not."""
+
 from collections import Counter
 from typing import Dict, NamedTuple, Tuple
 
@@ -46,22 +47,21 @@ def image_scores(data: CocoData, threshold: float) -> Dict[int, ImageScore]:
     """
     first = next(iter(data.entries.values()))
     sure = [entry['score'] >= threshold for entry in first]
-    data = data._replace(entries={
-        task: [e for e, keep in zip(entries, sure) if keep]
-        for task, entries in data.entries.items()
-    })
+    data = data._replace(
+        entries={
+            task: [e for e, keep in zip(entries, sure) if keep]
+            for task, entries in data.entries.items()
+        }
+    )
     values = {image: {} for image in data.images}
     people = Counter()
     for task in data.entries:
-        for image, (value, count) in _f_measures(
-                data.run(task, **ALL_SIZES)).items():
+        for image, (value, count) in _f_measures(data.run(task, **ALL_SIZES)).items():
             values[image][task] = value
             people[image] = max(people[image], count)
-    found = Counter(
-        e['image_id'] for e in next(iter(data.entries.values())))
+    found = Counter(e['image_id'] for e in next(iter(data.entries.values())))
     return {
-        image: ImageScore(tasks, people[image], found[image])
-        for image, tasks in values.items()
+        image: ImageScore(tasks, people[image], found[image]) for image, tasks in values.items()
     }
 
 
@@ -77,7 +77,7 @@ def _f_measures(result: COCOeval) -> Dict[int, Tuple[float, int]]:
         right[key] = right.get(key, 0) + 2 * matched.sum(1)
         counted[key] = counted.get(key, 0) + counts.sum(1) + here
     return {
-        key: (100 * float(np.mean(right[key] / np.maximum(counted[key], 1))),
-              people[key])
-        for key in right if counted[key].any()
+        key: (100 * float(np.mean(right[key] / np.maximum(counted[key], 1))), people[key])
+        for key in right
+        if counted[key].any()
     }

@@ -30,6 +30,7 @@ A file is one object:
     in pixels of the image, joints count from the middle of the first pixel,
     masks are compressed RLE. Entry i of every task is of the same person.
 """
+
 import hashlib
 import json
 import math
@@ -43,9 +44,13 @@ FORMAT = 'multitask_refine predictions'
 VERSION = 1
 
 
-def collect_predictions(results: Sequence[dict], tasks: Sequence[str],
-                        categories: Sequence[int], meta: dict,
-                        annotations: dict) -> dict:
+def collect_predictions(
+    results: Sequence[dict],
+    tasks: Sequence[str],
+    categories: Sequence[int],
+    meta: dict,
+    annotations: dict,
+) -> dict:
     """Put a test's predictions into the form of the file.
 
     Args:
@@ -65,10 +70,10 @@ def collect_predictions(results: Sequence[dict], tasks: Sequence[str],
             image_id=result['img_id'],
             file_name=name,
             **{
-                task:
-                [_plain(e) for e in result_entries([result], task, categories)]
+                task: [_plain(e) for e in result_entries([result], task, categories)]
                 for task in tasks
-            })
+            },
+        )
         for result, name in zip(results, names)
     ]
     return dict(
@@ -80,14 +85,20 @@ def collect_predictions(results: Sequence[dict], tasks: Sequence[str],
         categories=dict(
             ids=list(categories),
             names=list(meta['classes']),
-            **({} if 'category_metas' not in meta else dict(
-                joints=[_joints(own) for own in meta['category_metas']]))),
+            **(
+                {}
+                if 'category_metas' not in meta
+                else dict(joints=[_joints(own) for own in meta['category_metas']])
+            ),
+        ),
         joints=_joints(meta),
-        images=images)
+        images=images,
+    )
 
 
-def write_predictions(path: str, content: dict, metrics: Dict[str, float],
-                      run: Optional[dict]) -> None:
+def write_predictions(
+    path: str, content: dict, metrics: Dict[str, float], run: Optional[dict]
+) -> None:
     """Write a predictions file, whole or not at all.
 
     Args:
@@ -104,8 +115,7 @@ def write_predictions(path: str, content: dict, metrics: Dict[str, float],
     }
     draft = target.with_name(target.name + '.tmp')
     with draft.open('w') as file:
-        json.dump(dict(content, metrics=metrics, run=run), file,
-                  allow_nan=False)
+        json.dump(dict(content, metrics=metrics, run=run), file, allow_nan=False)
     draft.replace(target)
 
 
@@ -125,8 +135,7 @@ def file_sha256(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def _split_paths(
-        paths: Sequence[Optional[str]]) -> Tuple[Optional[str], List[str]]:
+def _split_paths(paths: Sequence[Optional[str]]) -> Tuple[Optional[str], List[str]]:
     """The folder that all paths share, and what follows it."""
     if not paths or None in paths:
         return None, [''] * len(paths)
@@ -142,8 +151,9 @@ def _plain(entry: dict) -> dict:
     return dict(
         entry,
         segmentation=dict(
-            size=[int(side) for side in mask['size']],
-            counts=mask['counts'].decode()))
+            size=[int(side) for side in mask['size']], counts=mask['counts'].decode()
+        ),
+    )
 
 
 def _joints(meta: dict) -> dict:
@@ -155,7 +165,8 @@ def _joints(meta: dict) -> dict:
         mirror=[int(index) for index in meta['flip_indices']],
         colors=_colors(meta['keypoint_colors']),
         skeleton=[[int(i), int(j)] for i, j in meta['skeleton_links']],
-        skeleton_colors=_colors(meta['skeleton_link_colors']))
+        skeleton_colors=_colors(meta['skeleton_link_colors']),
+    )
 
 
 def _colors(colors: Sequence[Sequence[int]]) -> List[List[int]]:

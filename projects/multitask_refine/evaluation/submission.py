@@ -3,6 +3,7 @@
 Named and zipped as https://cocodataset.org/#upload asks, with the fields of
 https://cocodataset.org/#format-results.
 """
+
 import json
 import math
 import zipfile
@@ -16,8 +17,9 @@ from pycocotools.coco import COCO
 _TYPES = dict(segm='detections', keypoints='person_keypoints')
 
 
-def write_submission(task: str, entries: Sequence[dict], images: COCO,
-                     ann_file: str, prefix: str) -> Path:
+def write_submission(
+    task: str, entries: Sequence[dict], images: COCO, ann_file: str, prefix: str
+) -> Path:
     """Write one task's results, zip them and read them back.
 
     Joints are rounded to a hundredth of a pixel (COCO suggests a whole one)
@@ -50,8 +52,7 @@ def write_submission(task: str, entries: Sequence[dict], images: COCO,
     return archive
 
 
-def check_submission(archive: Path, task: str, count: int,
-                     images: COCO) -> None:
+def check_submission(archive: Path, task: str, count: int, images: COCO) -> None:
     """Read a zip file back and compare it with what COCO's server takes.
 
     Args:
@@ -66,12 +67,10 @@ def check_submission(archive: Path, task: str, count: int,
     with zipfile.ZipFile(archive) as file:
         expected = [archive.with_suffix('.json').name]
         if file.namelist() != expected:
-            raise ValueError(f'{archive}: expected to hold {expected}, found '
-                             f'{file.namelist()}')
+            raise ValueError(f'{archive}: expected to hold {expected}, found {file.namelist()}')
         results = json.loads(file.read(expected[0]))
     if len(results) != count:
-        raise ValueError(
-            f'{archive}: expected {count} results, found {len(results)}')
+        raise ValueError(f'{archive}: expected {count} results, found {len(results)}')
     for index, result in enumerate(results):
         problem = _problem(result, task, images)
         if problem:
@@ -89,8 +88,10 @@ def _plain(entry: dict) -> dict:
         mask = entry['segmentation']
         entry['segmentation'] = dict(
             size=[int(side) for side in mask['size']],
-            counts=mask['counts'].decode() if isinstance(
-                mask['counts'], bytes) else mask['counts'])
+            counts=mask['counts'].decode()
+            if isinstance(mask['counts'], bytes)
+            else mask['counts'],
+        )
     return entry
 
 
@@ -102,8 +103,10 @@ def _problem(result: Dict[str, object], task: str, images: COCO) -> str:
         return f'expected the fields {sorted(fields)}, found {sorted(result)}'
     image = images.imgs.get(result['image_id'])
     if image is None or result['category_id'] not in images.cats:
-        return (f'image {result["image_id"]} or category '
-                f'{result["category_id"]} is not in the annotation file')
+        return (
+            f'image {result["image_id"]} or category '
+            f'{result["category_id"]} is not in the annotation file'
+        )
     if not math.isfinite(result['score']):
         return f'score {result["score"]}'
     if task == 'segm':

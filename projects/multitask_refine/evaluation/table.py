@@ -1,4 +1,5 @@
 """Metrics as tables for people."""
+
 import math
 from typing import Dict, List, Optional, Sequence
 
@@ -36,8 +37,9 @@ def format_rows(title: str, rows: Dict[str, Dict[str, float]]) -> str:
         str: One row for each name, one column for each metric.
     """
     columns = list(next(iter(rows.values()), {}))
-    return markdown_table([title, *columns], [[name, *map(
-        percent, row.values())] for name, row in rows.items()])
+    return markdown_table(
+        [title, *columns], [[name, *map(percent, row.values())] for name, row in rows.items()]
+    )
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -57,9 +59,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return '\n'.join(lines)
 
 
-def percent(value: Optional[float],
-            sign: bool = False,
-            digits: int = 2) -> str:
+def percent(value: Optional[float], sign: bool = False, digits: int = 2) -> str:
     """A number as it stands in a table.
 
     Args:

@@ -1,14 +1,29 @@
 """Fine-tuning on few images: statistics, settings by rules, a config file."""
-from .config_file import (Source, append_options, format_config,
-                          format_meta_file)
-from .settings import (VARIANTS, Settings, choose_settings, format_tables)
-from .statistics import (COCO_KEYPOINTS, DatasetStatistics,
-                         collect_statistics, mend_annotations,
-                         read_keypoints, select_classes)
+
+from .config_file import Source, append_options, format_config, format_meta_file
+from .settings import VARIANTS, Settings, choose_settings, format_tables
+from .statistics import (
+    COCO_KEYPOINTS,
+    DatasetStatistics,
+    collect_statistics,
+    mend_annotations,
+    read_keypoints,
+    select_classes,
+)
 
 __all__ = [
-    'COCO_KEYPOINTS', 'DatasetStatistics', 'Settings', 'Source', 'VARIANTS',
-    'append_options', 'choose_settings', 'collect_statistics',
-    'format_config', 'format_meta_file', 'format_tables',
-    'mend_annotations', 'read_keypoints', 'select_classes'
+    'COCO_KEYPOINTS',
+    'DatasetStatistics',
+    'Settings',
+    'Source',
+    'VARIANTS',
+    'append_options',
+    'choose_settings',
+    'collect_statistics',
+    'format_config',
+    'format_meta_file',
+    'format_tables',
+    'mend_annotations',
+    'read_keypoints',
+    'select_classes',
 ]

@@ -1,4 +1,5 @@
 """Write a fine-tuning as a config file, and its keypoints as a meta file."""
+
 import os
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Sequence
@@ -18,12 +19,12 @@ DEFAULT_SIGMA = 0.07
 
 class Source(NamedTuple):
     """Images with their annotation file."""
+
     images: Path
     annotations: Path
 
 
-def format_meta_file(keypoints: Sequence[str],
-                     skeleton: Sequence[Sequence[int]] = ()) -> str:
+def format_meta_file(keypoints: Sequence[str], skeleton: Sequence[Sequence[int]] = ()) -> str:
     """Format a dataset meta file for keypoints that only have names.
 
     ``left_NAME`` and ``right_NAME`` are mirror images of each other.
@@ -42,27 +43,26 @@ def format_meta_file(keypoints: Sequence[str],
     colors = dict(left=[0, 255, 0], right=[255, 128, 0])
 
     def color(name: str) -> list:
-        return next((rgb for side, rgb in colors.items() if side in name),
-                    [51, 153, 255])
+        return next((rgb for side, rgb in colors.items() if side in name), [51, 153, 255])
 
     info = dict(
         dataset_name='keypoints',
         keypoint_info={
-            i: dict(name=name, id=i, color=color(name), type='',
-                    swap=_mirror(name, keypoints))
+            i: dict(name=name, id=i, color=color(name), type='', swap=_mirror(name, keypoints))
             for i, name in enumerate(keypoints)
         },
         skeleton_info={
-            i: dict(link=(keypoints[a - 1], keypoints[b - 1]), id=i,
-                    color=color(keypoints[b - 1]))
+            i: dict(link=(keypoints[a - 1], keypoints[b - 1]), id=i, color=color(keypoints[b - 1]))
             for i, (a, b) in enumerate(skeleton)
         },
         joint_weights=[1.0] * len(keypoints),
-        sigmas=[sigmas.get(name, DEFAULT_SIGMA) for name in keypoints])
+        sigmas=[sigmas.get(name, DEFAULT_SIGMA) for name in keypoints],
+    )
     return _format(
         '# Keypoints of a fine-tuning. swap: the same keypoint in the mirror; '
         'sigmas: how\n# exactly each can be annotated (OKS).\n'
-        f'dataset_info = {_code(info)}\n')
+        f'dataset_info = {_code(info)}\n'
+    )
 
 
 def _mirror(name: str, names: Sequence[str]) -> str:
@@ -72,9 +72,16 @@ def _mirror(name: str, names: Sequence[str]) -> str:
     return ''
 
 
-def format_config(stats: DatasetStatistics, settings: Settings,
-                  train: Source, val: Optional[Source], work_dir: Path,
-                  meta_file: str, names: Dict[str, str], seed: int) -> str:
+def format_config(
+    stats: DatasetStatistics,
+    settings: Settings,
+    train: Source,
+    val: Optional[Source],
+    work_dir: Path,
+    meta_file: str,
+    names: Dict[str, str],
+    seed: int,
+) -> str:
     """Format the config of a fine-tuning.
 
     Args:
@@ -91,10 +98,11 @@ def format_config(stats: DatasetStatistics, settings: Settings,
     Returns:
         str: Python code.
     """
-    model_file = ('_base_/models/multitask-rcnn_r26-w24_fpn-ms_'
-                  f'{settings.variant}.py')
-    bases = [_path(ROOT / 'configs' / name, work_dir.parent)
-             for name in (model_file, '_base_/default_runtime.py')]
+    model_file = f'_base_/models/multitask-rcnn_r26-w24_fpn-ms_{settings.variant}.py'
+    bases = [
+        _path(ROOT / 'configs' / name, work_dir.parent)
+        for name in (model_file, '_base_/default_runtime.py')
+    ]
     side, warm_up = settings.long_side, min(50, settings.iterations // 2)
     parts = [
         '# Written by tools/finetune.py; python tools/train.py trains it.',
@@ -111,10 +119,9 @@ def format_config(stats: DatasetStatistics, settings: Settings,
     parts.append(f'default_hooks = {_code(hooks)}')
     with_mask = 'segm' in settings.heads
     parts += [
-        f'metainfo = dict(from_file={meta_file!r}, '
-        f'classes={stats.classes!r})',
+        f'metainfo = dict(from_file={meta_file!r}, classes={stats.classes!r})',
         f'long_side = {side}',
-        f'''\
+        f"""\
 train_pipeline = [
     dict(type='CheckedLoadImageFromFile'),
     dict(type='LoadMultitaskAnnotations', with_mask={with_mask}),
@@ -123,8 +130,8 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackMultitaskInputs')
-]''',
-        f'''\
+]""",
+        f"""\
 train_dataloader = dict(
     batch_size={settings.batch_size},
     num_workers=1,
@@ -135,29 +142,29 @@ train_dataloader = dict(
         type='CocoMultitaskDataset',
         metainfo=metainfo,
         ann_file={str(train.annotations)!r},
-        data_prefix=dict(img={f"{train.images}/"!r}),
+        data_prefix=dict(img={f'{train.images}/'!r}),
         filter_cfg=dict(filter_empty_gt=False),
-        pipeline=train_pipeline))''',
-        f'''\
+        pipeline=train_pipeline))""",
+        f"""\
 max_iters = {settings.iterations}
 train_cfg = dict(type='ReproducibleTrainLoop', max_iters=max_iters,
-                 val_interval={interval})''',
-        f'''\
+                 val_interval={interval})""",
+        f"""\
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0,
          end={warm_up}),
     dict(type='CosineAnnealingLR', by_epoch=False, begin={warm_up},
          end=max_iters, T_max=max_iters - {warm_up}, eta_min=1e-6)
-]''',
-        f'''\
+]""",
+        f"""\
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr={settings.lr}, weight_decay=0.05),
-    clip_grad=dict(max_norm=10))''',
+    clip_grad=dict(max_norm=10))""",
     ]
     tested = val or train
     parts += [
-        f'''\
+        f"""\
 test_pipeline = [
     dict(type='CheckedLoadImageFromFile'),
     dict(type='Resize', scale=(long_side, long_side), keep_ratio=True),
@@ -165,8 +172,8 @@ test_pipeline = [
     dict(type='PackMultitaskInputs',
          meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
                     'scale_factor'))
-]''',
-        f'''\
+]""",
+        f"""\
 test_dataloader = dict(
     batch_size=1,
     num_workers=0,
@@ -176,44 +183,51 @@ test_dataloader = dict(
         type='CocoMultitaskDataset',
         metainfo=metainfo,
         ann_file={str(tested.annotations)!r},
-        data_prefix=dict(img={f"{tested.images}/"!r}),
+        data_prefix=dict(img={f'{tested.images}/'!r}),
         test_mode=True,
-        pipeline=test_pipeline))''',
-        'test_evaluator = dict(type=\'MultitaskCocoMetric\', '
-        f'ann_file={str(tested.annotations)!r})',
+        pipeline=test_pipeline))""",
+        f"test_evaluator = dict(type='MultitaskCocoMetric', ann_file={str(tested.annotations)!r})",
         "test_cfg = dict(type='TestLoop')",
     ]
     if val:
-        parts += ['val_dataloader = test_dataloader',
-                  'val_evaluator = test_evaluator',
-                  "val_cfg = dict(type='ValLoop')"]
+        parts += [
+            'val_dataloader = test_dataloader',
+            'val_evaluator = test_evaluator',
+            "val_cfg = dict(type='ValLoop')",
+        ]
     else:
-        parts.insert(-4, '# No validation data: a test is of the training '
-                     'images, and shows how well\n# they are fitted, no more.')
+        parts.insert(
+            -4,
+            '# No validation data: a test is of the training '
+            'images, and shows how well\n# they are fitted, no more.',
+        )
     return _format('\n'.join(parts) + '\n')
 
 
 def _model(stats: DatasetStatistics, settings: Settings) -> dict:
     """The part of the network that differs from its base config."""
     classes = len(stats.classes)
-    sizes = dict(mask_head=('segm', dict(num_classes=classes)),
-                 keypoint_head=('keypoints',
-                                dict(num_keypoints=len(stats.keypoints))))
-    model = dict(roi_head=dict(
-        bbox_head=dict(num_classes=classes),
-        **{head: size if task in settings.heads else None
-           for head, (task, size) in sizes.items()}))
+    sizes = dict(
+        mask_head=('segm', dict(num_classes=classes)),
+        keypoint_head=('keypoints', dict(num_keypoints=len(stats.keypoints))),
+    )
+    model = dict(
+        roi_head=dict(
+            bbox_head=dict(num_classes=classes),
+            **{
+                head: size if task in settings.heads else None
+                for head, (task, size) in sizes.items()
+            },
+        )
+    )
     if settings.base:
         # Small batches: keep the batch-norm statistics of the base.
         model['backbone'] = dict(norm_eval=True)
     if settings.anchor_scales != BASE_ANCHORS:
-        model['rpn_head'] = dict(anchor_generator=dict(
-            scales=list(settings.anchor_scales)))
+        model['rpn_head'] = dict(anchor_generator=dict(scales=list(settings.anchor_scales)))
     if settings.proposals != BASE_PROPOSALS:
-        proposals = dict(nms_pre=2 * settings.proposals,
-                         max_per_img=settings.proposals)
-        model.update(train_cfg=dict(rpn_proposal=proposals),
-                     test_cfg=dict(rpn=proposals))
+        proposals = dict(nms_pre=2 * settings.proposals, max_per_img=settings.proposals)
+        model.update(train_cfg=dict(rpn_proposal=proposals), test_cfg=dict(rpn=proposals))
     return model
 
 
@@ -248,10 +262,8 @@ def _path(path: Path, folder: Path) -> str:
 def _code(value: object) -> str:
     if isinstance(value, dict):
         if all(isinstance(key, str) and key.isidentifier() for key in value):
-            return 'dict(' + ', '.join(
-                f'{key}={_code(each)}' for key, each in value.items()) + ')'
-        return '{' + ', '.join(
-            f'{key!r}: {_code(each)}' for key, each in value.items()) + '}'
+            return 'dict(' + ', '.join(f'{key}={_code(each)}' for key, each in value.items()) + ')'
+        return '{' + ', '.join(f'{key!r}: {_code(each)}' for key, each in value.items()) + '}'
     if isinstance(value, tuple):
         return '(' + ''.join(f'{_code(each)}, ' for each in value) + ')'
     if isinstance(value, list):

@@ -3,6 +3,7 @@
 All of them are in :func:`choose_settings`. Other numbers can be compared by
 cross-validation, ``benchmarks/few_photos.py --folds``.
 """
+
 import math
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -35,6 +36,7 @@ class Settings(NamedTuple):
         proposals: Most proposals of an image.
         reasons: Why, by the name of the setting.
     """
+
     variant: str
     base: Optional[str]
     long_side: int
@@ -47,13 +49,15 @@ class Settings(NamedTuple):
     reasons: Dict[str, str]
 
 
-def choose_settings(stats: DatasetStatistics,
-                    base: Optional[str],
-                    base_keypoints: Sequence[str] = (),
-                    same_keypoints: Optional[Dict[str, str]] = None,
-                    variant: str = 'rb-h',
-                    iterations: Optional[int] = None,
-                    long_side: Optional[int] = None) -> Settings:
+def choose_settings(
+    stats: DatasetStatistics,
+    base: Optional[str],
+    base_keypoints: Sequence[str] = (),
+    same_keypoints: Optional[Dict[str, str]] = None,
+    variant: str = 'rb-h',
+    iterations: Optional[int] = None,
+    long_side: Optional[int] = None,
+) -> Settings:
     """Choose the settings of a fine-tuning.
 
     Args:
@@ -68,9 +72,9 @@ def choose_settings(stats: DatasetStatistics,
         long_side (int, optional): Instead of the size by the rule.
     """
     reasons = dict(
-        variant='refined backbone and keypoint head' if variant == 'rb-h' else
-        'no refinement',
-        base='the pretrained base' if base else 'random weights, as asked')
+        variant='refined backbone and keypoint head' if variant == 'rb-h' else 'no refinement',
+        base='the pretrained base' if base else 'random weights, as asked',
+    )
     small, typical, _ = stats.instance_size
 
     # Instances become as large as those that the base was trained on, but
@@ -82,7 +86,8 @@ def choose_settings(stats: DatasetStatistics,
         long_side = 32 * round(min(max(wanted, LONG_SIDES[0]), largest) / 32)
     reasons['long_side'] += (
         f'a typical instance takes {typical:.2f} of the long side: '
-        f'{typical * long_side:.0f} pixels')
+        f'{typical * long_side:.0f} pixels'
+    )
 
     # The smallest instances should still overlap with an anchor.
     pixels = small * long_side
@@ -92,40 +97,51 @@ def choose_settings(stats: DatasetStatistics,
         anchor_scales = (2, *BASE_ANCHORS)
         reasons['anchor_scales'] = (
             f'a tenth of the instances is below {SMALLEST_INSTANCE} pixels; '
-            'the last layers of the RPN start anew')
+            'the last layers of the RPN start anew'
+        )
 
     proposals = max(BASE_PROPOSALS, 50 * math.ceil(stats.crowding / 15))
-    reasons['proposals'] = (
-        f'at most {stats.crowding} instances in an image')
+    reasons['proposals'] = f'at most {stats.crowding} instances in an image'
 
     if iterations is None:
         iterations = EPOCHS * stats.images // BATCH_SIZE
         iterations = min(max(iterations, ITERATIONS[0]), ITERATIONS[1])
         reasons['iterations'] = (
-            f'{EPOCHS} epochs, at least {ITERATIONS[0]} and at most '
-            f'{ITERATIONS[1]} iterations')
+            f'{EPOCHS} epochs, at least {ITERATIONS[0]} and at most {ITERATIONS[1]} iterations'
+        )
     else:
         reasons['iterations'] = 'as asked'
     reasons['batch_size'] = 'small batches, more updates'
 
     lr = 5e-4 if base else 1.5e-3
-    reasons['lr'] = 'AdamW; ' + (
-        'the weights are pretrained' if base else 'from random weights')
+    reasons['lr'] = 'AdamW; ' + ('the weights are pretrained' if base else 'from random weights')
 
-    heads = tuple(
-        task for task, count in stats.labelled.items() if count)
+    heads = tuple(task for task, count in stats.labelled.items() if count)
     unlabelled = [task for task in stats.labelled if task not in heads]
     reasons['heads'] = (
-        f'nothing is labelled for {", ".join(unlabelled)}' if unlabelled
-        else 'all tasks are labelled')
+        f'nothing is labelled for {", ".join(unlabelled)}'
+        if unlabelled
+        else 'all tasks are labelled'
+    )
     if base_keypoints and 'keypoints' in heads:
-        new = [name for name in stats.keypoints
-               if (same_keypoints or {}).get(name, name)
-               not in base_keypoints]
-        reasons['heads'] += (
-            f'; keypoints that start anew: {", ".join(new) or "none"}')
-    return Settings(variant, base, long_side, iterations, BATCH_SIZE, lr,
-                    heads, anchor_scales, proposals, reasons)
+        new = [
+            name
+            for name in stats.keypoints
+            if (same_keypoints or {}).get(name, name) not in base_keypoints
+        ]
+        reasons['heads'] += f'; keypoints that start anew: {", ".join(new) or "none"}'
+    return Settings(
+        variant,
+        base,
+        long_side,
+        iterations,
+        BATCH_SIZE,
+        lr,
+        heads,
+        anchor_scales,
+        proposals,
+        reasons,
+    )
 
 
 def format_tables(stats: DatasetStatistics, settings: Settings) -> str:
@@ -138,42 +154,47 @@ def format_tables(stats: DatasetStatistics, settings: Settings) -> str:
     Returns:
         str: Two tables.
     """
-    low, middle, high = (f'{100 * each:.0f} %' for each in
-                         stats.instance_size)
-    labelled = [f'{count} of {stats.instances} with {name}'
-                for name, count in zip(('boxes', 'masks', 'keypoints'),
-                                       stats.labelled.values())]
+    low, middle, high = (f'{100 * each:.0f} %' for each in stats.instance_size)
+    labelled = [
+        f'{count} of {stats.instances} with {name}'
+        for name, count in zip(('boxes', 'masks', 'keypoints'), stats.labelled.values())
+    ]
     keypoints = f'{len(stats.keypoints)}: {", ".join(stats.keypoints)}'
     if stats.keypoints and not stats.keypoints_named:
         keypoints += " (unnamed in the file, taken for COCO's)"
     rows: List[Tuple[str, str]] = [
-        ('images', f'{stats.images}, median '
-         f'{stats.image_size[0]} x {stats.image_size[1]} pixels'),
+        ('images', f'{stats.images}, median {stats.image_size[0]} x {stats.image_size[1]} pixels'),
         ('instances', f'{stats.instances}: {", ".join(labelled)}'),
         ('classes', ', '.join(stats.classes)),
         ('keypoints', keypoints if stats.keypoints else 'none'),
-        ('instance size', f'{low}, {middle}, {high} of the long side '
-         '(10th, 50th, 90th percentile)'),
+        (
+            'instance size',
+            f'{low}, {middle}, {high} of the long side (10th, 50th, 90th percentile)',
+        ),
     ]
     names = dict(
-        base='start', variant='variant', heads='tasks',
-        long_side='long side of the input', anchor_scales='anchor scales',
-        proposals='proposals', iterations='iterations',
-        batch_size='batch size', lr='learning rate')
+        base='start',
+        variant='variant',
+        heads='tasks',
+        long_side='long side of the input',
+        anchor_scales='anchor scales',
+        proposals='proposals',
+        iterations='iterations',
+        batch_size='batch size',
+        lr='learning rate',
+    )
     values = settings._replace(
         base=settings.base or 'random weights',
         heads=', '.join(settings.heads),
-        anchor_scales=', '.join(map(str, settings.anchor_scales)))._asdict()
-    choices = [(title, str(values[name]), settings.reasons[name])
-               for name, title in names.items()]
-    return '\n'.join(
-        ['Data', *_align(rows), '', 'Settings', *_align(choices)])
+        anchor_scales=', '.join(map(str, settings.anchor_scales)),
+    )._asdict()
+    choices = [(title, str(values[name]), settings.reasons[name]) for name, title in names.items()]
+    return '\n'.join(['Data', *_align(rows), '', 'Settings', *_align(choices)])
 
 
 def _align(rows: List[tuple]) -> List[str]:
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [
-        '  ' + '  '.join(cell.ljust(width)
-                         for cell, width in zip(row, widths)).rstrip()
+        '  ' + '  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
         for row in rows
     ]

@@ -1,4 +1,5 @@
 """Statistics of an annotation file, from which a fine-tuning is set up."""
+
 from collections import Counter
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -28,6 +29,7 @@ class DatasetStatistics(NamedTuple):
             the box area, as a fraction of the image's longer side.
         crowding: Most instances in one image.
     """
+
     images: int
     instances: int
     labelled: Dict[str, int]
@@ -40,9 +42,9 @@ class DatasetStatistics(NamedTuple):
     crowding: int
 
 
-def select_classes(content: dict, path: str,
-                   classes: Optional[Sequence[str]] = None
-                   ) -> Tuple[str, ...]:
+def select_classes(
+    content: dict, path: str, classes: Optional[Sequence[str]] = None
+) -> Tuple[str, ...]:
     """Find the categories to train on.
 
     Args:
@@ -60,33 +62,38 @@ def select_classes(content: dict, path: str,
     """
     names = {
         category.get('id'): str(category.get('name'))
-        for category in content['categories'] if isinstance(category, dict)
+        for category in content['categories']
+        if isinstance(category, dict)
     }
     missing = [name for name in classes or () if name not in names.values()]
     if missing:
         raise AnnotationError(
             f'{path}: categories: expected {missing[0]!r}, found '
-            f'{sorted(names.values())}. Name categories of the file.')
+            f'{sorted(names.values())}. Name categories of the file.'
+        )
     annotations = content.get('annotations') or []
     if not annotations:
         raise AnnotationError(
             f'{path}: annotations: expected some to learn from, found none. '
             'Annotate boxes, and masks and keypoints as far as the network '
-            'should predict them.')
-    used = Counter(names.get(ann.get('category_id')) for ann in annotations
-                   if isinstance(ann, dict))
-    found = tuple(name for name in dict.fromkeys(names.values())
-                  if used[name] and name in (classes or used))
+            'should predict them.'
+        )
+    used = Counter(
+        names.get(ann.get('category_id')) for ann in annotations if isinstance(ann, dict)
+    )
+    found = tuple(
+        name for name in dict.fromkeys(names.values()) if used[name] and name in (classes or used)
+    )
     if not found:
         raise AnnotationError(
             f'{path}: annotations: expected a category_id of categories '
             f'({names}) in at least one of {len(annotations)}, found none. '
-            'Correct category_id, or add the category.')
+            'Correct category_id, or add the category.'
+        )
     return found
 
 
-def read_keypoints(content: dict, path: str,
-                   classes: Sequence[str]) -> Tuple[List[str], bool]:
+def read_keypoints(content: dict, path: str, classes: Sequence[str]) -> Tuple[List[str], bool]:
     """Find the names of the keypoints that are labelled.
 
     Args:
@@ -103,25 +110,31 @@ def read_keypoints(content: dict, path: str,
             from that of the names, or K keypoints have no names.
     """
     counts = Counter(
-        len(ann['keypoints']) / 3 for ann in content['annotations']
-        if isinstance(ann, dict) and isinstance(ann.get('keypoints'), list)
-        and ann['keypoints'])
+        len(ann['keypoints']) / 3
+        for ann in content['annotations']
+        if isinstance(ann, dict) and isinstance(ann.get('keypoints'), list) and ann['keypoints']
+    )
     if not counts or not any(
-            any(ann.get('keypoints', [])[2::3])
-            for ann in content['annotations'] if isinstance(ann, dict)
-            and isinstance(ann.get('keypoints'), list)):
+        any(ann.get('keypoints', [])[2::3])
+        for ann in content['annotations']
+        if isinstance(ann, dict) and isinstance(ann.get('keypoints'), list)
+    ):
         return [], False
     number, times = counts.most_common(1)[0]
     if number % 1 or 2 * times <= counts.total():
-        found = ', '.join(f'{each:g} ({count} instances)'
-                          for each, count in sorted(counts.items()))
+        found = ', '.join(
+            f'{each:g} ({count} instances)' for each, count in sorted(counts.items())
+        )
         raise AnnotationError(
             f'{path}: annotations: keypoints: expected 3 numbers for each of '
             f'the same K keypoints in all instances, found K = {found}. '
-            'Correct them, or keep one kind.')
+            'Correct them, or keep one kind.'
+        )
     lists = {
-        tuple(category['keypoints']) for category in content['categories']
-        if isinstance(category, dict) and category.get('name') in classes
+        tuple(category['keypoints'])
+        for category in content['categories']
+        if isinstance(category, dict)
+        and category.get('name') in classes
         and isinstance(category.get('keypoints'), list)
         and category['keypoints']
     }
@@ -129,7 +142,8 @@ def read_keypoints(content: dict, path: str,
         raise AnnotationError(
             f'{path}: categories: keypoints: expected the same names in '
             f'all of {list(classes)}, found {len(lists)} lists. Train one '
-            'class at a time: --classes NAME.')
+            'class at a time: --classes NAME.'
+        )
     if not lists:
         if number == len(COCO_KEYPOINTS):
             return COCO_KEYPOINTS, False
@@ -137,19 +151,26 @@ def read_keypoints(content: dict, path: str,
             f'{path}: categories: keypoints: expected the names of the '
             f'{number:g} keypoints, found none. Add them, left and right ones '
             'as left_NAME and right_NAME, or name a meta file: --metainfo '
-            'FILE.')
+            'FILE.'
+        )
     names = [str(name) for name in lists.pop()]
     if len(names) != number or len(set(names)) != len(names):
         raise AnnotationError(
             f'{path}: categories: keypoints: expected {number:g} names that '
             f'differ, as the instances have {number:g} keypoints, found '
-            f'{names}. Correct the list.')
+            f'{names}. Correct the list.'
+        )
     return names, True
 
 
-def mend_annotations(content: dict, path: str, images: str,
-                     classes: Sequence[str], num_keypoints: int,
-                     for_test: bool = False) -> dict:
+def mend_annotations(
+    content: dict,
+    path: str,
+    images: str,
+    classes: Sequence[str],
+    num_keypoints: int,
+    for_test: bool = False,
+) -> dict:
     """Keep some classes, and mend what is wrong with their annotations.
 
     Args:
@@ -170,20 +191,21 @@ def mend_annotations(content: dict, path: str, images: str,
     """
     content = keep_classes(content, classes)
     mended, problems = mend(
-        content,
-        count_keypoints(content, num_keypoints) if num_keypoints else {})
+        content, count_keypoints(content, num_keypoints) if num_keypoints else {}
+    )
     refuse(problems, path, images, for_test, False)
     if not mended['annotations']:
         raise AnnotationError(
             f'{path}: annotations: expected at least one that can be used, '
             f'found {len(problems)} problems. See them: python '
-            f'tools/dataset/check_coco.py {path} --images {images}')
+            f'tools/dataset/check_coco.py {path} --images {images}'
+        )
     return mended
 
 
-def collect_statistics(content: dict, classes: Sequence[str],
-                       keypoints: Sequence[str],
-                       keypoints_named: bool = True) -> DatasetStatistics:
+def collect_statistics(
+    content: dict, classes: Sequence[str], keypoints: Sequence[str], keypoints_named: bool = True
+) -> DatasetStatistics:
     """Count and measure what a mended annotation file has.
 
     Args:
@@ -193,12 +215,10 @@ def collect_statistics(content: dict, classes: Sequence[str],
             are none.
         keypoints_named (bool): Whether they are given by the file.
     """
-    sizes = {image['id']: (image['width'], image['height'])
-             for image in content['images']}
+    sizes = {image['id']: (image['width'], image['height']) for image in content['images']}
     instances = [ann for ann in content['annotations'] if not ann['iscrowd']]
     relative = [
-        np.sqrt(ann['bbox'][2] * ann['bbox'][3]) / max(sizes[ann['image_id']])
-        for ann in instances
+        np.sqrt(ann['bbox'][2] * ann['bbox'][3]) / max(sizes[ann['image_id']]) for ann in instances
     ]
     crowding = Counter(ann['image_id'] for ann in instances)
     width, height = np.median(list(sizes.values()), axis=0)
@@ -208,14 +228,13 @@ def collect_statistics(content: dict, classes: Sequence[str],
         labelled=dict(
             bbox=len(instances),
             segm=sum(bool(ann.get('segmentation')) for ann in instances),
-            keypoints=sum(any((ann.get('keypoints') or [])[2::3])
-                          for ann in instances)),
+            keypoints=sum(any((ann.get('keypoints') or [])[2::3]) for ann in instances),
+        ),
         classes=tuple(classes),
         keypoints=tuple(keypoints),
         keypoints_named=keypoints_named,
         image_size=(int(width), int(height)),
-        long_side=int(np.percentile([max(each) for each in sizes.values()],
-                                    90)),
-        instance_size=tuple(
-            float(each) for each in np.percentile(relative, [10, 50, 90])),
-        crowding=max(crowding.values()))
+        long_side=int(np.percentile([max(each) for each in sizes.values()], 90)),
+        instance_size=tuple(float(each) for each in np.percentile(relative, [10, 50, 90])),
+        crowding=max(crowding.values()),
+    )

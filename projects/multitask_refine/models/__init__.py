@@ -11,8 +11,18 @@ from .roi_head import MultitaskRoIHead
 from .tta import MultitaskTTAModel, mirrored_pipeline
 
 __all__ = [
-    'KeypointOffsetHead', 'KeypointSoftmaxHead', 'LogitRankedRPNHead',
-    'MultitaskRCNN', 'MultitaskRoIHead', 'MultitaskTTAModel', 'PersonBBoxHead',
-    'PersonMaskHead', 'RegistryRoIExtractor', 'ResNet26', 'SharedMeanRPNHead',
-    'StretchedAnchorGenerator', 'mirrored_pipeline', 'prepare_for_inference'
+    'KeypointOffsetHead',
+    'KeypointSoftmaxHead',
+    'LogitRankedRPNHead',
+    'MultitaskRCNN',
+    'MultitaskRoIHead',
+    'MultitaskTTAModel',
+    'PersonBBoxHead',
+    'PersonMaskHead',
+    'RegistryRoIExtractor',
+    'ResNet26',
+    'SharedMeanRPNHead',
+    'StretchedAnchorGenerator',
+    'mirrored_pipeline',
+    'prepare_for_inference',
 ]

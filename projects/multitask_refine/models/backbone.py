@@ -1,4 +1,5 @@
 """A small backbone for small data."""
+
 from mmdet.models.backbones import ResNet
 from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS

@@ -1,4 +1,5 @@
 """A box head that knows more classes than it tells of."""
+
 import torch
 from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.registry import MODELS
@@ -32,8 +33,9 @@ class PersonBBoxHead(Shared2FCBBoxHead):
     def __init__(self, num_other_classes: int, **kwargs) -> None:
         super().__init__(**kwargs)
         if self.num_classes != 1:
-            raise ConfigError('PersonBBoxHead: num_classes must be 1, the '
-                             f'person, but is {self.num_classes}')
+            raise ConfigError(
+                f'PersonBBoxHead: num_classes must be 1, the person, but is {self.num_classes}'
+            )
         self.fc_cls = nn.Linear(self.fc_cls.in_features, 2 + num_other_classes)
 
     def forward(self, x: Tensor) -> tuple:

@@ -1,4 +1,5 @@
 """The network: backbone, FPN, RPN and the multitask RoI head."""
+
 from difflib import get_close_matches
 from typing import Dict, Sequence, Tuple
 
@@ -48,12 +49,14 @@ class MultitaskRCNN(TwoStageDetector):
             the network has, or if it leaves nothing to train.
     """
 
-    def __init__(self,
-                 *,
-                 fast_convs: bool = True,
-                 frozen_modules: Sequence[str] = (),
-                 norm_eval: bool = False,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        *,
+        fast_convs: bool = True,
+        frozen_modules: Sequence[str] = (),
+        norm_eval: bool = False,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         if fast_convs:
             use_fast_convs(self)
@@ -69,13 +72,14 @@ class MultitaskRCNN(TwoStageDetector):
                 raise FrozenModulesError(
                     'model.frozen_modules: expected names of parts of the '
                     f'network, found {name!r}. The nearest are '
-                    f'{", ".join(map(repr, nearest))}.')
+                    f'{", ".join(map(repr, nearest))}.'
+                )
             modules[name].requires_grad_(False)
-        if self.frozen_modules and not any(
-                each.requires_grad for each in self.parameters()):
+        if self.frozen_modules and not any(each.requires_grad for each in self.parameters()):
             raise FrozenModulesError(
                 f'model.frozen_modules: {list(self.frozen_modules)} leaves '
-                'nothing to train. Take out the part that is to be trained.')
+                'nothing to train. Take out the part that is to be trained.'
+            )
 
     def train(self, mode: bool = True) -> 'MultitaskRCNN':
         """Switch to training, except for ``frozen_modules`` and, with
@@ -89,9 +93,7 @@ class MultitaskRCNN(TwoStageDetector):
             self.get_submodule(name).eval()
         return self
 
-    def parse_losses(
-            self, losses: Dict[str,
-                               Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
+    def parse_losses(self, losses: Dict[str, Tensor]) -> Tuple[Tensor, Dict[str, Tensor]]:
         """Add up the losses.
 
         Returns:

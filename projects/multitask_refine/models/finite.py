@@ -1,4 +1,5 @@
 """Is a loss finite?"""
+
 import math
 from typing import Dict
 
@@ -17,11 +18,11 @@ class NonFiniteLossError(ArithmeticError):
     def __init__(self, terms: Dict[str, float]) -> None:
         self.terms = terms
         bad = [
-            f'{name} is {value}' for name, value in terms.items()
+            f'{name} is {value}'
+            for name, value in terms.items()
             if name != 'loss' and not math.isfinite(value)
         ]
-        super().__init__('The loss is not finite: '
-                         f'{", ".join(bad) or "the sum of its terms"}')
+        super().__init__(f'The loss is not finite: {", ".join(bad) or "the sum of its terms"}')
 
 
 def check_finite(total: Tensor, terms: Dict[str, Tensor]) -> None:
@@ -38,7 +39,6 @@ def check_finite(total: Tensor, terms: Dict[str, Tensor]) -> None:
         NonFiniteLossError: If it is NaN or infinite.
     """
     if not torch.isfinite(total):
-        raise NonFiniteLossError({
-            name: float(value)
-            for name, value in terms.items() if 'loss' in name
-        })
+        raise NonFiniteLossError(
+            {name: float(value) for name, value in terms.items() if 'loss' in name}
+        )

@@ -1,4 +1,5 @@
 """A network that only finds people can be faster than one that learns."""
+
 import torch
 from mmcv.cnn import fuse_conv_bn
 from torch import nn

@@ -2,6 +2,7 @@
 
 Shape letters: R RoIs, C channels, K keypoints, S heatmap side.
 """
+
 from abc import abstractmethod
 from typing import Optional, Tuple
 
@@ -45,38 +46,45 @@ class BaseKeypointHead(BaseModule):
         init_cfg (dict, optional): MMEngine's initialisation.
     """
 
-    def __init__(self,
-                 num_keypoints: int,
-                 codec: ConfigType,
-                 in_channels: int = 256,
-                 num_convs: int = 8,
-                 conv_channels: int = 512,
-                 refine: bool = True,
-                 max_offset: Optional[float] = None,
-                 loss_weight: float = 1.0,
-                 conv_cfg: OptConfigType = None,
-                 norm_cfg: OptConfigType = None,
-                 init_cfg: OptMultiConfig = None) -> None:
+    def __init__(
+        self,
+        num_keypoints: int,
+        codec: ConfigType,
+        in_channels: int = 256,
+        num_convs: int = 8,
+        conv_channels: int = 512,
+        refine: bool = True,
+        max_offset: Optional[float] = None,
+        loss_weight: float = 1.0,
+        conv_cfg: OptConfigType = None,
+        norm_cfg: OptConfigType = None,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.num_keypoints = num_keypoints
         self.codec = TASK_UTILS.build(codec)
         self.loss_weight = loss_weight
         self.max_offset = max_offset
-        self.convs = nn.Sequential(*[
-            ConvModule(
-                conv_channels if i else in_channels,
-                conv_channels,
-                3,
-                padding=1,
-                conv_cfg=conv_cfg,
-                norm_cfg=norm_cfg) for i in range(num_convs)
-        ])
+        self.convs = nn.Sequential(
+            *[
+                ConvModule(
+                    conv_channels if i else in_channels,
+                    conv_channels,
+                    3,
+                    padding=1,
+                    conv_cfg=conv_cfg,
+                    norm_cfg=norm_cfg,
+                )
+                for i in range(num_convs)
+            ]
+        )
         width = conv_channels if num_convs else in_channels
-        self.heatmap_pred = nn.ConvTranspose2d(
-            width, num_keypoints, 4, stride=2, padding=1)
-        self.offset_pred = nn.ConvTranspose2d(
-            width, 2 * num_keypoints, 4, stride=2,
-            padding=1) if refine else None
+        self.heatmap_pred = nn.ConvTranspose2d(width, num_keypoints, 4, stride=2, padding=1)
+        self.offset_pred = (
+            nn.ConvTranspose2d(width, 2 * num_keypoints, 4, stride=2, padding=1)
+            if refine
+            else None
+        )
 
     def init_weights(self) -> None:
         """Start with no refinement."""
@@ -114,8 +122,9 @@ class BaseKeypointHead(BaseModule):
         """Run the network up to what loss and decoder see, (R, K, S, S)."""
 
     @abstractmethod
-    def loss(self, feats: Tensor, keypoints: Tensor, visible: Tensor,
-             rois: Tensor, num_images: int) -> dict:
+    def loss(
+        self, feats: Tensor, keypoints: Tensor, visible: Tensor, rois: Tensor, num_images: int
+    ) -> dict:
         """Compare with the annotated joints.
 
         Without a joint to compare with, the loss is a zero that still
@@ -157,8 +166,7 @@ class BaseKeypointHead(BaseModule):
         size = self.codec.heatmap_size
         if maps.shape[-1] == size:
             return maps
-        return F.interpolate(
-            maps, size=(size, size), mode='bilinear', align_corners=False)
+        return F.interpolate(maps, size=(size, size), mode='bilinear', align_corners=False)
 
 
 @MODELS.register_module()
@@ -178,11 +186,9 @@ class KeypointOffsetHead(BaseKeypointHead):
             ``RoIHeatmapCodec``.
     """
 
-    def __init__(self,
-                 *,
-                 supervise_occluded: bool = True,
-                 init_probability: float = 0.01,
-                 **kwargs) -> None:
+    def __init__(
+        self, *, supervise_occluded: bool = True, init_probability: float = 0.01, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.supervise_occluded = supervise_occluded
         self.init_probability = init_probability
@@ -192,29 +198,27 @@ class KeypointOffsetHead(BaseKeypointHead):
         super().init_weights()
         nn.init.normal_(self.heatmap_pred.weight, std=0.001)
         nn.init.constant_(
-            self.heatmap_pred.bias,
-            torch.logit(torch.tensor(self.init_probability)).item())
+            self.heatmap_pred.bias, torch.logit(torch.tensor(self.init_probability)).item()
+        )
 
     def refined_heatmaps(self, feats: Tensor) -> Tensor:
         """Run the network up to the refined probabilities, (R, K, S, S)."""
         logits, offsets = self(feats)
         heatmaps = logits.sigmoid()
-        return heatmaps if offsets is None else refine_heatmaps(
-            heatmaps, offsets)
+        return heatmaps if offsets is None else refine_heatmaps(heatmaps, offsets)
 
-    def loss(self, feats: Tensor, keypoints: Tensor, visible: Tensor,
-             rois: Tensor, num_images: int) -> dict:
+    def loss(
+        self, feats: Tensor, keypoints: Tensor, visible: Tensor, rois: Tensor, num_images: int
+    ) -> dict:
         """Eq. 9, summed over cells and the joints of a RoI's category,
         averaged over the RoIs that have a labelled joint. Arguments and
         result as in the base class."""
         supervised = (visible > 0).any(-1)
-        num_supervised = mean_over_ranks(
-            int(supervised.sum()), feats.device)
+        num_supervised = mean_over_ranks(int(supervised.sum()), feats.device)
         if not supervised.any():
             return dict(loss_keypoint=zero_loss(self, feats))
         shown = visible > (0 if self.supervise_occluded else 1)
-        target = self.codec.encode(keypoints[supervised], shown[supervised],
-                                   rois[supervised])
+        target = self.codec.encode(keypoints[supervised], shown[supervised], rois[supervised])
         heatmaps = self.refined_heatmaps(feats[supervised])
         # Without difference and gradient where there is no such keypoint.
         absent = (visible[supervised] < 0)[..., None, None]
@@ -242,10 +246,7 @@ class KeypointSoftmaxHead(BaseKeypointHead):
             ``RoISoftmaxCodec``.
     """
 
-    def __init__(self,
-                 *,
-                 joints_per_image: Optional[float] = None,
-                 **kwargs) -> None:
+    def __init__(self, *, joints_per_image: Optional[float] = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.joints_per_image = joints_per_image
 
@@ -262,8 +263,9 @@ class KeypointSoftmaxHead(BaseKeypointHead):
         least = logits.detach().amin((2, 3), keepdim=True)
         return refine_heatmaps(logits - least, offsets) + least
 
-    def loss(self, feats: Tensor, keypoints: Tensor, visible: Tensor,
-             rois: Tensor, num_images: int) -> dict:
+    def loss(
+        self, feats: Tensor, keypoints: Tensor, visible: Tensor, rois: Tensor, num_images: int
+    ) -> dict:
         """Cross-entropy over cells, averaged over the labelled joints inside
         their RoI. Arguments and result as in the base class."""
         cells, counted = self.codec.encode(keypoints, visible > 0, rois)
@@ -276,13 +278,11 @@ class KeypointSoftmaxHead(BaseKeypointHead):
             return dict(loss_keypoint=zero_loss(self, feats))
         logits = self.refined_heatmaps(feats[supervised]).flatten(2)
         counted = counted[supervised]
-        loss = F.cross_entropy(
-            logits[counted], cells[supervised][counted], reduction='sum')
+        loss = F.cross_entropy(logits[counted], cells[supervised][counted], reduction='sum')
         return dict(loss_keypoint=self.loss_weight * loss / divisor)
 
 
 def _init_by_fan_out(layer: nn.Module) -> None:
-    nn.init.kaiming_normal_(
-        layer.weight, mode='fan_out', nonlinearity='relu')
+    nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

@@ -2,6 +2,7 @@
 
 Shape letters: P foreground RoIs, M cells of a mask's side.
 """
+
 from typing import List
 
 import torch
@@ -24,9 +25,12 @@ class PersonMaskHead(FCNMaskHead):
     Arguments as in mmdet's ``FCNMaskHead``.
     """
 
-    def get_targets(self, sampling_results: List[SamplingResult],
-                    batch_gt_instances: List[InstanceData],
-                    rcnn_train_cfg: ConfigDict) -> Tensor:
+    def get_targets(
+        self,
+        sampling_results: List[SamplingResult],
+        batch_gt_instances: List[InstanceData],
+        rcnn_train_cfg: ConfigDict,
+    ) -> Tensor:
         """Cut and scale what the RoIs see of their person's mask.
 
         Args:
@@ -41,10 +45,12 @@ class PersonMaskHead(FCNMaskHead):
             Tensor: Shape (P, M, M), 1 where at least half of a cell is of the
             person.
         """
-        shares = torch.cat([
-            _cut(gts.masks, samples, _pair(rcnn_train_cfg.mask_size))
-            for gts, samples in zip(batch_gt_instances, sampling_results)
-        ])
+        shares = torch.cat(
+            [
+                _cut(gts.masks, samples, _pair(rcnn_train_cfg.mask_size))
+                for gts, samples in zip(batch_gt_instances, sampling_results)
+            ]
+        )
         if rcnn_train_cfg.get('soft_mask_target', False):
             return shares
         return (shares >= 0.5).to(shares)
@@ -56,10 +62,9 @@ def _cut(masks: BitmapMasks, samples: SamplingResult, size: tuple) -> Tensor:
     if not len(boxes):
         return boxes.new_zeros(0, *size)
     last = boxes.new_tensor([masks.width, masks.height] * 2)
-    rois = torch.cat([
-        samples.pos_assigned_gt_inds[:, None].to(boxes),
-        boxes.clamp(min=0).minimum(last)
-    ], 1)
+    rois = torch.cat(
+        [samples.pos_assigned_gt_inds[:, None].to(boxes), boxes.clamp(min=0).minimum(last)], 1
+    )
     # All of one person's RoIs read the same mask.
     bitmaps = torch.from_numpy(masks.to_ndarray()).to(boxes.device)
     # mmcv's operator reads memory as it lies.

@@ -5,6 +5,7 @@ divides by its own number of anchors or RoIs would then weigh a rank with few
 of them as much as one with many. Divided by the ranks' mean number, N ranks
 give the gradients of one rank that has all the images.
 """
+
 from typing import Dict, Tuple
 
 import torch
@@ -54,8 +55,7 @@ def share_losses(losses: Dict[str, Tensor], count: int) -> Dict[str, Tensor]:
     device = next(iter(losses.values())).device
     share = count / mean_over_ranks(count, device)
     return {
-        key: value * share.to(value) if 'loss' in key else value
-        for key, value in losses.items()
+        key: value * share.to(value) if 'loss' in key else value for key, value in losses.items()
     }
 
 
@@ -96,8 +96,7 @@ class SharedMeanRPNHead(RPNHead):
         device = targets[0][0].device
         return (*targets, mean_over_ranks(num_anchors, device))
 
-    def _bbox_post_process(self, results: InstanceData, cfg: ConfigDict,
-                           **kwargs) -> InstanceData:
+    def _bbox_post_process(self, results: InstanceData, cfg: ConfigDict, **kwargs) -> InstanceData:
         """Suppress an image's proposals and keep the best, as in mmdet."""
         if not results.scores.is_cuda:
             cfg = ConfigDict(cfg, nms=_for_cpu(cfg.nms))

@@ -1,4 +1,5 @@
 """Anchors and the ranking of proposals as other frameworks have them."""
+
 from typing import List, Tuple
 
 import torch
@@ -20,12 +21,14 @@ class LogitRankedRPNHead(SharedMeanRPNHead):
     ``RPNHead``.
     """
 
-    def _predict_by_feat_single(self, cls_score_list: List[Tensor], *args,
-                                **kwargs) -> InstanceData:
+    def _predict_by_feat_single(
+        self, cls_score_list: List[Tensor], *args, **kwargs
+    ) -> InstanceData:
         """An image's proposals from the logits (A, H, W) of each level; their
         ``scores`` are float64."""
         return super()._predict_by_feat_single(
-            [logits.double() for logits in cls_score_list], *args, **kwargs)
+            [logits.double() for logits in cls_score_list], *args, **kwargs
+        )
 
 
 @TASK_UTILS.register_module()
@@ -45,10 +48,12 @@ class StretchedAnchorGenerator(AnchorGenerator):
         """Anchors at the origin in image pixels, shape (A, 4)."""
         return super().gen_single_level_base_anchors(*args, **kwargs).round()
 
-    def grid_priors(self,
-                    featmap_sizes: List[Tuple[int, int]],
-                    dtype: torch.dtype = torch.float32,
-                    device='cuda') -> List[Tensor]:
+    def grid_priors(
+        self,
+        featmap_sizes: List[Tuple[int, int]],
+        dtype: torch.dtype = torch.float32,
+        device='cuda',
+    ) -> List[Tensor]:
         """Anchors of all levels in image pixels, shape (H W A, 4) each.
 
         Args:
@@ -57,20 +62,18 @@ class StretchedAnchorGenerator(AnchorGenerator):
             device: Defaults to 'cuda'.
         """
         width, height = (
-            stride * size for stride, size in zip(self.strides[0],
-                                                  featmap_sizes[0][::-1]))
+            stride * size for stride, size in zip(self.strides[0], featmap_sizes[0][::-1])
+        )
         return [
-            self._lay(base.to(device, dtype), size,
-                      (height // size[0], width // size[1]))
+            self._lay(base.to(device, dtype), size, (height // size[0], width // size[1]))
             for base, size in zip(self.base_anchors, featmap_sizes)
         ]
 
     @staticmethod
-    def _lay(base: Tensor, size: Tuple[int, int],
-             step: Tuple[int, int]) -> Tensor:
+    def _lay(base: Tensor, size: Tuple[int, int], step: Tuple[int, int]) -> Tensor:
         y, x = (
-            torch.arange(count, device=base.device) * pixels
-            for count, pixels in zip(size, step))
+            torch.arange(count, device=base.device) * pixels for count, pixels in zip(size, step)
+        )
         y, x = torch.meshgrid(y, x, indexing='ij')
         shifts = torch.stack([x, y, x, y], -1).reshape(-1, 1, 4)
         return (shifts + base).reshape(-1, 4)

@@ -2,6 +2,7 @@
 
 Shape letters: B images, R RoIs, C channels, K keypoints.
 """
+
 from typing import List, Optional, Tuple
 
 import torch
@@ -51,33 +52,35 @@ class MultitaskRoIHead(BaseRoIHead):
             the box head alone.
     """
 
-    def __init__(self,
-                 bbox_head: ConfigType,
-                 instance_roi_extractor: ConfigType,
-                 bbox_roi_extractor: OptConfigType = None,
-                 mask_head: OptConfigType = None,
-                 keypoint_head: OptConfigType = None,
-                 shared_head: OptConfigType = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        bbox_head: ConfigType,
+        instance_roi_extractor: ConfigType,
+        bbox_roi_extractor: OptConfigType = None,
+        mask_head: OptConfigType = None,
+        keypoint_head: OptConfigType = None,
+        shared_head: OptConfigType = None,
+        **kwargs,
+    ) -> None:
         if shared_head and bbox_roi_extractor:
             raise ConfigError(
                 'roi_head: a shared_head works on the one pooling of all '
-                'heads; set bbox_roi_extractor=None')
+                'heads; set bbox_roi_extractor=None'
+            )
         super().__init__(
             bbox_roi_extractor=bbox_roi_extractor,
             bbox_head=bbox_head,
             mask_roi_extractor=instance_roi_extractor,
             mask_head=mask_head,
             shared_head=shared_head,
-            **kwargs)
+            **kwargs,
+        )
         self.instance_roi_extractor = MODELS.build(instance_roi_extractor)
         self.keypoint_head = keypoint_head and MODELS.build(keypoint_head)
 
-    def init_bbox_head(self, bbox_roi_extractor: OptConfigType,
-                       bbox_head: ConfigType) -> None:
+    def init_bbox_head(self, bbox_roi_extractor: OptConfigType, bbox_head: ConfigType) -> None:
         """Build the box head and its pooling, if it has one."""
-        self.bbox_roi_extractor = bbox_roi_extractor and MODELS.build(
-            bbox_roi_extractor)
+        self.bbox_roi_extractor = bbox_roi_extractor and MODELS.build(bbox_roi_extractor)
         self.bbox_head = MODELS.build(bbox_head)
 
     def init_mask_head(self, _: OptConfigType, mask_head: ConfigType) -> None:
@@ -89,7 +92,8 @@ class MultitaskRoIHead(BaseRoIHead):
         if self.train_cfg:
             self.bbox_assigner = TASK_UTILS.build(self.train_cfg.assigner)
             self.bbox_sampler = TASK_UTILS.build(
-                self.train_cfg.sampler, default_args=dict(context=self))
+                self.train_cfg.sampler, default_args=dict(context=self)
+            )
 
     @property
     def with_keypoint(self) -> bool:
@@ -98,8 +102,9 @@ class MultitaskRoIHead(BaseRoIHead):
 
     # ---- training
 
-    def loss(self, x: Tuple[Tensor], rpn_results_list: InstanceList,
-             batch_data_samples: SampleList) -> dict:
+    def loss(
+        self, x: Tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList
+    ) -> dict:
         """Sample RoIs, pool, and sum up what the heads have to say.
 
         Args:
@@ -113,10 +118,7 @@ class MultitaskRoIHead(BaseRoIHead):
             mean number of RoIs.
         """
         gts, ignored, _ = unpack_gt_instances(batch_data_samples)
-        samples = [
-            self._sample(*image)
-            for image in zip(rpn_results_list, gts, ignored)
-        ]
+        samples = [self._sample(*image) for image in zip(rpn_results_list, gts, ignored)]
         rois = bbox2roi([sample.priors for sample in samples])
         foreground = torch.cat([_is_foreground(s) for s in samples])
         bbox_feats, instance_feats = self._pool(x, rois, foreground)
@@ -127,30 +129,31 @@ class MultitaskRoIHead(BaseRoIHead):
             losses.update(self._keypoint_loss(instance_feats, samples, gts))
         return losses
 
-    def _sample(self, proposals: InstanceData, gt: InstanceData,
-                ignored: InstanceData) -> SamplingResult:
+    def _sample(
+        self, proposals: InstanceData, gt: InstanceData, ignored: InstanceData
+    ) -> SamplingResult:
         """Choose the RoIs of one image; the inputs are left as they are."""
         priors = InstanceData(priors=proposals.bboxes)
         assigned = self.bbox_assigner.assign(priors, gt, ignored)
         return self.bbox_sampler.sample(assigned, priors, gt)
 
-    def _bbox_loss(self, feats: Tensor, rois: Tensor,
-                   samples: List[SamplingResult]) -> dict:
+    def _bbox_loss(self, feats: Tensor, rois: Tensor, samples: List[SamplingResult]) -> dict:
         cls_score, bbox_pred = self.bbox_head(feats)
         losses = self.bbox_head.loss_and_target(
-            cls_score, bbox_pred, rois, samples, self.train_cfg)['loss_bbox']
+            cls_score, bbox_pred, rois, samples, self.train_cfg
+        )['loss_bbox']
         # mmdet leaves these out where there is no RoI at all.
         losses.setdefault('loss_cls', cls_score.sum())
         losses.setdefault('acc', cls_score.new_zeros(1))
         return share_losses(losses, len(rois))
 
-    def _mask_loss(self, feats: Tensor, samples: List[SamplingResult],
-                   gts: InstanceList) -> dict:
+    def _mask_loss(self, feats: Tensor, samples: List[SamplingResult], gts: InstanceList) -> dict:
         """Compute the mask loss of the foreground RoIs whose instance has a
         mask (all instances, if ``gts`` lack ``has_mask``)."""
         labelled = [
-            gt.has_mask[sample.pos_assigned_gt_inds] if 'has_mask' in gt else
-            torch.ones_like(sample.pos_gt_labels, dtype=torch.bool)
+            gt.has_mask[sample.pos_assigned_gt_inds]
+            if 'has_mask' in gt
+            else torch.ones_like(sample.pos_gt_labels, dtype=torch.bool)
             for gt, sample in zip(gts, samples)
         ]
         feats_labelled = feats[torch.cat(labelled)]
@@ -161,28 +164,30 @@ class MultitaskRoIHead(BaseRoIHead):
             InstanceData(
                 pos_priors=sample.pos_priors,
                 pos_assigned_gt_inds=sample.pos_assigned_gt_inds,
-                pos_gt_labels=sample.pos_gt_labels)[keep]
+                pos_gt_labels=sample.pos_gt_labels,
+            )[keep]
             for sample, keep in zip(samples, labelled)
         ]
         losses = self.mask_head.loss_and_target(
-            self.mask_head(feats_labelled), rois, gts,
-            self.train_cfg)['loss_mask']
+            self.mask_head(feats_labelled), rois, gts, self.train_cfg
+        )['loss_mask']
         return share_losses(losses, len(feats_labelled))
 
-    def _keypoint_loss(self, feats: Tensor, samples: List[SamplingResult],
-                       gts: InstanceList) -> dict:
+    def _keypoint_loss(
+        self, feats: Tensor, samples: List[SamplingResult], gts: InstanceList
+    ) -> dict:
         pairs = list(zip(gts, samples))
         return self.keypoint_head.loss(
             feats,
             torch.cat([g.keypoints[s.pos_assigned_gt_inds] for g, s in pairs]),
-            torch.cat([
-                g.keypoints_visible[s.pos_assigned_gt_inds] for g, s in pairs
-            ]), torch.cat([s.pos_priors for s in samples]), len(gts))
+            torch.cat([g.keypoints_visible[s.pos_assigned_gt_inds] for g, s in pairs]),
+            torch.cat([s.pos_priors for s in samples]),
+            len(gts),
+        )
 
     # ---- pooling
 
-    def _pool(self, x: Tuple[Tensor], rois: Tensor,
-              foreground: Tensor) -> Tuple[Tensor, Tensor]:
+    def _pool(self, x: Tuple[Tensor], rois: Tensor, foreground: Tensor) -> Tuple[Tensor, Tensor]:
         """Pool the features of all heads.
 
         Args:
@@ -198,17 +203,16 @@ class MultitaskRoIHead(BaseRoIHead):
         if self.bbox_roi_extractor is None:
             feats = self._pool_instances(x, rois)
             return self._average(feats), feats[foreground]
-        return self._pool_boxes(x, rois), self._pool_instances(
-            x, rois[foreground])
+        return self._pool_boxes(x, rois), self._pool_instances(x, rois[foreground])
 
     def _pool_boxes(self, x: Tuple[Tensor], rois: Tensor) -> Tensor:
         if self.bbox_roi_extractor is None:
             return self._average(self._pool_instances(x, rois))
-        levels = x[:self.bbox_roi_extractor.num_inputs]
+        levels = x[: self.bbox_roi_extractor.num_inputs]
         return self.bbox_roi_extractor(levels, rois)
 
     def _pool_instances(self, x: Tuple[Tensor], rois: Tensor) -> Tensor:
-        levels = x[:self.instance_roi_extractor.num_inputs]
+        levels = x[: self.instance_roi_extractor.num_inputs]
         feats = self.instance_roi_extractor(levels, rois)
         return self.shared_head(feats) if self.with_shared_head else feats
 
@@ -217,25 +221,29 @@ class MultitaskRoIHead(BaseRoIHead):
 
     # ---- prediction
 
-    def forward(self,
-                x: Tuple[Tensor],
-                rpn_results_list: InstanceList,
-                batch_data_samples: Optional[SampleList] = None) -> tuple:
+    def forward(
+        self,
+        x: Tuple[Tensor],
+        rpn_results_list: InstanceList,
+        batch_data_samples: Optional[SampleList] = None,
+    ) -> tuple:
         """Raw outputs of the heads on all proposals (used to count FLOPs)."""
         rois = bbox2roi([proposals.bboxes for proposals in rpn_results_list])
         outputs = self.bbox_head(self._pool_boxes(x, rois))
         feats = self._pool_instances(x, rois[:100])
         if self.with_mask:
-            outputs += (self.mask_head(feats), )
+            outputs += (self.mask_head(feats),)
         if self.with_keypoint:
-            outputs += (self.keypoint_head.refined_heatmaps(feats), )
+            outputs += (self.keypoint_head.refined_heatmaps(feats),)
         return outputs
 
-    def predict(self,
-                x: Tuple[Tensor],
-                rpn_results_list: InstanceList,
-                batch_data_samples: SampleList,
-                rescale: bool = False) -> InstanceList:
+    def predict(
+        self,
+        x: Tuple[Tensor],
+        rpn_results_list: InstanceList,
+        batch_data_samples: SampleList,
+        rescale: bool = False,
+    ) -> InstanceList:
         """Find the people of each image.
 
         Args:
@@ -256,17 +264,16 @@ class MultitaskRoIHead(BaseRoIHead):
         """
         metas = [sample.metainfo for sample in batch_data_samples]
         proposals = [proposal.bboxes for proposal in rpn_results_list]
-        results = self.select_boxes(
-            *self.rate_boxes(x, proposals), proposals, metas)
+        results = self.select_boxes(*self.rate_boxes(x, proposals), proposals, metas)
         boxes = [result.bboxes for result in results]
         feats = self.pool_people(x, boxes)
         masks = self.mask_head(feats) if self.with_mask else None
-        joints = self.keypoint_head.predict(
-            feats, torch.cat(boxes)) if self.with_keypoint else None
+        joints = (
+            self.keypoint_head.predict(feats, torch.cat(boxes)) if self.with_keypoint else None
+        )
         return self.complete(results, masks, joints, metas, rescale)
 
-    def rate_boxes(self, x: Tuple[Tensor],
-                   boxes: List[Tensor]) -> Tuple[Tensor, Tensor]:
+    def rate_boxes(self, x: Tuple[Tensor], boxes: List[Tensor]) -> Tuple[Tensor, Tensor]:
         """Run the box head on given boxes.
 
         Args:
@@ -281,8 +288,9 @@ class MultitaskRoIHead(BaseRoIHead):
         scores, deltas = self.bbox_head(self._pool_boxes(x, bbox2roi(boxes)))
         return scores.float(), deltas.float()  # also in mixed precision
 
-    def select_boxes(self, cls_score: Tensor, bbox_pred: Tensor,
-                     boxes: List[Tensor], metas: List[dict]) -> InstanceList:
+    def select_boxes(
+        self, cls_score: Tensor, bbox_pred: Tensor, boxes: List[Tensor], metas: List[dict]
+    ) -> InstanceList:
         """Move the boxes as the box head says and keep the best of them.
 
         Args:
@@ -301,7 +309,8 @@ class MultitaskRoIHead(BaseRoIHead):
             bbox_pred.split(counts),
             metas,
             rcnn_test_cfg=self.test_cfg,
-            rescale=False)
+            rescale=False,
+        )
         smallest = self.test_cfg.get('min_bbox_size', 0)
         return [_drop_small(result, smallest) for result in results]
 
@@ -310,9 +319,14 @@ class MultitaskRoIHead(BaseRoIHead):
         (R_i, 4) of each image in pixels of the network's input."""
         return self._pool_instances(x, bbox2roi(boxes))
 
-    def complete(self, results: InstanceList, masks: Optional[Tensor],
-                 joints: Optional[Tuple[Tensor, Tensor]], metas: List[dict],
-                 rescale: bool) -> InstanceList:
+    def complete(
+        self,
+        results: InstanceList,
+        masks: Optional[Tensor],
+        joints: Optional[Tuple[Tensor, Tensor]],
+        metas: List[dict],
+        rescale: bool,
+    ) -> InstanceList:
         """Give each person what the heads found.
 
         Args:
@@ -331,8 +345,7 @@ class MultitaskRoIHead(BaseRoIHead):
         if masks is not None:
             self._paste_masks(masks.split(counts), results, metas, rescale)
         if joints is not None:
-            for result, points, scores in zip(
-                    results, *(part.split(counts) for part in joints)):
+            for result, points, scores in zip(results, *(part.split(counts) for part in joints)):
                 result.keypoints = points
                 result.keypoint_scores = scores
         if rescale:
@@ -340,15 +353,16 @@ class MultitaskRoIHead(BaseRoIHead):
                 _rescale(result, meta['scale_factor'])
         return results
 
-    def _paste_masks(self, logits: Tuple[Tensor], results: InstanceList,
-                     metas: List[dict], rescale: bool) -> None:
+    def _paste_masks(
+        self, logits: Tuple[Tensor], results: InstanceList, metas: List[dict], rescale: bool
+    ) -> None:
         # mmdet's mask head rescales the boxes it is given in place.
         scratch = [
-            InstanceData(bboxes=result.bboxes.clone(), labels=result.labels)
-            for result in results
+            InstanceData(bboxes=result.bboxes.clone(), labels=result.labels) for result in results
         ]
         scratch = self.mask_head.predict_by_feat(
-            logits, scratch, metas, self.test_cfg, rescale=rescale)
+            logits, scratch, metas, self.test_cfg, rescale=rescale
+        )
         for result, pasted in zip(results, scratch):
             result.masks = pasted.masks
 

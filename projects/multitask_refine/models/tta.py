@@ -5,6 +5,7 @@ mirror image, and what lies on a RoI's cells is turned around exactly.
 
 Shape letters: B images, R RoIs, K keypoints, S heatmap side.
 """
+
 import copy
 from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
@@ -31,8 +32,7 @@ def mirrored_pipeline(pipeline: Sequence[dict]) -> List[dict]:
         list[dict]: The same transforms, the last one done for both images.
     """
     *steps, pack = copy.deepcopy(list(pipeline))
-    pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction',
-                         'flip_indices')
+    pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction', 'flip_indices')
     flips = [dict(type='RandomFlip', prob=share) for share in (0.0, 1.0)]
     return [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
 
@@ -47,6 +47,7 @@ class View:
             ``scores``, in pixels of this view.
         samples (list[DetDataSample]): What the pipeline says of each image.
     """
+
     feats: Tuple[Tensor, ...]
     proposals: InstanceList
     samples: SampleList
@@ -63,10 +64,7 @@ class View:
 
     def place(self, boxes: List[Tensor], source: 'View') -> List[Tensor]:
         """Find in this view the boxes (R_i, 4) of each image of another."""
-        return [
-            move_boxes(*image)
-            for image in zip(boxes, source.metas, self.metas)
-        ]
+        return [move_boxes(*image) for image in zip(boxes, source.metas, self.metas)]
 
     def mirror_back(self, maps: Tensor) -> Tensor:
         """Turn maps on RoIs, (R, ..., S, S), into those of the image."""
@@ -111,9 +109,9 @@ class MultitaskTTAModel(BaseTTAModel):
             ConfigError: If the samples do not say how they were mirrored, or
                 if all views are mirrored.
         """
-        return self.merge_preds([
-            self._look(dict(zip(data, view))) for view in zip(*data.values())
-        ])
+        return self.merge_preds(
+            [self._look(dict(zip(data, view))) for view in zip(*data.values())]
+        )
 
     def _look(self, batch: dict) -> View:
         batch = self.module.data_preprocessor(batch, False)
@@ -135,63 +133,57 @@ class MultitaskTTAModel(BaseTTAModel):
         """
         upright = [view for view in views if not view.mirrored]
         if not upright:
-            raise ConfigError('tta_pipeline: expected a view of each image '
-                             'that is not mirrored, found mirrored ones only')
+            raise ConfigError(
+                'tta_pipeline: expected a view of each image '
+                'that is not mirrored, found mirrored ones only'
+            )
         frame, head = upright[0], self.module.roi_head
         proposals = self._merge_proposals(views, frame)
-        results = head.select_boxes(*self._rate(views, frame, proposals),
-                                    proposals, frame.metas)
+        results = head.select_boxes(*self._rate(views, frame, proposals), proposals, frame.metas)
         boxes = [result.bboxes for result in results]
-        feats = [
-            head.pool_people(view.feats, view.place(boxes, frame))
-            for view in views
-        ]
+        feats = [head.pool_people(view.feats, view.place(boxes, frame)) for view in views]
         masks = self._masks(views, feats) if head.with_mask else None
-        joints = self._joints(views, feats,
-                              torch.cat(boxes)) if head.with_keypoint else None
-        results = head.complete(
-            results, masks, joints, frame.metas, rescale=True)
+        joints = self._joints(views, feats, torch.cat(boxes)) if head.with_keypoint else None
+        results = head.complete(results, masks, joints, frame.metas, rescale=True)
         return self.module.add_pred_to_datasample(frame.samples, results)
 
     def _merge_proposals(self, views: List[View], frame: View) -> List[Tensor]:
         """As many boxes (R_i, 4) of each image as the RPN may give."""
-        placed = [
-            frame.place([each.bboxes for each in view.proposals], view)
-            for view in views
-        ]
+        placed = [frame.place([each.bboxes for each in view.proposals], view) for view in views]
         scores = [[each.scores for each in view.proposals] for view in views]
         cfg = self.module.test_cfg.rpn
         return [
-            _suppress(torch.cat(boxes), torch.cat(rank), cfg.nms)
-            [:cfg.max_per_img]
+            _suppress(torch.cat(boxes), torch.cat(rank), cfg.nms)[: cfg.max_per_img]
             for boxes, rank in zip(zip(*placed), zip(*scores))
         ]
 
-    def _rate(self, views: List[View], frame: View,
-              boxes: List[Tensor]) -> Tuple[Tensor, Tensor]:
+    def _rate(self, views: List[View], frame: View, boxes: List[Tensor]) -> Tuple[Tensor, Tensor]:
         """Class logits (R, C + 1) and deltas (R, 4 C) in the frame's
         direction."""
-        logits, deltas = zip(*[
-            self.module.roi_head.rate_boxes(view.feats,
-                                            view.place(boxes, frame))
-            for view in views
-        ])
+        logits, deltas = zip(
+            *[
+                self.module.roi_head.rate_boxes(view.feats, view.place(boxes, frame))
+                for view in views
+            ]
+        )
         # A softmax over the logarithm of probabilities gives them back.
         probability = _mean([each.softmax(-1) for each in logits])
-        return probability.log(), _mean([
-            mirror_deltas(each) if view.mirrored else each
-            for view, each in zip(views, deltas)
-        ])
+        return probability.log(), _mean(
+            [mirror_deltas(each) if view.mirrored else each for view, each in zip(views, deltas)]
+        )
 
     def _masks(self, views: List[View], feats: List[Tensor]) -> Tensor:
         """Mask logits of all people, as the mask head gives them."""
-        return _mean([
-            view.mirror_back(self.module.roi_head.mask_head(each).sigmoid())
-            for view, each in zip(views, feats)
-        ]).logit()
+        return _mean(
+            [
+                view.mirror_back(self.module.roi_head.mask_head(each).sigmoid())
+                for view, each in zip(views, feats)
+            ]
+        ).logit()
 
-    def _joints(self, views: List[View], feats: List[Tensor],
-                rois: Tensor) -> Tuple[Tensor, Tensor]:
+    def _joints(
+        self, views: List[View], feats: List[Tensor], rois: Tensor
+    ) -> Tuple[Tensor, Tensor]:
         """Joints in pixels of the frame, (R, K, 2), and scores, (R, K)."""
         head = self.module.roi_head.keypoint_head
         if not len(rois):
@@ -216,8 +208,7 @@ def move_boxes(boxes: Tensor, source: dict, target: dict) -> Tensor:
     Returns:
         Tensor: xyxy in pixels of the second, (R, 4).
     """
-    scale = boxes.new_tensor(target['scale_factor']) / boxes.new_tensor(
-        source['scale_factor'])
+    scale = boxes.new_tensor(target['scale_factor']) / boxes.new_tensor(source['scale_factor'])
     if source['flip']:
         boxes = mirror_boxes(boxes, source['img_shape'][1])
     boxes = boxes * scale.repeat(2)
@@ -250,8 +241,7 @@ def _suppress(boxes: Tensor, scores: Tensor, nms: dict) -> Tensor:
     """The boxes (R, 4) that are left after NMS, best first."""
     if not len(boxes):
         return boxes
-    _, keep = batched_nms(
-        boxes, scores, torch.zeros_like(scores), nms, class_agnostic=True)
+    _, keep = batched_nms(boxes, scores, torch.zeros_like(scores), nms, class_agnostic=True)
     return boxes[keep]
 
 
@@ -266,8 +256,9 @@ def _check_meta(meta: dict, with_keypoint: bool) -> None:
         raise ConfigError(
             f'test-time augmentation: the samples lack {missing}. Add them to '
             'meta_keys of the last transform of tta_pipeline; without a '
-            'tta_pipeline in the config tools/test.py --tta does so.')
+            'tta_pipeline in the config tools/test.py --tta does so.'
+        )
     if meta['flip'] and meta['flip_direction'] != 'horizontal':
         raise ConfigError(
-            "tta_pipeline: expected 'horizontal' flips only, found "
-            f'{meta["flip_direction"]!r}')
+            f"tta_pipeline: expected 'horizontal' flips only, found {meta['flip_direction']!r}"
+        )

@@ -6,6 +6,7 @@ such sums in parallel, and the table's gradient is a sum of the same kind.
 
 Shape letters: C channels, N weights.
 """
+
 from typing import NamedTuple
 
 import torch
@@ -34,7 +35,8 @@ def sum_bags(table: Tensor, bags: Bags) -> Tensor:
         table.contiguous(),
         bags.counts.cumsum(0) - bags.counts,
         mode='sum',
-        per_sample_weights=bags.weights)
+        per_sample_weights=bags.weights,
+    )
 
 
 def turn_bags(bags: Bags, num_rows: int) -> Bags:
@@ -42,5 +44,4 @@ def turn_bags(bags: Bags, num_rows: int) -> Bags:
     gave to which of the sums."""
     order = bags.rows.argsort(stable=True)
     owners = torch.arange(len(bags.counts)).repeat_interleave(bags.counts)
-    return Bags(owners[order], bags.weights[order],
-                bags.rows.bincount(minlength=num_rows))
+    return Bags(owners[order], bags.weights[order], bags.rows.bincount(minlength=num_rows))

@@ -7,6 +7,7 @@ matrix product do the same many times faster.
 Shape letters: B images, C channels, G deformable groups, N kernel points, P
 pixels of the result.
 """
+
 import math
 from typing import Callable, Iterator, Optional, Tuple
 
@@ -27,10 +28,18 @@ _MAX_STEP = 32
 _MAX_SAMPLES = 1 << 23
 
 
-def deform_conv(x: Tensor, offset: Tensor, factor: Optional[Tensor],
-                weight: Tensor, bias: Optional[Tensor], stride: Pair,
-                padding: Pair, dilation: Pair, groups: int,
-                deform_groups: int) -> Tensor:
+def deform_conv(
+    x: Tensor,
+    offset: Tensor,
+    factor: Optional[Tensor],
+    weight: Tensor,
+    bias: Optional[Tensor],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    deform_groups: int,
+) -> Tensor:
     """Deformable convolution by the faster way on the tensors' device.
 
     ``y(p0) = sum_n w(p_n) m_n x(p0 + p_n + dp_n)`` (report section 3.2.2,
@@ -51,26 +60,35 @@ def deform_conv(x: Tensor, offset: Tensor, factor: Optional[Tensor],
         Tensor: y, shape (B, C_out, H_out, W_out).
     """
     way = deform_conv_by_mmcv if x.is_cuda else deform_conv_by_rows
-    return way(x, offset, factor, weight, bias, stride, padding, dilation,
-               groups, deform_groups)
+    return way(x, offset, factor, weight, bias, stride, padding, dilation, groups, deform_groups)
 
 
-def deform_conv_by_mmcv(x: Tensor, offset: Tensor, factor: Optional[Tensor],
-                        weight: Tensor, bias: Optional[Tensor], stride: Pair,
-                        padding: Pair, dilation: Pair, groups: int,
-                        deform_groups: int) -> Tensor:
+def deform_conv_by_mmcv(
+    x: Tensor,
+    offset: Tensor,
+    factor: Optional[Tensor],
+    weight: Tensor,
+    bias: Optional[Tensor],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    deform_groups: int,
+) -> Tensor:
     """:func:`deform_conv` by mmcv's operators; bfloat16, which they lack,
     is computed in float32."""
     if x.dtype == torch.bfloat16:
-        parts = [part if part is None else part.float()
-                 for part in (x, offset, factor, weight, bias)]
+        parts = [
+            part if part is None else part.float() for part in (x, offset, factor, weight, bias)
+        ]
         with torch.autocast(x.device.type, enabled=False):
-            return deform_conv_by_mmcv(*parts, stride, padding, dilation,
-                                       groups, deform_groups).to(x.dtype)
+            return deform_conv_by_mmcv(
+                *parts, stride, padding, dilation, groups, deform_groups
+            ).to(x.dtype)
     if factor is not None:
-        return modulated_deform_conv2d(x, offset, factor, weight, bias, stride,
-                                       padding, dilation, groups,
-                                       deform_groups)
+        return modulated_deform_conv2d(
+            x, offset, factor, weight, bias, stride, padding, dilation, groups, deform_groups
+        )
     # The operator works in steps that must divide the batch: fill it up.
     batch = x.shape[0]
     num_steps = math.ceil(batch / _MAX_STEP)
@@ -79,15 +97,24 @@ def deform_conv_by_mmcv(x: Tensor, offset: Tensor, factor: Optional[Tensor],
     if fill:
         x = torch.cat([x, x.new_zeros(fill, *x.shape[1:])])
         offset = torch.cat([offset, offset.new_zeros(fill, *offset.shape[1:])])
-    y = deform_conv2d(x, offset, weight, stride, padding, dilation, groups,
-                      deform_groups, False, step)[:batch]
+    y = deform_conv2d(
+        x, offset, weight, stride, padding, dilation, groups, deform_groups, False, step
+    )[:batch]
     return y if bias is None else y + bias[:, None, None]
 
 
-def deform_conv_by_rows(x: Tensor, offset: Tensor, factor: Optional[Tensor],
-                        weight: Tensor, bias: Optional[Tensor], stride: Pair,
-                        padding: Pair, dilation: Pair, groups: int,
-                        deform_groups: int) -> Tensor:
+def deform_conv_by_rows(
+    x: Tensor,
+    offset: Tensor,
+    factor: Optional[Tensor],
+    weight: Tensor,
+    bias: Optional[Tensor],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    deform_groups: int,
+) -> Tensor:
     """:func:`deform_conv` by weighted sums of pixels and a matrix product.
 
     With the channels last a pixel is a row of a matrix. A sample is the sum
@@ -100,28 +127,40 @@ def deform_conv_by_rows(x: Tensor, offset: Tensor, factor: Optional[Tensor],
     # Half precision cannot hold a position.
     exact = torch.promote_types(x.dtype, torch.float32)
     grid = _sampling_grid(
-        offset.to(exact), weight.shape[-2:], stride, padding, dilation,
-        deform_groups)
+        offset.to(exact), weight.shape[-2:], stride, padding, dilation, deform_groups
+    )
     pixels, shares = _bilinear(grid, x.shape[-2:])
     if factor is not None:
         shares = shares * factor.reshape(*grid.shape[:-1], 1).to(exact)
     # In the order of the product: pixel of the result, kernel point, group.
     pixels, shares = (
-        part.unflatten(0, (-1, deform_groups)).permute(
-            0, 3, 4, 2, 1, 5).flatten(1, 4) for part in (pixels, shares))
+        part.unflatten(0, (-1, deform_groups)).permute(0, 3, 4, 2, 1, 5).flatten(1, 4)
+        for part in (pixels, shares)
+    )
     group = torch.arange(pixels.shape[1]) % deform_groups
-    rows = x.permute(0, 2, 3, 1).reshape(
-        len(x), -1, x.shape[1] // deform_groups).to(exact)
+    rows = x.permute(0, 2, 3, 1).reshape(len(x), -1, x.shape[1] // deform_groups).to(exact)
     # A graph that is recorded holds the operators themselves.
-    way = (_sampled_product if torch.jit.is_tracing() else
-           _SampledProduct.apply)
-    return way(rows, pixels * deform_groups + group[:, None], shares, weight,
-               bias, groups, offset.shape[-2:])
+    way = _sampled_product if torch.jit.is_tracing() else _SampledProduct.apply
+    return way(
+        rows,
+        pixels * deform_groups + group[:, None],
+        shares,
+        weight,
+        bias,
+        groups,
+        offset.shape[-2:],
+    )
 
 
-def _sampled_product(rows: Tensor, pixels: Tensor, shares: Tensor,
-                     weight: Tensor, bias: Optional[Tensor], groups: int,
-                     size: Pair) -> Tensor:
+def _sampled_product(
+    rows: Tensor,
+    pixels: Tensor,
+    shares: Tensor,
+    weight: Tensor,
+    bias: Optional[Tensor],
+    groups: int,
+    size: Pair,
+) -> Tensor:
     """Samples times weights.
 
     Args:
@@ -146,17 +185,28 @@ class _SampledProduct(Function):
     many as there are pixels, are not kept for them but taken again."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, pixels: Tensor, shares: Tensor,
-                weight: Tensor, bias: Optional[Tensor], groups: int,
-                size: Pair) -> Tensor:
+    def forward(
+        ctx,
+        rows: Tensor,
+        pixels: Tensor,
+        shares: Tensor,
+        weight: Tensor,
+        bias: Optional[Tensor],
+        groups: int,
+        size: Pair,
+    ) -> Tensor:
         ctx.save_for_backward(rows, pixels, shares, weight)
         ctx.groups = groups
         # No view of another tensor, which layers in place would copy.
         y = torch.empty(
-            len(rows), len(weight), *size, dtype=weight.dtype,
-            device=weight.device, memory_format=torch.channels_last)
-        for part, results in _multiply_parts(rows, pixels, shares, weight,
-                                             groups):
+            len(rows),
+            len(weight),
+            *size,
+            dtype=weight.dtype,
+            device=weight.device,
+            memory_format=torch.channels_last,
+        )
+        for part, results in _multiply_parts(rows, pixels, shares, weight, groups):
             target = y[part].permute(0, 2, 3, 1)
             results = results.view(target.shape)
             if bias is None:
@@ -175,43 +225,45 @@ class _SampledProduct(Function):
         of_rows, of_shares = torch.empty_like(rows), torch.empty_like(shares)
         # In the samples' precision: the CPU's batched product has no fast way
         # in bfloat16 and would take some thousand times as long.
-        of_turned = torch.zeros_like(matrices.transpose(1, 2),
-                                     dtype=rows.dtype)
+        of_turned = torch.zeros_like(matrices.transpose(1, 2), dtype=rows.dtype)
         for part in _parts(rows, pixels):
             learned = shares[part].detach().requires_grad_()
             with torch.enable_grad():
                 samples = _sum_rows(rows[part], pixels[part], learned)
-            results = grad[part].permute(0, 2, 3, 1).reshape(
-                -1, groups, len(weight) // groups).transpose(0, 1)
+            results = (
+                grad[part]
+                .permute(0, 2, 3, 1)
+                .reshape(-1, groups, len(weight) // groups)
+                .transpose(0, 1)
+            )
             # Not by oneDNN, which would lay out the samples anew.
             of_turned.baddbmm_(
-                _arrange(samples.detach(), weight.to(rows.dtype),
-                         groups).transpose(1, 2), results.to(rows.dtype))
-            of_samples = _arrange_back(
-                product(results), weight).to(samples).view(samples.shape)
-            of_shares[part], = torch.autograd.grad(samples, learned,
-                                                   of_samples)
-            of_rows[part] = _sum_back(of_samples, rows[part], pixels[part],
-                                      shares[part])
-        of_weight = of_turned.transpose(1, 2).reshape(
-            len(weight), *weight.shape[2:], -1).permute(
-                0, 3, 1, 2).to(weight.dtype)
+                _arrange(samples.detach(), weight.to(rows.dtype), groups).transpose(1, 2),
+                results.to(rows.dtype),
+            )
+            of_samples = _arrange_back(product(results), weight).to(samples).view(samples.shape)
+            (of_shares[part],) = torch.autograd.grad(samples, learned, of_samples)
+            of_rows[part] = _sum_back(of_samples, rows[part], pixels[part], shares[part])
+        of_weight = (
+            of_turned.transpose(1, 2)
+            .reshape(len(weight), *weight.shape[2:], -1)
+            .permute(0, 3, 1, 2)
+            .to(weight.dtype)
+        )
         of_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[4] else None
         return of_rows, None, of_shares, of_weight, of_bias, None, None
 
 
-def _multiply_parts(rows: Tensor, pixels: Tensor, shares: Tensor,
-                    weight: Tensor,
-                    groups: int) -> Iterator[Tuple[slice, Tensor]]:
+def _multiply_parts(
+    rows: Tensor, pixels: Tensor, shares: Tensor, weight: Tensor, groups: int
+) -> Iterator[Tuple[slice, Tensor]]:
     """For some images at a time which they are and their results,
     (B, P, C_out)."""
-    product = _prepare_product(
-        _to_matrices(weight, groups).transpose(1, 2))
+    product = _prepare_product(_to_matrices(weight, groups).transpose(1, 2))
     for part in _parts(rows, pixels):
         samples = _sum_rows(rows[part], pixels[part], shares[part])
         results = product(_arrange(samples, weight, groups))
-        yield part, results.transpose(0, 1).reshape(
-            len(rows[part]), -1, len(weight))
+        yield part, results.transpose(0, 1).reshape(len(rows[part]), -1, len(weight))
 
 
 def _parts(rows: Tensor, pixels: Tensor) -> Iterator[slice]:
@@ -227,15 +279,14 @@ def _sum_rows(rows: Tensor, pixels: Tensor, shares: Tensor) -> Tensor:
         _across_images(rows, pixels),
         rows.flatten(0, 1),
         per_sample_weights=shares.flatten(0, 1),
-        mode='sum')
+        mode='sum',
+    )
 
 
-def _sum_back(of_samples: Tensor, rows: Tensor, pixels: Tensor,
-              shares: Tensor) -> Tensor:
+def _sum_back(of_samples: Tensor, rows: Tensor, pixels: Tensor, shares: Tensor) -> Tensor:
     """The rows' gradient, (B, HWG, C_in / G), from that of the samples."""
     places = _across_images(rows, pixels)
-    bags = Bags(places.flatten(), shares.flatten(),
-                torch.full(places.shape[:1], places.shape[1]))
+    bags = Bags(places.flatten(), shares.flatten(), torch.full(places.shape[:1], places.shape[1]))
     count = rows.shape[0] * rows.shape[1]
     return sum_bags(of_samples, turn_bags(bags, count)).view(rows.shape)
 
@@ -249,22 +300,19 @@ def _across_images(rows: Tensor, pixels: Tensor) -> Tensor:
 
 def _to_matrices(weight: Tensor, groups: int) -> Tensor:
     """(groups, C_out / groups, N C_in / groups)."""
-    return weight.permute(0, 2, 3, 1).reshape(
-        groups, len(weight) // groups, -1)
+    return weight.permute(0, 2, 3, 1).reshape(groups, len(weight) // groups, -1)
 
 
 def _arrange(samples: Tensor, weight: Tensor, groups: int) -> Tensor:
     """Samples (B PNG, C_in / G) for the product: (groups, BP,
     N C_in / groups), in the type of the weights."""
-    samples = samples.to(weight.dtype).view(
-        -1, weight[0, 0].numel(), groups, weight.shape[1])
+    samples = samples.to(weight.dtype).view(-1, weight[0, 0].numel(), groups, weight.shape[1])
     return samples.permute(2, 0, 1, 3).flatten(2)
 
 
 def _arrange_back(samples: Tensor, weight: Tensor) -> Tensor:
     """(groups, BP, N C_in / groups) to (BP, N, groups, C_in / groups)."""
-    return samples.unflatten(2, (-1, weight.shape[1])).permute(
-        1, 2, 0, 3).contiguous()
+    return samples.unflatten(2, (-1, weight.shape[1])).permute(1, 2, 0, 3).contiguous()
 
 
 def _prepare_product(other: Tensor) -> Callable[[Tensor], Tensor]:
@@ -292,8 +340,7 @@ def _bilinear(grid: Tensor, size: Pair) -> Tuple[Tensor, Tensor]:
     first = grid.detach().floor()
     far_y, far_x = (grid - first).unbind(-1)
     y, x = first.unbind(-1)
-    y, x = torch.stack([y, y, y + 1, y + 1], -1), torch.stack(
-        [x, x + 1, x, x + 1], -1)
+    y, x = torch.stack([y, y, y + 1, y + 1], -1), torch.stack([x, x + 1, x, x + 1], -1)
     down = torch.stack([1 - far_y, 1 - far_y, far_y, far_y], -1)
     across = torch.stack([1 - far_x, far_x, 1 - far_x, far_x], -1)
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
@@ -302,8 +349,9 @@ def _bilinear(grid: Tensor, size: Pair) -> Tuple[Tensor, Tensor]:
     return y * width + x, down * across * inside
 
 
-def _sampling_grid(offset: Tensor, kernel: Pair, stride: Pair, padding: Pair,
-                   dilation: Pair, deform_groups: int) -> Tensor:
+def _sampling_grid(
+    offset: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, deform_groups: int
+) -> Tensor:
     """Positions p0 + p_n + dp_n as (y, x) in pixels, counted by index.
 
     Returns:
@@ -311,9 +359,10 @@ def _sampling_grid(offset: Tensor, kernel: Pair, stride: Pair, padding: Pair,
     """
     out_size = offset.shape[-2:]
     axes = [
-        torch.arange(kernel[i], device=offset.device)[:, None] * dilation[i] +
-        torch.arange(out_size[i], device=offset.device) * stride[i] -
-        padding[i] for i in (0, 1)
+        torch.arange(kernel[i], device=offset.device)[:, None] * dilation[i]
+        + torch.arange(out_size[i], device=offset.device) * stride[i]
+        - padding[i]
+        for i in (0, 1)
     ]
     y = axes[0][:, None, :, None].expand(*kernel, *out_size)
     x = axes[1][None, :, None, :].expand(*kernel, *out_size)

@@ -1,4 +1,5 @@
 """Matrix products on the CPU by the faster of torch's two libraries."""
+
 from typing import Callable, Optional
 
 import torch
@@ -8,8 +9,7 @@ from torch import Tensor, nn
 _FEW_ROWS = 64
 
 
-def multiply(one: Tensor, other: Tensor,
-             bias: Optional[Tensor] = None) -> Tensor:
+def multiply(one: Tensor, other: Tensor, bias: Optional[Tensor] = None) -> Tensor:
     """``one @ other`` of matrices (a, b) and (b, c), plus a bias (c).
 
     In float32 on the CPU they are computed by oneDNN where it is the faster
@@ -19,8 +19,7 @@ def multiply(one: Tensor, other: Tensor,
     """
     if not _by_onednn(len(one), one, other):
         return one @ other if bias is None else torch.addmm(bias, one, other)
-    return torch.ops.mkldnn._linear_pointwise(one, other.T, bias, 'none', [],
-                                              '')
+    return torch.ops.mkldnn._linear_pointwise(one, other.T, bias, 'none', [], '')
 
 
 def prepare_product(other: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
@@ -33,8 +32,7 @@ def prepare_product(other: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     if not _by_onednn(rows, other):
         return lambda one: one @ other
     packed = torch.ops.mkldnn._reorder_linear_weight(other.T, rows)
-    return lambda one: torch.ops.mkldnn._linear_pointwise(
-        one, packed, None, 'none', [], '')
+    return lambda one: torch.ops.mkldnn._linear_pointwise(one, packed, None, 'none', [], '')
 
 
 class PredictingLinear(nn.Linear):
@@ -49,15 +47,20 @@ def _by_onednn(rows: int, *matrices: Tensor) -> bool:
     """Whether a product whose first matrix has so many rows is oneDNN's."""
     # Graphs that are recorded or compiled hold the usual operators; autocast
     # knows only those.
-    return (not torch.compiler.is_compiling()
-            and not torch.jit.is_tracing()
-            and not torch.is_autocast_enabled('cpu')
-            and hasattr(torch.ops.mkldnn, '_linear_pointwise')
-            and (rows <= _FEW_ROWS
-                 or torch.backends.cpu.get_cpu_capability() != 'AVX2')
-            and all(matrix.device.type == 'cpu'
-                    and matrix.dtype == torch.float32 and matrix.numel() > 0
-                    and _is_dense(matrix) for matrix in matrices))
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not torch.is_autocast_enabled('cpu')
+        and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+        and (rows <= _FEW_ROWS or torch.backends.cpu.get_cpu_capability() != 'AVX2')
+        and all(
+            matrix.device.type == 'cpu'
+            and matrix.dtype == torch.float32
+            and matrix.numel() > 0
+            and _is_dense(matrix)
+            for matrix in matrices
+        )
+    )
 
 
 def _is_dense(matrix: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 Shape letters: B images (or RoIs), C channels, N points of the kernel.
 """
+
 import math
 from typing import Optional, Tuple, Union
 
@@ -39,19 +40,21 @@ class RefinedConv2d(nn.Conv2d):
             none.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 kernel_size: Union[int, Tuple[int, int]],
-                 stride: Union[int, Tuple[int, int]] = 1,
-                 padding: Union[int, Tuple[int, int]] = 0,
-                 dilation: Union[int, Tuple[int, int]] = 1,
-                 groups: int = 1,
-                 bias: bool = True,
-                 *,
-                 deform_groups: int = 1,
-                 modulated: bool = False,
-                 max_offset: Optional[float] = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Union[int, Tuple[int, int]],
+        stride: Union[int, Tuple[int, int]] = 1,
+        padding: Union[int, Tuple[int, int]] = 0,
+        dilation: Union[int, Tuple[int, int]] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        deform_groups: int = 1,
+        modulated: bool = False,
+        max_offset: Optional[float] = None,
+    ) -> None:
         super().__init__(
             in_channels,
             out_channels,
@@ -60,7 +63,8 @@ class RefinedConv2d(nn.Conv2d):
             padding=_pair(padding),
             dilation=dilation,
             groups=groups,
-            bias=bias)
+            bias=bias,
+        )
         self.deform_groups = deform_groups
         self.modulated = modulated
         self.max_offset = max_offset
@@ -71,7 +75,8 @@ class RefinedConv2d(nn.Conv2d):
             self.kernel_size,
             stride=self.stride,
             padding=self.padding,
-            dilation=self.dilation)
+            dilation=self.dilation,
+        )
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -89,9 +94,18 @@ class RefinedConv2d(nn.Conv2d):
             empty = super().forward(x)
             return empty + 0 * self.conv_offset(x).sum()
         offset, factor = self.predict_sampling(x)
-        return deform_conv(x, offset, factor, self.weight, self.bias,
-                           self.stride, self.padding, self.dilation,
-                           self.groups, self.deform_groups)
+        return deform_conv(
+            x,
+            offset,
+            factor,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.deform_groups,
+        )
 
     def predict_sampling(self, x: Tensor) -> Tuple[Tensor, Union[Tensor, None]]:
         """Predict where the kernel samples.
@@ -109,5 +123,7 @@ class RefinedConv2d(nn.Conv2d):
         if not self.modulated:
             return bound_offsets(prediction, self.max_offset), None
         num_factors = prediction.shape[1] // 3
-        offset = prediction[:, :2 * num_factors].contiguous()
-        return bound_offsets(offset, self.max_offset), 2 * prediction[:, 2 * num_factors:].sigmoid()
+        offset = prediction[:, : 2 * num_factors].contiguous()
+        return bound_offsets(offset, self.max_offset), 2 * prediction[
+            :, 2 * num_factors :
+        ].sigmoid()

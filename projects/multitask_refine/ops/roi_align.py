@@ -3,6 +3,7 @@
 Shape letters: B images, R RoIs, C channels, P side of the pooled feature, s
 samples a bin and axis.
 """
+
 from typing import Optional, Tuple
 
 import mmcv.ops
@@ -35,12 +36,14 @@ class RefinedRoIAlign(nn.Module):
             width or height. Defaults to 0.1.
     """
 
-    def __init__(self,
-                 output_size: int,
-                 in_channels: int,
-                 spatial_scale: float = 1.0,
-                 sampling_ratio: int = 2,
-                 gamma: float = 0.1) -> None:
+    def __init__(
+        self,
+        output_size: int,
+        in_channels: int,
+        spatial_scale: float = 1.0,
+        sampling_ratio: int = 2,
+        gamma: float = 0.1,
+    ) -> None:
         super().__init__()
         _check_sampling_ratio(sampling_ratio)
         self.output_size = (output_size, output_size)
@@ -57,22 +60,28 @@ class RefinedRoIAlign(nn.Module):
         offsets = self.conv_offset(self._pool(x, rois, None))
         return self._pool(x, rois, offsets)
 
-    def _pool(self, x: Tensor, rois: Tensor,
-              offsets: Optional[Tensor]) -> Tensor:
-        way = (
-            deform_roi_pool_by_mmcv
-            if x.is_cuda else deform_roi_pool_by_grid_sample)
-        return way(x, rois, offsets, self.output_size[0], self.spatial_scale,
-                   self.sampling_ratio, self.gamma)
+    def _pool(self, x: Tensor, rois: Tensor, offsets: Optional[Tensor]) -> Tensor:
+        way = deform_roi_pool_by_mmcv if x.is_cuda else deform_roi_pool_by_grid_sample
+        return way(
+            x,
+            rois,
+            offsets,
+            self.output_size[0],
+            self.spatial_scale,
+            self.sampling_ratio,
+            self.gamma,
+        )
 
 
-def deform_roi_pool_by_mmcv(x: Tensor,
-                            rois: Tensor,
-                            offsets: Optional[Tensor],
-                            size: int,
-                            scale: float,
-                            ratio: int,
-                            gamma: float = 0.1) -> Tensor:
+def deform_roi_pool_by_mmcv(
+    x: Tensor,
+    rois: Tensor,
+    offsets: Optional[Tensor],
+    size: int,
+    scale: float,
+    ratio: int,
+    gamma: float = 0.1,
+) -> Tensor:
     """RoIAlign with moved bins, by mmcv's operator (CUDA only).
 
     Args:
@@ -90,17 +99,18 @@ def deform_roi_pool_by_mmcv(x: Tensor,
     Returns:
         Tensor: Shape (R, C, P, P).
     """
-    return mmcv.ops.deform_roi_pool(x, rois, offsets, (size, size), scale,
-                                    ratio, gamma)
+    return mmcv.ops.deform_roi_pool(x, rois, offsets, (size, size), scale, ratio, gamma)
 
 
-def deform_roi_pool_by_grid_sample(x: Tensor,
-                                   rois: Tensor,
-                                   offsets: Optional[Tensor],
-                                   size: int,
-                                   scale: float,
-                                   ratio: int,
-                                   gamma: float = 0.1) -> Tensor:
+def deform_roi_pool_by_grid_sample(
+    x: Tensor,
+    rois: Tensor,
+    offsets: Optional[Tensor],
+    size: int,
+    scale: float,
+    ratio: int,
+    gamma: float = 0.1,
+) -> Tensor:
     """:func:`deform_roi_pool_by_mmcv` by bilinear sampling, on any device.
 
     The values are the same; so are the gradients, except for the offsets of
@@ -129,8 +139,7 @@ def _sample(x: Tensor, grid: Tensor, images: Tensor) -> Tensor:
     samples = x.new_zeros(len(grid), x.shape[1], *grid.shape[1:3])
     for i, feature in enumerate(x):
         chosen = (images == i).nonzero().flatten()
-        samples = samples.index_copy(0, chosen,
-                                     _sample_image(feature, grid[chosen]))
+        samples = samples.index_copy(0, chosen, _sample_image(feature, grid[chosen]))
     return samples
 
 
@@ -138,16 +147,13 @@ def _sample_image(feature: Tensor, grid: Tensor) -> Tensor:
     """:func:`_sample` for one image's feature (C, H, W)."""
     # All its RoIs are one tall grid.
     samples = F.grid_sample(
-        feature[None],
-        grid.flatten(0, 1)[None],
-        padding_mode='border',
-        align_corners=False)
+        feature[None], grid.flatten(0, 1)[None], padding_mode='border', align_corners=False
+    )
     side = grid.shape[1]
     return samples.reshape(len(feature), -1, side, side).transpose(0, 1)
 
 
-def _sample_positions(rois: Tensor, side: int,
-                      scale: float) -> Tuple[Tensor, Tensor]:
+def _sample_positions(rois: Tensor, side: int, scale: float) -> Tuple[Tensor, Tensor]:
     """Columns and rows of the samples in feature pixels, each (R, side)."""
     steps = (torch.arange(side).to(rois) + 0.5) / side
     corner, extent = rois[:, 1:3], rois[:, 3:5] - rois[:, 1:3]
@@ -155,8 +161,7 @@ def _sample_positions(rois: Tensor, side: int,
     return positions[:, 0], positions[:, 1]
 
 
-def _to_grid(columns: Tensor, rows: Tensor,
-             size: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
+def _to_grid(columns: Tensor, rows: Tensor, size: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
     """What grid_sample and RoIAlign's border rule ask for.
 
     Args:
@@ -178,5 +183,7 @@ def _to_grid(columns: Tensor, rows: Tensor,
 
 def _check_sampling_ratio(ratio: int) -> None:
     if ratio <= 0:
-        raise ValueError(f'sampling_ratio must be positive, but is {ratio}; '
-                         "for an adaptive number use mmcv's RoIAlign")
+        raise ValueError(
+            f'sampling_ratio must be positive, but is {ratio}; '
+            "for an adaptive number use mmcv's RoIAlign"
+        )

@@ -4,6 +4,7 @@ Shape letters: R RoIs, K keypoints, S heatmap side. Offsets are in heatmap
 pixels; positions count heatmap cells by their index, so cell ``i`` is read
 at position ``i`` exactly.
 """
+
 from typing import Optional
 
 import torch
@@ -57,19 +58,16 @@ def refine_heatmaps(heatmaps: Tensor, offsets: Tensor) -> Tensor:
     maps = maps.to(exact)
     dp = offsets.reshape(num_rois * num_keypoints, 2, height, width).to(exact)
     x = torch.arange(width, dtype=dp.dtype, device=dp.device) + dp[:, 0]
-    y = torch.arange(
-        height, dtype=dp.dtype, device=dp.device)[:, None] + dp[:, 1]
+    y = torch.arange(height, dtype=dp.dtype, device=dp.device)[:, None] + dp[:, 1]
     # What is far outside reads 0 like what is near; it could overflow.
     x, y = x.clamp(-2, width + 1), y.clamp(-2, height + 1)
     # grid_sample counts in half map sizes from the middle of the map.
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
-    refined = F.grid_sample(
-        maps, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
+    refined = F.grid_sample(maps, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
     return refined.reshape(heatmaps.shape)
 
 
-def refine_heatmaps_by_deform_conv(heatmaps: Tensor,
-                                   offsets: Tensor) -> Tensor:
+def refine_heatmaps_by_deform_conv(heatmaps: Tensor, offsets: Tensor) -> Tensor:
     """The same resampling, computed by mmcv's deformable convolution.
 
     Eq. 6 is a deformable convolution with a 1x1 kernel of weight 1, K groups
@@ -82,9 +80,18 @@ def refine_heatmaps_by_deform_conv(heatmaps: Tensor,
     dy_dx = offsets.reshape(num_rois, num_keypoints, 2, height, width).flip(2)
     weight = heatmaps.new_ones(num_keypoints, 1, 1, 1)
     # One RoI a step: the kernel asks that its step divide the batch.
-    return deform_conv2d(heatmaps, dy_dx.reshape(offsets.shape).contiguous(),
-                         weight, 1, 0, 1, num_keypoints, num_keypoints, False,
-                         1)
+    return deform_conv2d(
+        heatmaps,
+        dy_dx.reshape(offsets.shape).contiguous(),
+        weight,
+        1,
+        0,
+        1,
+        num_keypoints,
+        num_keypoints,
+        False,
+        1,
+    )
 
 
 def _check_shapes(heatmaps: Tensor, offsets: Tensor) -> None:
@@ -93,4 +100,5 @@ def _check_shapes(heatmaps: Tensor, offsets: Tensor) -> None:
     if tuple(offsets.shape) != expected:
         raise ValueError(
             f'offsets must have shape {expected}, two channels for each of '
-            f'the {num_keypoints} heatmaps, but have {tuple(offsets.shape)}')
+            f'the {num_keypoints} heatmaps, but have {tuple(offsets.shape)}'
+        )

@@ -7,6 +7,7 @@ from its column: the samples are merged before a pixel is read.
 Shape letters: B images, R RoIs, C channels, H x W map, P side of the pooled
 feature, s samples a bin and axis, L pixels along the axis of the longest bin.
 """
+
 from typing import NamedTuple, Optional, Tuple
 
 import mmcv.ops
@@ -35,17 +36,14 @@ class SeparableRoIAlign(mmcv.ops.RoIAlign):
         the box xyxy in image pixels, to (R, C, P, P)."""
         if x.is_cuda:
             return super().forward(x, rois)
-        return roi_align_by_sums(x, rois, self.output_size[0],
-                                 self.spatial_scale, self.sampling_ratio,
-                                 self.aligned)
+        return roi_align_by_sums(
+            x, rois, self.output_size[0], self.spatial_scale, self.sampling_ratio, self.aligned
+        )
 
 
-def roi_align_by_sums(x: Tensor,
-                      rois: Tensor,
-                      size: int,
-                      scale: float = 1.0,
-                      ratio: int = 0,
-                      aligned: bool = True) -> Tensor:
+def roi_align_by_sums(
+    x: Tensor, rois: Tensor, size: int, scale: float = 1.0, ratio: int = 0, aligned: bool = True
+) -> Tensor:
     """RoIAlign (He et al. 2017, section 3) by weighted sums of pixels.
 
     Args:
@@ -63,20 +61,22 @@ def roi_align_by_sums(x: Tensor,
     Returns:
         Tensor: Shape (R, C, P, P), in the type of ``x``.
     """
-    boxes = rois[:, 1:].detach().to(torch.promote_types(x.dtype,
-                                                        torch.float32))
+    boxes = rois[:, 1:].detach().to(torch.promote_types(x.dtype, torch.float32))
     corners = boxes * scale - (0.5 if aligned else 0.0)
     start, extent = corners[:, :2], corners[:, 2:] - corners[:, :2]
     if not aligned:
         extent = extent.clamp(min=1)
     groups = (
-        _fill_bags(image, _share_axis(begin[:, 1], length[:, 1], size, ratio,
-                                      x.shape[2]),
-                   _share_axis(begin[:, 0], length[:, 0], size, ratio,
-                               x.shape[3]), x)
-        for image, begin, length in zip(rois[:, 0].long().split(_GROUP),
-                                        start.split(_GROUP),
-                                        extent.split(_GROUP)))
+        _fill_bags(
+            image,
+            _share_axis(begin[:, 1], length[:, 1], size, ratio, x.shape[2]),
+            _share_axis(begin[:, 0], length[:, 0], size, ratio, x.shape[3]),
+            x,
+        )
+        for image, begin, length in zip(
+            rois[:, 0].long().split(_GROUP), start.split(_GROUP), extent.split(_GROUP)
+        )
+    )
     bags = Bags(*map(torch.cat, zip(*groups)))
     pooled = _Sums.apply(x, *bags)
     return pooled.view(-1, size, size, x.shape[1]).permute(0, 3, 1, 2)
@@ -95,8 +95,7 @@ class _Axis(NamedTuple):
     first: Tensor
 
 
-def _share_axis(start: Tensor, extent: Tensor, size: int, ratio: int,
-                length: int) -> _Axis:
+def _share_axis(start: Tensor, extent: Tensor, size: int, ratio: int, length: int) -> _Axis:
     """Bilinear weights along one axis, averaged over each bin's samples.
 
     Args:
@@ -107,22 +106,18 @@ def _share_axis(start: Tensor, extent: Tensor, size: int, ratio: int,
         length (int): Pixels of the map.
     """
     bins = (extent / size)[:, None, None]
-    number = bins.ceil().clamp(min=0) if ratio <= 0 else torch.full_like(
-        bins, ratio)
+    number = bins.ceil().clamp(min=0) if ratio <= 0 else torch.full_like(bins, ratio)
     step = torch.arange(max(1, int(number.max())) if len(bins) else 1)
     order = torch.arange(size)[:, None]
-    position = start[:, None, None] + bins * (
-        order + (step + 0.5) / number.clamp(min=1))
+    position = start[:, None, None] + bins * (order + (step + 0.5) / number.clamp(min=1))
     # Samples up to a pixel outside read the border, those beyond count 0.
     near = (position >= -1) & (position <= length) & (step < number)
     position = position.clamp(0, length - 1)
     low = position.floor()
-    return _merge(low.long(), position - low, near / number.clamp(min=1),
-                  length)
+    return _merge(low.long(), position - low, near / number.clamp(min=1), length)
 
 
-def _merge(low: Tensor, fraction: Tensor, share: Tensor,
-           length: int) -> _Axis:
+def _merge(low: Tensor, fraction: Tensor, share: Tensor, length: int) -> _Axis:
     """Sum the samples' weights over the pixels of each bin.
 
     Args:
@@ -152,15 +147,13 @@ def _fill_bags(image: Tensor, down: _Axis, across: _Axis, x: Tensor) -> Bags:
         x (Tensor): The map, (B, C, H, W).
     """
     lines, columns = (
-        axis.first[..., None] + torch.arange(axis.shares.shape[2])
-        for axis in (down, across))
+        axis.first[..., None] + torch.arange(axis.shares.shape[2]) for axis in (down, across)
+    )
     lines = (lines + image[:, None, None] * x.shape[2]) * x.shape[3]
     pixels = lines[:, :, None, :, None] + columns[:, None, :, None]
-    weights = (
-        down.shares[:, :, None, :, None] * across.shares[:, None, :, None])
+    weights = down.shares[:, :, None, :, None] * across.shares[:, None, :, None]
     used = weights != 0  # (R, P, P, L, L)
-    return Bags(pixels[used], weights[used].to(x),
-                 used.flatten(3).sum(3).flatten())
+    return Bags(pixels[used], weights[used].to(x), used.flatten(3).sum(3).flatten())
 
 
 class _Sums(Function):

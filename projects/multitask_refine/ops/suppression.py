@@ -1,4 +1,5 @@
 """Non-maximum suppression on the CPU, many pairs of boxes at a time."""
+
 from typing import Tuple
 
 import numpy as np
@@ -8,8 +9,7 @@ from torch import Tensor
 _ROWS = 128  # boxes at a time: what is computed of their pairs stays in caches
 
 
-def suppress(boxes: Tensor, scores: Tensor,
-             iou_threshold: float) -> Tuple[Tensor, Tensor]:
+def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tuple[Tensor, Tensor]:
     """What ``mmcv.ops.nms`` finds, whose kernel for the CPU takes pair after
     pair on one thread. In float32 the results are the same to the bit.
 
@@ -34,11 +34,10 @@ def _stays(boxes: Tensor, iou_threshold: float) -> Tensor:
     stays = np.ones(len(boxes), bool)
     for first in range(0, len(boxes), _ROWS):
         rest = stays[first:]
-        apart = ~_overlap(boxes[first:first + _ROWS], boxes[first:],
-                          iou_threshold).numpy()
+        apart = ~_overlap(boxes[first : first + _ROWS], boxes[first:], iou_threshold).numpy()
         for i, row in enumerate(apart):
             if rest[i]:
-                rest[i + 1:] &= row[i + 1:]
+                rest[i + 1 :] &= row[i + 1 :]
     return torch.from_numpy(stays)
 
 
@@ -48,7 +47,8 @@ def _overlap(some: Tensor, others: Tensor, iou_threshold: float) -> Tensor:
     left, top = (torch.maximum(some[:, None, i], others[:, i]) for i in (0, 1))
     width, height = (
         (torch.minimum(some[:, None, i], others[:, i]) - near).clamp_(min=0)
-        for i, near in ((2, left), (3, top)))
+        for i, near in ((2, left), (3, top))
+    )
     shared = width.mul_(height)
     areas = _areas(some)[:, None] + _areas(others)
     return shared / areas.sub_(shared) > iou_threshold

@@ -6,6 +6,7 @@ methods makes every mmdet transform a transform of boxes, masks and joints.
 
 Shape letters: N persons, K keypoints.
 """
+
 from typing import List, Optional, Sequence, Tuple, Union
 
 import cv2
@@ -37,37 +38,36 @@ class PoseBoxes(HorizontalBoxes):
         ValueError: If the shapes do not belong together.
     """
 
-    def __init__(self,
-                 data: Union[Tensor, np.ndarray, Sequence],
-                 keypoints: Tensor,
-                 visible: Tensor,
-                 flip_indices: Sequence[int],
-                 has_mask: Optional[Tensor] = None,
-                 clone: bool = True) -> None:
+    def __init__(
+        self,
+        data: Union[Tensor, np.ndarray, Sequence],
+        keypoints: Tensor,
+        visible: Tensor,
+        flip_indices: Sequence[int],
+        has_mask: Optional[Tensor] = None,
+        clone: bool = True,
+    ) -> None:
         super().__init__(data, clone=clone)
         if has_mask is None:
-            has_mask = torch.ones(
-                len(self), dtype=torch.bool, device=self.device)
+            has_mask = torch.ones(len(self), dtype=torch.bool, device=self.device)
         expected = (len(self), len(flip_indices), 2)
-        shapes = [
-            tuple(field.shape) for field in (keypoints, visible, has_mask)
-        ]
+        shapes = [tuple(field.shape) for field in (keypoints, visible, has_mask)]
         if shapes != [expected, expected[:2], expected[:1]]:
             raise ValueError(
                 f'{len(self)} boxes of {len(flip_indices)} joints need '
                 f'keypoints of shape {expected}, visible of shape '
                 f'{expected[:2]} and has_mask of shape {expected[:1]}, but '
-                f'got {shapes[0]}, {shapes[1]} and {shapes[2]}')
+                f'got {shapes[0]}, {shapes[1]} and {shapes[2]}'
+            )
         self.keypoints = keypoints.clone() if clone else keypoints
         self.visible = visible.clone() if clone else visible
         self.has_mask = has_mask.clone() if clone else has_mask
         self.flip_indices = list(flip_indices)
 
-    def _like(self, boxes: Tensor, keypoints: Tensor, visible: Tensor,
-              has_mask: Tensor) -> 'PoseBoxes':
-        return type(self)(
-            boxes, keypoints, visible, self.flip_indices, has_mask,
-            clone=False)
+    def _like(
+        self, boxes: Tensor, keypoints: Tensor, visible: Tensor, has_mask: Tensor
+    ) -> 'PoseBoxes':
+        return type(self)(boxes, keypoints, visible, self.flip_indices, has_mask, clone=False)
 
     # ---- the containers' methods that mmdet's transforms use
 
@@ -76,8 +76,9 @@ class PoseBoxes(HorizontalBoxes):
             index = torch.as_tensor(index, device=self.device)
         if isinstance(index, int):
             index = slice(index, index + 1 or None)
-        return self._like(self.tensor[index], self.keypoints[index],
-                          self.visible[index], self.has_mask[index])
+        return self._like(
+            self.tensor[index], self.keypoints[index], self.visible[index], self.has_mask[index]
+        )
 
     def __setitem__(self, index, values: 'PoseBoxes') -> None:
         super().__setitem__(index, values)
@@ -89,8 +90,12 @@ class PoseBoxes(HorizontalBoxes):
         return self.clone()
 
     def clone(self) -> 'PoseBoxes':
-        return self._like(self.tensor.clone(), self.keypoints.clone(),
-                          self.visible.clone(), self.has_mask.clone())
+        return self._like(
+            self.tensor.clone(),
+            self.keypoints.clone(),
+            self.visible.clone(),
+            self.has_mask.clone(),
+        )
 
     def empty_boxes(self, dtype=None, device=None) -> 'PoseBoxes':
         return self[:0].clone()
@@ -105,13 +110,12 @@ class PoseBoxes(HorizontalBoxes):
             torch.cat([boxes.visible for boxes in box_list]),
             box_list[0].flip_indices,
             torch.cat([boxes.has_mask for boxes in box_list]),
-            clone=False)
+            clone=False,
+        )
 
     # ---- geometry: whatever moves the boxes moves the joints
 
-    def flip_(self,
-              img_shape: Tuple[int, int],
-              direction: str = 'horizontal') -> None:
+    def flip_(self, img_shape: Tuple[int, int], direction: str = 'horizontal') -> None:
         """Mirror in an image of ``img_shape`` (height, width), in place."""
         super().flip_(img_shape, direction)
         height, width = img_shape
@@ -130,8 +134,7 @@ class PoseBoxes(HorizontalBoxes):
     def rescale_(self, scale_factor: Tuple[float, float]) -> None:
         """Scale the image by (x, y) factors, in place."""
         super().rescale_(scale_factor)
-        self.keypoints = self.keypoints * self.keypoints.new_tensor(
-            scale_factor)
+        self.keypoints = self.keypoints * self.keypoints.new_tensor(scale_factor)
 
     def rotate_(self, center: Tuple[float, float], angle: float) -> None:
         """Rotate clockwise by ``angle`` degrees about a point, in place."""
@@ -149,8 +152,7 @@ class PoseBoxes(HorizontalBoxes):
         super().clip_(img_shape)
         limit = self.keypoints.new_tensor([img_shape[1], img_shape[0]])
         inside = ((self.keypoints >= 0) & (self.keypoints <= limit)).all(-1)
-        self.visible = torch.where(inside, self.visible,
-                                   self.visible.clamp(max=0))
+        self.visible = torch.where(inside, self.visible, self.visible.clamp(max=0))
 
     def _project_joints(self, matrix: np.ndarray) -> None:
         matrix = self.keypoints.new_tensor(matrix)

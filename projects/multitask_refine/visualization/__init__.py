@@ -1,10 +1,16 @@
-from .offset_study import (HeatmapRefinement, KernelPoints, OffsetStudy,
-                           study_offsets)
+from .offset_study import HeatmapRefinement, KernelPoints, OffsetStudy, study_offsets
 from .offsets import Arrows, CellGrid, Sampling, moved_cells, trace
 from .visualizer import MultitaskVisualizer
 
 __all__ = [
-    'Arrows', 'CellGrid', 'HeatmapRefinement', 'KernelPoints',
-    'MultitaskVisualizer', 'OffsetStudy', 'Sampling', 'moved_cells',
-    'study_offsets', 'trace'
+    'Arrows',
+    'CellGrid',
+    'HeatmapRefinement',
+    'KernelPoints',
+    'MultitaskVisualizer',
+    'OffsetStudy',
+    'Sampling',
+    'moved_cells',
+    'study_offsets',
+    'trace',
 ]

@@ -4,6 +4,7 @@ Points and boxes are in pixels of the original image, points as (x, y).
 
 Shape letters: P points, S heatmap side.
 """
+
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +19,7 @@ from projects.multitask_runtime.category_meta import category_meta
 from ..errors import ConfigError
 from ..models import KeypointSoftmaxHead
 from ..ops import RefinedRoIAlign
-from .offsets import (Arrows, CellGrid, Sampling, moved_cells,
-                      recorded_inputs, refined_convs, trace)
+from .offsets import Arrows, CellGrid, Sampling, moved_cells, recorded_inputs, refined_convs, trace
 
 LEVELS = 3  # convolutions that are followed, as in Dai et al.: 729 points
 _STAGES = {'conv3': 'layer2', 'conv4': 'layer3', 'conv5': 'layer4'}
@@ -39,6 +39,7 @@ class KernelPoints:
         depth (int): How many convolutions are followed.
         total (int): How many there are.
     """
+
     start: Tensor
     points: Tensor
     factors: Tensor
@@ -56,6 +57,7 @@ class HeatmapRefinement:
         joint_before, joint_after (Tensor): The joint decoded from each, (2).
         arrows (Arrows): From cells of the refined map to where each is read.
     """
+
     before: Tensor
     after: Tensor
     joint_before: Tensor
@@ -79,6 +81,7 @@ class OffsetStudy:
         pooling (Arrows, optional): How the RoI's bins are moved.
         heatmap (HeatmapRefinement, optional): Of the joint.
     """
+
     box: Tensor
     score: float
     point: Tensor
@@ -91,17 +94,18 @@ class OffsetStudy:
     @property
     def left_out(self) -> List[str]:
         """list[str]: The parts of the network that have no offsets."""
-        parts = {**self.kernels, 'RoI pooling': self.pooling,
-                 'heatmaps': self.heatmap}
+        parts = {**self.kernels, 'RoI pooling': self.pooling, 'heatmaps': self.heatmap}
         return [name for name, part in parts.items() if part is None]
 
 
 @torch.no_grad()
-def study_offsets(model: nn.Module,
-                  data: dict,
-                  person: int = 1,
-                  point: Optional[Sequence[float]] = None,
-                  joint: Optional[int] = None) -> OffsetStudy:
+def study_offsets(
+    model: nn.Module,
+    data: dict,
+    person: int = 1,
+    point: Optional[Sequence[float]] = None,
+    joint: Optional[int] = None,
+) -> OffsetStudy:
     """Run the network on one image and follow its offsets.
 
     Args:
@@ -124,8 +128,7 @@ def study_offsets(model: nn.Module,
     head, batch = model.roi_head, model.data_preprocessor(data, False)
     with recorded_inputs(refined_convs(model.backbone)) as inputs:
         feats = model.extract_feat(batch['inputs'])
-    roi, score, label = _find_person(model, feats, batch['data_samples'],
-                                     person)
+    roi, score, label = _find_person(model, feats, batch['data_samples'], person)
     with recorded_inputs(_offset_layers(head)) as roi_inputs:
         pooled = head.pool_people(feats, [roi])
         if head.with_keypoint:
@@ -134,35 +137,42 @@ def study_offsets(model: nn.Module,
     box = roi[0].cpu() / scale.repeat(2)
     point = (box[:2] + box[2:]) / 2 if point is None else box.new_tensor(point)
     own = category_meta(getattr(model, 'dataset_meta', None) or {}, label)
-    joint, place, heatmap = _study_joint(head.keypoint_head, pooled, roi,
-                                         scale, joint, own.get('indices'))
+    joint, place, heatmap = _study_joint(
+        head.keypoint_head, pooled, roi, scale, joint, own.get('indices')
+    )
     height, width = batch['inputs'].shape[-2:]
     image = box.new_tensor([0, 0, width, height]) / scale.repeat(2)
     kernels = _study_kernels(
-        model, partial(_follow, inputs=inputs, area=image, point=point),
-        partial(_follow, inputs=roi_inputs, area=box), point, place)
-    return OffsetStudy(box, score, point, joint, place, kernels,
-                       _study_pooling(head, roi_inputs, box), heatmap)
+        model,
+        partial(_follow, inputs=inputs, area=image, point=point),
+        partial(_follow, inputs=roi_inputs, area=box),
+        point,
+        place,
+    )
+    return OffsetStudy(
+        box, score, point, joint, place, kernels, _study_pooling(head, roi_inputs, box), heatmap
+    )
 
 
-def _find_person(model: nn.Module, feats: Tuple[Tensor], samples: SampleList,
-                 person: int) -> Tuple[Tensor, float, int]:
+def _find_person(
+    model: nn.Module, feats: Tuple[Tensor], samples: SampleList, person: int
+) -> Tuple[Tensor, float, int]:
     """A box in pixels of the network's input, (1, 4), its score and label."""
     proposals = model.rpn_head.predict(feats, samples, rescale=False)
-    (people, ) = model.roi_head.predict(feats, proposals, samples)
+    (people,) = model.roi_head.predict(feats, proposals, samples)
     if not len(people):
         raise ConfigError('nobody was found in this image')
     if not 1 <= person <= len(people):
-        raise ConfigError(f'person: expected 1 to {len(people)}, as many as '
-                         f'were found, got {person}')
+        raise ConfigError(
+            f'person: expected 1 to {len(people)}, as many as were found, got {person}'
+        )
     chosen = people[person - 1]
     return chosen.bboxes, chosen.scores.item(), chosen.labels.item()
 
 
-def _study_kernels(model: nn.Module, in_image: Callable, on_roi: Callable,
-                   point: Tensor,
-                   place: Optional[Tensor]
-                   ) -> Dict[str, Optional[KernelPoints]]:
+def _study_kernels(
+    model: nn.Module, in_image: Callable, on_roi: Callable, point: Tensor, place: Optional[Tensor]
+) -> Dict[str, Optional[KernelPoints]]:
     """Follow each part that has kernels, see :func:`_follow`."""
     head, kernels = model.roi_head, {}
     for name, layer in _STAGES.items():
@@ -170,13 +180,15 @@ def _study_kernels(model: nn.Module, in_image: Callable, on_roi: Callable,
         kernels[name] = stage and in_image(stage)
     if head.with_shared_head:  # the last stage
         kernels['conv5'] = on_roi(head.shared_head, point=point)
-    kernels['keypoint head'] = on_roi(
-        head.keypoint_head.convs, point=place) if head.with_keypoint else None
+    kernels['keypoint head'] = (
+        on_roi(head.keypoint_head.convs, point=place) if head.with_keypoint else None
+    )
     return kernels
 
 
-def _follow(module: nn.Module, inputs: Inputs, area: Tensor,
-            point: Tensor) -> Optional[KernelPoints]:
+def _follow(
+    module: nn.Module, inputs: Inputs, area: Tensor, point: Tensor
+) -> Optional[KernelPoints]:
     """Trace the last convolutions of a part of the network.
 
     Args:
@@ -195,12 +207,16 @@ def _follow(module: nn.Module, inputs: Inputs, area: Tensor,
     points, factors = trace(stack, cell)
     regular, _ = trace([each.regular() for each in stack], cell)
     return KernelPoints(
-        top.to_image(cell), bottom.to_image(points), factors,
-        bottom.to_image(regular), len(stack), len(convs))
+        top.to_image(cell),
+        bottom.to_image(points),
+        factors,
+        bottom.to_image(regular),
+        len(stack),
+        len(convs),
+    )
 
 
-def _study_pooling(head: nn.Module, inputs: Inputs,
-                   box: Tensor) -> Optional[Arrows]:
+def _study_pooling(head: nn.Module, inputs: Inputs, box: Tensor) -> Optional[Arrows]:
     """How ``RefinedRoIAlign`` moves the bins of the shared feature."""
     for layer in head.instance_roi_extractor.roi_layers:
         if isinstance(layer, RefinedRoIAlign) and layer.conv_offset in inputs:
@@ -211,9 +227,14 @@ def _study_pooling(head: nn.Module, inputs: Inputs,
     return None
 
 
-def _study_joint(head: Optional[nn.Module], pooled: Tensor, roi: Tensor,
-                 scale: Tensor, joint: Optional[int],
-                 own: Optional[Sequence[int]]) -> tuple:
+def _study_joint(
+    head: Optional[nn.Module],
+    pooled: Tensor,
+    roi: Tensor,
+    scale: Tensor,
+    joint: Optional[int],
+    own: Optional[Sequence[int]],
+) -> tuple:
     """Choose a joint, one of ``own`` if there are any, and see what its
     offsets do.
 
@@ -226,15 +247,14 @@ def _study_joint(head: Optional[nn.Module], pooled: Tensor, roi: Tensor,
     after = head.refined_heatmaps(pooled)
     joints, scores = head.codec.decode(after, roi)
     if joint is None:
-        joint = max(own or range(scores.shape[1]),
-                    key=scores[0].tolist().__getitem__)
+        joint = max(own or range(scores.shape[1]), key=scores[0].tolist().__getitem__)
     place = joints[0, joint].cpu() / scale
     if head.offset_pred is None:
         return joint, place, None
     with _no_offsets(head.offset_pred):
         before = head.refined_heatmaps(pooled)
     start = head.codec.decode(before, roi)[0][0, joint].cpu() / scale
-    offsets = head(pooled)[1][0, 2 * joint:2 * joint + 2].cpu()
+    offsets = head(pooled)[1][0, 2 * joint : 2 * joint + 2].cpu()
     maps = [_probabilities(head, each[0, joint]) for each in (before, after)]
     grid = CellGrid.over(roi[0].cpu() / scale.repeat(2), maps[1].shape)
     arrows = moved_cells(offsets, maps[1], grid)
@@ -250,8 +270,7 @@ def _probabilities(head: nn.Module, heatmap: Tensor) -> Tensor:
 
 @contextmanager
 def _no_offsets(layer: nn.Module) -> Iterator[None]:
-    handle = layer.register_forward_hook(
-        lambda module, args, out: torch.zeros_like(out))
+    handle = layer.register_forward_hook(lambda module, args, out: torch.zeros_like(out))
     try:
         yield
     finally:
@@ -260,10 +279,7 @@ def _no_offsets(layer: nn.Module) -> Iterator[None]:
 
 def _offset_layers(module: nn.Module) -> List[nn.Module]:
     """The layers in a part of the network whose inputs tell the offsets."""
-    pooling = [
-        each.conv_offset for each in module.modules()
-        if isinstance(each, RefinedRoIAlign)
-    ]
+    pooling = [each.conv_offset for each in module.modules() if isinstance(each, RefinedRoIAlign)]
     return refined_convs(module) + pooling
 
 
@@ -274,4 +290,5 @@ def _require_offsets(model: nn.Module) -> None:
         raise ConfigError(
             'this network has no offsets: neither RefinedConv2d (RB, H) nor '
             'RefinedRoIAlign, and no keypoint head with refine=True. Take a '
-            'config of a refined variant.')
+            'config of a refined variant.'
+        )

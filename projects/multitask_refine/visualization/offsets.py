@@ -6,6 +6,7 @@ width divided by the number of cells. Points are (x, y).
 
 Shape letters: N points of a kernel, P points, S heatmap side.
 """
+
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
@@ -25,6 +26,7 @@ class CellGrid:
         origin (Tensor): Where the first cell begins, in image pixels, (2).
         cell (Tensor): Width and height of a cell in image pixels, (2).
     """
+
     origin: Tensor
     cell: Tensor
 
@@ -36,8 +38,7 @@ class CellGrid:
             area (Tensor): The padded image, or a RoI.
             size (tuple[int]): Height and width of the map.
         """
-        return cls(area[:2], (area[2:] - area[:2]) / area.new_tensor(
-            [size[1], size[0]]))
+        return cls(area[:2], (area[2:] - area[:2]) / area.new_tensor([size[1], size[0]]))
 
     def to_image(self, index: Tensor) -> Tensor:
         """From cell indices, (P, 2), to image pixels, (P, 2)."""
@@ -62,6 +63,7 @@ class Sampling:
         stride (Tensor): Input cells per output cell, (2).
         size (tuple[int]): Height and width of the input.
     """
+
     offset: Tensor
     factor: Tensor
     taps: Tensor
@@ -80,10 +82,14 @@ class Sampling:
         offset, factor = conv.predict_sampling(feature)
         out_size = offset.shape[-2:]
         offset = offset.cpu().reshape(-1, 2, *out_size).flip(1)
-        factor = offset.new_ones(
-            len(offset), *out_size) if factor is None else factor[0].cpu()
-        return cls(offset, factor, _taps(conv).to(offset),
-                   offset.new_tensor(conv.stride[::-1]), feature.shape[-2:])
+        factor = offset.new_ones(len(offset), *out_size) if factor is None else factor[0].cpu()
+        return cls(
+            offset,
+            factor,
+            _taps(conv).to(offset),
+            offset.new_tensor(conv.stride[::-1]),
+            feature.shape[-2:],
+        )
 
     @property
     def out_size(self) -> Tuple[int, int]:
@@ -93,12 +99,10 @@ class Sampling:
     def regular(self) -> 'Sampling':
         """The same without offsets and factors."""
         return replace(
-            self,
-            offset=torch.zeros_like(self.offset),
-            factor=torch.ones_like(self.factor))
+            self, offset=torch.zeros_like(self.offset), factor=torch.ones_like(self.factor)
+        )
 
-    def read(self, points: Tensor,
-             factors: Tensor) -> Tuple[Tensor, Tensor]:
+    def read(self, points: Tensor, factors: Tensor) -> Tuple[Tensor, Tensor]:
         """Go from output positions to the input positions they are made of.
 
         Between cells the offsets are interpolated, as what is read there is
@@ -123,8 +127,7 @@ class Sampling:
         return found[inside], shares[inside]
 
 
-def trace(stack: Sequence[Sampling],
-          cell: Tensor) -> Tuple[Tensor, Tensor]:
+def trace(stack: Sequence[Sampling], cell: Tensor) -> Tuple[Tensor, Tensor]:
     """Follow an output cell of stacked convolutions down to their input.
 
     All points that are reached through all of them, as in Dai et al. 2017,
@@ -149,13 +152,14 @@ def trace(stack: Sequence[Sampling],
 class Arrows:
     """Offsets as arrows from ``starts`` (P, 2) by ``moves`` (P, 2), in image
     pixels."""
+
     starts: Tensor
     moves: Tensor
 
 
-def moved_cells(offsets: Tensor, importance: Tensor, grid: CellGrid,
-                share: float = 0.1,
-                most: int = 150) -> Arrows:
+def moved_cells(
+    offsets: Tensor, importance: Tensor, grid: CellGrid, share: float = 0.1, most: int = 150
+) -> Arrows:
     """Thin an offset field out until it can be read by eye.
 
     Args:
@@ -180,8 +184,7 @@ def moved_cells(offsets: Tensor, importance: Tensor, grid: CellGrid,
 
 
 @contextmanager
-def recorded_inputs(
-        modules: Iterable[nn.Module]) -> Iterator[Dict[nn.Module, Tensor]]:
+def recorded_inputs(modules: Iterable[nn.Module]) -> Iterator[Dict[nn.Module, Tensor]]:
     """While it is open, remember the last input of each module that runs."""
     inputs: Dict[nn.Module, Tensor] = {}
 
@@ -198,14 +201,14 @@ def recorded_inputs(
 
 def refined_convs(module: nn.Module) -> List[RefinedConv2d]:
     """The refined convolutions inside a module, in the order of running."""
-    return [each for each in module.modules()
-            if isinstance(each, RefinedConv2d)]
+    return [each for each in module.modules() if isinstance(each, RefinedConv2d)]
 
 
 def _taps(conv: RefinedConv2d) -> Tensor:
     y, x = (
-        torch.arange(size) * dilation - padding for size, dilation, padding in
-        zip(conv.kernel_size, conv.dilation, conv.padding))
+        torch.arange(size) * dilation - padding
+        for size, dilation, padding in zip(conv.kernel_size, conv.dilation, conv.padding)
+    )
     grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), -1).reshape(-1, 2)
     return grid.repeat(conv.deform_groups, 1)
 
@@ -215,6 +218,6 @@ def _interpolate(maps: Tensor, points: Tensor) -> Tensor:
     size = points.new_tensor([maps.shape[2], maps.shape[1]])
     grid = (2 * points + 1) / size - 1
     values = F.grid_sample(
-        maps[None], grid[None, None], padding_mode='border',
-        align_corners=False)
+        maps[None], grid[None, None], padding_mode='border', align_corners=False
+    )
     return values[0, :, 0].T

@@ -1,4 +1,5 @@
 """Pictures of people: boxes, masks and skeletons."""
+
 import uuid
 from typing import Dict, List, Optional
 
@@ -9,11 +10,9 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
-from projects.multitask_runtime.drawing import (KPT_THR, MASK_ALPHA,
-                                                draw_people)
+from projects.multitask_runtime.drawing import KPT_THR, MASK_ALPHA, draw_people
 
-_FIELDS = ('scores', 'labels', 'keypoints', 'keypoint_scores',
-           'keypoints_visible', 'track_ids')
+_FIELDS = ('scores', 'labels', 'keypoints', 'keypoint_scores', 'keypoints_visible', 'track_ids')
 
 
 @VISUALIZERS.register_module()
@@ -34,11 +33,13 @@ class MultitaskVisualizer(DetLocalVisualizer):
         kwargs: As in mmdet's ``DetLocalVisualizer``.
     """
 
-    def __init__(self,
-                 name: str = 'visualizer',
-                 kpt_thr: float = KPT_THR,
-                 mask_alpha: float = MASK_ALPHA,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        name: str = 'visualizer',
+        kpt_thr: float = KPT_THR,
+        mask_alpha: float = MASK_ALPHA,
+        **kwargs,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self.kpt_thr = kpt_thr
         self.mask_alpha = mask_alpha
@@ -49,20 +50,24 @@ class MultitaskVisualizer(DetLocalVisualizer):
         give none: they get a new visualizer."""
         return super().get_instance(name or uuid.uuid4().hex, **kwargs)
 
-    def _draw_instances(self, image: np.ndarray, instances: InstanceData,
-                        classes: Optional[List[str]],
-                        palette: Optional[List[tuple]]) -> np.ndarray:
+    def _draw_instances(
+        self,
+        image: np.ndarray,
+        instances: InstanceData,
+        classes: Optional[List[str]],
+        palette: Optional[List[tuple]],
+    ) -> np.ndarray:
         """Draw all people of one image (RGB, (H, W, 3) uint8)."""
-        image = draw_people(image, _to_arrays(instances), self.dataset_meta,
-                            self.kpt_thr, self.mask_alpha)
+        image = draw_people(
+            image, _to_arrays(instances), self.dataset_meta, self.kpt_thr, self.mask_alpha
+        )
         self.set_image(image)
         return image
 
 
 def _to_arrays(instances: InstanceData) -> Dict[str, np.ndarray]:
     """What is drawn of the people, as ``draw_people`` takes it."""
-    people = {name: np.asarray(instances[name])
-              for name in _FIELDS if name in instances}
+    people = {name: np.asarray(instances[name]) for name in _FIELDS if name in instances}
     people['bboxes'] = np.asarray(get_box_tensor(instances.bboxes))
     if 'masks' in instances:
         masks = instances.masks

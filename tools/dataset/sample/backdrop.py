@@ -1,4 +1,5 @@
 """What is not a person: grounds and walls, and things that stand about."""
+
 import cv2
 import numpy as np
 
@@ -6,14 +7,14 @@ from sample.canvas import Canvas
 from sample.person import SKINS, Cloth, random_cloth, random_colour
 
 
-def texture(rng: np.random.Generator, height: int, width: int,
-            strength: float) -> np.ndarray:
+def texture(rng: np.random.Generator, height: int, width: int, strength: float) -> np.ndarray:
     """(H, W, 1) float32 noise of several grain sizes about 0."""
     total = np.zeros((height, width), np.float32)
     for grain in (4, 12, 40):
         grid = rng.normal(0, 1, (height // grain + 2, width // grain + 2))
-        total += cv2.resize(grid.astype(np.float32), (width, height),
-                            interpolation=cv2.INTER_CUBIC)
+        total += cv2.resize(
+            grid.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
+        )
     return total[..., None] * np.float32(strength / 2)
 
 
@@ -33,8 +34,7 @@ def _bricks(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     tones = rng.normal(0, 12, (rows.max() + 1, cols.max() + 1, 1))
     joints = (y % tall == 0) | (x % wide == 0)
     wall = random_colour(rng) + tones[rows, cols]
-    return np.where(joints[..., None], random_colour(rng), wall
-                    ).astype(np.float32)
+    return np.where(joints[..., None], random_colour(rng), wall).astype(np.float32)
 
 
 def _blocks(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -45,13 +45,11 @@ def _blocks(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         left = int(rng.integers(-wide // 2, width))
         top = int(rng.integers(0, height * 2 // 3))
         wall, pane = random_colour(rng), random_colour(rng)
-        cv2.rectangle(picture, (left, top), (left + wide, height),
-                      wall.tolist(), -1)
+        cv2.rectangle(picture, (left, top), (left + wide, height), wall.tolist(), -1)
         step = int(rng.integers(8, 20))
         for x in range(left + step // 2, left + wide - step // 2, step):
             for y in range(top + step // 2, height, step):
-                cv2.rectangle(picture, (x, y), (x + step // 2, y + step // 2),
-                              pane.tolist(), -1)
+                cv2.rectangle(picture, (x, y), (x + step // 2, y + step // 2), pane.tolist(), -1)
     return picture
 
 
@@ -70,8 +68,7 @@ def _rings(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     picture = _gradient(rng, height, width).copy()
     for _ in range(rng.integers(10, 50)):
         centre = (int(rng.integers(width)), int(rng.integers(height)))
-        cv2.circle(picture, centre, int(rng.integers(3, 26)),
-                   random_colour(rng).tolist(), -1)
+        cv2.circle(picture, centre, int(rng.integers(3, 26)), random_colour(rng).tolist(), -1)
     return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.6, 4))
 
 
@@ -80,8 +77,7 @@ HAZE = (0.2, 0.6)
 WALLS = (_gradient, _bricks, _blocks, _grass, _rings)
 
 
-def background(rng: np.random.Generator, height: int,
-               width: int) -> np.ndarray:
+def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """(H, W, 3) uint8 picture of a place without things in it."""
     paint = WALLS[rng.integers(len(WALLS))]
     picture = paint(rng, height, width)
@@ -95,71 +91,73 @@ def background(rng: np.random.Generator, height: int,
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def draw_pole(canvas: Canvas, rng: np.random.Generator, x: float, y: float,
-              size: float) -> None:
+def draw_pole(canvas: Canvas, rng: np.random.Generator, x: float, y: float, size: float) -> None:
     """A post, at times with a ball on it like a lamp, y its foot."""
     cloth, radius = random_cloth(rng, 0.8), size * rng.uniform(0.015, 0.035)
     top = np.array([x, y - size * rng.uniform(0.8, 1.3), 0])
     canvas.cone((x, y, 0), top, radius, radius, cloth, scale=size)
     if rng.random() < 0.4:
-        canvas.ellipsoid(top, np.eye(3) * size, (0.07, 0.07, 0.07),
-                         Cloth(random_colour(rng)))
+        canvas.ellipsoid(top, np.eye(3) * size, (0.07, 0.07, 0.07), Cloth(random_colour(rng)))
 
 
-def draw_bush(canvas: Canvas, rng: np.random.Generator, x: float, y: float,
-              size: float) -> None:
+def draw_bush(canvas: Canvas, rng: np.random.Generator, x: float, y: float, size: float) -> None:
     """A heap of leaves, or a tree where it has a trunk, y its foot."""
     green = np.array([50.0, 110.0, 70.0]) * rng.uniform(0.5, 1.5)
     rise = 0.0
     if rng.random() < 0.5:
         rise = size * 0.6
-        canvas.cone((x, y, 0), (x, y - rise, 0), size * 0.05, size * 0.035,
-                    Cloth(np.array([40.0, 70.0, 100.0])))
+        canvas.cone(
+            (x, y, 0),
+            (x, y - rise, 0),
+            size * 0.05,
+            size * 0.035,
+            Cloth(np.array([40.0, 70.0, 100.0])),
+        )
     for _ in range(rng.integers(5, 12)):
         dx, dy = rng.normal(0, 0.16, 2) * size
         radii = rng.uniform(0.06, 0.17, 3)
-        canvas.ellipsoid(np.array([x + dx, y - rise - abs(dy), dx * 0.1]),
-                         np.eye(3) * size, radii,
-                         Cloth(green * rng.uniform(0.75, 1.25)))
+        canvas.ellipsoid(
+            np.array([x + dx, y - rise - abs(dy), dx * 0.1]),
+            np.eye(3) * size,
+            radii,
+            Cloth(green * rng.uniform(0.75, 1.25)),
+        )
 
 
-def draw_box(canvas: Canvas, rng: np.random.Generator, x: float, y: float,
-             size: float) -> None:
+def draw_box(canvas: Canvas, rng: np.random.Generator, x: float, y: float, size: float) -> None:
     """A crate, a sign or a wall's end, y its foot."""
     w, h = size * rng.uniform(0.12, 0.4), size * rng.uniform(0.15, 0.5)
     lean = size * rng.uniform(-0.04, 0.04)
-    corners = [(x - w / 2, y), (x + w / 2, y), (x + w / 2 + lean, y - h),
-               (x - w / 2 + lean, y - h)]
+    corners = [
+        (x - w / 2, y),
+        (x + w / 2, y),
+        (x + w / 2 + lean, y - h),
+        (x - w / 2 + lean, y - h),
+    ]
     canvas.polygon(np.array(corners), random_cloth(rng), scale=size / 2)
 
 
-def draw_chair(canvas: Canvas, rng: np.random.Generator, x: float, y: float,
-               size: float) -> None:
+def draw_chair(canvas: Canvas, rng: np.random.Generator, x: float, y: float, size: float) -> None:
     """A seat or table on legs, with or without a back, y its feet."""
     cloth, seat = random_cloth(rng, 0.8), size * rng.uniform(0.22, 0.32)
     w, thick = size * rng.uniform(0.12, 0.3), size * 0.018
     for side in (-1, 1):
-        canvas.cone((x + side * w, y, 0), (x + side * w, y - seat, 0), thick,
-                    thick, cloth)
-    canvas.cone((x - w, y - seat, 0), (x + w, y - seat, 0), 1.6 * thick,
-                1.6 * thick, cloth, scale=size)
+        canvas.cone((x + side * w, y, 0), (x + side * w, y - seat, 0), thick, thick, cloth)
+    canvas.cone(
+        (x - w, y - seat, 0), (x + w, y - seat, 0), 1.6 * thick, 1.6 * thick, cloth, scale=size
+    )
     if rng.random() < 0.5:
-        canvas.cone((x - w, y - seat, 0), (x - w, y - 2 * seat, 0), thick,
-                    thick, cloth)
+        canvas.cone((x - w, y - seat, 0), (x - w, y - 2 * seat, 0), thick, thick, cloth)
 
 
-def draw_ball(canvas: Canvas, rng: np.random.Generator, x: float, y: float,
-              size: float) -> None:
+def draw_ball(canvas: Canvas, rng: np.random.Generator, x: float, y: float, size: float) -> None:
     """A ball or balloon in any colour, skin tones among them."""
-    tone = (SKINS[rng.integers(len(SKINS))] if rng.random() < 0.3
-            else random_colour(rng))
+    tone = SKINS[rng.integers(len(SKINS))] if rng.random() < 0.3 else random_colour(rng)
     radii = size * rng.uniform(0.05, 0.13) * rng.uniform(0.8, 1.2, 3)
-    canvas.ellipsoid(np.array([x, y - radii[1], 0]), np.eye(3), radii,
-                     Cloth(tone))
+    canvas.ellipsoid(np.array([x, y - radii[1], 0]), np.eye(3), radii, Cloth(tone))
 
 
-def draw_rods(canvas: Canvas, rng: np.random.Generator, x: float, y: float,
-              size: float) -> None:
+def draw_rods(canvas: Canvas, rng: np.random.Generator, x: float, y: float, size: float) -> None:
     """Loose rods of the colours and widths of limbs."""
     for _ in range(rng.integers(1, 4)):
         dx, dy = rng.normal(0, 0.1, 2) * size
@@ -167,38 +165,56 @@ def draw_rods(canvas: Canvas, rng: np.random.Generator, x: float, y: float,
         angle = rng.uniform(0, 2 * np.pi)
         length = size * rng.uniform(0.1, 0.35)
         end = start + length * np.array([np.cos(angle), np.sin(angle), 0])
-        cloth = (Cloth(SKINS[rng.integers(len(SKINS))]) if rng.random() < 0.5
-                 else random_cloth(rng))
+        cloth = Cloth(SKINS[rng.integers(len(SKINS))]) if rng.random() < 0.5 else random_cloth(rng)
         radius = size * rng.uniform(0.02, 0.045)
-        canvas.cone(start, end, radius, radius * rng.uniform(0.6, 1), cloth,
-                    scale=size / 1.7)
+        canvas.cone(start, end, radius, radius * rng.uniform(0.6, 1), cloth, scale=size / 1.7)
 
 
-def draw_torso(canvas: Canvas, rng: np.random.Generator, x: float, y: float,
-               size: float) -> None:
+def draw_torso(canvas: Canvas, rng: np.random.Generator, x: float, y: float, size: float) -> None:
     """A shirt on a stand: a trunk without head, arms and legs, y its foot."""
     cloth = random_cloth(rng)
-    canvas.cone((x, y, 0), (x, y - 0.5 * size, 0), 0.012 * size, 0.012 * size,
-                Cloth(random_colour(rng)))
-    canvas.cone((x, y - 0.48 * size, 0), (x, y - 0.74 * size, 0), 0.075 * size,
-                rng.uniform(0.07, 0.1) * size, cloth, scale=size / 1.7)
+    canvas.cone(
+        (x, y, 0), (x, y - 0.5 * size, 0), 0.012 * size, 0.012 * size, Cloth(random_colour(rng))
+    )
+    canvas.cone(
+        (x, y - 0.48 * size, 0),
+        (x, y - 0.74 * size, 0),
+        0.075 * size,
+        rng.uniform(0.07, 0.1) * size,
+        cloth,
+        scale=size / 1.7,
+    )
 
 
-def draw_umbrella(canvas: Canvas, rng: np.random.Generator, x: float, y: float,
-                  size: float) -> None:
+def draw_umbrella(
+    canvas: Canvas, rng: np.random.Generator, x: float, y: float, size: float
+) -> None:
     """A sunshade on a post, y its foot."""
     top, cloth = y - size * rng.uniform(0.9, 1.3), random_cloth(rng, 0.3)
-    canvas.cone((x, y, 0), (x, top, 0), 0.014 * size, 0.014 * size,
-                Cloth(random_colour(rng)))
-    canvas.polygon(np.array([(x - 0.4 * size, top + 0.13 * size),
-                             (x, top - 0.08 * size),
-                             (x + 0.4 * size, top + 0.13 * size)]), cloth,
-                   scale=size / 1.7)
+    canvas.cone((x, y, 0), (x, top, 0), 0.014 * size, 0.014 * size, Cloth(random_colour(rng)))
+    canvas.polygon(
+        np.array(
+            [
+                (x - 0.4 * size, top + 0.13 * size),
+                (x, top - 0.08 * size),
+                (x + 0.4 * size, top + 0.13 * size),
+            ]
+        ),
+        cloth,
+        scale=size / 1.7,
+    )
 
 
-THINGS = {'pole': draw_pole, 'bush': draw_bush, 'box': draw_box,
-          'chair': draw_chair, 'ball': draw_ball, 'rods': draw_rods,
-          'torso': draw_torso, 'umbrella': draw_umbrella}
+THINGS = {
+    'pole': draw_pole,
+    'bush': draw_bush,
+    'box': draw_box,
+    'chair': draw_chair,
+    'ball': draw_ball,
+    'rods': draw_rods,
+    'torso': draw_torso,
+    'umbrella': draw_umbrella,
+}
 
 
 def finish(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

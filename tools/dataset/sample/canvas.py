@@ -4,6 +4,7 @@ Frame: continuous image pixels, x right, y down, z to the viewer. Pixel i
 covers [i, i + 1); sample j lies at (j + 0.5) / factor. Shapes are evaluated at
 the samples themselves, so that no drawing routine can shift them.
 """
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ class Surface:
     rows, cols: (N,) samples. depth: (N,) z in pixels. normal: (N, 3) unit
     vectors. local: (N, 3) metres along the shape's own axes.
     """
+
     rows: np.ndarray
     cols: np.ndarray
     depth: np.ndarray
@@ -29,8 +31,9 @@ class Surface:
     local: np.ndarray
 
     def __getitem__(self, keep: np.ndarray) -> 'Surface':
-        return Surface(self.rows[keep], self.cols[keep], self.depth[keep],
-                       self.normal[keep], self.local[keep])
+        return Surface(
+            self.rows[keep], self.cols[keep], self.depth[keep], self.normal[keep], self.local[keep]
+        )
 
 
 class Canvas:
@@ -47,9 +50,14 @@ class Canvas:
             covered exactly by half.
     """
 
-    def __init__(self, background: np.ndarray, *,
-                 light: tuple[float, float, float] = (-0.4, -0.6, 0.7),
-                 ambient: float = 0.5, factor: int = 3) -> None:
+    def __init__(
+        self,
+        background: np.ndarray,
+        *,
+        light: tuple[float, float, float] = (-0.4, -0.6, 0.7),
+        ambient: float = 0.5,
+        factor: int = 3,
+    ) -> None:
         self.factor = factor
         self.size = background.shape[:2]
         self.colour = cv2.resize(background, None, fx=factor, fy=factor)
@@ -66,9 +74,16 @@ class Canvas:
         self._current = owner
         self.depth.fill(-np.inf)
 
-    def ellipsoid(self, centre: np.ndarray, frame: np.ndarray,
-                  radii: tuple[float, float, float], material: Material,
-                  part: int = 0, *, tube: bool = False) -> None:
+    def ellipsoid(
+        self,
+        centre: np.ndarray,
+        frame: np.ndarray,
+        radii: tuple[float, float, float],
+        material: Material,
+        part: int = 0,
+        *,
+        tube: bool = False,
+    ) -> None:
         """Draws an ellipsoid.
 
         Args:
@@ -81,8 +96,7 @@ class Canvas:
         """
         axes = frame * np.asarray(radii)
         reach = np.linalg.norm(axes[:2], axis=1)
-        rows, cols, dx, dy = self._window(centre[:2] - reach,
-                                          centre[:2] + reach, centre)
+        rows, cols, dx, dy = self._window(centre[:2] - reach, centre[:2] + reach, centre)
         inverse = np.linalg.inv(axes).astype(np.float32)
         # A ray meets the unit sphere where |flat + z * ray| = 1.
         flat = [row[0] * dx + row[1] * dy for row in inverse]
@@ -99,13 +113,23 @@ class Canvas:
             unit = unit * np.float32([1, 0, 1])
         normal = unit @ inverse
         normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
-        self._paint(Surface(rows + hit[0], cols + hit[1],
-                            z + np.float32(centre[2]), normal, local),
-                    material, part)
+        self._paint(
+            Surface(rows + hit[0], cols + hit[1], z + np.float32(centre[2]), normal, local),
+            material,
+            part,
+        )
 
-    def cone(self, start: np.ndarray, end: np.ndarray, start_radius: float,
-             end_radius: float, material: Material, part: int = 0, *,
-             scale: float = 1.0) -> None:
+    def cone(
+        self,
+        start: np.ndarray,
+        end: np.ndarray,
+        start_radius: float,
+        end_radius: float,
+        material: Material,
+        part: int = 0,
+        *,
+        scale: float = 1.0,
+    ) -> None:
         """Draws a limb: a rod with round ends whose radius changes evenly.
 
         Args:
@@ -117,61 +141,57 @@ class Canvas:
         """
         start, end = np.asarray(start, float), np.asarray(end, float)
         widest = max(start_radius, end_radius)
-        rows, cols, dx, dy = self._window(np.minimum(start, end)[:2] - widest,
-                                          np.maximum(start, end)[:2] + widest,
-                                          start)
+        rows, cols, dx, dy = self._window(
+            np.minimum(start, end)[:2] - widest, np.maximum(start, end)[:2] + widest, start
+        )
         rod = (end - start).astype(np.float32)
         length = max(float(np.hypot(rod[0], rod[1])), 1e-3)
-        along = (dx * rod[0] + dy * rod[1]) / length ** 2
+        along = (dx * rod[0] + dy * rod[1]) / length**2
         share = np.clip(along, 0, 1)
         out_x, out_y = dx - share * rod[0], dy - share * rod[1]
         radius = start_radius + share * (end_radius - start_radius)
-        room = radius ** 2 - out_x ** 2 - out_y ** 2
+        room = radius**2 - out_x**2 - out_y**2
         hit = np.nonzero(room > 0)
         rise, radius = np.sqrt(room[hit]), radius[hit]
         normal = np.stack([out_x[hit], out_y[hit], rise], 1) / radius[:, None]
         across = (dx * rod[1] - dy * rod[0])[hit] / length
-        local = np.stack([across, along[hit] * length,
-                          np.zeros_like(across)], 1) / scale
+        local = np.stack([across, along[hit] * length, np.zeros_like(across)], 1) / scale
         depth = np.float32(start[2]) + share[hit] * rod[2] + rise
-        self._paint(Surface(rows + hit[0], cols + hit[1], depth, normal,
-                            local), material, part)
+        self._paint(Surface(rows + hit[0], cols + hit[1], depth, normal, local), material, part)
 
-    def polygon(self, corners: np.ndarray, material: Material, *,
-                scale: float = 1.0) -> None:
+    def polygon(self, corners: np.ndarray, material: Material, *, scale: float = 1.0) -> None:
         """Draws a flat convex polygon of (N, 2) corners."""
         corners = np.asarray(corners, np.float32)
-        rows, cols, x, y = self._window(corners.min(0), corners.max(0),
-                                        np.zeros(3))
+        rows, cols, x, y = self._window(corners.min(0), corners.max(0), np.zeros(3))
         inside = np.ones((y.shape[0], x.shape[1]), bool)
         area = cv2.contourArea(corners, oriented=True)
         for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0)):
             cross = (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)
             inside &= cross * np.sign(area) >= 0
         hit = np.nonzero(inside)
-        local = np.stack([x[0, hit[1]], y[hit[0], 0],
-                          np.zeros(len(hit[0]), np.float32)], 1) / scale
+        local = (
+            np.stack([x[0, hit[1]], y[hit[0], 0], np.zeros(len(hit[0]), np.float32)], 1) / scale
+        )
         normal = np.tile(np.float32([0, 0, 1]), (len(local), 1))
-        self._paint(Surface(rows + hit[0], cols + hit[1],
-                            np.zeros(len(local), np.float32), normal, local),
-                    material, 0)
+        self._paint(
+            Surface(rows + hit[0], cols + hit[1], np.zeros(len(local), np.float32), normal, local),
+            material,
+            0,
+        )
 
     def masks(self, owners: list[int]) -> np.ndarray:
-        """(N, H, W) bool: the pixels that each owner covers by more than half.
-        """
+        """(N, H, W) bool: the pixels that each owner covers by more than half."""
         height, width = self.size
         masks = np.zeros((len(owners), height, width), bool)
         for mask, owner in zip(masks, owners):
             covered = (self.owner == owner).astype(np.float32)
-            mask[:] = cv2.resize(covered, (width, height),
-                                 interpolation=cv2.INTER_AREA) > 0.5
+            mask[:] = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA) > 0.5
         return masks
 
     def image(self) -> np.ndarray:
         """(H, W, 3) uint8: the mean of each pixel's samples."""
         height, width = self.size
-        return cv2.resize(self.colour, (width, height),
-                          interpolation=cv2.INTER_AREA)
+        return cv2.resize(self.colour, (width, height), interpolation=cv2.INTER_AREA)
 
     def sample(self, x: float, y: float) -> tuple[int, int] | None:
         """Row and column of the sample at a place; None outside the image."""
@@ -179,8 +199,9 @@ class Canvas:
         height, width = self.owner.shape
         return (row, col) if 0 <= row < height and 0 <= col < width else None
 
-    def _window(self, low: np.ndarray, high: np.ndarray, origin: np.ndarray
-                ) -> tuple[int, int, np.ndarray, np.ndarray]:
+    def _window(
+        self, low: np.ndarray, high: np.ndarray, origin: np.ndarray
+    ) -> tuple[int, int, np.ndarray, np.ndarray]:
         """First row and column of the samples between two corners, and their
         (1, w) x and (h, 1) y from the origin. May be empty.
         """
@@ -190,8 +211,7 @@ class Canvas:
         (x0, y0), (x1, y1) = first.astype(int), last.astype(int)
         x = (np.arange(x0, x1) + 0.5) / self.factor - origin[0]
         y = (np.arange(y0, y1) + 0.5) / self.factor - origin[1]
-        return (y0, x0, x.astype(np.float32)[None],
-                y.astype(np.float32)[:, None])
+        return (y0, x0, x.astype(np.float32)[None], y.astype(np.float32)[:, None])
 
     def _paint(self, surface: Surface, material: Material, part: int) -> None:
         at = surface.rows, surface.cols

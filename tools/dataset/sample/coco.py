@@ -3,6 +3,7 @@
 COCO counts joints from the first pixel's centre: what it stores is a
 continuous coordinate minus 0.5. Its boxes and polygons are continuous.
 """
+
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -10,21 +11,39 @@ from pycocotools import mask as coco_mask
 from sample.scene import Instance
 from sample.skeleton import KEYPOINTS
 
-SKELETON = [[16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13],
-            [6, 7], [6, 8], [7, 9], [8, 10], [9, 11], [2, 3], [1, 2], [1, 3],
-            [2, 4], [3, 5], [4, 6], [5, 7]]
+SKELETON = [
+    [16, 14],
+    [14, 12],
+    [17, 15],
+    [15, 13],
+    [12, 13],
+    [6, 12],
+    [7, 13],
+    [6, 7],
+    [6, 8],
+    [7, 9],
+    [8, 10],
+    [9, 11],
+    [2, 3],
+    [1, 2],
+    [1, 3],
+    [2, 4],
+    [3, 5],
+    [4, 6],
+    [5, 7],
+]
 # A polygon is written where, drawn again, it is this close to the mask.
 POLYGON_IOU = 0.98
 
 
 def category() -> dict:
     """COCO's person category."""
-    return dict(supercategory='person', id=1, name='person',
-                keypoints=list(KEYPOINTS), skeleton=SKELETON)
+    return dict(
+        supercategory='person', id=1, name='person', keypoints=list(KEYPOINTS), skeleton=SKELETON
+    )
 
 
-def annotation(instance: Instance, *, id: int, image_id: int,
-               with_keypoints: bool = True) -> dict:
+def annotation(instance: Instance, *, id: int, image_id: int, with_keypoints: bool = True) -> dict:
     """One COCO annotation. Without keypoints, all 17 are unlabelled."""
     code = coco_mask.encode(np.asfortranarray(instance.mask, np.uint8))
     visibility = instance.visibility * with_keypoints
@@ -35,9 +54,14 @@ def annotation(instance: Instance, *, id: int, image_id: int,
     return dict(
         segmentation=segmentation(instance.mask, instance.crowd),
         num_keypoints=int((visibility > 0).sum()),
-        area=int(instance.mask.sum()), iscrowd=int(instance.crowd),
-        keypoints=keypoints, image_id=image_id,
-        bbox=[int(v) for v in coco_mask.toBbox(code)], category_id=1, id=id)
+        area=int(instance.mask.sum()),
+        iscrowd=int(instance.crowd),
+        keypoints=keypoints,
+        image_id=image_id,
+        bbox=[int(v) for v in coco_mask.toBbox(code)],
+        category_id=1,
+        id=id,
+    )
 
 
 def segmentation(mask: np.ndarray, crowd: bool = False) -> list | dict:
@@ -71,8 +95,7 @@ def outline(mask: np.ndarray, zoom: int = 4) -> list[list[float]]:
     outermost pixels, and small pixels have their centres near the border.
     """
     large = mask.astype(np.uint8).repeat(zoom, 0).repeat(zoom, 1)
-    contours, tree = cv2.findContours(large, cv2.RETR_CCOMP,
-                                      cv2.CHAIN_APPROX_NONE)
+    contours, tree = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if tree is None or (tree[0, :, 3] >= 0).any():
         return []
     polygons = []

@@ -1,4 +1,5 @@
 """Puts people and things into one picture and keeps what is true of it."""
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -6,8 +7,7 @@ import numpy as np
 from sample.backdrop import THINGS, background, finish
 from sample.canvas import Canvas
 from sample.person import Outfit, draw_person, random_outfit
-from sample.skeleton import (Figure, pose_figure, random_build, random_pose,
-                             view_figure)
+from sample.skeleton import Figure, pose_figure, random_build, random_pose, view_figure
 
 STANDING_METRES = 1.72
 EMPTY_SHARE, CROWD_SHARE = 0.07, 0.05
@@ -22,6 +22,7 @@ LEAST_PIXELS, LEAST_SHARE = 20, 0.2
 @dataclass
 class Person:
     """One person to draw. crowd: belongs to the picture's one crowd."""
+
     figure: Figure
     outfit: Outfit
     height: float
@@ -31,6 +32,7 @@ class Person:
 @dataclass
 class Thing:
     """Something else to draw: its kind, its look's seed, its foot and size."""
+
     kind: str
     seed: int
     x: float
@@ -41,6 +43,7 @@ class Thing:
 @dataclass
 class Scene:
     """A picture's content from far to near, and the seeds of its looks."""
+
     height: int
     width: int
     light: np.ndarray
@@ -56,6 +59,7 @@ class Instance:
     mask: (H, W) bool. keypoints: (17, 2) continuous pixels, 0 where
     visibility is 0. visibility: (17,) 0, 1 or 2 as COCO has it.
     """
+
     mask: np.ndarray
     keypoints: np.ndarray
     visibility: np.ndarray
@@ -65,13 +69,17 @@ class Instance:
 def random_person(rng: np.random.Generator, height: float) -> Person:
     """A person of this standing height in pixels, about the image's origin."""
     build = random_build(rng)
-    yaw = rng.choice([rng.normal(0, 25), rng.normal(180, 25),
-                      rng.uniform(-180, 180)], p=[0.55, 0.25, 0.2])
+    yaw = rng.choice(
+        [rng.normal(0, 25), rng.normal(180, 25), rng.uniform(-180, 180)], p=[0.55, 0.25, 0.2]
+    )
     pose = random_pose(rng)
     figure = view_figure(
-        pose_figure(pose, build), yaw=yaw,
-        elevation=rng.uniform(0, 22), roll=rng.normal(0, 3),
-        scale=height / STANDING_METRES)
+        pose_figure(pose, build),
+        yaw=yaw,
+        elevation=rng.uniform(0, 22),
+        roll=rng.normal(0, 3),
+        scale=height / STANDING_METRES,
+    )
     # A skirt is drawn around thighs that hang down.
     hanging = max(pose['left_hip_flex'], pose['right_hip_flex']) < 45
     outfit = random_outfit(rng, girth=build.girth, skirts=hanging)
@@ -81,8 +89,7 @@ def random_person(rng: np.random.Generator, height: float) -> Person:
 def compose(rng: np.random.Generator, height: int, width: int) -> Scene:
     """Draws up what is in a picture of this size."""
     light = np.array([rng.uniform(-0.8, 0.8), rng.uniform(-0.9, -0.2), 0.7])
-    scene = Scene(height, width, light, rng.uniform(0.35, 0.65),
-                  int(rng.integers(2 ** 32)))
+    scene = Scene(height, width, light, rng.uniform(0.35, 0.65), int(rng.integers(2**32)))
     people = []
     if rng.random() >= EMPTY_SHARE:
         people = _place_people(rng, height, width)
@@ -92,8 +99,7 @@ def compose(rng: np.random.Generator, height: int, width: int) -> Scene:
     return scene
 
 
-def _place_people(rng: np.random.Generator, height: int,
-                  width: int) -> list[Person]:
+def _place_people(rng: np.random.Generator, height: int, width: int) -> list[Person]:
     """People from far to near who overlap no more than they may."""
     unit = max(height, width) / 256
     people, boxes = [], []
@@ -112,28 +118,24 @@ def _place_people(rng: np.random.Generator, height: int,
     return sorted(people, key=lambda p: p.height)
 
 
-def _at_random_place(rng: np.random.Generator, person: Person, height: int,
-                     width: int) -> Person:
+def _at_random_place(rng: np.random.Generator, person: Person, height: int, width: int) -> Person:
     """Whole people stay inside mostly; one point of tall ones is in sight."""
     x0, y0, x1, y1 = person.figure.extent()
     if x1 - x0 < width and y1 - y0 < height and rng.random() < 0.85:
         goal = rng.uniform((-x0, -y0), (width - x1, height - y1))
     else:
-        name = rng.choice(['nose', 'neck', 'left_hip', 'left_knee'],
-                          p=[0.45, 0.3, 0.15, 0.1])
+        name = rng.choice(['nose', 'neck', 'left_hip', 'left_knee'], p=[0.45, 0.3, 0.15, 0.1])
         place = rng.uniform((0.2, 0.15), (0.8, 0.75)) * (width, height)
         goal = place - person.figure.points[name][:2]
     return _moved(person, goal)
 
 
 def _moved(person: Person, goal: np.ndarray) -> Person:
-    figure = person.figure.moved(np.eye(3), np.append(goal, 0.0),
-                                 person.figure.scale)
+    figure = person.figure.moved(np.eye(3), np.append(goal, 0.0), person.figure.scale)
     return Person(figure, person.outfit, person.height, person.crowd)
 
 
-def _place_crowd(rng: np.random.Generator, height: int,
-                 width: int) -> list[Person]:
+def _place_crowd(rng: np.random.Generator, height: int, width: int) -> list[Person]:
     """Many small people side by side, from far to near."""
     unit = max(height, width) / 256
     tall, count = rng.uniform(22, 42) * unit, rng.integers(8, 18)
@@ -147,29 +149,40 @@ def _place_crowd(rng: np.random.Generator, height: int,
     return sorted(people, key=lambda p: p.figure.extent()[3])
 
 
-def _between_things(rng: np.random.Generator, people: list[Person],
-                    height: int, width: int) -> list[Person | Thing]:
+def _between_things(
+    rng: np.random.Generator, people: list[Person], height: int, width: int
+) -> list[Person | Thing]:
     """Adds things behind, between and before the people."""
     layers: list[Person | Thing] = []
     side = max(height, width)
     for _ in range(rng.poisson(2)):
-        layers.append(_random_thing(rng, rng.uniform(0, width),
-                                    rng.uniform(0.4, 1.1) * height,
-                                    side * rng.uniform(0.15, 0.9)))
+        layers.append(
+            _random_thing(
+                rng,
+                rng.uniform(0, width),
+                rng.uniform(0.4, 1.1) * height,
+                side * rng.uniform(0.15, 0.9),
+            )
+        )
     for person in people:
         layers.append(person)
         if not person.crowd and rng.random() < 0.15:
             x0, _, x1, y1 = person.figure.extent()
-            layers.append(_random_thing(rng, rng.uniform(x0, x1),
-                                        y1 + rng.uniform(0, 8),
-                                        person.height * rng.uniform(0.5, 1)))
+            layers.append(
+                _random_thing(
+                    rng,
+                    rng.uniform(x0, x1),
+                    y1 + rng.uniform(0, 8),
+                    person.height * rng.uniform(0.5, 1),
+                )
+            )
     return layers
 
 
-def _random_thing(rng: np.random.Generator, x: float, y: float,
-                  size: float) -> Thing:
-    return Thing(str(rng.choice(list(THINGS))), int(rng.integers(2 ** 32)),
-                 float(x), float(y), float(size))
+def _random_thing(rng: np.random.Generator, x: float, y: float, size: float) -> Thing:
+    return Thing(
+        str(rng.choice(list(THINGS))), int(rng.integers(2**32)), float(x), float(y), float(size)
+    )
 
 
 def _inside(box: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -193,25 +206,24 @@ def render(scene: Scene) -> tuple[np.ndarray, list[Instance]]:
     while True:
         canvas, instances, hidden = _draw(scene, layers)
         if not hidden:
-            image = finish(np.random.default_rng([scene.seed, 1]),
-                           canvas.image())
+            image = finish(np.random.default_rng([scene.seed, 1]), canvas.image())
             return image, instances
         layers = [item for i, item in enumerate(layers) if i not in hidden]
 
 
-def _draw(scene: Scene, layers: list[Person | Thing]
-          ) -> tuple[Canvas, list[Instance], set[int]]:
+def _draw(scene: Scene, layers: list[Person | Thing]) -> tuple[Canvas, list[Instance], set[int]]:
     """Draws the layers. Also returns which of them are hidden people."""
-    canvas = Canvas(background(np.random.default_rng([scene.seed, 0]),
-                               scene.height, scene.width),
-                    light=scene.light, ambient=scene.ambient)
+    canvas = Canvas(
+        background(np.random.default_rng([scene.seed, 0]), scene.height, scene.width),
+        light=scene.light,
+        ambient=scene.ambient,
+    )
     crowd = len(layers) + 1
     seen, full = {}, {}
     for i, item in enumerate(layers):
         if isinstance(item, Thing):
             canvas.start()
-            THINGS[item.kind](canvas, np.random.default_rng(item.seed),
-                              item.x, item.y, item.size)
+            THINGS[item.kind](canvas, np.random.default_rng(item.seed), item.x, item.y, item.size)
             continue
         owner = crowd if item.crowd else i + 1
         canvas.start(owner)
@@ -222,19 +234,17 @@ def _draw(scene: Scene, layers: list[Person | Thing]
     instances, hidden = [], set()
     for i, mask in zip(single, masks):
         shown = int(mask.sum())
-        if shown < max(LEAST_PIXELS,
-                       LEAST_SHARE * full[i] / canvas.factor ** 2):
+        if shown < max(LEAST_PIXELS, LEAST_SHARE * full[i] / canvas.factor**2):
             hidden.add(i)
-        instances.append(_instance(canvas, layers[i].figure, seen[i], i + 1,
-                                   mask))
+        instances.append(_instance(canvas, layers[i].figure, seen[i], i + 1, mask))
     if masks[-1].any():
-        instances.append(Instance(masks[-1], np.zeros((17, 2)),
-                                  np.zeros(17, int), crowd=True))
+        instances.append(Instance(masks[-1], np.zeros((17, 2)), np.zeros(17, int), crowd=True))
     return canvas, instances, hidden
 
 
-def _instance(canvas: Canvas, figure: Figure, own: np.ndarray, owner: int,
-              mask: np.ndarray) -> Instance:
+def _instance(
+    canvas: Canvas, figure: Figure, own: np.ndarray, owner: int, mask: np.ndarray
+) -> Instance:
     """A joint is 2 where the person shows it and nothing else covers it, 1
     where something does, 0 where the picture has no pixel centre around it.
     """

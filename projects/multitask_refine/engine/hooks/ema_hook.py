@@ -1,4 +1,5 @@
 """Exponential moving average of the weights, with resume and preemption."""
+
 from mmdet.registry import HOOKS
 from mmengine.hooks import EMAHook
 from mmengine.runner import BaseLoop, Runner

@@ -1,4 +1,5 @@
 """Start a keypoint head from weights that were trained on other keypoints."""
+
 from typing import Dict, Optional, Sequence
 
 from mmdet.registry import HOOKS
@@ -15,10 +16,9 @@ _LAYERS = ('heatmap_pred', 'offset_pred')
 _HEAD = 'roi_head.keypoint_head.'
 
 
-def transfer_keypoints(saved: Dict[str, Tensor],
-                       own: Dict[str, Tensor],
-                       source: Sequence[str],
-                       target: Sequence[str]) -> Dict[str, Tensor]:
+def transfer_keypoints(
+    saved: Dict[str, Tensor], own: Dict[str, Tensor], source: Sequence[str], target: Sequence[str]
+) -> Dict[str, Tensor]:
     """Reorder the last layers of a keypoint head by the keypoints' names.
 
     Args:
@@ -87,7 +87,8 @@ class KeypointTransferHook(Hook):
         saved_meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
         meta = getattr(runner.train_loop.dataloader.dataset, 'metainfo', None)
         if not isinstance(meta, dict) or not all(
-                each.get('keypoint_id2name') for each in (saved_meta, meta)):
+            each.get('keypoint_id2name') for each in (saved_meta, meta)
+        ):
             return
         source = list(saved_meta['keypoint_id2name'].values())
         own_names = list(meta['keypoint_id2name'].values())
@@ -97,7 +98,8 @@ class KeypointTransferHook(Hook):
                     f'KeypointTransferHook.names: expected a keypoint of the '
                     f'data set and its name in the checkpoint, found '
                     f'{name!r}: {other!r}; the data set has {own_names}, the '
-                    f'checkpoint {source}. Correct the name.')
+                    f'checkpoint {source}. Correct the name.'
+                )
         target = [self.names.get(name, name) for name in own_names]
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
@@ -105,14 +107,18 @@ class KeypointTransferHook(Hook):
         if target == source or not any(key.startswith(_HEAD) for key in own):
             return
         checkpoint['state_dict'] = transfer_keypoints(
-            checkpoint['state_dict'], own, source, target)
+            checkpoint['state_dict'], own, source, target
+        )
         # The weights are of the data set's keypoints now.
-        checkpoint['meta'] = dict(checkpoint['meta'], dataset_meta=dict(
-            meta, classes=saved_meta.get('classes', meta['classes'])))
+        checkpoint['meta'] = dict(
+            checkpoint['meta'],
+            dataset_meta=dict(meta, classes=saved_meta.get('classes', meta['classes'])),
+        )
         taken, new = [], []
         for name, other in zip(own_names, target):
             (taken if other in source else new).append(name)
         MMLogger.get_current_instance().info(
             'Keypoint head: from the checkpoint '
             f'{", ".join(taken) or "none"}; newly initialized '
-            f'{", ".join(new) or "none"}')
+            f'{", ".join(new) or "none"}'
+        )

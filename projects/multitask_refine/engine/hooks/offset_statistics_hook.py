@@ -1,4 +1,5 @@
 """How far the learned offsets reach, in every layer and over the training."""
+
 from functools import partial
 from typing import Dict, Optional
 
@@ -43,25 +44,27 @@ class OffsetStatisticsHook(Hook):
         model = model.module if is_model_wrapper(model) else model
         self._handles = [
             getattr(module, layer).register_forward_hook(
-                partial(self._record, f'{name}.{layer}', module))
+                partial(self._record, f'{name}.{layer}', module)
+            )
             for name, module in model.named_modules()
             for layer in OFFSET_LAYERS
             if isinstance(getattr(module, layer, None), nn.Module)
         ]
 
-    def before_train_iter(self,
-                          runner: Runner,
-                          batch_idx: int,
-                          data_batch: Optional[dict] = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
         """Record this iteration if its turn has come."""
         if (runner.iter + 1) % self.interval == 0 and runner.rank == 0:
             self._scalars, self._outside = {}, []
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: Optional[dict] = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
         """Hand the record on and warn of offsets that leave their map."""
         if not self._scalars:
             self._scalars = None
@@ -73,7 +76,8 @@ class OffsetStatisticsHook(Hook):
                 'The offsets leave the map, where zeros are read, in '
                 f'{"; ".join(self._outside)}. Lower their rate '
                 '(optim_wrapper.paramwise_cfg.dcn_offset_lr_mult) or the base '
-                'rate, or clip the gradient.')
+                'rate, or clip the gradient.'
+            )
         self._scalars = None
 
     def after_train(self, runner: Runner) -> None:
@@ -82,16 +86,16 @@ class OffsetStatisticsHook(Hook):
             handle.remove()
 
     @torch.no_grad()
-    def _record(self, name: str, module: nn.Module, _: nn.Module,
-                inputs: tuple, output: Tensor) -> None:
+    def _record(
+        self, name: str, module: nn.Module, _: nn.Module, inputs: tuple, output: Tensor
+    ) -> None:
         """Add one layer's prediction, (B, 2N or 3N, H, W), to the record."""
         if self._scalars is None or not output.numel():
             return
         if getattr(module, 'modulated', False):
-            output = output[:, :output.shape[1] * 2 // 3]
+            output = output[:, : output.shape[1] * 2 // 3]
         side = max(output.shape[-2:])
-        output = bound_offsets(output.float(),
-                               getattr(module, 'max_offset', None))
+        output = bound_offsets(output.float(), getattr(module, 'max_offset', None))
         lengths = output.unflatten(1, (-1, 2)).norm(dim=2)
         if hasattr(module, 'gamma'):
             # In shares of the RoI's size, of which a bin is one in P.
@@ -100,10 +104,6 @@ class OffsetStatisticsHook(Hook):
             # Of a heatmap of S x S, whatever the layer's own size.
             side = module.codec.heatmap_size
         mean, longest = lengths.mean().item(), lengths.max().item()
-        self._scalars.update({
-            f'offsets/{name}/mean': mean,
-            f'offsets/{name}/max': longest
-        })
+        self._scalars.update({f'offsets/{name}/mean': mean, f'offsets/{name}/max': longest})
         if longest > side:
-            self._outside.append(
-                f'{name} (largest {longest:.1f} cells, map {side})')
+            self._outside.append(f'{name} (largest {longest:.1f} cells, map {side})')

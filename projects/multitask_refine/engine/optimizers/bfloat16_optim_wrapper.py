@@ -1,4 +1,5 @@
 """Mixed precision in bfloat16, on any device."""
+
 from contextlib import contextmanager
 from typing import Iterator
 
