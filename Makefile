@@ -11,7 +11,7 @@ PY := $(or $(PYTHON),.venv/bin/python)
 
 # This checkout comes first on the import path. A PYTHONPATH of the user counts only together with
 # an environment of the user: in .venv it could hide the pinned packages.
-export PYTHONPATH := $(CURDIR)$(if $(PYTHON),$(if $(PYTHONPATH),:$(PYTHONPATH)))
+export PYTHONPATH := $(CURDIR)/projects$(if $(PYTHON),$(if $(PYTHONPATH),:$(PYTHONPATH)))
 unexport PYTHONHOME
 # Pictures are written to files, also where there is no display.
 MPLBACKEND ?= Agg
@@ -44,7 +44,7 @@ test: setup
 	$(PY) -m pytest tests -n auto --dist loadfile $(PYTEST_ARGS)
 
 fuzz: setup
-	$(PY) tests/test_fuzz/run_thorough.py $(FUZZ_ARGS)
+	$(PY) tests/fuzz/run_thorough.py $(FUZZ_ARGS)
 
 ablation: setup
 	$(PY) tools/ablation.py $(ABLATION_ARGS)

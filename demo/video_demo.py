@@ -14,12 +14,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from projects.multitask_runtime.command_line import (  # noqa: E402
-    add_options,
-    run,
-)
+from multitask_runtime.command_line import add_options, run
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:

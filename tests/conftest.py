@@ -4,7 +4,6 @@ import functools
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Callable
 
@@ -17,9 +16,8 @@ from mmdet.utils import register_all_modules
 from mmengine.config import config as mmengine_config
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
-import projects.multitask_refine  # noqa: E402, F401
+import multitask_refine  # noqa: F401
 
 register_all_modules(init_default_scope=True)
 
@@ -33,8 +31,8 @@ torch.set_num_threads(max(1, min(2, CORES // BESIDE)))
 if BESIDE > 1:  # also for the processes that the tests start
     os.environ['OMP_NUM_THREADS'] = str(torch.get_num_threads())
 
-CONFIGS = ROOT / 'configs/multitask_refine'
-SAMPLE_CONFIG = CONFIGS / 'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py'
+CONFIGS = ROOT / 'configs'
+SAMPLE_CONFIG = CONFIGS / 'sample/multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py'
 
 
 def _once(format_code: Callable) -> Callable:

@@ -14,7 +14,7 @@ from mmdet.models.roi_heads.shared_heads import res_layer
 from mmengine.config import Config, ConfigDict
 from mmengine.config import config as mmengine_config
 
-from projects.multitask_refine.engine import list_evaluators
+from multitask_refine.engine import list_evaluators
 
 SCALE = (96, 64)  # width and height of the images that the network sees
 

@@ -22,13 +22,13 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
+from multitask_refine.apis import train
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
-from tools import train
 
 STEPS = 10
 # One server imports everything once; the trainings are forked from it.
 SERVER = multiprocessing.get_context('forkserver')
-SERVER.set_forkserver_preload(['projects.multitask_refine', 'mmdet.apis', 'mmdet.utils'])
+SERVER.set_forkserver_preload(['multitask_refine', 'mmdet.apis', 'mmdet.utils'])
 
 
 def _train(argv, log, environ):

@@ -4,7 +4,7 @@
 `sweep` trains with several rates and chooses among them on a validation split
 of its own; `final` trains every condition with the chosen rates and tests it
 on images that nothing was chosen on. Conditions, data, seeds and the rule of
-the choice are in tools/ablation_protocol.py, what came out in docs/offsets.md.
+the choice are in projects/multitask_refine/analysis/ablation/protocol.py, what came out in docs/offsets.md.
 
 Stopped and started again, it goes on where it was: finished runs are skipped,
 half-trained ones are resumed. SIGTERM and Ctrl-C let the runs write a
@@ -32,26 +32,22 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
-from projects.multitask_refine.engine import (  # noqa: E402
+from multitask_refine.analysis.ablation import protocol
+from multitask_refine.analysis.ablation import tables as offsets_tables
+from multitask_refine.analysis.ablation.protocol import Run
+from multitask_refine.engine import (
     describe_command,
     load_checkpoint_file,
     read_config,
     write_record,
     write_results,
 )
-from projects.multitask_refine.engine.launch import SettingsAction  # noqa: E402
-from projects.multitask_refine.engine.preemption import RESUME_ME  # noqa: E402
-from projects.multitask_refine.errors import (  # noqa: E402
-    ConfigError,
-    explained_errors,
-)
-from projects.multitask_refine.evaluation import TASKS  # noqa: E402
-from projects.multitask_refine.evaluation.predictions import file_sha256  # noqa: E402
-from tools import ablation_protocol as protocol  # noqa: E402
-from tools.ablation_protocol import Run  # noqa: E402
-from tools.analysis_tools import offsets_tables  # noqa: E402
+from multitask_refine.engine.hooks.preemption_hook import RESUME_ME
+from multitask_refine.engine.runner.launch import SettingsAction
+from multitask_refine.evaluation import TASKS
+from multitask_refine.evaluation.predictions import file_sha256
+from multitask_refine.utils.errors import ConfigError, explained_errors
 
 # The place where the base is named.
 BASE_FILE = 'configs/_base_/base_checkpoint.py'
@@ -626,7 +622,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         print(f'\n{name}\n\n{text}')
     print(
         f'Results files: {args.results}; python '
-        'tools/analysis_tools/pages.py writes docs/offsets.md from those in '
+        'tools/docs/build_docs.py writes docs/offsets.md from those in '
         'docs/results/offsets'
     )
     return 0

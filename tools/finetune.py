@@ -15,29 +15,20 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
-from mmengine.config import Config  # noqa: E402
+from mmengine.config import Config
 
-from projects.multitask_refine.datasets import (  # noqa: E402
-    AnnotationError,
-    load_meta_file,
-    read_annotations,
-)
-from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
-    remove_images,
-    write_json,
-)
-from projects.multitask_refine.datasets.image_rules import (  # noqa: E402
-    list_missing,
-)
-from projects.multitask_refine.engine import (  # noqa: E402
+from multitask_refine.apis import test, train
+from multitask_refine.datasets import AnnotationError, load_meta_file, read_annotations
+from multitask_refine.datasets.validation.annotations import remove_images, write_json
+from multitask_refine.datasets.validation.images import list_missing
+from multitask_refine.engine import (
     ConfigError,
     SettingsAction,
     explained_errors,
     load_checkpoint_file,
 )
-from projects.multitask_refine.finetune import (  # noqa: E402
+from multitask_refine.finetune import (
     COCO_KEYPOINTS,
     VARIANTS,
     Source,
@@ -51,12 +42,7 @@ from projects.multitask_refine.finetune import (  # noqa: E402
     read_keypoints,
     select_classes,
 )
-from tools import test, train  # noqa: E402
-from tools.dataset.split_coco import (  # noqa: E402
-    assign,
-    group_images,
-    select,
-)
+from tools.dataset.split_coco import assign, group_images, select
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:

@@ -5,7 +5,7 @@
 set -euo pipefail
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PYTHON=${PYTHON:-$([ -x "$TOOLS/../.venv/bin/python" ] && echo "$TOOLS/../.venv/bin/python" || echo python)}
-export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$TOOLS/../projects${PYTHONPATH:+:$PYTHONPATH}"
 
 fail() {
     echo "$(basename "$0"): $1" >&2

@@ -29,14 +29,9 @@ from rich.progress import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
-from projects.multitask_refine.engine import (  # noqa: E402
-    ConfigError,
-    explained_errors,
-    read_config,
-)
-from projects.multitask_refine.evaluation import format_table  # noqa: E402
+from multitask_refine.engine import ConfigError, explained_errors, read_config
+from multitask_refine.evaluation import format_table
 
 RECORD = 'quickstart.json'
 _PICTURES_NAMED = 3
@@ -115,7 +110,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     args.way = FROM_SCRATCH if args.from_scratch else FROM_BASE
-    args.config = args.config or f'configs/multitask_refine/{args.way.config}'
+    args.config = args.config or f'configs/sample/{args.way.config}'
     args.work_dir = (ROOT / (args.work_dir or args.way.work_dir)).resolve()
     for name in ('train', 'val'):
         if getattr(args, name) is None:

@@ -1,26 +1,19 @@
 #!/usr/bin/env python
 """The largest kernels of a step, and how often the host waits for the device.
 
-python benchmarks/cuda/kernels.py --json docs/results/performance/cuda-kernels.json
+python -m benchmarks.cuda.kernels --json docs/results/performance/cuda-kernels.json
 """
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Callable, List, Optional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import torch
+from torch.profiler import ProfilerActivity, profile
 
-import torch  # noqa: E402
-from torch.profiler import ProfilerActivity, profile  # noqa: E402
-
-from benchmarks.contestants.ours import Ours  # noqa: E402
-from benchmarks.inputs import (
-    image_names,
-    load_images,  # noqa: E402
-    load_people,
-)
-from projects.multitask_refine.engine import write_record  # noqa: E402
+from benchmarks.speed.baselines.ours import Ours
+from benchmarks.speed.inputs import image_names, load_images, load_people
+from multitask_refine.engine import write_record
 
 VARIANTS = ('regular', 'rb-h')
 WAITS = ('cudaStreamSynchronize', 'cudaDeviceSynchronize', 'cudaEventSynchronize')

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Compare every operator with its float64 result on the CPU.
 
-    python benchmarks/cuda/ops.py --json docs/results/performance/cuda-ops.json
+    python -m benchmarks.cuda.ops --json docs/results/performance/cuda-ops.json
 
 Values and gradients, in float32 and in half precision. An operator passes if
 its largest error, as a share of the largest value, stays within what the type
@@ -10,19 +10,16 @@ allows.
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import torch
+from mmcv.ops import nms
+from torch import Tensor
 
-import torch  # noqa: E402
-from mmcv.ops import nms  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from benchmarks.pieces import peaks_by_resize  # noqa: E402
-from projects.multitask_refine import codecs, ops  # noqa: E402
-from projects.multitask_refine.codecs import roi_softmax  # noqa: E402
-from projects.multitask_refine.engine import write_record  # noqa: E402
+from benchmarks.micro.micro import peaks_by_resize
+from multitask_refine import codecs, ops
+from multitask_refine.codecs import roi_softmax
+from multitask_refine.engine import write_record
 
 # Share of the largest value. Half precision also rounds the positions.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}

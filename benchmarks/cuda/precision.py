@@ -1,31 +1,22 @@
 #!/usr/bin/env python
 """Mixed precision beside float32: losses and gradients of one step.
 
-    python benchmarks/cuda/precision.py --json docs/results/performance/cuda-precision.json
+    python -m benchmarks.cuda.precision --json docs/results/performance/cuda-precision.json
 
 The same weights, images and random numbers in float32, float16 and bfloat16.
 """
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Dict, List, Optional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import torch
+from torch import Tensor
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from benchmarks.contestants.ours import Ours  # noqa: E402
-from benchmarks.inputs import (
-    image_names,
-    load_images,  # noqa: E402
-    load_people,
-)
-from projects.multitask_refine.engine import write_record  # noqa: E402
-from projects.multitask_refine.engine.reproducible_loop import (  # noqa: E402
-    seed_everything,
-)
+from benchmarks.speed.baselines.ours import Ours
+from benchmarks.speed.inputs import image_names, load_images, load_people
+from multitask_refine.engine import write_record
+from multitask_refine.engine.runner.reproducible_loop import seed_everything
 
 VARIANTS = ('regular', 'rb', 'rb-h')
 TYPES = dict(float32=None, float16=torch.float16, bfloat16=torch.bfloat16)

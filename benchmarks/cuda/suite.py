@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """All that is to be measured on a CUDA machine, in parts that resume.
 
-    python benchmarks/cuda/suite.py [--minutes 9] [--only PART ...]
+    python -m benchmarks.cuda.suite [--minutes 9] [--only PART ...]
 
 Every part takes less than eight minutes and writes a results file of its own;
 a part whose file is there is skipped, so the same command goes on where it
@@ -56,7 +56,7 @@ def list_parts(python: str, detectron2: Optional[str]) -> List[Part]:
         Part(
             'scaling',
             [
-                'benchmarks/scaling.py',
+                'benchmarks/speed/scaling.py',
                 '--device',
                 'cuda',
                 '--json',
@@ -82,7 +82,7 @@ def _own(name: str) -> Part:
 def _speed(name: str, python: str, detectron2: Optional[str]) -> Part:
     result = f'{RESULTS}/speed-cuda-{name}.json'
     command = [
-        'benchmarks/speed.py',
+        'benchmarks/speed/compare.py',
         '--device',
         'cuda',
         '--only',

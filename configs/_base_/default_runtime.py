@@ -1,5 +1,5 @@
 default_scope = 'mmdet'
-custom_imports = dict(imports=['projects.multitask_refine'], allow_failed_imports=False)
+custom_imports = dict(imports=['multitask_refine'], allow_failed_imports=False)
 
 default_hooks = dict(
     consistency=dict(type='ConsistencyHook'),

@@ -1,23 +1,14 @@
 """One network that finds people and gives each a box, a mask and K joints.
 
 Importing this package registers its parts with mmdet, so a config needs only
-``custom_imports = dict(imports=['projects.multitask_refine'])``.
+``custom_imports = dict(imports=['multitask_refine'])``.
 """
 
-from .environment import check_environment
+from .utils.environment import check_environment
 
 check_environment()
 
-from . import (
-    codecs,
-    datasets,
-    engine,
-    evaluation,
-    models,  # noqa: E402
-    ops,
-    structures,
-    visualization,
-)
+from . import codecs, datasets, engine, evaluation, models, ops, structures, visualization
 
 __all__ = [
     'codecs',

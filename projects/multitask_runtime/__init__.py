@@ -2,15 +2,15 @@
 
 Nothing in this package imports torch, mmcv, mmengine, mmdet or mmpose. The
 pictures, videos, results and drawings are also those of
-``projects.multitask_refine.apis``, which imports them from here.
+``multitask_refine.apis``, which imports them from here.
 """
 
-from .description import OnnxError
-from .inferencer import OnnxInferencer
-from .inputs import InputError
-from .tracking import Tracker
-from .video import VideoReader, VideoWriter
-from .window import NoWindowError
+from .io.image_viewer import NoWindowError
+from .io.inputs import InputError
+from .io.video import VideoReader, VideoWriter
+from .onnx.inferencer import OnnxInferencer
+from .onnx.metadata import OnnxError
+from .tracking.tracker import Tracker
 
 __all__ = [
     'InputError',

@@ -5,12 +5,12 @@ import threading
 from argparse import ArgumentParser, Namespace
 from typing import Callable, Iterator, Union
 
-from .description import OnnxError
-from .finder import PeopleFinder
-from .inferencer import OnnxInferencer
-from .inputs import InputError
-from .session import is_onnx
-from .window import NoWindowError, Window
+from .base_inferencer import PeopleFinder
+from .io.image_viewer import NoWindowError, Window
+from .io.inputs import InputError
+from .onnx.inferencer import OnnxInferencer
+from .onnx.metadata import OnnxError
+from .onnx.session import is_onnx
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -80,7 +80,7 @@ def run(inputs: Union[str, int], args: Namespace, **options) -> int:
         )
     try:
         # The only import of what needs PyTorch, and only for networks in it.
-        from projects.multitask_refine.apis.command_line import run_checkpoint
+        from multitask_refine.apis.command_line import run_checkpoint
     except ModuleNotFoundError as error:
         if error.name != 'torch':
             raise

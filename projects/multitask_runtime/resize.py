@@ -1,7 +1,7 @@
 """Pictures resized as the test pipelines do it, to the very same pixels.
 
 The pipelines' ``Resize``, ``ResizeShortestEdge`` and ``FloatResize`` are those
-of mmdet and of ``projects/multitask_refine/datasets/transforms.py``. Sizes are
+of mmdet and of ``projects/multitask_refine/datasets/transforms/formatting.py``. Sizes are
 (width, height) in pixels.
 """
 
@@ -10,8 +10,8 @@ from typing import Optional, Sequence, Tuple, Union
 import cv2
 import numpy as np
 
-from .description import OnnxError
-from .image_file import import_pillow
+from .io.image_file import import_pillow
+from .onnx.metadata import OnnxError
 
 Size = Tuple[int, int]
 # No pipeline resizes a picture of this aspect ratio to nothing.

@@ -13,7 +13,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from .category_meta import category_meta, keypoint_mask
-from .frames import Frame
+from .io.frames import Frame
 
 _PIXEL_INDEX = 0.5  # how much less COCO's files count joints
 _DECIMALS = 3

@@ -14,11 +14,11 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from demo import image_demo
-from projects.multitask_refine.deployment import export
-from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, draw_scene, tiny_options
+from multitask_refine.apis import test, train
+from multitask_refine.deployment import export
+from tests.conftest import SAMPLE_CONFIG, as_arguments, draw_scene, tiny_options
+from tests.integration.test_configs import LEAVES, one_of_each_kind
 from tests.shrink import cheap_parts, shrink
-from tests.test_configs import LEAVES, one_of_each_kind
-from tools import test, train
 
 
 def pin_file(name: str) -> Path:

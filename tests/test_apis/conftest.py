@@ -8,7 +8,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from projects.multitask_refine.apis import MultitaskInferencer
+from multitask_refine.apis import MultitaskInferencer
 from tests.conftest import SAMPLE_CONFIG, tiny_options
 
 FIVE_JOINTS = """

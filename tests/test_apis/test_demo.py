@@ -9,8 +9,8 @@ import cv2
 import pytest
 
 from demo import image_demo, video_demo
-from projects.multitask_refine.apis import VideoWriter
-from projects.multitask_runtime import finder
+from multitask_refine.apis import VideoWriter
+from multitask_runtime import base_inferencer as finder
 from tests.conftest import ROOT
 
 

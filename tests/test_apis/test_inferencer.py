@@ -14,14 +14,14 @@ from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from projects.multitask_refine.apis import InputError, MultitaskInferencer
-from projects.multitask_refine.apis.frames import ImageFile
-from projects.multitask_refine.engine import UnsafeCheckpointError
-from projects.multitask_runtime.inputs import collect
-from projects.multitask_runtime.progress import Report
+from multitask_refine.apis import InputError, MultitaskInferencer
+from multitask_refine.apis import test as tools_test
+from multitask_refine.apis.image_loader import ImageFile
+from multitask_refine.engine import UnsafeCheckpointError
+from multitask_runtime.io.inputs import collect
+from multitask_runtime.utils.progress import Report
 from tests.conftest import SAMPLE_CONFIG
 from tests.test_apis.conftest import FIVE_JOINTS
-from tools import test as tools_test
 
 ARRAYS = ('bboxes', 'scores', 'labels', 'keypoints', 'keypoint_scores')
 

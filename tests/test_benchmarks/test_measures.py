@@ -6,11 +6,14 @@ import cv2
 import pytest
 import torch
 
-from benchmarks import data_pipeline, endurance, evaluation, pieces
 from benchmarks.cuda import ops, suite
-from benchmarks.dirty_data import ANNOTATION_FAULTS, damage_annotations, damage_files
-from projects.multitask_refine.datasets import mend, read_annotations
-from tests.test_converters.drawn import draw_image
+from benchmarks.data import evaluation
+from benchmarks.data import pipeline as data_pipeline
+from benchmarks.micro import micro as pieces
+from benchmarks.robustness import endurance
+from benchmarks.robustness.dirty_data import ANNOTATION_FAULTS, damage_annotations, damage_files
+from multitask_refine.datasets import mend, read_annotations
+from multitask_refine.testing.drawn import draw_image
 
 
 def test_evaluation_gives_pycocotools_figures(tmp_path):

@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import scaling, speed
-from benchmarks.agreement import differences
-from benchmarks.client import ContestantError, Process
-from benchmarks.inputs import image_names, load_people
-from benchmarks.parts import PARTS, Entrant, Part
-from benchmarks.rounds import compare_pairs, run_rounds
-from benchmarks.stages import StageMeter, _count_operations, measure_stages
-from projects.multitask_refine.ops import multiply
-from projects.multitask_refine.ops.bags import Bags, sum_bags
+from benchmarks.speed import compare as speed
+from benchmarks.speed import scaling
+from benchmarks.speed.agreement import differences
+from benchmarks.speed.client import ContestantError, Process
+from benchmarks.speed.inputs import image_names, load_people
+from benchmarks.speed.parts import PARTS, Entrant, Part
+from benchmarks.speed.rounds import compare_pairs, run_rounds
+from benchmarks.speed.stages import StageMeter, _count_operations, measure_stages
+from multitask_refine.ops import multiply
+from multitask_refine.ops.cpu.csr_matrix import Bags, sum_bags
 from tests.conftest import CONFIGS, ROOT
 
 STAND_IN = 'tests.test_benchmarks.stand_in:StandIn'
@@ -74,7 +75,7 @@ def test_stages_of_a_network_by_hand(monkeypatch):
             dict(operations_per_second=8.0, bytes_per_second=100.0),
         ]
     )
-    monkeypatch.setattr('benchmarks.stages.measure_rates', lambda device: next(rates))
+    monkeypatch.setattr('benchmarks.speed.stages.measure_rates', lambda device: next(rates))
 
     def run():
         owner.pause()

@@ -17,7 +17,7 @@ from tests.conftest import CONFIGS
 
 def config_path(config: str) -> Path:
     """A config by the part of its name that the exact ones do not share."""
-    return CONFIGS / f'multitask-rcnn_{config}_8xb2-90k_coco.py'
+    return CONFIGS / f'converted/multitask-rcnn_{config}_8xb2-90k_coco.py'
 
 
 def load_network(config: str, checkpoint: Path, most: int, **options: bool) -> nn.Module:

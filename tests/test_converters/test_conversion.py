@@ -17,16 +17,13 @@ from mmcv.ops import ModulatedDeformConv2dPack
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader, load_checkpoint
 
-from projects.multitask_refine.engine import load_checkpoint_file
-from projects.multitask_refine.ops import RefinedConv2d
+from multitask_refine.converters import conversion, weights_file
+from multitask_refine.converters import detectron2 as detectron2_to_multitask
+from multitask_refine.converters import mmdet as mmdet_to_multitask
+from multitask_refine.converters import torchvision as torchvision_to_multitask
+from multitask_refine.engine import load_checkpoint_file
+from multitask_refine.ops import RefinedConv2d
 from tests.conftest import CONFIGS, ROOT
-from tools.model_converters import (
-    conversion,
-    detectron2_to_multitask,
-    mmdet_to_multitask,
-    torchvision_to_multitask,
-    weights_file,
-)
 
 REGULAR = 'r50_fpn_regular_4xb3-90k'
 REFINED = 'r50_fpn_rb-h_4xb3-90k'
@@ -35,7 +32,7 @@ BLOCKS = (3, 4, 6, 3)
 # The networks here have 4 channels in the stem, 8 in the FPN and the heads.
 WIDTH, FPN, JOINTS = 4, 8, 17
 SMALL = f"""
-_base_ = '{CONFIGS}/multitask-rcnn_NAME_coco.py'
+_base_ = '{CONFIGS}/converted/multitask-rcnn_NAME_coco.py'
 model = dict(
     backbone=dict(base_channels={WIDTH}),
     neck=dict(in_channels=IN, out_channels={FPN}),

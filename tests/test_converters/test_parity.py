@@ -18,19 +18,17 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.hub import get_config
 from PIL import Image
 
-from projects.multitask_refine.ops import SeparableRoIAlign
-from tests.test_converters import drawn
+from multitask_refine.converters import detectron2 as detectron2_to_multitask
+from multitask_refine.converters import mmdet as mmdet_to_multitask
+from multitask_refine.converters import torchvision as torchvision_to_multitask
+from multitask_refine.ops import SeparableRoIAlign
+from multitask_refine.testing import drawn
 from tests.test_converters.networks import (
     config_path,
     load_network,
     run_full,
     run_layers,
     to_batch,
-)
-from tools.model_converters import (
-    detectron2_to_multitask,
-    mmdet_to_multitask,
-    torchvision_to_multitask,
 )
 
 GOLDEN = Path(__file__).parent / 'golden'

@@ -21,9 +21,9 @@ from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
+from multitask_refine.converters import detectron2 as detectron2_to_multitask
+from multitask_refine.converters.conversion import match_names
 from tests.test_converters.networks import config_path
-from tools.model_converters import detectron2_to_multitask
-from tools.model_converters.conversion import match_names
 
 GOLDEN = Path(__file__).parent / 'golden' / 'detectron2-schedules.npz'
 CONSTANT = ('momentum', 'dampening', 'nesterov', 'weight_decay')

@@ -14,11 +14,11 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from packaging.version import Version
 
-from projects.multitask_refine.deployment import ExportError, export
-from projects.multitask_refine.deployment.export import load_network
-from projects.multitask_refine.deployment.parity import LIMITS, compare, find_people, refuse_others
+from multitask_refine.deployment import ExportError, export
+from multitask_refine.deployment.export import load_network
+from multitask_refine.deployment.parity import LIMITS, compare, find_people, refuse_others
+from multitask_refine.testing import drawn
 from tests.conftest import CONFIGS, SAMPLE_CONFIG
-from tests.test_converters import drawn
 
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
@@ -91,7 +91,7 @@ SIZES = ((150, 203), (97, 64), (131, 250), (17, 23), (1, 1))
 
 def make_config(variant: str) -> Config:
     name, options = VARIANTS[variant]
-    cfg = Config.fromfile(CONFIGS / f'multitask-rcnn_r26-w16_{name}_sample.py')
+    cfg = Config.fromfile(CONFIGS / f'sample/multitask-rcnn_r26-w16_{name}_sample.py')
     cfg.merge_from_dict(options)
     return cfg
 

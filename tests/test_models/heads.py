@@ -2,7 +2,7 @@
 
 import torch
 
-from projects.multitask_refine.models import KeypointOffsetHead, KeypointSoftmaxHead
+from multitask_refine.models import KeypointOffsetHead, KeypointSoftmaxHead
 
 
 def offset_head(num_keypoints=2, size=14, sigma=1.0, **kwargs):

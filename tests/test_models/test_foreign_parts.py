@@ -9,14 +9,14 @@ from mmdet.models.dense_heads import RPNHead
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from projects.multitask_refine.datasets import FloatResize
-from projects.multitask_refine.models import (
+from multitask_refine.datasets import FloatResize
+from multitask_refine.models import (
     LogitRankedRPNHead,
     PersonBBoxHead,
     SharedMeanRPNHead,
     StretchedAnchorGenerator,
 )
-from projects.multitask_refine.models.roi_head import _drop_small
+from multitask_refine.models.roi_heads.multitask_roi_head import _drop_small
 
 
 def test_persons_score_is_its_share_of_all_classes():

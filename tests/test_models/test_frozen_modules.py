@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
-from projects.multitask_refine.errors import ExplainedError
+from multitask_refine.utils.errors import ExplainedError
 from tests.conftest import SAMPLE_CONFIG
 from tests.shrink import shrink_network
 

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tests.conftest import CONFIGS
 from tests.shrink import shrink_network
 
-LEAF = CONFIGS / 'multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-1000_sample-256.py'
+LEAF = CONFIGS / 'sample/multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-1000_sample-256.py'
 
 
 def test_a_step_moves_the_weights_of_batch_norm_and_not_its_statistics():

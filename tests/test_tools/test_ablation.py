@@ -11,10 +11,11 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from projects.multitask_refine.engine import read_config
+from multitask_refine.analysis.ablation import protocol as ablation_protocol
+from multitask_refine.analysis.ablation import tables as offsets_tables
+from multitask_refine.engine import read_config
 from tests.conftest import ROOT, as_arguments, tiny_options
-from tools import ablation, ablation_protocol
-from tools.analysis_tools import offsets_tables
+from tools import ablation
 
 REGULAR = ROOT / ablation_protocol.CONFIG.format('fpn-ms_regular')
 

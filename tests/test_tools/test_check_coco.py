@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from projects.multitask_refine.datasets import AnnotationError, mend
-from projects.multitask_refine.datasets import annotation_rules as rules
-from projects.multitask_refine.datasets.coordinate_rules import FILE_RULES
-from projects.multitask_refine.datasets.image_rules import NOTES, cut_short, list_missing
-from projects.multitask_refine.datasets.mask_rules import run_lengths
+from multitask_refine.datasets import AnnotationError, mend
+from multitask_refine.datasets.validation import annotations as rules
+from multitask_refine.datasets.validation.coordinates import FILE_RULES
+from multitask_refine.datasets.validation.images import NOTES, cut_short, list_missing
+from multitask_refine.datasets.validation.masks import run_lengths
 from tests.conftest import ROOT
 from tools.dataset import check_coco, make_sample
 

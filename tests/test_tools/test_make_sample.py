@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -11,21 +10,14 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools' / 'dataset'))
-from make_sample import main  # noqa: E402
-from sample import scene as scenes  # noqa: E402
-from sample.canvas import Canvas  # noqa: E402
-from sample.coco import annotation, run_lengths, segmentation  # noqa: E402
-from sample.person import (
-    Cloth,
-    Outfit,
-    draw_person,  # noqa: E402
-    random_outfit,
-)
-from sample.skeleton import (
+from multitask_refine.testing.sample import scene as scenes
+from multitask_refine.testing.sample.canvas import Canvas
+from multitask_refine.testing.sample.coco import annotation, run_lengths, segmentation
+from multitask_refine.testing.sample.person import Cloth, Outfit, draw_person, random_outfit
+from multitask_refine.testing.sample.skeleton import (
     FAMILIES,
     KEYPOINTS,
-    LIMB_LIMITS,  # noqa: E402
+    LIMB_LIMITS,
     SIDES,
     TRUNK_LIMITS,
     Build,
@@ -35,6 +27,7 @@ from sample.skeleton import (
     random_pose,
     view_figure,
 )
+from tools.dataset.make_sample import main
 
 SMALL = ['--size', '96', '--workers', '1']
 # Upright, the arms a little forward and away from the hips.

@@ -9,14 +9,10 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from projects.multitask_refine.engine import (
-    DamagedCheckpointError,
-    describe_training,
-    load_checkpoint_file,
-)
+from multitask_refine.apis import test
+from multitask_refine.engine import DamagedCheckpointError, describe_training, load_checkpoint_file
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.trainings import runner
-from tools import test
 from tools.model_converters import publish_model
 
 CFG = """work_dir = '/home/me/work_dirs/base'

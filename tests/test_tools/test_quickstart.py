@@ -9,8 +9,9 @@ import time
 
 import pytest
 
+from multitask_refine.apis import test, train
 from tests.conftest import ROOT
-from tools import quickstart, test, train
+from tools import quickstart
 from tools.dataset import make_sample
 
 # Each notes its arguments. The training ends with status 75 at SIGTERM, as

@@ -10,8 +10,8 @@ import cv2
 import pytest
 import torch
 
+from multitask_refine.apis import test, train
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
-from tools import test, train
 
 
 def _options(scene):

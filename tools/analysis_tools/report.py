@@ -16,45 +16,23 @@ from pathlib import Path
 from typing import List, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
-from jinja2 import (  # noqa: E402
-    Environment,
-    FileSystemLoader,
-    StrictUndefined,
-)
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from projects.multitask_refine.errors import explained_errors  # noqa: E402
-from projects.multitask_refine.evaluation import percent  # noqa: E402
-from projects.multitask_refine.evaluation.breakdown import SIZES  # noqa: E402
-from projects.multitask_refine.evaluation.diagnosis import (  # noqa: E402
-    GOOD,
-    MATCH,
-    NEAR,
-)
-from tools.analysis_tools.report_charts import (  # noqa: E402
-    KIND_COLORS,
-    RUN_COLORS,
-    TITLES,
-    curve_chart,
-)
-from tools.analysis_tools.report_gallery import (  # noqa: E402
-    Gallery,
-    rank_pair,
-    rank_single,
-)
-from tools.analysis_tools.report_runs import (  # noqa: E402
-    Analysis,
-    analyse,
-    load_runs,
-)
-from tools.analysis_tools.report_sections import (  # noqa: E402
+from multitask_refine.analysis.breakdown import SIZES
+from multitask_refine.analysis.keypoint_errors import GOOD, MATCH, NEAR
+from multitask_refine.analysis.report.charts import KIND_COLORS, RUN_COLORS, TITLES, curve_chart
+from multitask_refine.analysis.report.gallery import Gallery, rank_pair, rank_single
+from multitask_refine.analysis.report.runs import Analysis, analyse, load_runs
+from multitask_refine.analysis.report.sections import (
     breakdown,
     keypoint_section,
     metric_table,
     run_facts,
     tasks_of,
 )
+from multitask_refine.evaluation import percent
+from multitask_refine.utils.errors import explained_errors
 
 TEMPLATES = Path(__file__).with_name('templates')
 _BREAKDOWNS = dict(

@@ -10,20 +10,12 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from mmengine.dataset import pseudo_collate
 
-from mmengine.dataset import pseudo_collate  # noqa: E402
-
-from projects.multitask_refine.apis import MultitaskInferencer  # noqa: E402
-from projects.multitask_refine.errors import (  # noqa: E402
-    ConfigError,
-    explained_errors,
-)
-from projects.multitask_refine.visualization import study_offsets  # noqa: E402
-from tools.analysis_tools.offset_panels import (  # noqa: E402
-    make_panels,
-    save_panels,
-)
+from multitask_refine.apis import MultitaskInferencer
+from multitask_refine.utils.errors import ConfigError, explained_errors
+from multitask_refine.visualization import study_offsets
+from multitask_refine.visualization.offset_panels import make_panels, save_panels
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:

@@ -19,31 +19,26 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import cv2
+from PIL import ImageFile
 
-import cv2  # noqa: E402
-from PIL import ImageFile  # noqa: E402
-
-from projects.multitask_refine.datasets import load_meta_file  # noqa: E402
-from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
+from multitask_refine.datasets import load_meta_file
+from multitask_refine.datasets.validation.annotations import (
     count_keypoints,
     mend,
     read_annotations,
     remove_images,
     write_json,
 )
-from projects.multitask_refine.datasets.image_rules import (  # noqa: E402
+from multitask_refine.datasets.validation.images import (
     NOTES,
     ImageFault,
     inspect_image,
     list_missing,
 )
-from projects.multitask_refine.datasets.problems import (  # noqa: E402
-    AnnotationError,
-    Problem,
-)
-from projects.multitask_refine.datasets.startup import group  # noqa: E402
-from projects.multitask_refine.errors import ConfigError  # noqa: E402
+from multitask_refine.datasets.validation.issues import AnnotationError, Problem
+from multitask_refine.datasets.validation.summary import group
+from multitask_refine.utils.errors import ConfigError
 
 
 @dataclass

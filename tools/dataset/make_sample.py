@@ -23,9 +23,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from sample.coco import annotation, category  # noqa: E402
-from sample.scene import compose, render  # noqa: E402
+from multitask_refine.testing.sample.coco import annotation, category
+from multitask_refine.testing.sample.scene import compose, render
 
 # To be raised whenever the same options give other bytes than before.
 FORMAT = 2

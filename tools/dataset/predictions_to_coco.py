@@ -14,34 +14,14 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from projects.multitask_refine.datasets import (  # noqa: E402
-    AnnotationError,
-    mend,
-    read_annotations,
-)
-from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
-    write_json,
-)
-from projects.multitask_refine.datasets.image_rules import (  # noqa: E402
-    inspect_image,
-)
-from projects.multitask_refine.datasets.mask_rules import (  # noqa: E402
-    are_numbers,
-    rle_fault,
-    rough_area,
-)
-from projects.multitask_refine.datasets.startup import (  # noqa: E402
-    format_table,
-)
-from projects.multitask_refine.errors import explained_errors  # noqa: E402
-from projects.multitask_refine.evaluation import (  # noqa: E402
-    read_predictions,
-)
-from projects.multitask_refine.evaluation.predictions import (  # noqa: E402
-    FORMAT,
-)
+from multitask_refine.datasets import AnnotationError, mend, read_annotations
+from multitask_refine.datasets.validation.annotations import write_json
+from multitask_refine.datasets.validation.images import inspect_image
+from multitask_refine.datasets.validation.masks import are_numbers, rle_fault, rough_area
+from multitask_refine.datasets.validation.summary import format_table
+from multitask_refine.evaluation import read_predictions
+from multitask_refine.evaluation.predictions import FORMAT
+from multitask_refine.utils.errors import explained_errors
 
 
 def read(path: Path, folder: Path | None) -> dict:

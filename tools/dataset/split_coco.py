@@ -16,20 +16,13 @@ import random
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-import numpy as np  # noqa: E402
-from scipy.sparse import coo_array  # noqa: E402
-from scipy.sparse.csgraph import connected_components  # noqa: E402
-
-from projects.multitask_refine.datasets import (  # noqa: E402
-    AnnotationError,
-    read_annotations,
-)
-from projects.multitask_refine.datasets.annotation_rules import (  # noqa: E402
-    write_json,
-)
-from projects.multitask_refine.errors import explained_errors  # noqa: E402
+from multitask_refine.datasets import AnnotationError, read_annotations
+from multitask_refine.datasets.validation.annotations import write_json
+from multitask_refine.utils.errors import explained_errors
 
 
 def group_images(images: list[dict], field: str | None, prefix: str | None) -> list[list[int]]:

@@ -4,18 +4,10 @@ and joints."""
 
 import argparse
 import sys
-from pathlib import Path
 from typing import List, Optional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from projects.multitask_refine.deployment import export  # noqa: E402
-from projects.multitask_refine.engine import (  # noqa: E402
-    SettingsAction,
-    explained_errors,
-    read_config,
-    require_settings,
-)
+from multitask_refine.deployment import export
+from multitask_refine.engine import SettingsAction, explained_errors, read_config, require_settings
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:

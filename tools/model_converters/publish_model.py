@@ -13,18 +13,10 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import torch
 
-import torch  # noqa: E402
-
-from projects.multitask_refine.engine import (  # noqa: E402
-    ConfigError,
-    explained_errors,
-    load_checkpoint_file,
-)
-from projects.multitask_refine.engine.resume import (  # noqa: E402
-    WholeFileBackend,
-)
+from multitask_refine.engine import ConfigError, explained_errors, load_checkpoint_file
+from multitask_refine.engine.hooks.resume_hook import WholeFileBackend
 
 # What tests and inferencers read, and what says where the weights are from.
 _META = (

@@ -1,4 +1,4 @@
-from projects.multitask_runtime import InputError, NoWindowError, Tracker, VideoReader, VideoWriter
+from multitask_runtime import InputError, NoWindowError, Tracker, VideoReader, VideoWriter
 
 from .inferencer import MultitaskInferencer
 

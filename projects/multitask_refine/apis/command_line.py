@@ -3,9 +3,9 @@
 from argparse import Namespace
 from typing import Union
 
-from projects.multitask_runtime.command_line import look
+from multitask_refine.utils.errors import explained_errors
+from multitask_runtime.command_line import look
 
-from ..errors import explained_errors
 from .inferencer import MultitaskInferencer
 
 
@@ -14,7 +14,7 @@ def run_checkpoint(inputs: Union[str, int], args: Namespace, **options) -> int:
     """Look at the inputs with a config and its weights.
 
     Arguments, what is returned and raised: see ``run`` of
-    ``projects.multitask_runtime.command_line``.
+    ``multitask_runtime.command_line``.
     """
     return look(
         inputs,

@@ -12,18 +12,18 @@ from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-from projects.multitask_runtime.drawing import KPT_THR, MASK_ALPHA
-from projects.multitask_runtime.finder import PeopleFinder
-from projects.multitask_runtime.frames import Frame
-from projects.multitask_runtime.progress import Report
-from projects.multitask_runtime.resize import limit_aspect
-from projects.multitask_runtime.results import to_result
-
 # Importing the engine puts the safe loader in the place of MMEngine's.
-from ..engine import safe_checkpoint  # noqa: F401
-from ..errors import ConfigError
-from ..models import prepare_for_inference
-from .frames import ImageFile
+from multitask_refine.engine.patches import safe_checkpoint  # noqa: F401
+from multitask_refine.models import prepare_for_inference
+from multitask_refine.utils.errors import ConfigError
+from multitask_runtime.base_inferencer import PeopleFinder
+from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
+from multitask_runtime.io.frames import Frame
+from multitask_runtime.resize import limit_aspect
+from multitask_runtime.results import to_result
+from multitask_runtime.utils.progress import Report
+
+from .image_loader import ImageFile
 from .settings import (
     choose_device,
     find_dataset_meta,

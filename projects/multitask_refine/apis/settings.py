@@ -8,8 +8,8 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import nn
 
-from ..engine import check_consistency, list_evaluators, read_config
-from ..errors import ConfigError
+from multitask_refine.engine import check_consistency, list_evaluators, read_config
+from multitask_refine.utils.errors import ConfigError
 
 _JOINT_SHIFT = 0.5  # the default of MultitaskCocoMetric
 

@@ -19,7 +19,7 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-from ..errors import ConfigError
+from multitask_refine.utils.errors import ConfigError
 
 _EPS = 1e-12
 

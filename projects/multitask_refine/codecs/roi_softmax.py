@@ -13,7 +13,7 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-from ..errors import ConfigError
+from multitask_refine.utils.errors import ConfigError
 
 _BICUBIC = -0.75  # the constant of torch's and OpenCV's bicubic kernel
 

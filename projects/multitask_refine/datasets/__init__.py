@@ -1,15 +1,15 @@
-from .annotation_rules import mend, read_annotations
-from .category_keypoints import join_meta_files
-from .coco_multitask import CocoMultitaskDataset, keypoint_counts, order_categories
-from .copy_paste import MultitaskCopyPaste
-from .image_rules import ImageError
-from .keypoint_mapping import KeypointMapping
-from .load_image import CheckedLoadImageFromFile
-from .meta_file import find_meta_file, load_meta_file
-from .multi_source_sampler import MultiSourceInfiniteSampler
-from .problems import AnnotationError
-from .shape_batch_sampler import ShapeBatchSampler
-from .transforms import FloatResize, LoadMultitaskAnnotations, PackMultitaskInputs
+from .coco_multitask_dataset import CocoMultitaskDataset, keypoint_counts, order_categories
+from .metainfo.category_keypoints import join_meta_files
+from .metainfo.keypoint_mapping import KeypointMapping
+from .metainfo.meta_file import find_meta_file, load_meta_file
+from .samplers.aspect_ratio_batch_sampler import ShapeBatchSampler
+from .samplers.multi_source_sampler import MultiSourceInfiniteSampler
+from .transforms.copy_paste import MultitaskCopyPaste
+from .transforms.formatting import FloatResize, LoadMultitaskAnnotations, PackMultitaskInputs
+from .transforms.loading import CheckedLoadImageFromFile
+from .validation.annotations import mend, read_annotations
+from .validation.images import ImageError
+from .validation.issues import AnnotationError
 
 __all__ = [
     'AnnotationError',

@@ -13,10 +13,11 @@ from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-from ..apis.settings import find_dataset_meta
-from ..engine import load_checkpoint_file
-from .description import describe
-from .network import OnnxNetwork
+from multitask_refine.apis.settings import find_dataset_meta
+from multitask_refine.engine import load_checkpoint_file
+
+from .export_model import OnnxNetwork
+from .metadata import describe
 from .parity import Difference, check_parity
 from .support import ExportError, check_network, check_opset, whole_file
 

@@ -9,10 +9,9 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from projects.multitask_runtime.description import OnnxError, to_dataset_meta
-from projects.multitask_runtime.network import ExportedNetwork
-
-from ..errors import ExplainedError
+from multitask_refine.utils.errors import ExplainedError
+from multitask_runtime.onnx.metadata import OnnxError, to_dataset_meta
+from multitask_runtime.onnx.onnx_model import ExportedNetwork
 
 
 class OnnxFileError(ExplainedError, OnnxError):

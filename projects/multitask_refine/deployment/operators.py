@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from ..ops import RefinedConv2d, deform_conv, roi_align_by_sums
+from multitask_refine.ops import RefinedConv2d, deform_conv, roi_align_by_sums
 
 _SHOWN = 3  # boxes while the graph is recorded
 

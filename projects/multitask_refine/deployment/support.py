@@ -9,9 +9,9 @@ from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import nn
 
-from ..errors import ExplainedError
-from ..models import MultitaskRCNN
-from ..ops import RefinedRoIAlign
+from multitask_refine.models import MultitaskRCNN
+from multitask_refine.ops import RefinedRoIAlign
+from multitask_refine.utils.errors import ExplainedError
 
 OPSETS = (19, 20)  # DeformConv came with 19; torch records up to 20
 

@@ -1,10 +1,28 @@
-from ..errors import ConfigError, ExplainedError, explained_errors
-from . import cpu_distribution  # noqa: F401
-from .bad_images import BadImagesHook, TooManyBadImagesError
-from .checkpoint_hook import KeepingCheckpointHook
-from .consistency import ConsistencyHook, check_consistency
+from multitask_refine.utils.errors import ConfigError, ExplainedError, explained_errors
+from multitask_refine.utils.results_file import (
+    describe_command,
+    describe_run,
+    describe_training,
+    write_record,
+    write_results,
+)
+
 from .hooks import KeypointTransferHook, OffsetStatisticsHook, ResumableEMAHook, transfer_keypoints
-from .launch import (
+from .hooks.bad_images_hook import BadImagesHook, TooManyBadImagesError
+from .hooks.checkpoint_hook import KeepingCheckpointHook
+from .hooks.consistency_hook import ConsistencyHook, check_consistency
+from .hooks.preemption_hook import PreemptionHook
+from .hooks.resume_hook import FileWriteError, ResumeError, ResumeHook
+from .hooks.val_loss_hook import ValLossHook
+from .optimizers import Bfloat16OptimWrapper
+from .patches import cpu_distribution  # noqa: F401
+from .patches.safe_checkpoint import (
+    DamagedCheckpointError,
+    UnsafeCheckpointError,
+    load_checkpoint_file,
+)
+from .patches.safe_pickle import load_arrays
+from .runner.launch import (
     SettingsAction,
     add_common_options,
     list_evaluators,
@@ -12,22 +30,9 @@ from .launch import (
     read_config,
     require_settings,
 )
-from .non_finite import NonFiniteTrainingError
-from .optimizers import Bfloat16OptimWrapper
-from .preemption import PreemptionHook
-from .reproducible_loop import ReproducibleTrainLoop
-from .results_file import (
-    describe_command,
-    describe_run,
-    describe_training,
-    write_record,
-    write_results,
-)
-from .resume import FileWriteError, ResumeError, ResumeHook
-from .safe_checkpoint import DamagedCheckpointError, UnsafeCheckpointError, load_checkpoint_file
-from .safe_pickle import load_arrays
-from .val_loss import ValLossHook
-from .worker_restart import WorkersDieError
+from .runner.non_finite import NonFiniteTrainingError
+from .runner.reproducible_loop import ReproducibleTrainLoop
+from .runner.worker_restart import WorkersDieError
 
 __all__ = [
     'BadImagesHook',

@@ -10,10 +10,15 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 
-from projects.multitask_runtime.category_meta import category_meta
+from multitask_refine.datasets import (
+    AnnotationError,
+    KeypointMapping,
+    keypoint_counts,
+    order_categories,
+)
+from multitask_refine.utils.errors import ConfigError
+from multitask_runtime.category_meta import category_meta
 
-from ..datasets import AnnotationError, KeypointMapping, keypoint_counts, order_categories
-from ..errors import ConfigError
 from .coco_scores import (
     TASKS,
     evaluate,

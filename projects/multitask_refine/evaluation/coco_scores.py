@@ -12,8 +12,8 @@ from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..datasets import KeypointMapping
-from ..datasets.annotation_rules import count_keypoints, read_annotations
+from multitask_refine.datasets import KeypointMapping
+from multitask_refine.datasets.validation.annotations import count_keypoints, read_annotations
 
 TASKS = ('bbox', 'segm', 'keypoints')
 # What labels an instance for a task. COCO's persons have all three, also those

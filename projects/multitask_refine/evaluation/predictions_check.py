@@ -10,8 +10,9 @@ from typing import Callable, List, Tuple
 
 from pycocotools.coco import COCO
 
-from ..datasets.mask_rules import run_lengths
-from ..errors import ExplainedError
+from multitask_refine.datasets.validation.masks import run_lengths
+from multitask_refine.utils.errors import ExplainedError
+
 from .coco_scores import TASKS, CocoData
 from .predictions import FORMAT, VERSION
 

@@ -6,8 +6,9 @@ from typing import Dict, NamedTuple, Optional, Sequence
 
 from yapf.yapflib.yapf_api import FormatCode
 
-from ..datasets import load_meta_file
-from ..engine import read_config
+from multitask_refine.datasets import load_meta_file
+from multitask_refine.engine import read_config
+
 from .settings import BASE_ANCHORS, BASE_PROPOSALS, Settings
 from .statistics import DatasetStatistics
 

@@ -1,7 +1,7 @@
 """The rules by which a fine-tuning is set up from its data.
 
 All of them are in :func:`choose_settings`. Other numbers can be compared by
-cross-validation, ``benchmarks/few_photos.py --folds``.
+cross-validation, ``benchmarks/data/few_photos.py --folds``.
 """
 
 import math

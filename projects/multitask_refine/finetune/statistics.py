@@ -5,9 +5,9 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..datasets import AnnotationError, load_meta_file, mend
-from ..datasets.annotation_rules import count_keypoints, keep_classes
-from ..datasets.startup import refuse
+from multitask_refine.datasets import AnnotationError, load_meta_file, mend
+from multitask_refine.datasets.validation.annotations import count_keypoints, keep_classes
+from multitask_refine.datasets.validation.summary import refuse
 
 COCO_KEYPOINTS = list(load_meta_file('coco.py')['keypoint_name2id'])
 

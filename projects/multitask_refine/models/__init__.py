@@ -1,14 +1,17 @@
-from .backbone import ResNet26
-from .box_head import PersonBBoxHead
-from .detector import MultitaskRCNN
-from .inference import prepare_for_inference
-from .keypoint_head import KeypointOffsetHead, KeypointSoftmaxHead
-from .mask_head import PersonMaskHead
-from .normalisation import SharedMeanRPNHead
-from .proposals import LogitRankedRPNHead, StretchedAnchorGenerator
-from .roi_extractor import RegistryRoIExtractor
-from .roi_head import MultitaskRoIHead
-from .tta import MultitaskTTAModel, mirrored_pipeline
+from .backbones import ResNet26
+from .dense_heads import LogitRankedRPNHead, StretchedAnchorGenerator
+from .detectors import MultitaskRCNN
+from .losses.avg_factor import SharedMeanRPNHead
+from .roi_heads import (
+    KeypointOffsetHead,
+    KeypointSoftmaxHead,
+    MultitaskRoIHead,
+    PersonBBoxHead,
+    PersonMaskHead,
+    RegistryRoIExtractor,
+)
+from .test_time_augs import MultitaskTTAModel, mirrored_pipeline
+from .utils.inference import prepare_for_inference
 
 __all__ = [
     'KeypointOffsetHead',

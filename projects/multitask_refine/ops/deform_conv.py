@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .bags import Bags, sum_bags, turn_bags
-from .products import prepare_product
+from .cpu.csr_matrix import Bags, sum_bags, turn_bags
+from .cpu.mkldnn_linear import prepare_product
 
 Pair = Tuple[int, int]
 _MAX_STEP = 32

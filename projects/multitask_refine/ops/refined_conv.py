@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from .deform_conv import deform_conv
-from .sampling import bound_offsets
+from .resample_heatmaps import bound_offsets
 
 
 @MODELS.register_module()

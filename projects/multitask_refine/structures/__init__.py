@@ -1,3 +1,3 @@
-from .pose_boxes import PoseBoxes
+from .keypoint_boxes import PoseBoxes
 
 __all__ = ['PoseBoxes']

@@ -1,5 +1,5 @@
 from .offset_study import HeatmapRefinement, KernelPoints, OffsetStudy, study_offsets
-from .offsets import Arrows, CellGrid, Sampling, moved_cells, trace
+from .sampling_points import Arrows, CellGrid, Sampling, moved_cells, trace
 from .visualizer import MultitaskVisualizer
 
 __all__ = [

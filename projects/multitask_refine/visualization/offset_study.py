@@ -14,12 +14,20 @@ import torch
 from mmdet.structures import SampleList
 from torch import Tensor, nn
 
-from projects.multitask_runtime.category_meta import category_meta
+from multitask_refine.models import KeypointSoftmaxHead
+from multitask_refine.ops import RefinedRoIAlign
+from multitask_refine.utils.errors import ConfigError
+from multitask_runtime.category_meta import category_meta
 
-from ..errors import ConfigError
-from ..models import KeypointSoftmaxHead
-from ..ops import RefinedRoIAlign
-from .offsets import Arrows, CellGrid, Sampling, moved_cells, recorded_inputs, refined_convs, trace
+from .sampling_points import (
+    Arrows,
+    CellGrid,
+    Sampling,
+    moved_cells,
+    recorded_inputs,
+    refined_convs,
+    trace,
+)
 
 LEVELS = 3  # convolutions that are followed, as in Dai et al.: 729 points
 _STAGES = {'conv3': 'layer2', 'conv4': 'layer3', 'conv5': 'layer4'}

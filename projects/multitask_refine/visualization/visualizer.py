@@ -10,7 +10,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
-from projects.multitask_runtime.drawing import KPT_THR, MASK_ALPHA, draw_people
+from multitask_runtime.drawing import KPT_THR, MASK_ALPHA, draw_people
 
 _FIELDS = ('scores', 'labels', 'keypoints', 'keypoint_scores', 'keypoints_visible', 'track_ids')
 

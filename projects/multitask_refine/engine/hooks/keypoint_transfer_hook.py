@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 
-from ...errors import ConfigError
+from multitask_refine.utils.errors import ConfigError
 
 # The layers with one output channel (heatmap) or two (offset) a keypoint.
 _LAYERS = ('heatmap_pred', 'offset_pred')

@@ -10,8 +10,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ...ops import bound_offsets
-from ..optimizers import OFFSET_LAYERS
+from multitask_refine.engine.optimizers import OFFSET_LAYERS
+from multitask_refine.ops import bound_offsets
 
 
 @HOOKS.register_module()

@@ -6,7 +6,7 @@ from mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
-from ...errors import ConfigError
+from multitask_refine.utils.errors import ConfigError
 
 OFFSET_LAYERS = ('conv_offset', 'offset_pred')
 

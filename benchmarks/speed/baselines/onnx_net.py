@@ -1,0 +1,40 @@
+"""A config of this project, exported and run by onnxruntime."""
+
+import copy
+from importlib.metadata import version
+from typing import Any, Dict, List, Optional
+
+import onnxruntime
+import torch
+
+from benchmarks.speed.baselines.ours import Ours
+from multitask_refine.deployment.export import record
+from multitask_refine.deployment.support import OPSETS
+from multitask_runtime.masks import paste_masks
+
+MASK_THRESHOLD = 0.5
+
+
+class OnnxNet(Ours):
+    """The same network as ``Ours``, one image after the other."""
+
+    session: Optional[onnxruntime.InferenceSession] = None
+
+    def run(self, batch: dict) -> List[Dict[str, Any]]:
+        if self.session is None:
+            graph = record(copy.deepcopy(self.model), OPSETS[0])
+            self.session = onnxruntime.InferenceSession(graph, providers=['CPUExecutionProvider'])
+        return [self._find(image) for image in batch['inputs']]
+
+    def _find(self, image: torch.Tensor) -> Dict[str, Any]:
+        outputs = self.session.run(None, dict(image=image[None].float().numpy()))
+        boxes, scores, masks, joints, _ = outputs
+        pasted = paste_masks(masks, boxes, image.shape[1:], MASK_THRESHOLD)
+        found = dict(boxes=boxes, scores=scores, labels=0 * scores, masks=pasted, keypoints=joints)
+        return {name: torch.from_numpy(values) for name, values in found.items()}
+
+    def to_arrays(self, result: Dict[str, Any]) -> Dict[str, Any]:
+        return result
+
+    def versions(self) -> Dict[str, str]:
+        return dict(super().versions(), onnxruntime=version('onnxruntime'))

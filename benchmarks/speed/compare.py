@@ -1,0 +1,319 @@
+#!/usr/bin/env python
+"""Time training and inference beside other frameworks' on the same weights.
+
+    python -m benchmarks.speed.compare --json docs/results/performance/speed-cpu.json \\
+        --contestant-python PYTHON --detectron2 CHECKOUT
+
+Every contestant lives in a process of its own, which is idle while another is
+timed, and each round times each of them once: the ratio of two is the median
+of the rounds' ratios. All get the same drawn images (4:3, not resized), the
+same people and, where they are to give the same results, the same weights.
+``benchmarks/speed/parts.py`` says who is compared with whom. A contestant that is
+not installed is named in the file and left out.
+
+The results file is written after each part; with ``--only`` the other parts
+stay in it. Its layout, with ENTRANT a name in ``parts.py``, SIDE the images'
+short side, and TASK ``predict-1`` or ``predict-8`` (inference of 1 or 8
+images, 20 detections each) or ``step-2`` (a training step of 2 images with 4
+people each); the 8 images are measured at the first side alone::
+
+    parts: by name
+      about, reference, score_threshold: as in parts.py
+      device: cpu or cuda; rounds: how many
+      weights: whose layout they were drawn in, and the seed
+      not_installed: {ENTRANT: the module that is missing}
+      entrants: {ENTRANT: {contestant, options, prediction, device, threads,
+        versions}}
+      outputs: {SIDE: {ENTRANT: how far the persons of the first image are
+        from the reference's; see agreement.py}}
+      tasks: {TASK: {SIDE: {ENTRANT: {
+        seconds: of each round, median,
+        ratio: to the reference's seconds (below 1 is faster),
+        peak_bytes: of memory, of the process on the CPU, of tensors on CUDA,
+        peak_of_task: whether of this task alone (else since the start),
+        detections: of each image (predict),
+        foreground: RoIs with a person of each image (step), loss}}}}
+      stages: {ENTRANT: {TASK: {SIDE: {
+        rates: {operations_per_second, bytes_per_second} of the machine,
+        stages: {STAGE: {seconds, operations, bytes, floor_seconds,
+          ratio: seconds to the floor's, null where nothing is counted}}}}}}
+      run: command, commit, date, machine and versions
+    run: of the last command
+
+``seconds`` of a stage do not include those of stages within it; ``rest`` is
+what is in none. The floor of ``backward`` is of its operations alone.
+"""
+
+import argparse
+import contextlib
+import importlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from benchmarks.speed.agreement import differences
+from benchmarks.speed.client import ROOT, Process
+from benchmarks.speed.inputs import image_names
+from benchmarks.speed.parts import PARTS, Entrant, Part
+from benchmarks.speed.rounds import compare_pairs, run_rounds
+from multitask_refine.engine import describe_command, write_record
+
+DETECTIONS = 20
+SEED = 7
+STAGE_ROUNDS = 3  # at most; these take long and are no ratios
+TASKS = {'predict-1': ('predict', 1), 'predict-8': ('predict', 8), 'step-2': ('step', 2)}
+
+
+class Team(NamedTuple):
+    """The processes of a part, built.
+
+    Attributes:
+        processes: By the entrant's name; without those not installed.
+        about: What each says of itself.
+        not_installed: The missing module of each that is left out.
+        weights: Whose layout they were drawn in.
+        score_threshold: Detections below are dropped.
+    """
+
+    processes: Dict[str, Process]
+    about: Dict[str, dict]
+    not_installed: Dict[str, str]
+    weights: str
+    score_threshold: float
+
+
+def say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def start_team(part: Part, args: argparse.Namespace, stack: contextlib.ExitStack) -> Team:
+    """Start and build the entrants, the reference first: where there is a
+    converter, the others get its weights."""
+    team = Team({}, {}, {}, part.reference if part.converter else 'own', part.score_threshold)
+    names = sorted(part.entrants, key=lambda name: name != part.reference)
+    weights = None
+    for name in names:
+        _enter(name, part.entrants[name], weights, team, args, stack)
+        if part.converter and name == part.reference:
+            if name in team.processes:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                weights = convert(part, team.processes[name], Path(folder))
+            else:
+                team = team._replace(weights='own', score_threshold=0.0)
+    return team
+
+
+def _enter(
+    name: str,
+    entrant: Entrant,
+    weights: Optional[str],
+    team: Team,
+    args: argparse.Namespace,
+    stack: contextlib.ExitStack,
+) -> None:
+    process = Process(name, *_environment(entrant, args))
+    stack.enter_context(process)
+    options = dict(
+        entrant.options,
+        device=args.device,
+        detections=DETECTIONS,
+        score_threshold=team.score_threshold,
+        weights=weights,
+    )
+    answer = process.ask('build', contestant=entrant.contestant, options=options)
+    if 'not_installed' in answer:
+        say(f'  {name} is left out: {answer["not_installed"]} is not installed')
+        team.not_installed[name] = answer['not_installed']
+        return
+    team.processes[name] = process
+    team.about[name] = dict(
+        contestant=entrant.contestant,
+        options=entrant.options,
+        prediction=entrant.prediction,
+        **answer,
+    )
+
+
+def _environment(entrant: Entrant, args: argparse.Namespace) -> Tuple[str, Optional[str]]:
+    if entrant.elsewhere:
+        return args.contestant_python, args.detectron2
+    return sys.executable, None
+
+
+def convert(part: Part, reference: Process, folder: Path) -> str:
+    """The reference's weights in this project's layout."""
+    source, target = str(folder / 'source.pth'), str(folder / 'converted.pth')
+    reference.ask('save_weights', path=source)
+    configs = ROOT / 'configs'
+    config = str(configs / part.entrants['ours'].options['config'])
+    main = importlib.import_module(part.converter).main
+    with contextlib.redirect_stdout(sys.stderr):
+        status = main([config, source, target])
+    if status:
+        raise RuntimeError(
+            f'{part.converter} cannot convert the weights of {part.reference}; the reason is above'
+        )
+    return target
+
+
+def warm_up(name: str, process: Process, task: str, images: list) -> dict:
+    """Run a task twice, the second time for its memory.
+
+    Raises:
+        ValueError: If an image has not as many detections as all should.
+    """
+    found = process.ask(task, images=images)
+    counts = found.get('detections', [DETECTIONS])
+    if set(counts) != {DETECTIONS}:
+        raise ValueError(f'{name}: expected {DETECTIONS} detections of each image, got {counts}')
+    memory = process.ask('memory', task=task, images=images)
+    del found['seconds']
+    return dict(found, peak_bytes=memory['bytes'], peak_of_task=memory['of_task'])
+
+
+def time_task(team: Team, part: Part, task: str, images: list, rounds: int) -> Dict[str, dict]:
+    """Seconds, ratios, memory and checks of the entrants that do a task."""
+    chosen = {
+        name: process
+        for name, process in team.processes.items()
+        if task in part.entrants[name].tasks
+    }
+    checks = {name: warm_up(name, process, task, images) for name, process in chosen.items()}
+
+    def call(process: Process) -> Callable[[], float]:
+        return lambda: process.ask(task, images=images)['seconds']
+
+    seconds = run_rounds({name: call(process) for name, process in chosen.items()}, rounds)
+    compared = compare_pairs(seconds, part.reference)
+    return {name: dict(compared[name], **checks[name]) for name in chosen}
+
+
+def compare_outputs(team: Team, part: Part, side: int) -> Dict[str, dict]:
+    """How far the entrants' persons are from the reference's."""
+    if not part.same_outputs or part.reference not in team.processes:
+        return {}
+    (image,) = image_names(side, 1)
+    arrays = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, process in team.processes.items():
+            path = f'{folder}/{len(arrays)}.npz'
+            process.ask('outputs', image=image, path=path)
+            with np.load(path) as file:
+                arrays[name] = dict(file)
+    expected = arrays.pop(part.reference)
+    return {name: differences(expected, found) for name, found in arrays.items()}
+
+
+def time_stages(team: Team, part: Part, args: argparse.Namespace) -> dict:
+    """By entrant, task and side, for those whose stages are known."""
+    result: Dict[str, dict] = {}
+    for name, process in team.processes.items():
+        if not part.entrants[name].stages:
+            continue
+        result[name] = {
+            title: {
+                str(side): process.ask(
+                    'stages',
+                    task=task,
+                    images=image_names(side, count),
+                    rounds=min(args.rounds, STAGE_ROUNDS),
+                )
+                for side in args.sides
+            }
+            for title, (task, count) in TASKS.items()
+            if title in part.tasks and count < 8
+        }
+        say(f'  stages of {name} done')
+    return result
+
+
+def measure(part: Part, args: argparse.Namespace) -> dict:
+    """All numbers of a part."""
+    with contextlib.ExitStack() as stack:
+        team = start_team(part, args, stack)
+        outputs = {str(side): compare_outputs(team, part, side) for side in args.sides}
+        tasks: Dict[str, dict] = {}
+        for title in part.tasks:
+            task, count = TASKS[title]
+            for side in args.sides[:1] if count == 8 else args.sides:
+                times = time_task(team, part, task, image_names(side, count), args.rounds)
+                tasks.setdefault(title, {})[str(side)] = times
+                say(
+                    f'  {title}, {side} pixels: '
+                    + ', '.join(
+                        f'{name} {numbers["median"]:.3f} s' for name, numbers in times.items()
+                    )
+                )
+        return dict(
+            about=part.about,
+            reference=part.reference,
+            score_threshold=team.score_threshold,
+            device=args.device,
+            rounds=args.rounds,
+            weights=dict(layout=team.weights, seed=SEED),
+            not_installed=team.not_installed,
+            entrants=team.about,
+            outputs=outputs,
+            tasks=tasks,
+            stages=time_stages(team, part, args),
+            run=describe_command(),
+        )
+
+
+def save_part(path: str, name: str, content: dict) -> None:
+    """Put a part into the results file, beside those that it has."""
+    parts = {}
+    if Path(path).exists():
+        parts = json.loads(Path(path).read_text())['parts']
+    parts[name] = content
+    write_record(path, dict(parts=parts))
+
+
+def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        '--only',
+        nargs='+',
+        choices=list(PARTS),
+        default=list(PARTS),
+        metavar='NAME',
+        help=f'parts: {", ".join(PARTS)}',
+    )
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
+    parser.add_argument(
+        '--sides',
+        type=int,
+        nargs='+',
+        default=[480, 800],
+        help='short sides of the images in pixels',
+    )
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument(
+        '--contestant-python',
+        default=sys.executable,
+        help='has torchvision, and what Detectron2 needs',
+    )
+    parser.add_argument(
+        '--detectron2',
+        type=lambda path: str(Path(path).resolve()),
+        help='a checkout of it, where it is not installed',
+    )
+    parser.add_argument('--json', required=True, help='results file')
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    args = parse_args(argv)
+    for number, name in enumerate(args.only, 1):
+        say(f'[{number}/{len(args.only)}] {name}')
+        save_part(args.json, name, measure(PARTS[name], args))
+    print(f'{args.json} written')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The experiment on learned offsets: its protocol and its tables."""

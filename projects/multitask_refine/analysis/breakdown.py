@@ -1,0 +1,216 @@
+"""Where average precision comes from: curves and groups of people."""
+
+import math
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from multitask_refine.evaluation.coco_scores import ALL_SIZES, CocoData, build_coco
+
+PEOPLE = (('1 person', 1, 1), ('2 to 4 people', 2, 4), ('5 or more people', 5, math.inf))
+SIZES = dict(small=(0, 32**2), medium=(32**2, 96**2), large=(96**2, 1e10))
+_VISIBLE, _OCCLUDED = 2, 1
+
+
+class Score(NamedTuple):
+    """One task's figures for some of the people.
+
+    Attributes:
+        AP: Average precision in percent; NaN without ground truth.
+        AR: Average recall in percent, with as many detections an image as
+            COCO allows; NaN without ground truth.
+    """
+
+    AP: float
+    AR: float
+
+
+class Group(NamedTuple):
+    """Some of the people, and how they were found.
+
+    Attributes:
+        name: Which people.
+        images: Images with such people.
+        people: How many they are, without crowds.
+        scores: By task.
+    """
+
+    name: str
+    images: int
+    people: int
+    scores: Dict[str, Score]
+
+
+def precision_curves(result: COCOeval) -> Optional[Dict[str, List[float]]]:
+    """Precision at COCO's 101 recalls 0, 0.01, ..., 1.
+
+    Args:
+        result (COCOeval): With COCO's settings.
+
+    Returns:
+        dict[str, list[float]]: Precision, from 0 to 1, at the thresholds
+        '0.50', '0.75' and as the mean over all ten ('mean'). The average of
+        each is AP50, AP75 and AP. None without ground truth.
+    """
+    # Thresholds, recalls, categories, sizes, numbers of detections.
+    precision = result.eval['precision'][:, :, :, 0, -1]
+    present = precision.max((0, 1)) >= 0
+    if not present.any():
+        return None
+    precision = precision[:, :, present].mean(-1)
+    thresholds = list(np.round(result.params.iouThrs, 2))
+    return {
+        '0.50': precision[thresholds.index(0.5)].tolist(),
+        '0.75': precision[thresholds.index(0.75)].tolist(),
+        'mean': precision.mean(0).tolist(),
+    }
+
+
+def _score(result: COCOeval, area: str = 'all') -> Score:
+    if area not in result.params.areaRngLbl:
+        return Score(math.nan, math.nan)
+    index = result.params.areaRngLbl.index(area)
+    values = (result.eval[name][..., index, -1] for name in ('precision', 'recall'))
+    return Score(*(100 * float(v[v > -1].mean()) if (v > -1).any() else math.nan for v in values))
+
+
+def by_size(data: CocoData, results: Dict[str, COCOeval]) -> List[Group]:
+    """COCO's own groups: people of other sizes do not count.
+
+    The size is the annotation's area, up to 32^2, up to 96^2 and above.
+    Detections of people of other sizes do not count either, nor unmatched
+    ones that are of another size themselves. COCO labels no joints of small
+    people and has no keypoint AP for them.
+
+    Args:
+        data (CocoData): What was evaluated.
+        results (dict[str, COCOeval]): By task, with COCO's settings.
+    """
+    groups = []
+    for name, (low, high) in SIZES.items():
+        people = [p for p in _people(data) if low <= p['area'] < high]
+        groups.append(
+            _group(name, people, {task: _score(result, name) for task, result in results.items()})
+        )
+    return groups
+
+
+def by_people(data: CocoData) -> List[Group]:
+    """AP over the images with so many people, and no other images.
+
+    Crowd regions are not counted as people. Images without people are in no
+    group.
+
+    Args:
+        data (CocoData): What to evaluate.
+    """
+    people = _people(data)
+    count = {image: 0 for image in data.images}
+    for person in people:
+        count[person['image_id']] += 1
+    groups = []
+    for name, low, high in PEOPLE:
+        images = [i for i in data.images if low <= count[i] <= high]
+        part = data._replace(images=images)
+        groups.append(
+            _group(
+                name,
+                [p for p in people if p['image_id'] in set(images)],
+                {
+                    task: _score(part.run(task, **ALL_SIZES))
+                    if images
+                    else Score(math.nan, math.nan)
+                    for task in data.entries
+                },
+            )
+        )
+    return groups
+
+
+def by_occlusion(data: CocoData) -> List[Group]:
+    """AP of people with and without occluded joints.
+
+    The people of the other groups are ignored as COCO ignores crowds: to
+    find them is neither right nor wrong. Detections that match nobody count
+    as false in every group, so AP compares two runs better than two groups;
+    AR compares groups.
+
+    Args:
+        data (CocoData): What to evaluate.
+    """
+    people = _people(data)
+    kinds = {person['id']: _occlusion(person) for person in people}
+    groups = []
+    for name in ('all joints visible', 'some joints occluded', 'no joints labelled'):
+        ignored = [i for i, kind in kinds.items() if kind != name]
+        members = [p for p in people if kinds[p['id']] == name]
+        groups.append(
+            _group(
+                name,
+                members,
+                {task: _score(data.run(task, ignored, **ALL_SIZES)) for task in data.entries},
+            )
+        )
+    return groups
+
+
+def by_visibility(data: CocoData) -> List[Group]:
+    """Keypoint AP in which only visible, or only occluded, joints count.
+
+    The other joints are taken as not labelled, and people who have none left
+    are ignored, as COCO does with people without labelled joints.
+
+    Args:
+        data (CocoData): With the task 'keypoints'.
+    """
+    groups = []
+    for name, visibility in (('visible joints', _VISIBLE), ('occluded joints', _OCCLUDED)):
+        part = data._replace(truth=_restrict_joints(data.truth, visibility))
+        people = [p for p in _people(part) if p['num_keypoints']]
+        groups.append(
+            _group(name, people, dict(keypoints=_score(part.run('keypoints', **ALL_SIZES))))
+        )
+    return groups
+
+
+def _people(data: CocoData) -> List[dict]:
+    """The annotations of people in the tested images, without crowds."""
+    images = set(data.images)
+    return [
+        ann
+        for ann in data.truth.anns.values()
+        if ann['image_id'] in images
+        and not ann['iscrowd']
+        and ann['category_id'] in data.categories
+    ]
+
+
+def _group(name: str, people: Sequence[dict], scores: Dict[str, Score]) -> Group:
+    images = {person['image_id'] for person in people}
+    return Group(name, len(images), len(people), scores)
+
+
+def _occlusion(person: dict) -> str:
+    visibility = person['keypoints'][2::3]
+    if not any(visibility):
+        return 'no joints labelled'
+    occluded = _OCCLUDED in visibility
+    return 'some joints occluded' if occluded else 'all joints visible'
+
+
+def _restrict_joints(truth: COCO, visibility: int) -> COCO:
+    """A copy of which only the joints of one visibility are labelled."""
+    annotations = []
+    for ann in truth.dataset['annotations']:
+        joints = np.reshape(ann['keypoints'], (-1, 3)).copy()
+        joints[joints[:, 2] != visibility] = 0
+        annotations.append(
+            dict(
+                ann,
+                keypoints=joints.flatten().tolist(),
+                num_keypoints=int((joints[:, 2] > 0).sum()),
+            )
+        )
+    return build_coco(dict(truth.dataset, annotations=annotations))

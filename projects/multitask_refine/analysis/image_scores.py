@@ -1,0 +1,83 @@
+"""Which images are done well, and which are not."""
+
+from collections import Counter
+from typing import Dict, NamedTuple, Tuple
+
+import numpy as np
+from pycocotools.cocoeval import COCOeval
+
+from multitask_refine.evaluation.coco_scores import ALL_SIZES, CocoData
+
+
+class ImageScore(NamedTuple):
+    """How well an image is done.
+
+    Attributes:
+        tasks: F-measure in percent by task; a task in which nobody is to be
+            found and nobody was is left out.
+        people: How many are to be found.
+        found: How many were, rightly or not.
+    """
+
+    tasks: Dict[str, float]
+    people: int
+    found: int
+
+    @property
+    def mean(self) -> float:
+        """float: Over the tasks; 100 if there is none."""
+        values = self.tasks.values()
+        return sum(values) / len(values) if values else 100.0
+
+
+def image_scores(data: CocoData, threshold: float) -> Dict[int, ImageScore]:
+    """Score each image.
+
+    The F-measure of a task is 2 TP / (people found + people to be found), as
+    the average over COCO's ten thresholds. COCO's rules say who matches and
+    who is ignored, crowds for instance.
+
+    Args:
+        data (CocoData): What to evaluate.
+        threshold (float): Only people with such a score or a higher one
+            count, by the first of box, mask and keypoint score that there is.
+
+    Returns:
+        dict[int, ImageScore]: By image id.
+    """
+    first = next(iter(data.entries.values()))
+    sure = [entry['score'] >= threshold for entry in first]
+    data = data._replace(
+        entries={
+            task: [e for e, keep in zip(entries, sure) if keep]
+            for task, entries in data.entries.items()
+        }
+    )
+    values = {image: {} for image in data.images}
+    people = Counter()
+    for task in data.entries:
+        for image, (value, count) in _f_measures(data.run(task, **ALL_SIZES)).items():
+            values[image][task] = value
+            people[image] = max(people[image], count)
+    found = Counter(e['image_id'] for e in next(iter(data.entries.values())))
+    return {
+        image: ImageScore(tasks, people[image], found[image]) for image, tasks in values.items()
+    }
+
+
+def _f_measures(result: COCOeval) -> Dict[int, Tuple[float, int]]:
+    """By image the F-measure in percent, and how many are to be found."""
+    right, counted, people = {}, {}, Counter()
+    for image in filter(None, result.evalImgs):
+        counts = np.logical_not(image['dtIgnore'])
+        matched = (np.asarray(image['dtMatches']) > 0) & counts
+        key = image['image_id']
+        here = int(np.equal(image['gtIgnore'], 0).sum())
+        people[key] += here
+        right[key] = right.get(key, 0) + 2 * matched.sum(1)
+        counted[key] = counted.get(key, 0) + counts.sum(1) + here
+    return {
+        key: (100 * float(np.mean(right[key] / np.maximum(counted[key], 1))), people[key])
+        for key in right
+        if counted[key].any()
+    }

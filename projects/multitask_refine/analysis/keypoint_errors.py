@@ -1,0 +1,172 @@
+"""Why joints lose similarity: jitter, inversion, swap or miss.
+
+The kinds of error are those of Ronchi and Perona, "Benchmarking and error
+diagnosis in multi-instance pose estimation", ICCV 2017 (arXiv 1707.05388).
+"""
+
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+from pycocotools.cocoeval import COCOeval
+
+from multitask_refine.evaluation.coco_scores import ALL_SIZES, CocoData
+
+KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss')
+# A joint is near a true joint from the first similarity on, and as good as a
+# human annotator's from the second.
+NEAR, GOOD = 0.5, 0.85
+# OKS from which a detection belongs to a person: low, because the question
+# is what went wrong with it.
+MATCH = 0.1
+
+
+class JointErrors(NamedTuple):
+    """How the joints of the people that were found are placed.
+
+    Attributes:
+        counts: (K, 2, 5) numbers of labelled joints: by joint, by visibility
+            (0 occluded, 1 visible), by kind in the order of :data:`KINDS`.
+        people: People with labelled joints.
+        matched: Those of them whom a detection belongs to.
+    """
+
+    counts: np.ndarray
+    people: int
+    matched: int
+
+
+def joint_similarity(
+    points: np.ndarray, truth: np.ndarray, area: float, sigmas: np.ndarray
+) -> np.ndarray:
+    """OKS's similarity exp(-d^2 / (2 s^2 k^2)), joint by joint.
+
+    Args:
+        points (np.ndarray): (K, 2) in pixels.
+        truth (np.ndarray): (K, 2) in the same frame.
+        area (float): The person's, s^2, in square pixels.
+        sigmas (np.ndarray): (K,); k is twice sigma, as in pycocotools.
+
+    Returns:
+        np.ndarray: (K,) from 0 to 1.
+    """
+    squared = ((points - truth) ** 2).sum(-1)
+    return np.exp(-squared / (2 * (area + np.spacing(1)) * (2 * sigmas) ** 2))
+
+
+def classify_joints(
+    points: np.ndarray,
+    person: dict,
+    others: Sequence[dict],
+    sigmas: np.ndarray,
+    mirror: Sequence[int],
+) -> np.ndarray:
+    """Say of each predicted joint which kind it is.
+
+    The true joint with the highest similarity decides. If it is below
+    :data:`NEAR`, the joint is a *miss*. Else it is *good* (from
+    :data:`GOOD` on) or *jitter* near its own true joint, an *inversion* near
+    the person's mirrored one (left for right), and a *swap* near the same or
+    the mirrored joint of somebody else. Each similarity takes the area of the
+    person whose true joint it is. At equal similarity the first of these
+    counts.
+
+    Args:
+        points (np.ndarray): (K, 2) predicted joints in COCO's frame.
+        person (dict): The annotation that they belong to.
+        others (Sequence[dict]): The other people's annotations.
+        sigmas (np.ndarray): (K,) OKS sigmas.
+        mirror (Sequence[int]): For each joint the index of its mirror image,
+            itself for one in the middle.
+
+    Returns:
+        np.ndarray: (K,) index into :data:`KINDS`; -1 where the person has no
+        labelled joint.
+    """
+    mirror = np.asarray(mirror)
+    itself = np.arange(len(mirror))
+    own = _similarities(points, person, sigmas, itself)
+    inverted = _similarities(points, person, sigmas, mirror)
+    inverted[mirror == itself] = -1
+    swapped = [np.full(len(mirror), -1.0)]
+    for other in others:
+        swapped += [_similarities(points, other, sigmas, order) for order in (itself, mirror)]
+    similarity = np.stack([own, inverted, np.max(swapped, 0)])
+    nearest, best = similarity.argmax(0), similarity.max(0)
+    kinds = np.array([0, 2, 3])[nearest]
+    kinds[(nearest == 0) & (best < GOOD)] = 1
+    kinds[best < NEAR] = 4
+    kinds[own < 0] = -1
+    return kinds
+
+
+def _similarities(
+    points: np.ndarray, person: dict, sigmas: np.ndarray, order: np.ndarray
+) -> np.ndarray:
+    """To a person's joints in another order; -1 where none is labelled."""
+    joints = np.reshape(person['keypoints'], (-1, 3)).astype(float)[order]
+    similarity = joint_similarity(points, joints[:, :2], person['area'], sigmas)
+    return np.where(joints[:, 2] > 0, similarity, -1)
+
+
+def joint_errors(data: CocoData, mirror: Sequence[int]) -> JointErrors:
+    """Classify the joints of all people that were found.
+
+    Detections are matched to people as COCO does, highest score first and at
+    most 20 in an image, but from an OKS of :data:`MATCH` on. People without
+    labelled joints and crowds do not count.
+
+    Args:
+        data (CocoData): With the task 'keypoints'.
+        mirror (Sequence[int]): As in :func:`classify_joints`.
+    """
+    result = data.run('keypoints', iouThrs=np.array([MATCH]), **ALL_SIZES)
+    sigmas = np.array(data.sigmas)
+    counts = np.zeros((len(mirror), 2, len(KINDS)), int)
+    pairs, people = _matches(result)
+    for detection, person in pairs:
+        joints = np.reshape(detection['keypoints'], (-1, 3)).astype(float)
+        kinds = classify_joints(joints[:, :2], person, _others(data, person), sigmas, mirror)
+        visible = np.array(person['keypoints'][2::3]) == 2
+        for joint in np.flatnonzero(kinds >= 0):
+            counts[joint, int(visible[joint]), kinds[joint]] += 1
+    return JointErrors(counts, people, len(pairs))
+
+
+def _matches(result: COCOeval) -> Tuple[List[Tuple[dict, dict]], int]:
+    """Detections with their people, and how many people there are."""
+    pairs, people = [], 0
+    for image in filter(None, result.evalImgs):
+        people += int(np.sum(np.equal(image['gtIgnore'], 0)))
+        for detection, person, ignored in zip(
+            image['dtIds'], image['dtMatches'][0], image['dtIgnore'][0]
+        ):
+            if person and not ignored:
+                pairs.append((result.cocoDt.anns[detection], result.cocoGt.anns[int(person)]))
+    return pairs, people
+
+
+def _others(data: CocoData, person: dict) -> List[dict]:
+    return [
+        other
+        for other in data.truth.imgToAnns[person['image_id']]
+        if other['id'] != person['id']
+        and not other['iscrowd']
+        and other['category_id'] in data.categories
+    ]
+
+
+def shares(counts: np.ndarray) -> Dict[str, float]:
+    """Numbers of joints as parts of their sum.
+
+    Args:
+        counts (np.ndarray): (..., 5) of :class:`JointErrors`.
+
+    Returns:
+        dict[str, float]: Percent by kind; NaN if there are no joints.
+    """
+    by_kind = counts.reshape(-1, len(KINDS)).sum(0)
+    total = by_kind.sum()
+    return {
+        kind: 100 * float(count) / float(total) if total else float('nan')
+        for kind, count in zip(KINDS, by_kind)
+    }

@@ -1,0 +1,166 @@
+"""People from COCO entries, drawn by the project's visualizer."""
+
+import base64
+from typing import Callable, List, Sequence, Tuple
+
+import cv2
+import numpy as np
+import torch
+from mmengine.structures import InstanceData
+from pycocotools import mask as mask_api
+from pycocotools.coco import COCO
+
+from multitask_refine.visualization import MultitaskVisualizer
+
+SIDE = 400  # pixels of the longer side of an embedded picture
+_QUALITY = 82
+
+
+class Painter(MultitaskVisualizer):
+    """The project's visualizer, for people in memory."""
+
+    def paint(self, image: np.ndarray, people: InstanceData) -> np.ndarray:
+        """Draw people on an RGB image, and return the drawing."""
+        return self._draw_instances(image, people, None, None)
+
+
+def make_painter(joints: dict) -> Painter:
+    """A painter for the joints of a predictions file.
+
+    It draws unsure joints, too, because OKS counts them.
+    """
+    painter = Painter(kpt_thr=0)
+    painter.dataset_meta = dict(
+        skeleton_links=joints['skeleton'],
+        skeleton_link_colors=joints['skeleton_colors'],
+        keypoint_colors=joints['colors'],
+    )
+    return painter
+
+
+def display_size(width: float, height: float) -> Tuple[int, int]:
+    """Width and height of the picture of an image, in pixels."""
+    scale = SIDE / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def fit(photo: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+    """Resize an image: averaged to shrink it, smooth to enlarge it."""
+    shrinks = size[0] < photo.shape[1]
+    return cv2.resize(
+        np.ascontiguousarray(photo),
+        size,
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
+    )
+
+
+def truth_people(truth: COCO, image: int, categories: Sequence[int]) -> List[dict]:
+    """The people of an image, without crowds.
+
+    Args:
+        truth (COCO): The annotations.
+        image (int): The image's id.
+        categories (Sequence[int]): Ids of those that count as people.
+
+    Returns:
+        list[dict]: ``bbox`` and ``keypoints`` in COCO's form, and where there
+        is a mask ``mask``, a function that returns it.
+    """
+    return [
+        dict(
+            bbox=ann['bbox'],
+            keypoints=ann['keypoints'],
+            **(dict(mask=lambda ann=ann: truth.annToMask(ann)) if ann.get('segmentation') else {}),
+        )
+        for ann in truth.imgToAnns[image]
+        if not ann['iscrowd'] and ann['category_id'] in categories
+    ]
+
+
+def predicted_people(image: dict, threshold: float) -> List[dict]:
+    """What a run found in an image.
+
+    Args:
+        image (dict): One of a predictions file's ``images``.
+        threshold (float): People with a lower score are left out.
+
+    Returns:
+        list[dict]: As :func:`truth_people`, and ``score``.
+    """
+    tasks = [t for t in ('bbox', 'segm', 'keypoints') if t in image]
+    people = []
+    for entries in zip(*(image[task] for task in tasks)):
+        person = dict(score=entries[0]['score'])
+        if person['score'] < threshold:
+            continue
+        for entry in entries:
+            person.update({k: v for k, v in entry.items() if k in ('bbox', 'keypoints')})
+            if 'segmentation' in entry:
+                person['mask'] = _decoder(entry['segmentation'])
+        people.append(dict(person, bbox=_box(person)))
+    return people
+
+
+def _decoder(mask: dict) -> Callable[[], np.ndarray]:
+    return lambda: mask_api.decode(mask)
+
+
+def _box(person: dict) -> List[float]:
+    """x, y, width, height; around the mask or the joints without a box."""
+    if 'bbox' in person:
+        return person['bbox']
+    if 'mask' in person:
+        rle = mask_api.encode(np.asfortranarray(person['mask']()))
+        return mask_api.toBbox(rle).tolist()
+    points = np.reshape(person['keypoints'], (-1, 3))[:, :2]
+    return [*points.min(0), *np.ptp(points, axis=0)]
+
+
+def instances(
+    people: Sequence[dict], scale: np.ndarray, size: Tuple[int, int], is_truth: bool
+) -> InstanceData:
+    """People in the frame of the picture, as the visualizer takes them.
+
+    Args:
+        people (Sequence[dict]): From :func:`truth_people` or
+            :func:`predicted_people`.
+        scale (np.ndarray): Picture pixels for each image pixel, in x and y.
+        size (tuple[int, int]): Width and height of the picture.
+        is_truth (bool): Whether the joints' third number is the visibility;
+            else it is a score.
+    """
+    boxes = np.reshape([person['bbox'] for person in people], (-1, 4))
+    boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+    fields = dict(bboxes=torch.tensor(boxes * np.tile(scale, 2)))
+    if any('mask' in person for person in people):
+        fields['masks'] = torch.from_numpy(
+            np.stack(
+                [
+                    _resize(person['mask'](), size)
+                    if 'mask' in person
+                    else np.zeros(size[::-1], bool)
+                    for person in people
+                ]
+            )
+        )
+    if people and all('keypoints' in person for person in people):
+        joints = np.reshape(
+            [person['keypoints'] for person in people], (len(people), -1, 3)
+        ).astype(float)
+        # COCO counts from the middle of the first pixel.
+        fields['keypoints'] = torch.tensor((joints[..., :2] + 0.5) * scale)
+        name = 'keypoints_visible' if is_truth else 'keypoint_scores'
+        fields[name] = torch.tensor(joints[..., 2])
+    if not is_truth:
+        fields['scores'] = torch.tensor([p['score'] for p in people])
+    return InstanceData(**fields)
+
+
+def _resize(mask: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST).astype(bool)
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """A picture in RGB as a JPEG inside a URI."""
+    _, data = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()

@@ -1,0 +1,232 @@
+"""Load one or two predictions files and work out what the page shows."""
+
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from multitask_refine.analysis import (
+    Group,
+    ImageScore,
+    JointErrors,
+    by_occlusion,
+    by_people,
+    by_size,
+    by_visibility,
+    image_scores,
+    joint_errors,
+    precision_curves,
+)
+from multitask_refine.datasets.validation.instances import Place, inspect
+from multitask_refine.evaluation import (
+    CocoData,
+    PredictionsFileError,
+    file_sha256,
+    load_ground_truth,
+    read_predictions,
+    to_coco,
+)
+
+_FIELDS = dict(
+    images=('id', 'file_name', 'height', 'width'),
+    annotations=('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'),
+    categories=('id', 'name'),
+)
+
+
+class Run(NamedTuple):
+    """A predictions file beside its ground truth.
+
+    Attributes:
+        name: 'A' and 'B' where there are two runs, else ''.
+        path: The file.
+        content: What it holds, checked.
+        data: The same for pycocotools.
+    """
+
+    name: str
+    path: str
+    content: dict
+    data: CocoData
+
+
+class Analysis(NamedTuple):
+    """What the page shows of a run.
+
+    Attributes:
+        run: The run.
+        curves: By task, from ``precision_curves``.
+        groups: By kind of breakdown.
+        errors: None without joints.
+        scores: By image, from ``image_scores``.
+    """
+
+    run: Run
+    curves: Dict[str, Optional[Dict[str, List[float]]]]
+    groups: Dict[str, List[Group]]
+    errors: Optional[JointErrors]
+    scores: Dict[int, ImageScore]
+
+
+def load_runs(paths: Sequence[str], ann_file: Optional[str]) -> List[Run]:
+    """Read predictions files and the annotations that they share.
+
+    Args:
+        paths (Sequence[str]): One or two files.
+        ann_file (str, optional): Where the annotations are now; None where
+            the test found them.
+
+    Raises:
+        PredictionsFileError: Says which file and field, what was expected,
+            what was found and what to do.
+    """
+    contents = [read_predictions(path) for path in paths]
+    for path, content in zip(paths, contents):
+        if 'joints' in content['categories']:
+            raise PredictionsFileError(
+                f'{path}: categories: expected the same joints for all, '
+                f'found other joints for each of '
+                f'{content["categories"]["names"]}, of which there is no such '
+                'page. AP of each class and keypoint: classwise=True and '
+                'keypointwise=True of the MultitaskCocoMetric.'
+            )
+    if len(paths) > 1:
+        _require_same(paths, contents)
+    truth = _load_truth(ann_file or contents[0]['annotations']['file'], paths[0], contents[0])
+    names = 'AB' if len(paths) > 1 else ['']
+    return [
+        Run(name, path, content, to_coco(path, content, truth))
+        for name, path, content in zip(names, paths, contents)
+    ]
+
+
+def _require_same(paths: Sequence[str], contents: Sequence[dict]) -> None:
+    """Two runs must have been tested on the same data."""
+    first, second = (
+        {
+            'annotations.sha256': f'{c["annotations"]["sha256"][:16]} '
+            f'({c["annotations"]["file"]})',
+            'images': f'{len(c["images"])} images',
+            'joints.names': c['joints']['names'],
+            'joints.sigmas': c['joints']['sigmas'],
+            'categories.ids': c['categories']['ids'],
+        }
+        for c in contents
+    )
+    for field, expected in first.items():
+        if second[field] != expected:
+            raise PredictionsFileError(
+                f'{paths[1]}: {field}: expected {expected} as in {paths[0]}, '
+                f'found {second[field]}. Two runs are compared on the same '
+                'annotations and images: test both on the same data.'
+            )
+    ids = [{image['image_id'] for image in c['images']} for c in contents]
+    if ids[0] != ids[1]:
+        raise PredictionsFileError(
+            f'{paths[1]}: images: expected the images of {paths[0]}, found '
+            f'{len(ids[1] - ids[0])} others. Test both on the same images.'
+        )
+
+
+def _load_truth(path: str, predictions: str, content: dict) -> COCO:
+    """The annotations that the test was made with, and no others."""
+    if not Path(path).is_file():
+        raise PredictionsFileError(
+            f'{path}: there is no such annotation file, which {predictions} '
+            'names in annotations.file. Say where it is now by --ann-file.'
+        )
+    found, expected = file_sha256(path), content['annotations']['sha256']
+    if found != expected:
+        raise PredictionsFileError(
+            f'{path}: expected the annotations that {predictions} was made '
+            f'with (SHA-256 {expected[:16]}), found others ({found[:16]}). '
+            'Test again, or name the old file by --ann-file.'
+        )
+    try:
+        truth = load_ground_truth(path, len(content['joints']['names']))
+        _check_truth(truth, path, len(content['joints']['names']))
+    except PredictionsFileError:
+        raise
+    except Exception as error:  # pycocotools raises nearly anything
+        raise PredictionsFileError(
+            f"{path}: expected annotations in COCO's format, found "
+            f'something else ({type(error).__name__}: {error}). Name the '
+            'annotations of the test by --ann-file.'
+        ) from None
+    return truth
+
+
+def _check_truth(truth: COCO, path: str, num_joints: int) -> None:
+    if 'annotations' not in truth.dataset:
+        raise PredictionsFileError(
+            f'{path}: expected "annotations", found none: without ground '
+            'truth there is nothing to analyse. Test on val2017, say.'
+        )
+    for part, fields in _FIELDS.items():
+        for item in truth.dataset[part]:
+            missing = [name for name in fields if name not in item]
+            if missing:
+                raise PredictionsFileError(
+                    f'{path}: {part}: expected {list(fields)} in each, found '
+                    f'none of {missing} in {part[:-1]} {item.get("id")}. '
+                    'Add them to the file and test again.'
+                )
+    for image in truth.dataset['images']:
+        _require_size(image, path)
+    for ann in truth.dataset['annotations']:
+        _check_annotation(ann, truth, path, num_joints)
+
+
+def _require_size(image: dict, path: str) -> None:
+    size = [image['width'], image['height']]
+    if not all(type(side) is int and 0 < side < 1e5 for side in size):
+        raise PredictionsFileError(
+            f'{path}: image {image["id"]}: expected a width and height in '
+            f'pixels, found {size}. Mend the file and test again.'
+        )
+
+
+def _check_annotation(ann: dict, truth: COCO, path: str, num_joints: int) -> None:
+    """pycocotools takes masks on trust and reads beyond their ends."""
+    title = f'{path}: annotation {str(ann["id"])[:20]}'
+    if type(ann['id']) is not int or ann['image_id'] not in truth.imgs:
+        raise PredictionsFileError(
+            f'{title}: expected a number, and an image of the file, found '
+            f'image {str(ann["image_id"])[:20]}. Mend it and test again.'
+        )
+    if len(ann['keypoints']) != 3 * num_joints:
+        raise PredictionsFileError(
+            f'{title}: expected 3 numbers for each of {num_joints} joints, '
+            f'found {len(ann["keypoints"])}. Test again with the meta file '
+            'of these joints.'
+        )
+    image = truth.imgs[ann['image_id']]
+    _, findings = inspect(ann, Place(image['width'], image['height'], num_joints))
+    for finding in findings:
+        if finding.stops_test:
+            raise PredictionsFileError(
+                f'{title}: {finding.rule}: expected {finding.expected}, found '
+                f'{finding.found}. Mend the file and test again.'
+            )
+
+
+def analyse(run: Run, threshold: float) -> Analysis:
+    """Everything that is computed of a run.
+
+    Args:
+        run (Run): From :func:`load_runs`.
+        threshold (float): People with a lower score do not count in the
+            score of an image.
+    """
+    data = run.data
+    results: Dict[str, COCOeval] = {task: data.run(task) for task in data.entries}
+    groups = dict(
+        size=by_size(data, results), people=by_people(data), occlusion=by_occlusion(data)
+    )
+    errors = None
+    if 'keypoints' in data.entries:
+        groups['visibility'] = by_visibility(data)
+        errors = joint_errors(data, run.content['joints']['mirror'])
+    curves = {t: precision_curves(result) for t, result in results.items()}
+    return Analysis(run, curves, groups, errors, image_scores(data, threshold))

@@ -1,0 +1,1 @@
+"""Convert checkpoints of Detectron2, torchvision and MMDetection."""

@@ -1,0 +1,217 @@
+"""What the converters share: foreign weights into a network of this project.
+
+A converter says what it knows of its source as a ``Layout``. The rest is
+here: every weight of the file is accounted for, and so is every weight of
+the network that the config builds; what does not fit is refused, and then
+nothing is written.
+"""
+
+import argparse
+import logging
+import re
+from pathlib import Path
+from typing import Callable, Collection, List, Optional, Sequence, Tuple
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from multitask_refine.engine import explained_errors, read_config
+
+from .layout import Layout, Rule, arrange
+from .report import COUNTER, HEADS, PARTS, Conversion, Match, refusal, report
+from .weights_file import Checkpoint, read_checkpoint, save
+
+_OFFSETS = r'.*\.(conv_offset|offset_pred)\.'
+
+
+def run(doc: str, describe: Callable[[Checkpoint], Layout], argv: Optional[List[str]]) -> int:
+    """The command line of a converter.
+
+    Args:
+        doc (str): What the converter does.
+        describe (Callable): From the source's file to its layout.
+        argv (list[str], optional): CONFIG SOURCE OUT.
+
+    Raises:
+        SystemExit: If the weights cannot be converted; says why.
+    """
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument('config', help='config whose network gets the weights')
+    parser.add_argument('source', help='file to convert: .pkl, .pth or .pt')
+    parser.add_argument('out', help='checkpoint to write')
+    args = parser.parse_args(argv)
+    with explained_errors():
+        convert(describe, args.config, args.source, args.out)
+    return 0
+
+
+def convert(describe: Callable[[Checkpoint], Layout], config: str, source: str, out: str) -> None:
+    """Convert a file, print what became of it, and write the result.
+
+    Args:
+        describe (Callable): From the source's file to its layout.
+        config (str): Config whose network gets the weights.
+        source (str): File to convert.
+        out (str): Checkpoint to write, with all weights of the network; its
+            ``meta['untrained']`` names those that keep the network's start.
+
+    Raises:
+        SystemExit: If the weights cannot be converted; says why.
+    """
+    if Path(out).is_dir() or Path(out).resolve() == Path(source).resolve():
+        raise SystemExit(
+            f'{out}: expected a file to write, neither a folder nor the source itself'
+        )
+    checkpoint = read_checkpoint(source)
+    conversion = plan(checkpoint, describe(checkpoint), config)
+    if conversion.problems:
+        raise SystemExit('\n'.join(refusal(conversion)))
+    print('\n'.join(report(conversion)))
+    save(out, fill(conversion))
+    print(f'Written: {out}')
+
+
+def plan(checkpoint: Checkpoint, layout: Layout, config: str) -> Conversion:
+    """Find out what goes where, and what does not fit.
+
+    Args:
+        checkpoint (Checkpoint): The file.
+        layout (Layout): What is known of it.
+        config (str): Config whose network gets the weights.
+
+    Returns:
+        Conversion: With the network's own start in ``target``.
+    """
+    cfg, network = build_network(config)
+    target = network.state_dict()
+    match = match_names(checkpoint, layout, target)
+    values = arrange(checkpoint, layout, match.found, network)
+    starts = {name: why_new(name, values) for name in target if name not in values}
+    return Conversion(checkpoint, layout, cfg, target, match, values, starts)
+
+
+def fill(conversion: Conversion) -> dict:
+    """Put the weights into the network and say in ``meta`` where they are
+    from.
+
+    Args:
+        conversion (Conversion): One without problems.
+
+    Returns:
+        dict: ``meta`` and ``state_dict``.
+    """
+    checkpoint, target = conversion.checkpoint, conversion.target
+    for name, value in conversion.values.items():
+        target[name].copy_(value)
+    meta = dict(
+        converted_from=Path(checkpoint.path).name,
+        source_kind=conversion.layout.kind,
+        source_sha256=checkpoint.sha256,
+        config=Path(conversion.cfg.filename).name,
+        untrained=conversion.untrained,
+    )
+    return dict(meta=meta, state_dict=dict(target))
+
+
+def build_network(config: str) -> Tuple[Config, nn.Module]:
+    """Build a config's network with its start from a fixed seed.
+
+    Nothing is downloaded: pretrained weights are left out.
+
+    Args:
+        config (str): A config file of this project.
+
+    Raises:
+        SystemExit: If there is no such config.
+    """
+    if Path(config).suffix != '.py' or not Path(config).is_file():
+        raise SystemExit(f'{config}: there is no such config file (.py)')
+    cfg = read_config(config)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    _drop_pretrained(cfg.model)
+    torch.manual_seed(0)
+    network = MODELS.build(cfg.model)
+    logging.disable(logging.INFO)  # MMEngine would tell of every weight
+    network.init_weights()
+    logging.disable(logging.NOTSET)
+    return cfg, network
+
+
+def _drop_pretrained(part: dict) -> None:
+    for key, value in list(part.items()):
+        if key == 'init_cfg' and 'Pretrained' in str(value):
+            part[key] = None
+        elif isinstance(value, dict):
+            _drop_pretrained(value)
+
+
+def match_names(checkpoint: Checkpoint, layout: Layout, target: Collection[str]) -> Match:
+    """Find the place of each weight of a file.
+
+    Args:
+        checkpoint (Checkpoint): The file.
+        layout (Layout): What is known of it.
+        target (Collection[str]): Names of the network's weights.
+
+    Raises:
+        SystemExit: If two weights have the same place.
+    """
+    match = Match({}, {}, [])
+    for key in checkpoint.weights:
+        name = _first(layout.rules, key)
+        why = _first(layout.derived, key) or _why_left(name, target)
+        if name in match.found:
+            raise SystemExit(
+                f'{checkpoint.path}: not converted. {match.found[name]} and '
+                f'{key} are both {name} here: remove one of them.'
+            )
+        if name in target:
+            match.found[name] = key
+        elif why:
+            match.left[key] = why
+        else:
+            match.unknown.append(key)
+    return match
+
+
+def _first(rules: Sequence[Rule], key: str) -> Optional[str]:
+    for pattern, name in rules:
+        found = re.fullmatch(pattern, key)
+        if found:
+            return found.expand(name)
+    return None
+
+
+def _why_left(name: Optional[str], target: Collection[str]) -> Optional[str]:
+    for head in HEADS:
+        if name and name.startswith(head) and not _any_of(head, target):
+            return f'the config has no {PARTS[head]}'
+    return None
+
+
+def _any_of(prefix: str, names: Collection[str]) -> bool:
+    return any(name.startswith(prefix) for name in names)
+
+
+def why_new(name: str, found: Collection[str]) -> Optional[str]:
+    """Why a weight of the network need not be in the source.
+
+    Args:
+        name (str): The weight.
+        found (Collection[str]): Names of those that are.
+
+    Returns:
+        str, optional: The reason; None if there is none.
+    """
+    if name.endswith(COUNTER):
+        return 'counters of batch norm: 0'
+    for head in HEADS:
+        if name.startswith(head) and not _any_of(head, found):
+            return f'the source has no {PARTS[head]}: it must be trained'
+    layer = re.match(_OFFSETS, name)
+    if layer and not _any_of(layer[0], found):
+        return 'refinement: starts at zero, which changes nothing'
+    return None

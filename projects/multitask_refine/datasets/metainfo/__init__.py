@@ -1,0 +1,1 @@
+"""Dataset meta files: keypoints, skeletons and their mapping."""

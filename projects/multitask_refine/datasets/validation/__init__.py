@@ -1,0 +1,1 @@
+"""Validate annotations and images before a training sees them."""

@@ -1,0 +1,1 @@
+"""Replacements inside other libraries."""

@@ -1,0 +1,3 @@
+from .resnet26 import ResNet26
+
+__all__ = ['ResNet26']

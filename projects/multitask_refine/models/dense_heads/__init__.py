@@ -1,0 +1,3 @@
+from .rpn_heads import LogitRankedRPNHead, StretchedAnchorGenerator
+
+__all__ = ['LogitRankedRPNHead', 'StretchedAnchorGenerator']

@@ -1,0 +1,3 @@
+from .multitask_rcnn import MultitaskRCNN
+
+__all__ = ['MultitaskRCNN']

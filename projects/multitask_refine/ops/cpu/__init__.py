@@ -1,0 +1,1 @@
+"""Faster implementations for the CPU."""

@@ -1,0 +1,1 @@
+"""Synthetic weights and images for tests and benchmarks."""

@@ -1,0 +1,1 @@
+"""Errors, the check of the installation, and results files."""

@@ -1,0 +1,1 @@
+"""Images, videos, streams and output folders."""

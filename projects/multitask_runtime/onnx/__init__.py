@@ -1,0 +1,1 @@
+"""Run exported networks by onnxruntime."""

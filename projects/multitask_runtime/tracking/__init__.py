@@ -1,0 +1,1 @@
+"""Track people across video frames."""

@@ -1,0 +1,88 @@
+"""Two ranks that share four images learn what one rank with all four does."""
+
+import sys
+
+import pytest
+import torch
+from mmdet.models.dense_heads import RPNHead
+
+from multitask_refine.models.losses import avg_factor as normalisation
+from multitask_refine.models.roi_heads import multitask_roi_head as roi_head
+from tests.conftest import ROOT
+from tests.integration.distributed.processes import run
+from tests.integration.distributed.ranks import CASES, build_model, step
+
+RANKS = 2
+
+
+@pytest.fixture(scope='module')
+def results(tmp_path_factory):
+    """What each of two real processes found, for all cases."""
+    folder = tmp_path_factory.mktemp('ranks')
+    script = str(ROOT / 'tests/integration/distributed/ranks.py')
+    run(*([sys.executable, script, str(rank), str(RANKS), str(folder)] for rank in range(RANKS)))
+    return [torch.load(folder / f'{rank}.pt') for rank in range(RANKS)]
+
+
+@pytest.fixture(scope='module')
+def model():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield build_model()
+    torch.set_num_threads(threads)
+
+
+def _difference(found, expected):
+    """Largest difference of any gradient, as a share of its size."""
+    assert found.keys() == expected.keys()
+    return {
+        name: ((found[name] - value).abs().max() / value.abs().max().clamp(min=1e-6)).item()
+        for name, value in expected.items()
+    }
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_gradients_are_those_of_one_rank_with_all_images(results, model, case):
+    expected = step(model, case, slice(None))
+    for rank in results:
+        differences = _difference(rank[case]['gradients'], expected['gradients'])
+        assert max(differences.values()) < 1e-6, differences
+    mean = sum(rank[case]['total'] for rank in results) / RANKS
+    assert mean == pytest.approx(expected['total'], rel=1e-6)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_ranks_agree_whatever_their_images_hold(results, case):
+    first, second = (rank[case] for rank in results)
+    assert first['keys'] == second['keys'] == results[0]['uneven']['keys']
+    for rank in (first, second):
+        assert torch.isfinite(torch.tensor(rank['total']))
+        for name, gradient in rank['gradients'].items():
+            assert gradient is not None, name
+            assert torch.isfinite(gradient).all(), name
+    for name, gradient in first['gradients'].items():
+        assert torch.equal(gradient, second['gradients'][name]), name
+
+
+def test_own_counts_on_each_rank_would_give_other_gradients(results):
+    """The images are so uneven that the test above can fail."""
+    shared, own = (results[0][case]['gradients'] for case in ('uneven', 'own_counts'))
+    differences = _difference(own, shared)
+    for part in (
+        'rpn_head.rpn_cls',
+        'rpn_head.rpn_reg',
+        'bbox_head.fc_cls',
+        'bbox_head.fc_reg',
+        'mask_head',
+        'keypoint_head',
+    ):
+        assert any(value > 0.01 for name, value in differences.items() if part in name), part
+
+
+def test_on_one_process_the_losses_are_those_of_mmdet(model, monkeypatch):
+    shared = step(model, 'uneven', slice(None))
+    monkeypatch.setattr(roi_head, 'share_losses', lambda losses, count: losses)
+    monkeypatch.setattr(normalisation.SharedMeanRPNHead, 'get_targets', RPNHead.get_targets)
+    plain = step(model, 'uneven', slice(None))
+    assert shared['total'] == pytest.approx(plain['total'], rel=1e-9)
+    assert max(_difference(shared['gradients'], plain['gradients']).values()) < 1e-9

@@ -1,0 +1,297 @@
+"""The launchers as users call them, with real processes on the CPU."""
+
+import json
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from multitask_refine.apis import test
+from multitask_refine.engine.patches import cpu_distribution
+from tests.conftest import ROOT, SAMPLE_CONFIG, tiny_options
+from tests.integration.distributed.processes import free_port, run
+
+CONFIG = str(SAMPLE_CONFIG)
+MIM = [sys.executable, '-m', 'mim']
+
+
+@pytest.fixture(scope='module')
+def options(scene):
+    """One iteration of the smallest network on three images."""
+    settings = dict(tiny_options(scene), **{'train_cfg.max_iters': 1})
+    return [
+        '--cfg-options',
+        *(f'{name}={value}'.replace(' ', '') for name, value in settings.items()),
+    ]
+
+
+@pytest.fixture(scope='module')
+def trained(options, tmp_path_factory):
+    """The work dir of a training on two "nodes" of one process each."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    command = [
+        'bash',
+        'tools/dist_train.sh',
+        CONFIG,
+        '1',
+        '--work-dir',
+        str(work_dir),
+        '--seed',
+        '3',
+        *options,
+    ]
+    run(
+        command,
+        command,
+        own=[dict(NODE_RANK='0'), dict(NODE_RANK='1')],
+        NNODES='2',
+        MASTER_ADDR='127.0.0.1',
+        PORT=free_port(),
+    )
+    return work_dir
+
+
+@pytest.fixture(scope='module')
+def checkpoint(trained):
+    return str(trained / 'iter_1.pth')
+
+
+@pytest.fixture
+def srun(tmp_path, monkeypatch):
+    """A stand-in for Slurm on the PATH; gives what srun was asked for."""
+    folder = tmp_path / 'bin'
+    folder.mkdir()
+    script = ROOT / 'tests/integration/distributed/stand_in_srun.py'
+    _write_command(folder / 'srun', f'exec "{sys.executable}" "{script}" "$@"')
+    # `scontrol show hostname LIST` names a machine a line.
+    _write_command(folder / 'scontrol', '[ "$1 $2" = "show hostname" ] && echo localhost')
+    record = tmp_path / 'srun.json'
+    monkeypatch.setenv('PATH', str(folder), prepend=':')
+    monkeypatch.setenv('SRUN_RECORD', str(record))
+    return lambda: json.loads(record.read_text())
+
+
+def _write_command(path, line):
+    path.write_text(f'#!/bin/sh\n{line}\n')
+    path.chmod(0o755)
+
+
+def _log(work_dir):
+    """The log that one process writes for all."""
+    (log,) = work_dir.glob('*/*.log')
+    return log.read_text()
+
+
+def test_two_nodes_train_as_one_run(trained, checkpoint):
+    text = _log(trained)
+    assert 'GPU number: 2' in text and 'Distributed launcher: pytorch' in text
+    assert 'loss_keypoint' in text
+    assert torch.load(checkpoint, weights_only=True)['meta']['iter'] == 1
+
+
+@pytest.fixture
+def one_thread():
+    """As each rank has: more would round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_ranks_predict_what_one_does(checkpoint, options, one_thread, tmp_path):
+    """Three images: the sampler gives one of them to both ranks."""
+    out = run(
+        [
+            'bash',
+            'tools/dist_test.sh',
+            CONFIG,
+            checkpoint,
+            '2',
+            '--out',
+            str(tmp_path / 'two.pkl'),
+            '--work-dir',
+            str(tmp_path / 'two'),
+            *options,
+        ],
+        PORT=free_port(),
+    )
+    assert out.count('Results file:') == 1
+    assert (
+        test.main(
+            [
+                CONFIG,
+                checkpoint,
+                '--out',
+                str(tmp_path / 'one.pkl'),
+                '--work-dir',
+                str(tmp_path / 'one'),
+                *options,
+            ]
+        )
+        == 0
+    )
+    one, two = (pickle.loads((tmp_path / f'{name}.pkl').read_bytes()) for name in ('one', 'two'))
+    assert [image['img_id'] for image in one] == [1, 2, 3]
+    assert [image['img_id'] for image in two] == [1, 2, 3]
+    for single, shared in zip(one, two):
+        assert len(single['pred_instances']['scores']) > 0
+        _assert_same(single['pred_instances'], shared['pred_instances'])
+    one, two = (
+        json.loads((tmp_path / name / 'metrics.json').read_text()) for name in ('one', 'two')
+    )
+    assert one.pop('run')['num_images'] == two.pop('run')['num_images'] == 3
+    assert one == two
+
+
+def _assert_same(single, shared):
+    assert single.keys() == shared.keys()
+    for key, value in single.items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(shared[key], value)
+        else:  # masks in COCO's encoding
+            assert shared[key] == value
+
+
+def test_slurm_scripts(srun, checkpoint, options, tmp_path):
+    run(
+        [
+            'bash',
+            'tools/slurm_train.sh',
+            'gpus',
+            'a job',
+            CONFIG,
+            str(tmp_path / 'train'),
+            *options,
+        ],
+        GPUS='2',
+        GPUS_PER_NODE='1',
+        CPUS_PER_TASK='3',
+        SRUN_ARGS='--comment=x',
+        PORT=free_port(),
+    )
+    asked = srun()
+    command = asked.pop('command')
+    assert asked == dict(
+        partition='gpus',
+        job_name='a job',
+        gres='gpu:1',
+        ntasks=2,
+        ntasks_per_node=1,
+        cpus_per_task=3,
+        kill_on_bad_exit=1,
+        comment='x',
+    )
+    assert command[:3] == [sys.executable, '-u', f'{ROOT}/tools/train.py']
+    assert command[3:5] == ['--launcher', 'slurm']
+    text = _log(tmp_path / 'train')
+    assert 'GPU number: 2' in text and 'Distributed launcher: slurm' in text
+    assert (tmp_path / 'train/iter_1.pth').is_file()
+
+    out = run(
+        [
+            'bash',
+            'tools/slurm_test.sh',
+            'gpus',
+            'job',
+            CONFIG,
+            checkpoint,
+            '--work-dir',
+            str(tmp_path / 'test'),
+            *options,
+        ],
+        GPUS='1',
+    )
+    asked = srun()
+    assert (asked['gres'], asked['ntasks_per_node']) == ('gpu:1', 1)
+    assert asked['kill_on_bad_exit'] == 1
+    assert out.count('Results file:') == 1
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm'])
+def test_mim(launcher, srun, checkpoint, options, tmp_path):
+    common = ['--launcher', launcher, '--port', free_port(), '--work-dir', str(tmp_path), *options]
+    if launcher == 'slurm':
+        common += ['--gpus-per-node', '2', '--partition', 'gpus']
+    run([*MIM, 'train', 'mmdet', CONFIG, '--gpus', '2', *common], PYTHONPATH=str(ROOT))
+    text = _log(tmp_path)
+    assert 'GPU number: 2' in text
+    assert f'Distributed launcher: {launcher}' in text
+    assert (tmp_path / 'iter_1.pth').is_file()
+    out = run(
+        [*MIM, 'test', 'mmdet', CONFIG, '--checkpoint', checkpoint, '--gpus', '1', *common],
+        PYTHONPATH=str(ROOT),
+    )
+    assert f'Distributed launcher: {launcher}' in out
+    assert 'coco/keypoints_AP' in out
+    if launcher == 'slurm':
+        assert srun()['ntasks'] == 1
+
+
+BAD = {
+    'dist_train.sh': 'expected CONFIG and GPUS, found 0 arguments',
+    'dist_train.sh no.py 2': 'CONFIG: expected a file, but there is none at',
+    'dist_train.sh {config} two': 'GPUS: expected a whole number .* found .two',
+    'dist_train.sh {config} 0': 'GPUS: expected a whole number from 1',
+    'NNODES=2 dist_train.sh {config} 1': 'NNODES=2 needs MASTER_ADDR',
+    'NNODES=2 MASTER_ADDR=a NODE_RANK=2 dist_train.sh {config} 1': 'NODE_RANK: expected a whole number from 0 to 1, but found .2',
+    'PORT=70000 dist_train.sh {config} 1': 'PORT: expected',
+    'dist_test.sh {config} no.pth 2': 'CHECKPOINT: expected a file',
+    'dist_test.sh {config} {config}': 'expected CONFIG, CHECKPOINT and GPUS',
+    'slurm_train.sh part job {config}': 'expected PARTITION, JOB, CONFIG and W',
+    'GPUS=x slurm_train.sh part job {config} dir': 'GPUS: expected',
+    'slurm_test.sh part job {config} no.pth': 'CHECKPOINT: expected a file',
+    'slurm_train.sh part job {config} dir': 'srun: there is no such command',
+}
+
+
+@pytest.mark.parametrize('call', BAD)
+def test_bad_arguments_are_named_before_anything_starts(call, tmp_path):
+    for command in ('bash', 'dirname', 'basename'):  # and no srun
+        (tmp_path / command).symlink_to(shutil.which(command))
+    words = call.format(config=CONFIG).split()
+    variables = dict(word.split('=') for word in words if '=' in word)
+    script, *arguments = words[len(variables) :]
+    done = subprocess.run(
+        [tmp_path / 'bash', ROOT / 'tools' / script, *arguments],
+        env=dict(variables, PATH=str(tmp_path), PYTHON=sys.executable),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 2
+    error, usage = done.stderr.splitlines()
+    assert re.search(BAD[call], error), error
+    assert 'usage: ' in usage and f'bash tools/{script} ' in usage
+
+
+def test_only_without_cuda_gloo_takes_the_place_of_nccl(monkeypatch):
+    calls = []
+    join = cpu_distribution._without_cuda(
+        lambda backend, **options: calls.append((backend, options))
+    )
+    for cuda in (True, False):
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
+        join('nccl', timeout=9)
+        join(backend='mpi')
+    assert calls == [
+        ('nccl', dict(timeout=9)),
+        ('mpi', {}),
+        ('gloo', dict(timeout=9)),
+        ('mpi', {}),
+    ]
+
+
+def test_choosing_a_device_is_left_out_only_while_joining(monkeypatch):
+    def join(backend):
+        torch.cuda.set_device(3)  # what MMEngine's launchers do
+        raise RuntimeError('no network')
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    choose_device = torch.cuda.set_device
+    with pytest.raises(RuntimeError, match='no network'):
+        cpu_distribution._without_cuda(join)('nccl')
+    assert torch.cuda.set_device is choose_device

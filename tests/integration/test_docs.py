@@ -1,0 +1,63 @@
+"""What the documents say exists and is fresh."""
+
+import re
+
+import modelindex
+import pytest
+
+from tests.conftest import ROOT
+from tools.docs.build_docs import BEGIN, generate
+
+PAGES = [
+    ROOT / 'README.md',
+    ROOT / 'CONTRIBUTING.md',
+    ROOT / 'checkpoints/README.md',
+    *sorted((ROOT / 'docs').glob('*.md')),
+]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
+def test_files_that_a_page_names_exist(page):
+    text = page.read_text()
+    named = re.findall(r'(?<![\w/.-])((?:configs|tools|projects|docs|tests)/[\w/.-]*\w)', text)
+    missing = sorted(name for name in set(named) if not (ROOT / name).exists())
+    assert not missing
+    links = re.findall(r'\]\((?!http)([^)#]+)', text)
+    assert all((page.parent / link).exists() for link in links), links
+
+
+def test_make_targets_of_the_readme_exist():
+    text = (ROOT / 'README.md').read_text()
+    targets = set(re.findall(r'(?:^    |`)make ([a-z]+)', text, re.M))
+    assert {'quickstart', 'test'} <= targets
+    makefile = (ROOT / 'Makefile').read_text()
+    for target in targets:
+        assert re.search(rf'^{target}:', makefile, re.M), target
+
+
+def test_pages_are_fresh():
+    """Results, tables, the README's excerpt, metafile: as the results files
+    say."""
+    made = generate(ROOT)
+    stale = [
+        str(path)
+        for path, content in made.items()
+        if not path.exists() or path.read_text() != content
+    ]
+    assert not stale, 'run python -m tools.docs.build_docs'
+    assert {page for page in PAGES if BEGIN in page.read_text()} <= set(made)
+
+
+def test_openmmlabs_index_is_valid():
+    index = modelindex.load(str(ROOT / 'model-index.yml'))
+    index.build_models_with_collections()
+    assert not index.check(silent=True)
+    names = [model.name for model in index.models]
+    assert 'multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco' in names
+    for model in index.models:
+        assert (ROOT / model.config).is_file()
+        assert model.full_model.paper['Title'].startswith('Offset')
+
+
+def test_ci_runs_the_test_command():
+    assert 'make test' in (ROOT / '.ci/run').read_text()

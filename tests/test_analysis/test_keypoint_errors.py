@@ -1,0 +1,315 @@
+"""Kinds of joint errors, curves, groups and scores, on people made by hand.
+
+With an area of 10000 and sigma 0.05 a joint that is d pixels off has the
+similarity exp(-d^2 / 200): 0.88 at 5, 0.73 at 8, 0.49 at 12.
+"""
+
+import math
+
+import numpy as np
+import pytest
+
+from multitask_refine.analysis import (
+    KINDS,
+    by_occlusion,
+    by_people,
+    by_size,
+    by_visibility,
+    classify_joints,
+    image_scores,
+    joint_errors,
+    precision_curves,
+)
+from multitask_refine.analysis.keypoint_errors import shares
+from multitask_refine.evaluation import CocoData, evaluate
+from multitask_refine.evaluation.coco_scores import build_coco
+
+# Nose, left and right eye, left and right hand.
+MIRROR = [0, 2, 1, 4, 3]
+POSE = np.array([[50, 10], [80, 10], [20, 10], [100, 60], [0, 60]])
+SIGMAS = np.full(5, 0.05)
+
+
+def _person(shift=0, visible=(2, 2, 2, 2, 2), image=1, side=100, **fields):
+    """A square person whose pose is moved to the right."""
+    joints = np.column_stack([POSE + [shift, 0], visible])
+    return dict(
+        image_id=image,
+        category_id=1,
+        iscrowd=0,
+        area=side**2,
+        bbox=[shift, 0, side, side],
+        keypoints=joints.flatten().tolist(),
+        num_keypoints=sum(v > 0 for v in visible),
+        **fields,
+    )
+
+
+def _found(person, score=0.9, moved=0, joints=None):
+    """The same person as a detection, in both tasks."""
+    x, y, width, height = person['bbox']
+    points = np.reshape(person['keypoints'], (-1, 3)).copy()
+    points[:, 0] += moved
+    for joint, place in (joints or {}).items():
+        points[joint, :2] = place
+    common = dict(image_id=person['image_id'], category_id=1, score=score)
+    return (
+        dict(common, bbox=[x + moved, y, width, height]),
+        dict(common, keypoints=points.flatten().tolist()),
+    )
+
+
+def _data(people, found, images=(1,)):
+    truth = build_coco(
+        dict(
+            images=[dict(id=i, height=200, width=2000) for i in images],
+            annotations=[dict(p, id=i) for i, p in enumerate(people, 1)],
+            categories=[dict(id=1, name='person')],
+        )
+    )
+    boxes, joints = zip(*found) if found else ((), ())
+    return CocoData(
+        truth, dict(bbox=list(boxes), keypoints=list(joints)), SIGMAS, [1], list(images)
+    )
+
+
+def _classify(changes, person=None, others=()):
+    points = POSE.astype(float)
+    for joint, place in changes.items():
+        points[joint] = place
+    kinds = classify_joints(points, person or _person(), others, SIGMAS, MIRROR)
+    return [KINDS[kind] if kind >= 0 else None for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    'changes, expected',
+    [
+        ({}, ['good'] * 5),
+        ({0: (55, 10)}, ['good'] * 5),
+        ({0: (58, 10)}, ['jitter', 'good', 'good', 'good', 'good']),
+        ({0: (62, 10)}, ['miss', 'good', 'good', 'good', 'good']),
+        ({1: (20, 10), 2: (80, 10)}, ['good', 'inversion', 'inversion', 'good', 'good']),
+        ({3: (400, 60)}, ['good', 'good', 'good', 'swap', 'good']),
+        ({3: (300, 60)}, ['good', 'good', 'good', 'swap', 'good']),
+        ({3: (350, 10)}, ['good', 'good', 'good', 'miss', 'good']),
+        ({4: (700, 60)}, ['good', 'good', 'good', 'good', 'miss']),
+    ],
+    ids=[
+        'as it is',
+        'five pixels',
+        'eight pixels',
+        'twelve pixels',
+        'eyes exchanged',
+        "the neighbour's left hand",
+        "the neighbour's right hand",
+        "the neighbour's nose",
+        'nowhere',
+    ],
+)
+def test_kinds_of_errors(changes, expected):
+    """The neighbour stands 300 pixels to the right."""
+    assert _classify(changes, others=[_person(300)]) == expected
+
+
+def test_limits_between_the_kinds():
+    """exp(-d^2 / 200) is 0.85 at 5.701 and 0.5 at 11.774."""
+    for distance, kind in ((5.70, 'good'), (5.71, 'jitter'), (11.77, 'jitter'), (11.78, 'miss')):
+        assert _classify({0: (50 + distance, 10)})[0] == kind
+
+
+def test_the_most_similar_true_joint_decides():
+    """Eyes 14 pixels apart: 8 from the own and 6 from the other one is an
+    inversion, 6 from the own is jitter, and so is 7 from both."""
+    person = _person()
+    person['keypoints'][3:9] = [54, 10, 2, 40, 10, 2]
+    for x, kind in ((46, 'inversion'), (48, 'jitter'), (47, 'jitter')):
+        assert _classify({1: (x, 10)}, person)[1] == kind
+
+
+def test_a_neighbours_similarity_takes_the_neighbours_area():
+    """20 pixels from a hand of somebody of four times the area (twice the
+    side) are exp(-400 / 800) = 0.61; of the same area 0.14."""
+    changes = {3: (420, 60)}
+    assert _classify(changes, others=[_person(300, side=200)])[3] == 'swap'
+    assert _classify(changes, others=[_person(300)])[3] == 'miss'
+
+
+def test_joints_that_nobody_labelled_have_no_kind():
+    person = _person(visible=(0, 2, 1, 2, 2))
+    assert _classify({1: (20, 10)}, person) == [None, 'inversion', 'good', 'good', 'good']
+    # Nobody knows where the other eye is.
+    person = _person(visible=(2, 0, 2, 2, 2))
+    assert _classify({2: (80, 10)}, person)[2] == 'miss'
+    neighbour = _person(300, visible=(2, 2, 2, 0, 2))
+    assert _classify({3: (400, 60)}, others=[neighbour])[3] == 'miss'
+
+
+def test_errors_are_counted_by_joint_and_visibility():
+    """Somebody with a jittered nose and a covered, missed hand; somebody who
+    is not found; a crowd and somebody without joints, who do not count."""
+    people = [
+        _person(visible=(2, 2, 2, 2, 1)),
+        _person(600),
+        dict(_person(900), iscrowd=1),
+        _person(1200, visible=(0,) * 5),
+    ]
+    found = [
+        _found(people[0], joints={0: (58, 10), 4: (500, 190)}),
+        _found(people[2]),
+        _found(people[3]),
+    ]
+    errors = joint_errors(_data(people, found), MIRROR)
+    assert (errors.people, errors.matched) == (2, 1)
+    expected = np.zeros((5, 2, 5), int)
+    expected[0, 1, KINDS.index('jitter')] = 1
+    expected[1:4, 1, KINDS.index('good')] = 1
+    expected[4, 0, KINDS.index('miss')] = 1
+    assert (errors.counts == expected).all()
+    assert shares(errors.counts) == dict(good=60, jitter=20, inversion=0, swap=0, miss=20)
+    assert math.isnan(shares(errors.counts[4, 1])['good'])
+
+
+def test_a_detection_counts_for_one_person_and_a_bad_one_for_none():
+    people = [_person()]
+    found = [
+        _found(people[0], 0.5),
+        _found(people[0], 0.9, moved=8),
+        _found(people[0], 0.8, moved=500),
+    ]
+    errors = joint_errors(_data(people, found), MIRROR)
+    assert errors.matched == 1 and errors.counts.sum() == 5
+    assert shares(errors.counts)['jitter'] == 100  # the surest
+    assert joint_errors(_data(people, found[2:]), MIRROR).matched == 0
+
+
+def test_precision_recall_curves_by_hand():
+    """Right, wrong, right. The second right box is moved by 23 of 100 pixels:
+    IoU 77 / 123 = 0.626, right at three thresholds of ten."""
+    people = [_person(), _person(600)]
+    found = [
+        _found(people[0], 0.9),
+        _found(people[0], 0.8, moved=1500),
+        _found(people[1], 0.7, moved=23),
+    ]
+    data = _data(people, found)
+    curves = precision_curves(data.run('bbox'))
+    assert curves['0.50'] == pytest.approx([1] * 51 + [2 / 3] * 50)
+    assert curves['0.75'] == pytest.approx([1] * 51 + [0] * 50)
+    assert curves['mean'] == pytest.approx([1] * 51 + [0.2] * 50)
+    figures = evaluate(data.truth, dict(bbox=data.entries['bbox']), SIGMAS, [1], [1])['bbox']
+    for name, curve in (('AP50', '0.50'), ('AP75', '0.75'), ('AP', 'mean')):
+        assert 100 * np.mean(curves[curve]) == pytest.approx(figures[name])
+
+
+def test_no_curve_without_ground_truth():
+    assert precision_curves(_data([], [_found(_person())]).run('bbox')) is None
+
+
+def test_groups_by_number_of_people():
+    """Alone and found; two, of whom one is found, and a crowd; five and a
+    stranger, none found; nobody."""
+    people = [
+        _person(image=1),
+        _person(image=2),
+        _person(600, image=2),
+        dict(_person(900, image=2), iscrowd=1),
+    ]
+    people += [_person(200 * i, image=3) for i in range(5)]
+    found = [
+        _found(people[0]),
+        _found(people[1]),
+        _found(_person(1500, image=3)),
+        _found(_person(image=4)),
+    ]
+    groups = by_people(_data(people, found, images=(1, 2, 3, 4)))
+    assert [(g.name, g.images, g.people) for g in groups] == [
+        ('1 person', 1, 1),
+        ('2 to 4 people', 1, 2),
+        ('5 or more people', 1, 5),
+    ]
+    for task in ('bbox', 'keypoints'):
+        ap = [group.scores[task].AP for group in groups]
+        assert ap == pytest.approx([100, 100 * 51 / 101, 0])
+        recall = [group.scores[task].AR for group in groups]
+        assert recall == pytest.approx([100, 50, 0])
+
+
+def test_groups_by_size():
+    people = [_person(side=20), _person(300, side=50), _person(600)]
+    data = _data(people, [_found(people[0]), _found(people[2])])
+    results = {task: data.run(task) for task in data.entries}
+    groups = by_size(data, results)
+    assert [(g.name, g.people) for g in groups] == [('small', 1), ('medium', 1), ('large', 1)]
+    ap = [group.scores['bbox'].AP for group in groups]
+    assert ap == pytest.approx([100, 0, 100])
+    assert math.isnan(groups[0].scores['keypoints'].AP)
+    assert groups[2].scores['keypoints'].AR == pytest.approx(100)
+
+
+def test_groups_by_occlusion_ignore_the_other_people():
+    """Somebody visible is found. Somebody half covered is not, but somebody
+    else is, with a higher score: precision 0 there and 1/2 here."""
+    people = [_person(), _person(300, visible=(2, 2, 2, 1, 2)), _person(600, visible=(0,) * 5)]
+    found = [_found(people[0], 0.5), _found(_person(1500), 0.9), _found(people[2], 0.95)]
+    groups = by_occlusion(_data(people, found))
+    assert [(g.name, g.people) for g in groups] == [
+        ('all joints visible', 1),
+        ('some joints occluded', 1),
+        ('no joints labelled', 1),
+    ]
+    assert [g.scores['bbox'].AP for g in groups] == pytest.approx([50, 0, 100])
+    assert [g.scores['bbox'].AR for g in groups] == pytest.approx([100, 0, 100])
+    assert math.isnan(groups[2].scores['keypoints'].AP)
+
+
+def test_ignored_people_are_not_remembered():
+    people = [_person(), _person(300)]
+    data = _data(people, [_found(people[0])])
+    ignoring = data.run('bbox', ignored=[2])
+    assert precision_curves(ignoring)['mean'] == pytest.approx([1] * 101)
+    again = precision_curves(data.run('bbox'))['mean']
+    assert again == pytest.approx([1] * 51 + [0] * 50)
+
+
+def test_groups_by_visibility_of_the_joints():
+    """The visible joints are right and the covered hand is far off; somebody
+    else has no covered joint."""
+    people = [_person(visible=(2, 2, 2, 2, 1)), _person(600)]
+    found = [_found(people[0], joints={4: (300, 190)}), _found(people[1])]
+    data = _data(people, found)
+    groups = by_visibility(data)
+    assert [(g.name, g.people) for g in groups] == [('visible joints', 2), ('occluded joints', 1)]
+    scores = [g.scores['keypoints'] for g in groups]
+    assert [s.AP for s in scores] == pytest.approx([100, 0])
+    # The annotations stay as they were.
+    assert data.truth.anns[1]['num_keypoints'] == 5
+
+
+def test_scores_of_images():
+    """One right, one wrong, one unsure: 2 / (2 found + 1 there). An image
+    with nobody, found or not."""
+    people = [_person(), _person(image=4)]
+    found = [
+        _found(people[0]),
+        _found(_person(600)),
+        _found(_person(900), score=0.2),
+        _found(_person(image=3)),
+    ]
+    scores = image_scores(_data(people, found, images=(1, 2, 3, 4)), 0.3)
+    assert scores[1].tasks == pytest.approx(dict(bbox=200 / 3, keypoints=200 / 3))
+    assert (scores[1].people, scores[1].found) == (1, 2)
+    assert scores[1].mean == pytest.approx(200 / 3)
+    assert scores[2] == ({}, 0, 0) and scores[2].mean == 100
+    assert scores[3] == (dict(bbox=0, keypoints=0), 0, 1)
+    assert scores[4] == (dict(bbox=0, keypoints=0), 1, 0)
+
+
+def test_an_image_is_scored_at_all_thresholds():
+    """IoU 77 / 123 is right at three thresholds of ten; joints moved by 10
+    have OKS exp(-0.5) = 0.61, right at three, too."""
+    people = [_person(), _person(600, visible=(0,) * 5)]
+    found = [_found(people[0], moved=10), _found(people[1], moved=23)]
+    scores = image_scores(_data(people, found), 0.3)[1]
+    # Moved by 10 the box has IoU 90 / 110 = 0.82: seven thresholds.
+    assert scores.tasks['bbox'] == pytest.approx((70 + 30) / 2)
+    assert scores.tasks['keypoints'] == pytest.approx(30)

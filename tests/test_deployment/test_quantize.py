@@ -1,0 +1,159 @@
+"""Smaller numbers in exported files: a layer made by hand, what is refused."""
+
+import hashlib
+import json
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, load, numpy_helper, save
+
+from multitask_refine.deployment.quantize import KINDS, QuantisationError, quantise
+from multitask_runtime.onnx.onnx_model import ExportedNetwork
+from tests.test_runtime.test_onnx_inferencer import DESCRIPTION, make_file
+from tools.deployment import quantize_onnx as quantise_onnx
+
+# More exact than float16 has it at this size: 512.1 becomes 512.
+BOX = [[0.3, 512.1, 700.2, 900.7]]
+WEIGHTS = np.linspace(-1, 1, 64 * 3, dtype=np.float32).reshape(64, 3, 1, 1)
+
+
+@pytest.fixture
+def layer(tmp_path):
+    """A convolution whose mean is the score of a constant box."""
+    path = tmp_path / 'layer.onnx'
+    nodes = [
+        helper.make_node('Identity', ['image'], ['pixels'], '/Identity'),
+        helper.make_node('Conv', ['pixels', 'weights'], ['features'], '/backbone/conv1/Conv'),
+        helper.make_node('Relu', ['features'], ['relu'], '/backbone/relu/Relu'),
+        helper.make_node(
+            'ReduceMean', ['relu'], ['scores'], '/ReduceMean', axes=[1, 2, 3], keepdims=0
+        ),
+        helper.make_node('Identity', ['box'], ['boxes'], '/Identity_1'),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (('image', [1, 3, 'H', 'W']), ('boxes', [1, 4]), ('scores', [1]))
+    ]
+    graph = helper.make_graph(
+        nodes,
+        'layer',
+        ends[:1],
+        ends[1:],
+        [
+            numpy_helper.from_array(WEIGHTS, 'weights'),
+            numpy_helper.from_array(np.float32(BOX), 'box'),
+        ],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid('', 17)])
+    helper.set_model_props(
+        model,
+        dict(format='multitask_refine', format_version='1', description=json.dumps(DESCRIPTION)),
+    )
+    save(model, path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    for name, value in (('a', 255), ('b', 0)):
+        cv2.imwrite(str(folder / f'{name}.png'), np.full((48, 64, 3), value, np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_layer(layer, pictures, tmp_path, kind):
+    out = tmp_path / 'new/out.onnx'
+    quantise(layer, out, kind, pictures if 'static' in kind else None)
+    assert [path.name for path in out.parent.iterdir()] == ['out.onnx']
+    network = ExportedNetwork(out)
+    image = np.random.default_rng(0).integers(0, 256, (3, 8, 8))
+    people = network(image, (1, 1), (8, 8))
+    # The product by hand; nothing around the layer is rounded.
+    exact = np.tensordot(WEIGHTS[..., 0, 0], image, 1).clip(0).mean()
+    assert people['scores'] == pytest.approx(exact, rel=0.02)
+    assert people['scores'] != pytest.approx(exact, rel=1e-7)
+    np.testing.assert_array_equal(people['bboxes'], np.float32(BOX))
+    (weights,) = (
+        value
+        for value in load(out).graph.initializer
+        if numpy_helper.to_array(value).size == WEIGHTS.size
+    )
+    assert (
+        weights.data_type
+        == {
+            'float16': TensorProto.FLOAT16,
+            'int8-dynamic': TensorProto.UINT8,
+            'int8-static': TensorProto.INT8,
+        }[kind]
+    )
+    if kind == 'int8-static':  # two products of these fit into 16 bits
+        assert np.abs(numpy_helper.to_array(weights)).max() <= 64
+    assert network.description == dict(
+        DESCRIPTION,
+        quantisation=kind,
+        source_sha256=hashlib.sha256(layer.read_bytes()).hexdigest(),
+    )
+
+
+@pytest.mark.parametrize(
+    'out, kind, images, match',
+    [
+        ('layer.onnx', 'float16', None, 'another file than the one that is read'),
+        ('out.pth', 'float16', None, 'out.pth: expected a file that ends in .onn'),
+        ('out.onnx', 'float16', 'pictures', 'expected none for float16'),
+        ('out.onnx', 'int8-static', None, 'a folder of pictures.*found none'),
+        ('out.onnx', 'int8-static', 'nowhere', 'a folder of pictures.*nowhere'),
+        ('out.onnx', 'int8-static', 'empty', 'empty: expected pictures'),
+    ],
+)
+def test_arguments_that_will_not_do(layer, pictures, tmp_path, out, kind, images, match):
+    (tmp_path / 'empty').mkdir()
+    before = layer.read_bytes()
+    with pytest.raises(QuantisationError, match=match):
+        quantise(layer, tmp_path / out, kind, images and tmp_path / images)
+    assert layer.read_bytes() == before
+    assert not list(tmp_path.glob('out*'))
+
+
+def test_files_that_will_not_do(layer, pictures, tmp_path, monkeypatch):
+    out = tmp_path / 'out.onnx'
+    with pytest.raises(SystemExit, match='nowhere.onnx: there is no such'):
+        quantise_onnx.main(['nowhere.onnx', str(out), '--to', 'float16'])
+    foreign = make_file(tmp_path / 'foreign.onnx', metadata={})
+    with pytest.raises(SystemExit, match='that this project exported'):
+        quantise_onnx.main([foreign, str(out), '--to', 'float16'])
+    again = make_file(tmp_path / 'again.onnx', quantisation='float16')
+    with pytest.raises(QuantisationError, match='float32.*found float16'):
+        quantise(again, out, 'int8-dynamic')
+    monkeypatch.setitem(sys.modules, 'onnxruntime.quantization', None)
+    with pytest.raises(QuantisationError, match='pip install onnx onnxrunti'):
+        quantise(layer, out, 'int8-dynamic')
+    assert not out.exists()
+
+
+def test_pictures_without_people(layer, pictures, tmp_path):
+    model = load(layer)
+    values = [numpy_helper.from_array(np.zeros(1, np.int64), 'zero')]
+    model.graph.initializer.extend(values)
+    model.graph.node[3].output[0] = 'mean'
+    model.graph.node.append(
+        helper.make_node('Slice', ['mean', 'zero', 'zero'], ['scores'], '/Slice')
+    )
+    model.graph.output[1].type.tensor_type.shape.dim[0].dim_value = 0
+    save(model, layer)
+    with pytest.raises(
+        QuantisationError, match='pictures: expected pictures with people .* found none'
+    ):
+        quantise(layer, tmp_path / 'out.onnx', 'int8-static', pictures)
+
+
+def test_the_tool_says_the_sizes(layer, tmp_path, capsys):
+    out = tmp_path / 'out.onnx'
+    assert quantise_onnx.main([str(layer), str(out), '--to', 'float16']) == 0
+    said = capsys.readouterr().out
+    assert f'{out.stat().st_size} bytes' in said
+    assert f'before: {layer.stat().st_size}' in said

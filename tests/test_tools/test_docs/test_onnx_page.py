@@ -1,0 +1,94 @@
+"""What is measured of ONNX files, and its page, on numbers by hand."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.onnx.evaluation import time_files
+from benchmarks.onnx.parity import read_pictures, summarise
+from multitask_refine.deployment.parity import Difference
+from tests.test_runtime.test_onnx_inferencer import make_file
+from tools.docs import onnx_page
+
+RUN = dict(
+    command='python x.py', commit='abc', date='2026-01-01', machine=dict(device='CPU', torch='2')
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'pictures').mkdir()
+    for name, shape in (('a', (40, 80, 3)), ('b', (30, 20, 3)), ('c', (9, 9, 3))):
+        cv2.imwrite(str(tmp_path / f'pictures/{name}.png'), np.zeros(shape, np.uint8))
+    return tmp_path
+
+
+def test_pictures_and_differences(folder):
+    pictures = read_pictures(str(folder / 'pictures'), 2, 60)
+    assert [tuple(each.shape) for each in pictures] == [(3, 30, 60), (3, 30, 20), (3, 30, 60)]
+    assert pictures[-1].unique().tolist() == [127]
+    rows = [dict(boxes=Difference(0.01, 1, 5)), dict(boxes=Difference(0.03, 2, 7))]
+    assert summarise(rows) == dict(boxes=dict(largest=0.03, beyond=3, total=12))
+
+
+def test_files_take_turns(folder):
+    files = {name: make_file(folder / f'{name}.onnx') for name in 'ab'}
+    seconds = time_files(files, str(folder / 'pictures'), 2)
+    assert seconds.keys() == files.keys()
+    assert 0 < min(seconds.values()) < 1
+
+
+def test_page(folder):
+    assert set(onnx_page.sections(folder).values()) == {'Not measured.'}
+    same = dict(largest=2e-5, beyond=0, total=9)
+    other = dict(largest=0.03, beyond=2, total=9)
+    row = dict(
+        config='a.py',
+        people=dict(pytorch=[3, 1], onnx=[3, 2]),
+        onnx=dict(boxes=other, scores=same),
+        float64=dict(boxes=same, scores=same),
+    )
+    forms = dict(
+        pytorch=dict(bbox_AP=1, segm_AP=2, keypoints_AP=3),
+        float16=dict(bbox_AP=4, segm_AP=5, keypoints_AP=6, bytes=2_340_000, seconds=0.0456),
+    )
+    (folder / 'onnx').mkdir()
+    for name, content in (
+        (
+            'parity',
+            dict(
+                pictures=[[4, 3], [5, 6]],
+                more=[],
+                limits=dict(boxes=0.1),
+                trained=[row],
+                drawn=dict(RB=row),
+            ),
+        ),
+        ('quantisation', dict(networks=[dict(config='a.py', forms=forms)])),
+    ):
+        (folder / f'onnx/{name}.json').write_text(json.dumps(dict(content, run=RUN)))
+    lines = '\n'.join(onnx_page.sections(folder).values()).splitlines()
+    cells = [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in lines
+        if line.startswith('|')
+    ]
+    assert ['`a.py`', 'PyTorch', '1.00', '2.00', '3.00', '-', '-'] in cells
+    assert ['`a.py`', 'float16', '4.00', '5.00', '6.00', '2.3', '46'] in cells
+    assert [
+        'RB, random weights',
+        '4',
+        '5',
+        '1 of 2',
+        '3e-02; beyond: 2 of 9 (0)',
+        '2e-05',
+        '-',
+        '-',
+        '-',
+    ] in cells
+    assert ['limit', '', '', '', '0.1', *['-'] * 4] in cells
+    # Photos of 4 x 3 and 5 x 6 pixels.
+    assert ['trained', '2', '2', '6', '0'] in cells
+    assert '`python x.py`, commit abc, 2026-01-01, CPU, torch 2' in lines

@@ -1,0 +1,234 @@
+"""The tables of the performance page, from numbers by hand."""
+
+import json
+
+import pytest
+
+from tools.docs import performance_page
+
+RUN = dict(
+    command='python x.py',
+    commit='abc',
+    date='2026-01-01',
+    machine=dict(device='a device', torch='2'),
+)
+ABOUT = dict(
+    contestant='a:B', options={}, device='CPU', threads=2, versions=dict(torch='2'), prediction=''
+)
+
+
+def _numbers(median, ratio):
+    return dict(seconds=[median], median=median, ratio=ratio, peak_bytes=2**30)
+
+
+def _part(side, ours, theirs='detectron2', tasks=('predict-1', 'step-2')):
+    return dict(
+        about='Two',
+        reference=theirs,
+        not_installed={},
+        run=RUN,
+        entrants={theirs: ABOUT, 'ours': ABOUT},
+        outputs={},
+        tasks={
+            task: {side: {theirs: _numbers(2, 1), 'ours': _numbers(2 * ours, ours)}}
+            for task in tasks
+        },
+        stages=dict(
+            ours={
+                'step-2': {
+                    side: dict(stages=dict(targets=dict(seconds=1), backbone=dict(seconds=39)))
+                }
+            }
+        ),
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'performance').mkdir()
+    return tmp_path
+
+
+def _write(folder, name, content):
+    path = folder / f'performance/{name}.json'
+    path.write_text(json.dumps(content))
+
+
+def _text(folder):
+    return '\n'.join(performance_page.sections(folder).values())
+
+
+def _cells(folder):
+    return [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in _text(folder).splitlines()
+        if line.startswith('|')
+    ]
+
+
+def test_nothing_was_measured(folder):
+    parts = performance_page.sections(folder)
+    assert {name for name, part in parts.items() if part != 'Not measured.'} == {'targets'}
+    assert len([row for row in _cells(folder) if row[-1] == 'not measured']) == 13
+
+
+def test_sizes_from_two_files_and_the_worst_of_them(folder):
+    _write(folder, 'speed-cpu', dict(parts=dict(detectron2=_part('480', 0.5))))
+    _write(folder, 'speed-cpu-800', dict(parts=dict(detectron2=_part('800', 0.8))))
+    cells = _cells(folder)
+    assert ['training step on the CPU', '1.25', '1.25 (Detectron2, 800 pixels)'] in cells
+    assert ['training step, 2 images', '480', 'this project', '1.00', '2.00', '1.0'] in cells
+    assert ['training step, 2 images', '800', 'this project', '1.60', '1.25', '1.0'] in cells
+    assert [
+        'making targets, % of a training step on the CPU',
+        '3',
+        '2.5 (480 pixels), 2.5 (800 pixels)',
+    ] in cells
+    assert _text(folder).count('`python x.py`') == 2
+
+
+def test_the_cost_of_refinement_in_two_ways(folder):
+    parts = {}
+    for name, ratio in {'refinement': 1.25, 'refinement-usual': 1.125}.items():
+        parts[name] = dict(_part('480', ratio, 'regular'), stages={})
+        for sides in parts[name]['tasks'].values():
+            sides['480']['rb_h'] = sides['480'].pop('ours')
+    _write(folder, 'speed-cpu', dict(parts=parts))
+    cells = _cells(folder)
+    assert [
+        'RB+H on the CPU, times the time of regular, training',
+        '1.5',
+        '1.25 (480 pixels)',
+    ] in cells
+    assert [
+        "the same, with PyTorch's 3x3 convolutions in both, training",
+        '-',
+        '1.12 (480 pixels)',
+    ] in cells
+
+
+def test_how_far_outputs_are_from_the_references(folder):
+    part = _part('480', 0.5)
+    part['outputs'] = {
+        '480': dict(ours=dict(persons=3, mask_iou_smallest=0.5, what='text')),
+        '800': dict(ours=dict(persons=4, joints_elsewhere=1e-5)),
+    }
+    _write(folder, 'speed-cpu', dict(parts=dict(detectron2=part)))
+    cells = _cells(folder)
+    assert [
+        'differences',
+        'pixels',
+        'persons',
+        'mask iou smallest',
+        'keypoints elsewhere',
+    ] in cells
+    assert ['this project', '480', '3', '0.5', '-'] in cells
+    assert ['this project', '800', '4', '-', '1e-05'] in cells
+
+
+def test_means_are_beside_what_was_expected(folder):
+    part = _part('480', 0.8, 'plain')
+    part['entrants']['ours'] = dict(ABOUT, prediction='much')
+    part['entrants']['other'] = dict(ABOUT, prediction='little')
+    part['tasks']['predict-1']['480']['other'] = _numbers(4, 2)
+    _write(folder, 'speed-cpu', dict(parts={'means-1': part}))
+    cells = _cells(folder)
+    assert ['ours', 'much', '1.25', '1.25', '1.0'] in cells
+    assert ['other', 'little', '0.50', '-', '1.0'] in cells
+    assert [
+        'what',
+        'expected',
+        'inference, 1 image, 480 pixels',
+        'training step, 2 images, 480 pixels',
+        'GiB',
+    ] in cells
+
+
+def test_cuda(folder):
+    _write(
+        folder,
+        'cuda-ops',
+        dict(
+            run=RUN,
+            operators=[
+                dict(operator='nms', type='float32', errors=dict(a=2e-3, b=1e-4), passed=False)
+            ],
+        ),
+    )
+    _write(
+        folder,
+        'cuda-precision',
+        dict(
+            run=RUN,
+            side=480,
+            rows=[
+                dict(
+                    variant='rb-h',
+                    type='float16',
+                    loss=1.5,
+                    gradient_cosine=0.25,
+                    gradient_length=0.5,
+                ),
+                dict(variant='rb', type='bfloat16', failure='no kernel'),
+            ],
+        ),
+    )
+    _write(
+        folder,
+        'cuda-kernels',
+        dict(
+            run=RUN,
+            side=800,
+            variants={
+                'rb-h': dict(
+                    step=dict(
+                        largest=[dict(name='gemm', calls=3, milliseconds=1.25)],
+                        waits=dict(cudaStreamSynchronize=4),
+                    )
+                )
+            },
+        ),
+    )
+    cells = _cells(folder)
+    assert ['nms', 'float32', '2.0e-03', 'NO'] in cells
+    assert ['RB+H', 'float16', '1.5000', '0.25000', '0.50000'] in cells
+    assert ['RB', 'bfloat16', 'no kernel', '-', '-'] in cells
+    assert ['gemm', '3', '1.25'] in cells
+    assert ['the host waits: cudaStreamSynchronize', '4', '-'] in cells
+    assert '### RB+H, step, 800 pixels' in _text(folder)
+
+
+def test_two_networks_of_one_framework_are_both_looked_at(folder):
+    _write(
+        folder,
+        'speed-cpu',
+        dict(
+            parts={
+                f'torchvision-{task}': _part('480', ours, 'torchvision')
+                for task, ours in (('keypoints', 0.8), ('masks', 0.5))
+            }
+        ),
+    )
+    assert ['the same, 8 images at a time', '1.5', 'not measured'] in _cells(folder)
+    assert [
+        'training step on the CPU',
+        '1.25',
+        "1.25 (torchvision's Keypoint R-CNN, 480 pixels)",
+    ] in _cells(folder)
+
+
+def test_single_functions_beside_their_reference(folder):
+    ways = {
+        'old': dict(expected='', median=0.004, ratio=1, difference=0),
+        'new': dict(expected='faster', median=0.002, ratio=0.5, difference=1e-7),
+        'else': dict(expected='no faster', missing='somelib'),
+    }
+    _write(
+        folder,
+        'pieces-cpu',
+        dict(run=RUN, pieces=[dict(about='A thing', reference='old', ways=ways)]),
+    )
+    cells = _cells(folder)
+    assert ['A thing', 'old', '-', '4.00', '1.00', '0.0e+00'] in cells
+    assert ['', 'new', 'faster', '2.00', '2.00', '1.0e-07'] in cells
+    assert ['', 'else', 'no faster', '-', 'somelib is not installed', '-'] in cells

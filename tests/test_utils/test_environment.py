@@ -1,0 +1,93 @@
+"""Installations that do not fit, and GPUs without memory: one sentence."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from multitask_refine.apis import settings, train
+from multitask_refine.models import MultitaskRoIHead
+from multitask_refine.utils.errors import explained_errors
+from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
+
+NO_SYMBOL = '/x/mmcv/_ext.so: undefined symbol: _ZNK3c1010TensorImpl4sizeEv'
+# What stands in for mmcv: its version, its operators, what is to be said.
+INSTALLATIONS = {
+    'lite': ('2.1.0', None, 'no operators .*found mmcv-lite or a build'),
+    'other torch': (
+        '2.1.0',
+        f'raise ImportError({NO_SYMBOL!r})',
+        f'built against another torch or CUDA than torch '
+        f'.*undefined symbol: {NO_SYMBOL.split()[-1]}',
+    ),
+    'too new': ('2.2.0', '', r'mmdet does not take.*MMCV==2\.2\.0 is used'),
+}
+
+
+@pytest.mark.parametrize('kind', INSTALLATIONS)
+def test_unsuitable_mmcv_is_explained(kind, tmp_path):
+    version, operators, expected = INSTALLATIONS[kind]
+    package = tmp_path / 'mmcv'
+    package.mkdir()
+    (package / '__init__.py').write_text(f"__version__ = '{version}'\n")
+    if operators is not None:
+        (package / '_ext.py').write_text(operators)
+    done = subprocess.run(
+        [sys.executable, 'tools/train.py', str(SAMPLE_CONFIG)],
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONPATH=f'{tmp_path}:{ROOT}'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+    *_, sentence = done.stderr.splitlines()
+    assert re.search(expected, sentence), sentence
+    assert 'make setup' in sentence and 'docs/install.md' in sentence
+
+
+def test_gpu_without_memory_is_explained(scene, tmp_path, monkeypatch):
+    def loss(self, *args, **kwargs):
+        raise torch.OutOfMemoryError(
+            'CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a '
+            'total capacity of 10.00 GiB.\nC++ stack'
+        )
+
+    monkeypatch.setattr(MultitaskRoIHead, 'loss', loss)
+    with pytest.raises(SystemExit) as stop:
+        train.main(
+            [str(SAMPLE_CONFIG), '--work-dir', str(tmp_path), *as_arguments(tiny_options(scene))]
+        )
+    for help in ('CUDA out of memory', 'batch_size', '--amp', 'Resize', 'max_per_img'):
+        assert help in stop.value.code
+    assert 'stack' not in stop.value.code
+
+
+def test_mmcv_without_cuda_is_explained():
+    with pytest.raises(SystemExit, match='without CUDA operators.*make setup'):
+        with explained_errors():
+            raise RuntimeError('DeformConv is not compiled with GPU support')
+    with pytest.raises(RuntimeError, match='^another$'):
+        with explained_errors():
+            raise RuntimeError('another')
+
+
+def test_mixed_precision_and_cuda_need_a_gpu(scene, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip('there is CUDA here')
+    with pytest.raises(SystemExit, match='--amp .*expected a GPU'):
+        train.main(
+            [
+                str(SAMPLE_CONFIG),
+                '--amp',
+                '--work-dir',
+                str(tmp_path),
+                *as_arguments(tiny_options(scene)),
+            ]
+        )
+    with pytest.raises(ValueError, match='cuda:0 was asked for'):
+        settings.choose_device('cuda:0')

@@ -1,0 +1,102 @@
+#!/usr/bin/env python
+"""Make every page and file that is generated from results files."""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional
+
+ROOT = Path(__file__).resolve().parents[2]
+
+from multitask_refine.analysis.ablation import tables as offsets_tables
+from multitask_refine.analysis.report_tables import FILE, load_tables
+from multitask_refine.analysis.results_files import ResultsError
+from multitask_refine.utils.errors import explained_errors
+from tools.docs import (
+    benchmarks_page,
+    metafile,
+    onnx_page,
+    performance_page,
+    reliability_page,
+    results_page,
+)
+
+BEGIN = '<!-- made by tools/docs/build_docs.py:'
+END = '<!-- end of what is made -->'
+_PART = re.compile(f'({re.escape(BEGIN)} ?([\\w-]*) -->\n).*?({re.escape(END)})', re.DOTALL)
+
+
+def generate(root: Path = ROOT, tables_file: Path = FILE) -> Dict[Path, str]:
+    """Make the content of all generated files.
+
+    The text of a page is written by hand; only what is between its markers is
+    generated.
+
+    Args:
+        root (Path): The folder with the pages and docs/results.
+        tables_file (Path): The report's tables.
+
+    Returns:
+        dict[Path, str]: Content by path.
+
+    Raises:
+        ValueError: If the markers of a page are not those of its generated
+            parts, or a results file is not what its name says.
+    """
+    source = json.loads(tables_file.read_text())['source']
+    tables = load_tables(tables_file)
+    folder = root / 'docs/results'
+    pages = {
+        'README.md': {'': benchmarks_page.excerpt(tables, folder)},
+        'checkpoints/README.md': {'': results_page.render_result(folder / 'base.json', 64)},
+        'docs/benchmarks.md': benchmarks_page.sections(tables, folder),
+        'docs/offsets.md': {
+            **offsets_tables.sections(folder / 'offsets'),
+            'random-start': offsets_tables.random_start(folder / 'ablation'),
+        },
+        'docs/onnx-results.md': onnx_page.sections(folder),
+        'docs/performance.md': performance_page.sections(folder),
+        'docs/quickstart.md': {
+            name: results_page.render_result(folder / f'{name}.json')
+            for name in ('quickstart', 'quickstart-from-scratch')
+        },
+        'docs/reliability.md': reliability_page.sections(folder),
+        'docs/results.md': results_page.sections(folder),
+    }
+    coco = benchmarks_page.load_results(folder / 'coco')
+    return {
+        **{root / page: _fill(root / page, parts) for page, parts in pages.items()},
+        root / 'metafile.yml': metafile.render(source, tables, coco, ROOT),
+        root / 'model-index.yml': metafile.INDEX,
+    }
+
+
+def write(root: Path = ROOT, tables_file: Path = FILE) -> None:
+    """Write all generated files."""
+    for path, content in generate(root, tables_file).items():
+        path.write_text(content)
+
+
+def _fill(page: Path, parts: Dict[str, str]) -> str:
+    """Put generated parts, by the name in their marker, into a page."""
+    text = page.read_text()
+    found = sorted(match[2] for match in _PART.finditer(text))
+    if found != sorted(parts):
+        raise ResultsError(
+            f'{page}: expected, once each, the lines "{BEGIN} NAME -->" and '
+            f'"{END}" for the names {sorted(parts)}, found {found}'
+        )
+    return _PART.sub(lambda match: f'{match[1]}{parts[match[2]].rstrip()}\n{match[3]}', text)
+
+
+@explained_errors()
+def main(argv: Optional[List[str]] = None) -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args(argv)
+    write()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""The tables of docs/results.md: single runs with how each was made."""
+
+import json
+from pathlib import Path
+from typing import Dict
+
+from multitask_refine.analysis.results_files import (
+    NOT_MEASURED,
+    ResultsError,
+    read_results,
+    require_fields,
+)
+from multitask_refine.evaluation import format_table, markdown_table
+
+_FIELDS = (
+    'command',
+    'checkpoint_sha256',
+    'annotations',
+    'num_images',
+    'commit',
+    'date',
+    'seconds',
+    'seed',
+    'machine',
+)
+_FEW_PHOTOS = 'few-photos.json'
+
+
+def sections(folder: Path) -> Dict[str, str]:
+    """Make the generated parts of the page.
+
+    Args:
+        folder (Path): docs/results.
+
+    Returns:
+        dict[str, str]: Markdown by the name in the page's marker.
+
+    Raises:
+        ResultsError: If a results file lacks a field.
+    """
+    runs = [
+        f'## {path.stem}\n\n{render_result(path)}'
+        for path in sorted(folder.glob('*.json'))
+        if path.name != _FEW_PHOTOS
+    ]
+    return {
+        'few-photos': _few_photos(folder / _FEW_PHOTOS),
+        'runs': '\n'.join(runs) or NOT_MEASURED,
+    }
+
+
+def render_result(path: Path, digits: int = 16) -> str:
+    """The table of one results file and how it was made.
+
+    Args:
+        path (Path): The file.
+        digits (int): Of the checkpoint's SHA-256. Defaults to 16 of 64.
+
+    Returns:
+        str: 'Not measured.' if there is no such file.
+
+    Raises:
+        ResultsError: If a field is missing.
+    """
+    if not path.exists():
+        return NOT_MEASURED
+    content = read_results(path)
+    run = content.pop('run')
+    require_fields(path, run, _FIELDS, ('device', 'torch', 'mmcv', 'mmdet'))
+    machine = run['machine']
+    return f"""{format_table(content)}
+
+- command: `{run['command']}`
+- config: `{run['config']}`, seed {run['seed']}
+- checkpoint: SHA-256 `{run['checkpoint_sha256'][:digits]}`
+- data: `{run['annotations']}`, {run['num_images']} images
+- commit {run['commit']}, {run['date']}, {run['seconds']} s on {machine['device']}
+- torch {machine['torch']}, mmcv {machine['mmcv']}, mmdet {machine['mmdet']}
+{_stages(path, run)}"""
+
+
+def _stages(path: Path, run: dict) -> str:
+    """What a run of tools/quickstart.py took, if it was one."""
+    stages = run.get('stages')
+    if stages is None:
+        return ''
+    require_fields(path, run, ('stages',))
+    parts = ', '.join(f'{title.lower()} {seconds:.0f} s' for title, seconds in stages.items())
+    return f'- with set-up done: {sum(stages.values()):.0f} s ({parts})\n'
+
+
+def _few_photos(path: Path) -> str:
+    """What benchmarks/data/few_photos.py wrote, a row for each setting."""
+    if not path.exists():
+        return NOT_MEASURED
+    try:
+        content = json.loads(path.read_text())
+        run, machine = content['run'], content['run']['machine']
+        rows = [
+            [
+                setting,
+                str(row['runs']),
+                *(_spread(row[task]) for task in ('bbox', 'segm', 'keypoints')),
+                '-' if row['seconds'] is None else f'{row["seconds"]:.0f}',
+            ]
+            for setting, row in content['summary'].items()
+        ]
+        return f"""\
+{
+            markdown_table(
+                [
+                    'start, network, training photos',
+                    'runs',
+                    'boxes',
+                    'masks',
+                    'keypoints',
+                    'seconds, at most',
+                ],
+                rows,
+            )
+        }
+
+- command: `{run['command']}`
+- base: `{content['base']}`, SHA-256 `{content['base_sha256'][:16]}`
+- data: SHA-256 `{content['data_sha256'][:16]}`
+- commit {run['commit']}, {run['date']}, on {machine['device']}
+- torch {machine['torch']}, mmcv {machine['mmcv']}, mmdet {machine['mmdet']}
+"""
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(
+            f'{path}: expected what benchmarks/data/few_photos.py writes, found '
+            f'{type(error).__name__}: {error}. Write it anew.'
+        ) from None
+
+
+def _spread(figure: dict) -> str:
+    if figure['mean'] is None:
+        return '-'
+    spread = '' if figure['std'] is None else f' ± {figure["std"]:.1f}'
+    return f'{figure["mean"]:.1f}{spread}'
