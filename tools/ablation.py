@@ -43,7 +43,7 @@ from multitask_refine.engine import (
     write_record,
     write_results,
 )
-from multitask_refine.engine.hooks.preemption_hook import RESUME_ME
+from multitask_refine.engine.hooks.preemption_hook import EX_TEMPFAIL
 from multitask_refine.engine.runner.launch import SettingsAction
 from multitask_refine.evaluation import TASKS
 from multitask_refine.evaluation.predictions import file_sha256
@@ -474,7 +474,7 @@ def execute_all(
 
     def start_run(run: Run) -> str:
         if stop.asked:
-            raise SystemExit(RESUME_ME)
+            raise SystemExit(EX_TEMPFAIL)
         begin = time.perf_counter()
         text = execute(run, args, env, folders, shared)
         return f'{text}; {(time.perf_counter() - begin) / 60:.1f} min in all'
@@ -494,7 +494,7 @@ def execute_all(
             print(f'[{done}/{len(todo)}] {name}: {text}; about {left:.0f} min left', flush=True)
     if stop.asked:
         print('Stopped; go on by the same command.')
-        raise SystemExit(RESUME_ME)
+        raise SystemExit(EX_TEMPFAIL)
     if failures:
         raise SystemExit(
             f'{len(failures)} runs failed; the same command '

@@ -95,8 +95,8 @@ def _maps() -> Dict[str, Case]:
     maps = torch.rand(5, 17, 56, 56, dtype=torch.double)
     return {
         'refinement of the heatmaps': Case(
-            ops.refine_heatmaps,
-            ops.refine_heatmaps,
+            ops.resample_heatmaps,
+            ops.resample_heatmaps,
             (maps, _draw_moves(5, 34, 56, 56)),
             (torch.float32,),
             learned=2,
@@ -120,7 +120,7 @@ def _boxes() -> Dict[str, Case]:
         return peaks_by_resize(logits, pixels)[1]
 
     def peaks_on_device(logits):
-        return roi_softmax.find_peaks(logits, pixels.to(logits.device), 2**22)[1]
+        return roi_softmax.get_heatmap_maximum(logits, pixels.to(logits.device), 2**22)[1]
 
     single = (torch.float32,)
     return {

@@ -87,7 +87,7 @@ def _speed(name: str, python: str, detectron2: Optional[str]) -> Part:
         'cuda',
         '--only',
         name,
-        '--contestant-python',
+        '--baseline-python',
         python,
         '--json',
         result,
@@ -138,7 +138,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument('--minutes', type=float, default=600)
     parser.add_argument('--only', nargs='+', help='names of parts')
     parser.add_argument(
-        '--contestant-python',
+        '--baseline-python',
         default=sys.executable,
         help='has torchvision, and what Detectron2 needs',
     )

@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.speed.rounds import compare_pairs, run_rounds
-from multitask_refine.codecs.roi_softmax import find_peaks
+from multitask_refine.codecs.roi_softmax import get_heatmap_maximum
 from multitask_refine.engine import write_record
 from multitask_refine.testing.drawn import draw_image
 
@@ -109,10 +109,10 @@ def joints() -> Piece:
                 lambda: peaks_by_resize(logits, pixels)[1]
             ),
             'by products, person after person, as on the CPU': Way(
-                lambda: find_peaks(logits, pixels, 1)[1], '1.7 times as fast'
+                lambda: get_heatmap_maximum(logits, pixels, 1)[1], '1.7 times as fast'
             ),
             'by products, people of like size together, as on CUDA': Way(
-                lambda: find_peaks(logits, pixels, MAX_PIXELS)[1],
+                lambda: get_heatmap_maximum(logits, pixels, MAX_PIXELS)[1],
                 '0.8 times as fast on the CPU: all are filled up to the largest',
             ),
         },
@@ -120,7 +120,7 @@ def joints() -> Piece:
 
 
 def peaks_by_resize(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
-    """What ``find_peaks`` finds, by torch's own interpolation.
+    """What ``get_heatmap_maximum`` finds, by torch's own interpolation.
 
     Args:
         logits (Tensor): Shape (R, K, S, S).

@@ -23,12 +23,12 @@ from typing import Dict, List, Optional
 import multitask_refine  # noqa: F401
 from multitask_refine.apis.settings import load_config
 from multitask_refine.deployment import export
-from multitask_refine.deployment.quantize import KINDS, quantise
+from multitask_refine.deployment.quantize import KINDS, quantize
 from multitask_refine.engine import explained_errors, write_record
 from multitask_refine.evaluation.predictions import file_sha256
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
-from multitask_runtime.onnx.onnx_model import ExportedNetwork
+from multitask_runtime.onnx.onnx_model import OnnxModel
 from multitask_runtime.resize import Resizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ METRICS = ('bbox_AP', 'segm_AP', 'keypoints_AP')
 def write_forms(
     config: str, checkpoint: str, forms: List[str], images: Optional[str], folder: Path
 ) -> Dict[str, str]:
-    """Export a network and quantise the file.
+    """Export a network and quantize the file.
 
     Returns:
         dict[str, str]: The weights' file of each form.
@@ -49,7 +49,7 @@ def write_forms(
     files = dict(pytorch=checkpoint, float32=str(exported))
     for kind in set(forms) & set(KINDS):
         files[kind] = str(folder / f'{kind}.onnx')
-        quantise(exported, files[kind], kind, images if kind == 'int8-static' else None)
+        quantize(exported, files[kind], kind, images if kind == 'int8-static' else None)
     return {form: files[form] for form in forms}
 
 
@@ -86,7 +86,7 @@ def time_files(files: Dict[str, str], images: str, count: int) -> Dict[str, floa
         images (str): A folder of pictures.
         count (int): How many of them.
     """
-    networks = {form: ExportedNetwork(path) for form, path in files.items()}
+    networks = {form: OnnxModel(path) for form, path in files.items()}
     seconds: Dict[str, List[float]] = {form: [] for form in files}
     for source in collect(images).sources[:count]:
         for form, network in networks.items():

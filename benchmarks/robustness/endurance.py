@@ -47,7 +47,7 @@ from tools.dataset import make_sample
 CONFIG = 'configs/sample/multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb4-1500_sample.py'
 RANKS, WORKERS, BATCH = 2, 2, 2
 SIZE = 96
-RESUME_ME = 75
+EX_TEMPFAIL = 75
 OPTIONS = [
     'model.backbone.base_channels=4',
     'model.backbone.stem_channels=4',
@@ -272,7 +272,7 @@ def passed(result: dict) -> bool:
     """No hang, all counted, and no process grew by a tenth."""
     growth = [row['growth_percent'] for leg in result['memory'] for row in leg]
     return (
-        result['status'] == [RESUME_ME, 0]
+        result['status'] == [EX_TEMPFAIL, 0]
         and result['replaced'] == result['replaced_expected']
         and bool(growth)
         and max(growth) < 10

@@ -1,4 +1,4 @@
-"""How far two contestants' outputs are apart."""
+"""How far two baselines' outputs are apart."""
 
 from typing import Dict
 

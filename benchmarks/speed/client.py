@@ -1,4 +1,4 @@
-"""The other end of a contestant's process."""
+"""The other end of a baseline's process."""
 
 import json
 import os
@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parents[2]
 TAIL = 15  # lines of a crashed process that are shown
 
 
-class ContestantError(RuntimeError):
-    """A contestant's process ended before it answered."""
+class BaselineError(RuntimeError):
+    """A baseline's process ended before it answered."""
 
 
 class Process:
-    """A contestant in a process of its own; a context manager.
+    """A baseline in a process of its own; a context manager.
 
     Args:
         name (str): For messages.
@@ -47,7 +47,7 @@ class Process:
         """Send a command and wait for the answer.
 
         Raises:
-            ContestantError: If the process ends instead.
+            BaselineError: If the process ends instead.
         """
         try:
             self._send(dict(do=command, **arguments))
@@ -55,7 +55,7 @@ class Process:
         except BrokenPipeError:
             answer = ''
         if not answer:
-            raise ContestantError(self._explain(command))
+            raise BaselineError(self._explain(command))
         return json.loads(answer)
 
     def _send(self, content: dict) -> None:
@@ -67,7 +67,7 @@ class Process:
         self.errors.seek(0)
         tail = ''.join(self.errors.readlines()[-TAIL:])
         return (
-            f'contestant {self.name}: its process ended at {command!r} '
+            f'baseline {self.name}: its process ended at {command!r} '
             f'with status {status}. Its last lines:\n{tail}'
         )
 

@@ -2,13 +2,13 @@
 """Time training and inference beside other frameworks' on the same weights.
 
     python -m benchmarks.speed.compare --json docs/results/performance/speed-cpu.json \\
-        --contestant-python PYTHON --detectron2 CHECKOUT
+        --baseline-python PYTHON --detectron2 CHECKOUT
 
-Every contestant lives in a process of its own, which is idle while another is
+Every baseline lives in a process of its own, which is idle while another is
 timed, and each round times each of them once: the ratio of two is the median
 of the rounds' ratios. All get the same drawn images (4:3, not resized), the
 same people and, where they are to give the same results, the same weights.
-``benchmarks/speed/parts.py`` says who is compared with whom. A contestant that is
+``benchmarks/speed/parts.py`` says who is compared with whom. A baseline that is
 not installed is named in the file and left out.
 
 The results file is written after each part; with ``--only`` the other parts
@@ -22,7 +22,7 @@ people each); the 8 images are measured at the first side alone::
       device: cpu or cuda; rounds: how many
       weights: whose layout they were drawn in, and the seed
       not_installed: {ENTRANT: the module that is missing}
-      entrants: {ENTRANT: {contestant, options, prediction, device, threads,
+      entrants: {ENTRANT: {baseline, options, prediction, device, threads,
         versions}}
       outputs: {SIDE: {ENTRANT: how far the persons of the first image are
         from the reference's; see agreement.py}}
@@ -124,17 +124,14 @@ def _enter(
         score_threshold=team.score_threshold,
         weights=weights,
     )
-    answer = process.ask('build', contestant=entrant.contestant, options=options)
+    answer = process.ask('build', baseline=entrant.baseline, options=options)
     if 'not_installed' in answer:
         say(f'  {name} is left out: {answer["not_installed"]} is not installed')
         team.not_installed[name] = answer['not_installed']
         return
     team.processes[name] = process
     team.about[name] = dict(
-        contestant=entrant.contestant,
-        options=entrant.options,
-        prediction=entrant.prediction,
-        **answer,
+        baseline=entrant.baseline, options=entrant.options, prediction=entrant.prediction, **answer
     )
 
 
@@ -293,7 +290,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     )
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument(
-        '--contestant-python',
+        '--baseline-python',
         default=sys.executable,
         help='has torchvision, and what Detectron2 needs',
     )

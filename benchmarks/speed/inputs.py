@@ -1,4 +1,4 @@
-"""What every contestant is given: drawn images and drawn people.
+"""What every baseline is given: drawn images and drawn people.
 
 It needs numpy alone, so it runs beside every framework, and all processes
 draw the same bits.

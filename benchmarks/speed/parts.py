@@ -12,18 +12,18 @@ EVERY_BATCH = ('predict-1', 'predict-8', 'step-2')
 
 
 class Entrant(NamedTuple):
-    """A contestant of a part.
+    """A baseline of a part.
 
     Attributes:
-        contestant: ``module:Class``.
+        baseline: ``module:Class``.
         options: Its arguments.
         tasks: What it does.
-        elsewhere: Whether it runs in the contestants' environment.
+        elsewhere: Whether it runs in the baselines' environment.
         stages: Whether its stages are measured, too.
         prediction: What it was expected to bring, before the comparison.
     """
 
-    contestant: str
+    baseline: str
     options: Dict[str, Any]
     tasks: Tuple[str, ...] = EVERY_TASK
     elsewhere: bool = False
@@ -78,9 +78,9 @@ def _refined(variant: str, **options: Any) -> Entrant:
     return Entrant(OURS, dict(config=config, **options), stages=True)
 
 
-def _exported(variant: str, contestant: str, **options: bool) -> Entrant:
+def _exported(variant: str, baseline: str, **options: bool) -> Entrant:
     config = _coco(f'fpn-ms_{variant}_4xb3-90k')
-    return Entrant(contestant, dict(config=config, **options), ('predict',))
+    return Entrant(baseline, dict(config=config, **options), ('predict',))
 
 
 def _by_means(prediction: str, *tasks: str, **options: bool) -> Entrant:

@@ -5,10 +5,10 @@ from typing import Callable, Dict, List
 
 
 def run_rounds(calls: Dict[str, Callable[[], float]], rounds: int) -> Dict[str, List[float]]:
-    """Call each contestant once a round, each round beginning with another.
+    """Call each baseline once a round, each round beginning with another.
 
     Args:
-        calls (dict): Each contestant's call, which returns seconds.
+        calls (dict): Each baseline's call, which returns seconds.
         rounds (int): How often.
 
     Returns:
@@ -26,7 +26,7 @@ def run_rounds(calls: Dict[str, Callable[[], float]], rounds: int) -> Dict[str, 
 def compare_pairs(seconds: Dict[str, List[float]], reference: str) -> Dict[str, dict]:
     """Medians and paired ratios.
 
-    A machine that is slow for a while is slow for all contestants of a
+    A machine that is slow for a while is slow for all baselines of a
     round: the ratio within a round is steadier than that of two medians.
 
     Args:
@@ -35,7 +35,7 @@ def compare_pairs(seconds: Dict[str, List[float]], reference: str) -> Dict[str, 
 
     Returns:
         dict[str, dict]: ``seconds``, their ``median``, and ``ratio``, the
-        median over rounds of the contestant's seconds divided by the
+        median over rounds of the baseline's seconds divided by the
         reference's; no ratio where the reference is not among them.
     """
     result = {}

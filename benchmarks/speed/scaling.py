@@ -49,7 +49,7 @@ def start(point: Point, device: str, stack: contextlib.ExitStack) -> Dict[str, P
         processes[name] = stack.enter_context(Process(name))
         processes[name].ask(
             'build',
-            contestant=entrant.contestant,
+            baseline=entrant.baseline,
             options=dict(entrant.options, device=device, detections=point.people),
         )
     return processes

@@ -1,4 +1,4 @@
-"""One contestant in a process of its own.
+"""One baseline in a process of its own.
 
     python -m benchmarks.speed.server
 
@@ -28,56 +28,56 @@ class Server:
 
     commands = ('build', 'save_weights', 'predict', 'step', 'outputs', 'memory', 'stages')
 
-    def build(self, contestant: str, options: dict) -> dict:
-        """Make the contestant.
+    def build(self, baseline: str, options: dict) -> dict:
+        """Make the baseline.
 
         Args:
-            contestant (str): ``module:Class``.
+            baseline (str): ``module:Class``.
             options (dict): Its arguments.
 
         Returns:
             dict: Versions, threads and device; or ``not_installed``, the
             module that is missing.
         """
-        module, name = contestant.split(':')
+        module, name = baseline.split(':')
         try:
             maker = getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as error:
             return dict(not_installed=error.name)
-        self.contestant = maker(**options)
-        return self.contestant.describe()
+        self.baseline = maker(**options)
+        return self.baseline.describe()
 
     def save_weights(self, path: str) -> dict:
         """Write the weights in the framework's own layout."""
-        self.contestant.save_weights(path)
+        self.baseline.save_weights(path)
         return {}
 
     def predict(self, images: Names) -> dict:
         """Seconds of inference, and how many were detected in each image."""
-        batch = self.contestant.to_batch(load_images(images))
-        seconds, results = self._timed(self.contestant.predict, batch)
-        counts = [self.contestant.count(result) for result in results]
+        batch = self.baseline.to_batch(load_images(images))
+        seconds, results = self._timed(self.baseline.predict, batch)
+        counts = [self.baseline.count(result) for result in results]
         return dict(seconds=seconds, detections=counts)
 
     def step(self, images: Names) -> dict:
         """Seconds of a training step, its loss, and how many foreground RoIs
         the heads saw of each image."""
-        seconds, loss = self._timed(self.contestant.step, self._annotated(images))
-        return dict(seconds=seconds, loss=loss, foreground=list(self.contestant.foreground))
+        seconds, loss = self._timed(self.baseline.step, self._annotated(images))
+        return dict(seconds=seconds, loss=loss, foreground=list(self.baseline.foreground))
 
     def outputs(self, image: Sequence[int], path: str) -> dict:
         """Write an image's persons as arrays."""
-        batch = self.contestant.to_batch(load_images([image]))
-        (result,) = self.contestant.predict(batch)
-        np.savez(path, **self.contestant.arrays(result))
+        batch = self.baseline.to_batch(load_images([image]))
+        (result,) = self.baseline.predict(batch)
+        np.savez(path, **self.baseline.arrays(result))
         return {}
 
     def memory(self, task: str, images: Names) -> dict:
         """The peak of bytes while a task runs once, and whether it is of
         this run alone or since the process began."""
-        alone = self.contestant.reset_memory()
+        alone = self.baseline.reset_memory()
         getattr(self, task)(images=images)
-        return dict(bytes=self.contestant.peak_memory(), of_task=alone)
+        return dict(bytes=self.baseline.peak_memory(), of_task=alone)
 
     def stages(self, task: str, images: Names, rounds: int) -> dict:
         """Seconds and floors of the stages of a task; see
@@ -86,23 +86,23 @@ class Server:
 
         def run() -> Any:
             if task == 'step':
-                return self.contestant.step(self._annotated(images))
-            batch = self.contestant.to_batch(load_images(images))
-            return self.contestant.predict(batch)
+                return self.baseline.step(self._annotated(images))
+            batch = self.baseline.to_batch(load_images(images))
+            return self.baseline.predict(batch)
 
         run()  # the task's network is there only now
-        return measure_stages(self.contestant, run, rounds)
+        return measure_stages(self.baseline, run, rounds)
 
     def _annotated(self, images: Names) -> Any:
         people = [load_people(*name) for name in images]
-        self.contestant.set_copies(people)
-        return self.contestant.to_batch(load_images(images), people)
+        self.baseline.set_copies(people)
+        return self.baseline.to_batch(load_images(images), people)
 
     def _timed(self, call: Callable, batch: Any) -> Tuple[float, Any]:
-        self.contestant.synchronize()
+        self.baseline.synchronize()
         start = time.perf_counter()
         result = call(batch)
-        self.contestant.synchronize()
+        self.baseline.synchronize()
         return time.perf_counter() - start, result
 
 

@@ -79,11 +79,11 @@ def _as_stage(meter: StageMeter, stage: str, method: Callable) -> Callable:
     return call
 
 
-def measure_stages(contestant: Any, run: Callable[[], Any], rounds: int) -> dict:
+def measure_stages(baseline: Any, run: Callable[[], Any], rounds: int) -> dict:
     """Run a task with its stages observed.
 
     Args:
-        contestant: Knows its ``stage_calls``, ``model`` and ``device``.
+        baseline: Knows its ``stage_calls``, ``model`` and ``device``.
         run (Callable): The task.
         rounds (int): How often it is timed.
 
@@ -95,13 +95,13 @@ def measure_stages(contestant: Any, run: Callable[[], Any], rounds: int) -> dict
         ``floor_seconds``, the longer of both by the rates, and ``ratio``, how
         many times the floor the seconds are.
     """
-    calls = contestant.stage_calls()
-    before = measure_rates(contestant.device)
-    timed = [_time(contestant.device, calls, run) for _ in range(rounds)]
+    calls = baseline.stage_calls()
+    before = measure_rates(baseline.device)
+    timed = [_time(baseline.device, calls, run) for _ in range(rounds)]
     operations = _count_operations(calls, run)
-    sizes = _count_bytes(contestant.model, calls, run)
+    sizes = _count_bytes(baseline.model, calls, run)
     # A neighbour on the machine slows one of them at times.
-    after = measure_rates(contestant.device)
+    after = measure_rates(baseline.device)
     rates = {name: max(before[name], after[name]) for name in before}
     stages = {
         name: _describe(

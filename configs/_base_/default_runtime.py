@@ -8,7 +8,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='KeepingCheckpointHook',
+        type='AtomicCheckpointHook',
         by_epoch=False,
         interval=5000,
         max_keep_ckpts=3,

@@ -3,6 +3,6 @@ _base_ = './multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco.py'
 
 refined = dict(
     type='RegistryRoIExtractor',
-    roi_layer=dict(type='RefinedRoIAlign', in_channels=256, sampling_ratio=2),
+    roi_layer=dict(type='DeformRoIPool', in_channels=256, sampling_ratio=2),
 )
 model = dict(roi_head=dict(bbox_roi_extractor=refined, instance_roi_extractor=refined))

@@ -9,7 +9,7 @@ import numpy as np
 
 from .drawing import draw
 from .io.frames import Frame, count_images, read_frames
-from .io.image_viewer import Window
+from .io.image_viewer import ImageViewer
 from .io.inputs import Input, InputError, Source, collect
 from .io.outputs import OutputFolder, earlier_results
 from .tracking.tracker import Tracker
@@ -18,7 +18,7 @@ from .utils.progress import Report
 Inputs = Union[Input, List[Input]]
 
 
-class PeopleFinder:
+class BaseInferencer:
     """Find people in pictures and videos; a subclass says how.
 
     Attributes:
@@ -108,7 +108,7 @@ class PeopleFinder:
             )
         # All that is wrong with the options is said here, not at next().
         outputs = out_dir and OutputFolder(out_dir, sources, self.dataset_meta)
-        window = Window() if show else None
+        window = ImageViewer() if show else None
         return self._run(
             sources,
             left_out,
@@ -148,7 +148,7 @@ class PeopleFinder:
         batch_size: int,
         track: bool,
         outputs: Optional[OutputFolder],
-        window: Optional[Window],
+        window: Optional[ImageViewer],
         thresholds: dict,
     ) -> Iterator[dict]:
         report = Report(len(sources), count_images(sources), self.show_progress, left_out)

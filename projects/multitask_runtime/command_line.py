@@ -5,8 +5,8 @@ import threading
 from argparse import ArgumentParser, Namespace
 from typing import Callable, Iterator, Union
 
-from .base_inferencer import PeopleFinder
-from .io.image_viewer import NoWindowError, Window
+from .base_inferencer import BaseInferencer
+from .io.image_viewer import ImageViewer, NoWindowError
 from .io.inputs import InputError
 from .onnx.inferencer import OnnxInferencer
 from .onnx.metadata import OnnxError
@@ -61,7 +61,7 @@ def run(inputs: Union[str, int], args: Namespace, **options) -> int:
     Args:
         inputs (str | int): As ``MultitaskInferencer`` takes them.
         args (Namespace): Has what :func:`add_options` adds.
-        options: Further ones of ``PeopleFinder.stream``.
+        options: Further ones of ``BaseInferencer.stream``.
 
     Returns:
         int: 0; 1 if an input was skipped; 130 or 143 if it was stopped by
@@ -93,7 +93,7 @@ def run(inputs: Union[str, int], args: Namespace, **options) -> int:
 
 
 def look(
-    inputs: Union[str, int], args: Namespace, load: Callable[[], PeopleFinder], **options
+    inputs: Union[str, int], args: Namespace, load: Callable[[], BaseInferencer], **options
 ) -> int:
     """Look at the inputs with a network.
 
@@ -104,7 +104,7 @@ def look(
     """
     try:
         if args.show:
-            Window().close()  # says that there is none before all the work
+            ImageViewer().close()  # says that there is none before all the work
         finder = load()
         results = finder.stream(
             inputs,

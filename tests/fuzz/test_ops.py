@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mmcv.ops import modulated_deform_conv2d
 
 from multitask_refine.ops.deform_conv import deform_conv_by_rows
-from multitask_refine.ops.resample_heatmaps import refine_heatmaps
+from multitask_refine.ops.resample_heatmaps import resample_heatmaps
 
 _OFFSET = st.one_of(
     st.floats(-3, 3, width=32),
@@ -48,7 +48,7 @@ def test_heatmaps_by_any_offsets(data, joints, height, width):
     """As by hand in double precision."""
     maps = data.draw(_tensor(1, joints, height, width, value=st.floats(0, 1, width=32)))
     offsets = data.draw(_tensor(1, 2 * joints, height, width))
-    refined = refine_heatmaps(maps, offsets)
+    refined = resample_heatmaps(maps, offsets)
     expected = torch.tensor(
         [
             [
@@ -89,7 +89,7 @@ def test_convolutions_by_any_offsets(data, kernel, stride, modulated):
 def test_gradients_by_any_offsets_are_finite(data):
     maps = torch.rand(1, 2, 4, 5, requires_grad=True)
     offsets = data.draw(_tensor(1, 4, 4, 5)).requires_grad_()
-    refine_heatmaps(maps, offsets).square().sum().backward()
+    resample_heatmaps(maps, offsets).square().sum().backward()
     assert maps.grad.isfinite().all() and offsets.grad.isfinite().all()
 
 
@@ -98,7 +98,7 @@ def test_offsets_that_overflowed(value):
     """They gave NaN, in the map and in the offsets' gradient."""
     maps = torch.rand(1, 1, 4, 4)
     offsets = torch.full((1, 2, 4, 4), value, requires_grad=True)
-    refined = refine_heatmaps(maps, offsets)
+    refined = resample_heatmaps(maps, offsets)
     refined.sum().backward()
     assert (refined == 0).all() and (offsets.grad == 0).all()
 
@@ -106,7 +106,7 @@ def test_offsets_that_overflowed(value):
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
 def test_offsets_that_are_no_numbers_do_not_crash(value):
     offsets = torch.full((1, 2, 4, 4), value)
-    assert refine_heatmaps(torch.rand(1, 1, 4, 4), offsets).shape == (1, 1, 4, 4)
+    assert resample_heatmaps(torch.rand(1, 1, 4, 4), offsets).shape == (1, 1, 4, 4)
     deform_conv_by_rows(
         torch.rand(1, 1, 4, 4),
         offsets,

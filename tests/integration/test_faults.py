@@ -26,9 +26,9 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from multitask_refine.engine import (
+    AtomicCheckpointHook,
     DamagedCheckpointError,
     FileWriteError,
-    KeepingCheckpointHook,
     PreemptionHook,
     WorkersDieError,
     load_checkpoint_file,
@@ -430,7 +430,7 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_found(tmp_path):
 
 def test_what_a_kill_left_is_removed_before_the_next_is_written(tmp_path, monkeypatch):
     """Killed after the third was written, before the second was removed."""
-    remove = KeepingCheckpointHook._remove
+    remove = AtomicCheckpointHook._remove
 
     def die(hook, outdated):
         if (tmp_path / 'iter_3.pth').exists():
@@ -438,11 +438,11 @@ def test_what_a_kill_left_is_removed_before_the_next_is_written(tmp_path, monkey
         remove(hook, outdated)
 
     keep = dict(checkpoint=dict(max_keep_ckpts=1))
-    monkeypatch.setattr(KeepingCheckpointHook, '_remove', die)
+    monkeypatch.setattr(AtomicCheckpointHook, '_remove', die)
     with pytest.raises(KeyboardInterrupt):
         runner(tmp_path, **keep).train()
     assert {path.name for path in tmp_path.glob('iter_*')} == {'iter_2.pth', 'iter_3.pth'}
-    monkeypatch.setattr(KeepingCheckpointHook, '_remove', remove)
+    monkeypatch.setattr(AtomicCheckpointHook, '_remove', remove)
     runner(tmp_path, resume=True, **keep).train()
     assert [path.name for path in tmp_path.glob('iter_*')] == ['iter_8.pth']
 

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import BatchSampler, DataLoader
 
 from multitask_refine.apis import train
-from multitask_refine.datasets import ShapeBatchSampler
+from multitask_refine.datasets import AspectRatioGroupedBatchSampler
 from multitask_refine.engine import ResumeError
 from multitask_refine.engine.hooks import resume_hook as resume
 from multitask_refine.engine.hooks.resume_hook import find_latest_checkpoint
@@ -125,7 +125,7 @@ def test_order_is_that_of_the_sampler():
 
 
 @pytest.mark.parametrize('sampler', [InfiniteSampler, DefaultSampler])
-@pytest.mark.parametrize('batches', [BatchSampler, ShapeBatchSampler])
+@pytest.mark.parametrize('batches', [BatchSampler, AspectRatioGroupedBatchSampler])
 def test_loader_goes_on_anywhere_with_any_workers(sampler, batches):
     kinds = dict(sampler=sampler, batches=batches)
     whole = _take(_loader(Dice(), **kinds), 30)
@@ -157,7 +157,7 @@ def test_batches_of_like_shape_are_those_of_mmdet():
     for sampler in (InfiniteSampler, DefaultSampler):
         ours, theirs = (
             list(itertools.islice(kind(sampler(Dice(), seed=2), 3), 40))
-            for kind in (ShapeBatchSampler, AspectRatioBatchSampler)
+            for kind in (AspectRatioGroupedBatchSampler, AspectRatioBatchSampler)
         )
         assert ours[:3] == theirs[:3]
         if sampler is InfiniteSampler:

@@ -1,4 +1,4 @@
-"""A contestant without a network, for the benchmark's processes."""
+"""A baseline without a network, for the benchmark's processes."""
 
 import os
 import sys

@@ -12,13 +12,13 @@ from torch import nn
 from benchmarks.speed import compare as speed
 from benchmarks.speed import scaling
 from benchmarks.speed.agreement import differences
-from benchmarks.speed.client import ContestantError, Process
+from benchmarks.speed.client import BaselineError, Process
 from benchmarks.speed.inputs import image_names, load_people
 from benchmarks.speed.parts import PARTS, Entrant, Part
 from benchmarks.speed.rounds import compare_pairs, run_rounds
 from benchmarks.speed.stages import StageMeter, _count_operations, measure_stages
 from multitask_refine.ops import multiply
-from multitask_refine.ops.cpu.csr_matrix import Bags, sum_bags
+from multitask_refine.ops.cpu.csr_matrix import CSRMatrix, csr_matmul
 from tests.conftest import CONFIGS, ROOT
 
 STAND_IN = 'tests.test_benchmarks.stand_in:StandIn'
@@ -111,8 +111,8 @@ def test_operations_of_both_libraries_count():
 
 def test_operations_of_weighted_sums_count():
     """Four weighted rows of three values."""
-    bags = Bags(torch.tensor([0, 1, 1, 4]), torch.ones(4), torch.tensor([1, 3]))
-    owner = SimpleNamespace(run=lambda: sum_bags(torch.ones(5, 3), bags))
+    bags = CSRMatrix(torch.tensor([0, 1, 1, 4]), torch.ones(4), torch.tensor([1, 3]))
+    owner = SimpleNamespace(run=lambda: csr_matmul(torch.ones(5, 3), bags))
     counted = _count_operations([(owner, 'run', 'sums')], lambda: owner.run())
     assert counted['sums'] == 2 * 4 * 3
 
@@ -168,7 +168,7 @@ def test_differences_by_hand():
 
 def test_process_answers_whatever_libraries_print():
     with Process('stand-in') as process:
-        about = process.ask('build', contestant=STAND_IN, options={})
+        about = process.ask('build', baseline=STAND_IN, options={})
         assert about['versions'] == dict(stand_in='1')
         answer = process.ask('predict', images=image_names(24, 2))
         assert answer['detections'] == [20, 20] and answer['seconds'] >= 0
@@ -178,19 +178,19 @@ def test_process_answers_whatever_libraries_print():
 
 def test_crash_names_the_contestant_and_shows_its_last_lines():
     with Process('beans') as process:
-        process.ask('build', contestant=STAND_IN, options=dict(crash=True))
-        with pytest.raises(ContestantError) as error:
+        process.ask('build', baseline=STAND_IN, options=dict(crash=True))
+        with pytest.raises(BaselineError) as error:
             process.ask('predict', images=image_names(24, 1))
-        for part in ('contestant beans', "'predict'", 'status 3', 'out of beans'):
+        for part in ('baseline beans', "'predict'", 'status 3', 'out of beans'):
             assert part in str(error.value)
-        with pytest.raises(ContestantError, match='contestant beans'):
+        with pytest.raises(BaselineError, match='baseline beans'):
             process.ask('predict', images=image_names(24, 1))
 
 
 def test_exception_of_a_contestant_is_shown():
     with Process('beans') as process:
-        with pytest.raises(ContestantError, match='has no attribute'):
-            process.ask('build', contestant=STAND_IN[:-1], options={})
+        with pytest.raises(BaselineError, match='has no attribute'):
+            process.ask('build', baseline=STAND_IN[:-1], options={})
 
 
 # ---- the whole command
@@ -246,7 +246,7 @@ def test_scaling_grows_one_number_at_a_time(tmp_path, monkeypatch):
 
 def test_too_few_detections_are_refused():
     with Process('few') as process:
-        process.ask('build', contestant=STAND_IN, options=dict(detections=19))
+        process.ask('build', baseline=STAND_IN, options=dict(detections=19))
         with pytest.raises(ValueError, match=r'few: expected 20 .*\[19\]'):
             speed.warm_up('few', process, 'predict', image_names(24, 1))
 
@@ -257,7 +257,7 @@ def test_parts_name_configs_and_classes_that_exist(name):
     assert part.reference in part.entrants
     assert not part.converter or 'ours' in part.entrants
     for entrant in part.entrants.values():
-        module, made = entrant.contestant.split(':')
+        module, made = entrant.baseline.split(':')
         file = ROOT / f'{module.replace(".", "/")}.py'
         assert f'class {made}(' in file.read_text()
         if made == 'Ours':

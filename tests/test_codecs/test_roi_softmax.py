@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from benchmarks.micro.micro import peaks_by_resize
 from multitask_refine.codecs import RoISoftmaxCodec
-from multitask_refine.codecs.roi_softmax import find_peaks
+from multitask_refine.codecs.roi_softmax import get_heatmap_maximum
 
 
 def test_cells_by_hand():
@@ -79,7 +79,7 @@ def test_matrix_products_are_torchs_resize(max_pixels):
     torch.manual_seed(1)
     logits = torch.randn(40, 3, 14, 14)
     pixels = torch.randint(1, 90, (40, 2))
-    cells, peaks = find_peaks(logits, pixels, max_pixels)
+    cells, peaks = get_heatmap_maximum(logits, pixels, max_pixels)
     expected, heights = peaks_by_resize(logits, pixels)
     assert torch.equal(cells, expected)
     torch.testing.assert_close(peaks, heights, rtol=1e-5, atol=1e-5)

@@ -57,7 +57,7 @@ def run_layers(model: nn.Module, rgb: np.ndarray, boxes: np.ndarray) -> Dict[str
     feats = model.extract_feat(inputs)
     (proposals,) = model.rpn_head.predict(feats, samples)
     head, rois = model.roi_head, [proposals.bboxes]
-    (found,) = head.select_boxes(*head.rate_boxes(feats, rois), rois, [samples[0].metainfo])
+    (found,) = head.predict_bbox(*head.bbox_forward(feats, rois), rois, [samples[0].metainfo])
     return dict(
         fpn=feats,
         proposals=proposals.bboxes,

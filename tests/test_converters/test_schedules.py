@@ -121,7 +121,7 @@ def test_training_data_is_chosen_and_resized_as_in_detectron2(config):
     assert not expected['clip_gradients']
     assert loader.sampler == dict(type='InfiniteSampler', shuffle=True)
     assert expected['aspect_ratio_grouping']
-    assert loader.batch_sampler.type == 'ShapeBatchSampler'
+    assert loader.batch_sampler.type == 'AspectRatioGroupedBatchSampler'
     filter_cfg = loader.dataset.filter_cfg
     assert filter_cfg.filter_empty_gt == expected['filter_empty']
     assert filter_cfg.min_size == 0

@@ -15,9 +15,9 @@ from mmengine.runner import Runner
 
 from multitask_refine.datasets import (
     AnnotationError,
+    AspectRatioGroupedBatchSampler,
     KeypointMapping,
     MultiSourceInfiniteSampler,
-    ShapeBatchSampler,
     load_meta_file,
 )
 from multitask_refine.engine.hooks.consistency_hook import (
@@ -26,7 +26,7 @@ from multitask_refine.engine.hooks.consistency_hook import (
     list_metas,
 )
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
-from multitask_refine.structures import PoseBoxes
+from multitask_refine.structures import KeypointBoxes
 from multitask_refine.utils.errors import ConfigError
 
 TRAIN = 'annotations/person_keypoints_train2017.json'
@@ -149,7 +149,7 @@ def test_other_wrappers_load_and_batch_by_shape(scene, wrap, length):
     assert len(dataset) == length
     sampler = torch.utils.data.SequentialSampler(dataset)
     sampler.dataset = dataset
-    batches = list(ShapeBatchSampler(sampler, 2))
+    batches = list(AspectRatioGroupedBatchSampler(sampler, 2))
     assert sorted(sum(batches, [])) == list(range(length))
     people = dataset[0]['data_samples'].gt_instances
     assert people.keypoints.shape == (2, 17, 2)
@@ -199,7 +199,7 @@ def test_a_loader_of_two_sets_starts_anywhere(scene, crowdpose):
         batch_size=2,
         num_workers=0,
         sampler=dict(type='MultiSourceInfiniteSampler', weights=[1, 1]),
-        batch_sampler=dict(type='ShapeBatchSampler'),
+        batch_sampler=dict(type='AspectRatioGroupedBatchSampler'),
         dataset=_concat(_coco(scene), _crowdpose(crowdpose)),
     )
 
@@ -321,7 +321,7 @@ def _image(color, boxes, points, visible):
     return dict(
         img=image,
         img_shape=(30, 40),
-        gt_bboxes=PoseBoxes(
+        gt_bboxes=KeypointBoxes(
             torch.tensor(boxes, dtype=torch.float32),
             torch.tensor(points, dtype=torch.float32).reshape(count, -1, 2),
             torch.tensor(visible).float().reshape(count, -1),

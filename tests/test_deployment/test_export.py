@@ -41,7 +41,7 @@ DETECTRON2 = {
 }
 TORCHVISION = {
     **DETECTRON2,
-    'model.rpn_head.anchor_generator.type': 'StretchedAnchorGenerator',
+    'model.rpn_head.anchor_generator.type': 'TorchvisionAnchorGenerator',
     'model.data_preprocessor.bgr_to_rgb': True,
     'model.data_preprocessor.std': [58.395, 57.12, 57.375],
     'model.test_cfg.rpn.min_bbox_size': 0.001,
@@ -53,7 +53,7 @@ TORCHVISION = {
         for key, value in dict(sampling_ratio=2, aligned=False).items()
     },
 }
-ROI_LAYER = dict(type='RefinedRoIAlign', in_channels=64, sampling_ratio=2)
+ROI_LAYER = dict(type='DeformRoIPool', in_channels=64, sampling_ratio=2)
 # name: the config and what is changed in it
 VARIANTS = {
     'regular': ('fpn-ms_regular_1xb8-1500', {}),

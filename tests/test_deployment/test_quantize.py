@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 
-from multitask_refine.deployment.quantize import KINDS, QuantisationError, quantise
-from multitask_runtime.onnx.onnx_model import ExportedNetwork
+from multitask_refine.deployment.quantize import KINDS, QuantisationError, quantize
+from multitask_runtime.onnx.onnx_model import OnnxModel
 from tests.test_runtime.test_onnx_inferencer import DESCRIPTION, make_file
 from tools.deployment import quantize_onnx as quantise_onnx
 
@@ -67,9 +67,9 @@ def pictures(tmp_path):
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_layer(layer, pictures, tmp_path, kind):
     out = tmp_path / 'new/out.onnx'
-    quantise(layer, out, kind, pictures if 'static' in kind else None)
+    quantize(layer, out, kind, pictures if 'static' in kind else None)
     assert [path.name for path in out.parent.iterdir()] == ['out.onnx']
-    network = ExportedNetwork(out)
+    network = OnnxModel(out)
     image = np.random.default_rng(0).integers(0, 256, (3, 8, 8))
     people = network(image, (1, 1), (8, 8))
     # The product by hand; nothing around the layer is rounded.
@@ -114,7 +114,7 @@ def test_arguments_that_will_not_do(layer, pictures, tmp_path, out, kind, images
     (tmp_path / 'empty').mkdir()
     before = layer.read_bytes()
     with pytest.raises(QuantisationError, match=match):
-        quantise(layer, tmp_path / out, kind, images and tmp_path / images)
+        quantize(layer, tmp_path / out, kind, images and tmp_path / images)
     assert layer.read_bytes() == before
     assert not list(tmp_path.glob('out*'))
 
@@ -128,10 +128,10 @@ def test_files_that_will_not_do(layer, pictures, tmp_path, monkeypatch):
         quantise_onnx.main([foreign, str(out), '--to', 'float16'])
     again = make_file(tmp_path / 'again.onnx', quantisation='float16')
     with pytest.raises(QuantisationError, match='float32.*found float16'):
-        quantise(again, out, 'int8-dynamic')
+        quantize(again, out, 'int8-dynamic')
     monkeypatch.setitem(sys.modules, 'onnxruntime.quantization', None)
     with pytest.raises(QuantisationError, match='pip install onnx onnxrunti'):
-        quantise(layer, out, 'int8-dynamic')
+        quantize(layer, out, 'int8-dynamic')
     assert not out.exists()
 
 
@@ -148,7 +148,7 @@ def test_pictures_without_people(layer, pictures, tmp_path):
     with pytest.raises(
         QuantisationError, match='pictures: expected pictures with people .* found none'
     ):
-        quantise(layer, tmp_path / 'out.onnx', 'int8-static', pictures)
+        quantize(layer, tmp_path / 'out.onnx', 'int8-static', pictures)
 
 
 def test_the_tool_says_the_sizes(layer, tmp_path, capsys):

@@ -13,8 +13,8 @@ from multitask_refine.datasets import FloatResize
 from multitask_refine.models import (
     LogitRankedRPNHead,
     PersonBBoxHead,
-    SharedMeanRPNHead,
-    StretchedAnchorGenerator,
+    SyncAvgFactorRPNHead,
+    TorchvisionAnchorGenerator,
 )
 from multitask_refine.models.roi_heads.multitask_roi_head import _drop_small
 
@@ -38,7 +38,7 @@ def test_many_told_classes_are_refused():
 def test_anchors_by_hand():
     """An image of 32 x 96: 8 x 24 cells at stride 4, then 4 x 12, and a
     third map of odd size, 3 wide: 96 // 3 is 32, but of 1 row: 32 // 1."""
-    generator = StretchedAnchorGenerator(strides=[4, 8, 64], ratios=[2.0], scales=[8])
+    generator = TorchvisionAnchorGenerator(strides=[4, 8, 64], ratios=[2.0], scales=[8])
     fine, middle, coarse = generator.grid_priors([(8, 24), (4, 12), (1, 3)], device='cpu')
     assert [len(a) for a in (fine, middle, coarse)] == [192, 48, 3]
     # 32 / sqrt(2) = 22.6 wide, 45.3 high: half of it, rounded.
@@ -99,7 +99,7 @@ def test_suppression_by_level_keeps_what_mmdet_keeps(more):
     )
     found, expected = (
         head_type._bbox_post_process(object.__new__(head_type), proposals[:], cfg)
-        for head_type in (SharedMeanRPNHead, RPNHead)
+        for head_type in (SyncAvgFactorRPNHead, RPNHead)
     )
     assert len(found) == 80
     for name in ('bboxes', 'scores', 'labels'):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from multitask_refine.ops import RefinedConv2d, bound_offsets, refine_heatmaps
+from multitask_refine.ops import RefinedConv2d, bound_offsets, resample_heatmaps
 from tests.test_models.heads import offset_head
 
 
@@ -70,7 +70,7 @@ def test_positions_are_exact_in_half_precision():
     heatmaps = torch.zeros(1, 1, 28, 28, dtype=torch.bfloat16)
     heatmaps[0, 0, 20, 20] = 1.0
     offsets = torch.zeros(1, 2, 28, 28, dtype=torch.bfloat16)
-    torch.testing.assert_close(refine_heatmaps(heatmaps, offsets), heatmaps.float())
+    torch.testing.assert_close(resample_heatmaps(heatmaps, offsets), heatmaps.float())
     offsets[:, 0] = 1 / 32
-    found = refine_heatmaps(heatmaps, offsets)[0, 0, 20]
+    found = resample_heatmaps(heatmaps, offsets)[0, 0, 20]
     assert found[19:21].tolist() == pytest.approx([1 / 32, 31 / 32], abs=1e-5)

@@ -9,22 +9,22 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck
 
 from multitask_refine.ops import (
+    DeformRoIPool,
     RefinedConv2d,
-    RefinedRoIAlign,
     SeparableRoIAlign,
     deform_conv_by_mmcv,
     deform_conv_by_rows,
     deform_roi_pool_by_grid_sample,
     deform_roi_pool_by_mmcv,
-    refine_heatmaps,
-    refine_heatmaps_by_deform_conv,
+    resample_heatmaps,
+    resample_heatmaps_by_deform_conv,
 )
 from multitask_refine.ops.cpu import separable_roi_align
 
 # The package's attribute of that name is the function.
 deform_conv_module = importlib.import_module(deform_conv_by_rows.__module__)
 ONE_TO_NINE = torch.arange(1.0, 10.0, dtype=torch.double).reshape(1, 1, 3, 3)
-WAYS = [refine_heatmaps, refine_heatmaps_by_deform_conv]
+WAYS = [resample_heatmaps, resample_heatmaps_by_deform_conv]
 
 
 def _random(*shape, scale=1.0):
@@ -83,7 +83,7 @@ def test_refinement_gradients(refine):
 
 def test_refinement_rejects_wrong_offsets():
     with pytest.raises(ValueError, match=r'\(1, 2, 3, 3\).*\(1, 3, 3, 3\)'):
-        refine_heatmaps(ONE_TO_NINE, torch.zeros(1, 3, 3, 3))
+        resample_heatmaps(ONE_TO_NINE, torch.zeros(1, 3, 3, 3))
 
 
 @pytest.mark.parametrize('conv', [deform_conv_by_rows, deform_conv_by_mmcv])
@@ -326,7 +326,7 @@ def test_moved_bin_gradients():
 def test_refined_roi_align_starts_as_roi_align_and_learns():
     torch.manual_seed(10)
     x, rois = _random(3, 4, 10, 12), _rois(6)
-    pool = RefinedRoIAlign(14, 4, 1 / 8).double()
+    pool = DeformRoIPool(14, 4, 1 / 8).double()
     plain = SeparableRoIAlign(14, 1 / 8, 2)(x, rois)
     torch.testing.assert_close(pool(x, rois), plain)
     pool(x, rois).square().sum().backward()
@@ -334,7 +334,7 @@ def test_refined_roi_align_starts_as_roi_align_and_learns():
     torch.nn.init.normal_(pool.conv_offset.weight)
     assert (pool(x, rois) - plain).abs().max() > 0.01
     with pytest.raises(ValueError, match='sampling_ratio'):
-        RefinedRoIAlign(14, 4, sampling_ratio=0)
+        DeformRoIPool(14, 4, sampling_ratio=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from multitask_refine.structures import PoseBoxes
+from multitask_refine.structures import KeypointBoxes
 
 # Joints: nose, left, right
 FLIP = [0, 2, 1]
 
 
 def _boxes():
-    return PoseBoxes(
+    return KeypointBoxes(
         torch.tensor([[10.0, 20.0, 30.0, 60.0], [0.0, 0.0, 8.0, 8.0]]),
         torch.tensor(
             [[[20.0, 22.0], [12.0, 40.0], [28.0, 40.0]], [[4.0, 1.0], [1.0, 5.0], [7.0, 5.0]]]
@@ -62,7 +62,7 @@ def test_selecting_joining_and_copying_keep_joints_with_their_box():
     picked = boxes[np.array([False, True])]
     assert len(picked) == 1 and picked.keypoints[0, 0].tolist() == [4, 1]
     assert boxes[-1].keypoints[0, 0].tolist() == [4, 1]
-    joined = PoseBoxes.cat([picked, boxes])
+    joined = KeypointBoxes.cat([picked, boxes])
     assert joined.keypoints[:, 0, 0].tolist() == [4, 20, 4]
     copy = boxes.clone()
     copy.flip_((80, 100))
@@ -72,4 +72,4 @@ def test_selecting_joining_and_copying_keep_joints_with_their_box():
 
 def test_shapes_must_belong_together():
     with pytest.raises(ValueError, match=r'\(1, 3, 2\).*\(1, 2, 2\)'):
-        PoseBoxes(torch.zeros(1, 4), torch.zeros(1, 2, 2), torch.zeros(1, 2), FLIP)
+        KeypointBoxes(torch.zeros(1, 4), torch.zeros(1, 2, 2), torch.zeros(1, 2), FLIP)

@@ -223,7 +223,7 @@ def test_heatmap_is_read_where_the_arrows_point():
 
 def test_version_2_and_refined_pooling():
     refined = dict(type='RefinedConv2d', modulated=True)
-    pooling = dict(_delete_=True, type='RefinedRoIAlign', output_size=14, in_channels=64)
+    pooling = dict(_delete_=True, type='DeformRoIPool', output_size=14, in_channels=64)
     model = _network(
         _config(
             **{

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from multitask_refine.deployment.quantize import KINDS, quantise
+from multitask_refine.deployment.quantize import KINDS, quantize
 from multitask_refine.engine import explained_errors
 
 
@@ -32,7 +32,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 @explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
-    quantise(args.model, args.out, args.to, args.images)
+    quantize(args.model, args.out, args.to, args.images)
     sizes = [Path(path).stat().st_size for path in (args.model, args.out)]
     print(f'Written: {args.out}, {sizes[1]} bytes (before: {sizes[0]})')
     return 0

@@ -88,7 +88,7 @@ def _times_as_fast(numbers: dict) -> float:
 def _targets(speed: Dict[str, dict], cuda: Dict[str, dict], evaluation: Path) -> str:
     rows = [
         [
-            'inference on the CPU, times as fast as the best contestant',
+            'inference on the CPU, times as fast as the best baseline',
             '1.5',
             _worst(speed, 'predict-1'),
         ],
@@ -143,7 +143,7 @@ def _worst(
     task: str,
     names: Sequence[str] = ('detectron2', 'torchvision-keypoints', 'torchvision-masks', 'mmdet'),
 ) -> str:
-    """Against the contestant and at the size where it is least."""
+    """Against the baseline and at the size where it is least."""
     found = {
         f'{NAMES[name]}, {side} pixels': _times_as_fast(entrants['ours'])
         for name in names

@@ -16,7 +16,7 @@ from typing import List, Optional
 import torch
 
 from multitask_refine.engine import ConfigError, explained_errors, load_checkpoint_file
-from multitask_refine.engine.hooks.resume_hook import WholeFileBackend
+from multitask_refine.engine.hooks.resume_hook import AtomicLocalBackend
 
 # What tests and inferencers read, and what says where the weights are from.
 _META = (
@@ -109,7 +109,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             f'{target}: expected a new file, found one of that name, which '
             'stays as it is. Remove it first, or give another name.'
         )
-    WholeFileBackend().put(content, target)
+    AtomicLocalBackend().put(content, target)
     print(f'{target}: {len(content) / 1e6:.2f} MB, SHA-256 {sha256}')
     return 0
 

@@ -1,4 +1,4 @@
-"""What every contestant can do.
+"""What every baseline can do.
 
 Nothing of the project's package is imported here: the module also runs where
 another framework is installed and this one is not.
@@ -19,7 +19,7 @@ SEED = 7
 LEARNING_RATE = 1e-6  # the weights stay what they are
 
 
-class Contestant(ABC):
+class Baseline(ABC):
     """A network with one way to predict and one way to train.
 
     Args:

@@ -22,16 +22,16 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 from detectron2.utils.events import EventStorage
 
-from benchmarks.speed.baselines.base import Contestant
+from benchmarks.speed.baselines.base import Baseline
 from benchmarks.speed.inputs import People
 
 
-class Detectron2Net(Contestant):
+class Detectron2Net(Baseline):
     """A model of Detectron2's zoo with a mask head.
 
     Args:
         config (str): File below Detectron2's folder of configs.
-        common: As in :class:`Contestant`.
+        common: As in :class:`Baseline`.
     """
 
     checkpoint_key = 'model'

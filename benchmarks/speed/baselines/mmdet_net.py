@@ -15,16 +15,16 @@ from mmengine.hub import get_config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from benchmarks.speed.baselines.base import Contestant
+from benchmarks.speed.baselines.base import Baseline
 from benchmarks.speed.inputs import People
 
 
-class MMDetNet(Contestant):
+class MMDetNet(Baseline):
     """A two-stage detector of mmdet's, by its config.
 
     Args:
         config (str): Name below mmdet's folder of configs.
-        common: As in :class:`Contestant`.
+        common: As in :class:`Baseline`.
     """
 
     checkpoint_key = 'state_dict'

@@ -20,9 +20,9 @@ import multitask_refine.ops.refined_conv as refined_conv
 from benchmarks.speed.baselines.base import SEED
 from benchmarks.speed.baselines.mmdet_net import MMDetNet
 from benchmarks.speed.inputs import People
-from multitask_refine.models import SharedMeanRPNHead, prepare_for_inference
+from multitask_refine.models import SyncAvgFactorRPNHead, prepare_for_inference
 from multitask_refine.ops import SeparableRoIAlign, deform_conv_by_mmcv
-from multitask_refine.testing.synthetic_weights import draw_like_trained
+from multitask_refine.testing.synthetic_weights import draw_synthetic_weights
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 
@@ -52,7 +52,7 @@ class Ours(MMDetNet):
         checkpointing (bool): Whether the backbone computes its features
             anew in the backward pass instead of keeping them.
         compiled (bool): Whether ``torch.compile`` compiles backbone and FPN.
-        common: As in ``Contestant``.
+        common: As in ``Baseline``.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Ours(MMDetNet):
         if mmcv_pooling:
             SeparableRoIAlign.forward = mmcv.ops.RoIAlign.forward
         if joint_suppression:
-            SharedMeanRPNHead._bbox_post_process = RPNHead._bbox_post_process
+            SyncAvgFactorRPNHead._bbox_post_process = RPNHead._bbox_post_process
         super().__init__(config, **common)
         if pool_twice:
             self._pool_twice(self.model.roi_head)
@@ -103,7 +103,7 @@ class Ours(MMDetNet):
         return config
 
     def draw(self, shapes: Dict[str, Tuple[int, ...]]) -> Dict[str, Tensor]:
-        return draw_like_trained(self.model, SEED)
+        return draw_synthetic_weights(self.model, SEED)
 
     def annotate(self, people: People) -> InstanceData:
         instances = super().annotate(people)

@@ -11,20 +11,20 @@ from torchvision.models.detection import KeypointRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
-from benchmarks.speed.baselines.base import Contestant
+from benchmarks.speed.baselines.base import Baseline
 from benchmarks.speed.inputs import People
 
 NETWORKS = dict(keypoints=(KeypointRCNN, 2), masks=(MaskRCNN, 91))
 
 
-class TorchvisionNet(Contestant):
+class TorchvisionNet(Baseline):
     """What ``keypointrcnn_resnet50_fpn`` and ``maskrcnn_resnet50_fpn`` build
     for the weights that torchvision publishes: frozen batch norms with an
     epsilon of 0, three layers of the backbone trained.
 
     Args:
         task (str): ``keypoints`` or ``masks``.
-        common: As in :class:`Contestant`.
+        common: As in :class:`Baseline`.
     """
 
     person = 1

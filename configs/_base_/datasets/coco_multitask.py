@@ -29,7 +29,7 @@ train_dataloader = dict(
     batch_size=3,
     num_workers=4,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    batch_sampler=dict(type='ShapeBatchSampler'),
+    batch_sampler=dict(type='AspectRatioGroupedBatchSampler'),
     dataset=dict(
         type='CocoMultitaskDataset',
         data_root=data_root,

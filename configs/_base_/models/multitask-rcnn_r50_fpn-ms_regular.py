@@ -27,7 +27,7 @@ model = dict(
     # One more level, half as fine, for the proposals of the largest people.
     neck=dict(type='FPN', in_channels=[512, 1024, 2048], out_channels=256, num_outs=4),
     rpn_head=dict(
-        type='SharedMeanRPNHead',
+        type='SyncAvgFactorRPNHead',
         in_channels=256,
         feat_channels=256,
         # Without conv2 the finest stride is 8: two sizes a level keep COCO's

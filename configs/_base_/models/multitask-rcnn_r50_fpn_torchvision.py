@@ -18,7 +18,7 @@ model = dict(
         norm_cfg=dict(type='BN', eps=0.0, requires_grad=False),
         init_cfg=dict(checkpoint=checkpoint),
     ),
-    rpn_head=dict(anchor_generator=dict(type='StretchedAnchorGenerator')),
+    rpn_head=dict(anchor_generator=dict(type='TorchvisionAnchorGenerator')),
     roi_head=dict(
         bbox_roi_extractor=dict(roi_layer=roi_layer),
         instance_roi_extractor=dict(roi_layer=roi_layer),

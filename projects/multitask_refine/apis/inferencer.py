@@ -7,7 +7,7 @@ import numpy as np
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.infer import BaseInferencer
+from mmengine.infer import BaseInferencer as MMEngineInferencer
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
@@ -16,7 +16,7 @@ from torch import nn
 from multitask_refine.engine.patches import safe_checkpoint  # noqa: F401
 from multitask_refine.models import prepare_for_inference
 from multitask_refine.utils.errors import ConfigError
-from multitask_runtime.base_inferencer import PeopleFinder
+from multitask_runtime.base_inferencer import BaseInferencer
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
 from multitask_runtime.io.frames import Frame
 from multitask_runtime.resize import limit_aspect
@@ -34,7 +34,7 @@ from .settings import (
 )
 
 
-class MultitaskInferencer(PeopleFinder, BaseInferencer):
+class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
     """Find people in pictures and videos.
 
     The pictures go through the test pipeline of the config and through

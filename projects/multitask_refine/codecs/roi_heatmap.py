@@ -88,11 +88,11 @@ class RoIHeatmapCodec:
         scores, peak_y = rows.max(-1)
         peak_x = columns.gather(-1, peak_y[..., None])[..., 0]
         logs = heatmaps.clamp(min=_EPS).log()
-        u = self._vertex(_take_rows(logs, peak_y), peak_x)
-        v = self._vertex(_take_rows(logs.transpose(2, 3), peak_x), peak_y)
+        u = self.refine_subpixel(_take_rows(logs, peak_y), peak_x)
+        v = self.refine_subpixel(_take_rows(logs.transpose(2, 3), peak_x), peak_y)
         return self._to_image(torch.stack([u, v], -1), rois), scores
 
-    def _vertex(self, logs: Tensor, peak: Tensor) -> Tensor:
+    def refine_subpixel(self, logs: Tensor, peak: Tensor) -> Tensor:
         """Vertex of the parabola through three cells around the peak.
 
         Args:

@@ -87,15 +87,15 @@ class RoISoftmaxCodec:
         """
         extent = (rois[:, 2:] - rois[:, :2]).clamp(min=1)
         pixels = extent.ceil().long()
-        cells, peaks = self.find_peaks(logits, pixels)
+        cells, peaks = self.get_heatmap_maximum(logits, pixels)
         points = (cells + 0.5) * (extent / pixels)[:, None]
         return points + rois[:, None, :2], self._scores(peaks, logits)
 
-    def find_peaks(self, logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
-        """:func:`find_peaks` with as many pixels at a time as are fast on the
+    def get_heatmap_maximum(self, logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
+        """:func:`get_heatmap_maximum` with as many pixels at a time as are fast on the
         tensors' device."""
         # CUDA waits for steps, the CPU for pixels beyond a RoI's own.
-        return find_peaks(logits, pixels, self.max_pixels if logits.is_cuda else 1)
+        return get_heatmap_maximum(logits, pixels, self.max_pixels if logits.is_cuda else 1)
 
     def _scores(self, peaks: Tensor, logits: Tensor) -> Tensor:
         if self.score == 'logit':
@@ -103,7 +103,7 @@ class RoISoftmaxCodec:
         return (peaks - logits.logsumexp((2, 3))).exp()
 
 
-def find_peaks(logits: Tensor, pixels: Tensor, max_pixels: int) -> Tuple[Tensor, Tensor]:
+def get_heatmap_maximum(logits: Tensor, pixels: Tensor, max_pixels: int) -> Tuple[Tensor, Tensor]:
     """Resize each map to its RoI's pixels and find the highest of them.
 
     Resizing is torch's bicubic interpolation, by two matrix products for
@@ -135,7 +135,7 @@ def _batches(pixels: Tensor, num_keypoints: int, max_pixels: int) -> Tuple[Tenso
 
 
 def _highest_pixels(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
-    """:func:`find_peaks` in one batch."""
+    """:func:`get_heatmap_maximum` in one batch."""
     across = _bicubic_matrix(pixels[:, 0], logits)
     down = _bicubic_matrix(pixels[:, 1], logits)
     resized = down @ (logits @ across.transpose(-1, -2))

@@ -2,7 +2,7 @@ from .coco_multitask_dataset import CocoMultitaskDataset, keypoint_counts, order
 from .metainfo.category_keypoints import join_meta_files
 from .metainfo.keypoint_mapping import KeypointMapping
 from .metainfo.meta_file import find_meta_file, load_meta_file
-from .samplers.aspect_ratio_batch_sampler import ShapeBatchSampler
+from .samplers.aspect_ratio_grouped_batch_sampler import AspectRatioGroupedBatchSampler
 from .samplers.multi_source_sampler import MultiSourceInfiniteSampler
 from .transforms.copy_paste import MultitaskCopyPaste
 from .transforms.formatting import FloatResize, LoadMultitaskAnnotations, PackMultitaskInputs
@@ -22,7 +22,7 @@ __all__ = [
     'MultiSourceInfiniteSampler',
     'MultitaskCopyPaste',
     'PackMultitaskInputs',
-    'ShapeBatchSampler',
+    'AspectRatioGroupedBatchSampler',
     'find_meta_file',
     'join_meta_files',
     'keypoint_counts',

@@ -141,7 +141,7 @@ def _check_graph(onnx, graph) -> None:
         raise ExportError(
             'This network cannot be exported: ONNX has no operator for '
             f'{", ".join(foreign)}. Of deformable convolutions it holds '
-            'RefinedConv2d, of RoI poolings RoIAlign and RefinedRoIAlign.'
+            'RefinedConv2d, of RoI poolings RoIAlign and DeformRoIPool.'
         )
     onnx.checker.check_model(graph, full_check=True)
 

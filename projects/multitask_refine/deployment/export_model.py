@@ -17,7 +17,7 @@ from torch.onnx.operators import shape_as_tensor
 
 from multitask_refine.codecs import RoISoftmaxCodec
 from multitask_refine.models import LogitRankedRPNHead
-from multitask_refine.ops import RefinedConv2d, RefinedRoIAlign
+from multitask_refine.ops import DeformRoIPool, RefinedConv2d
 
 from .operators import OnnxRefinedConv2d, find_rows, nms, roi_align
 from .softmax_decoder import LoopedSoftmaxCodec
@@ -191,7 +191,7 @@ def pool(extractor: SingleRoIExtractor, x: Tuple[Tensor], boxes: Tensor) -> Tens
 
 def pool_level(layer: nn.Module, x: Tensor, boxes: Tensor) -> Tensor:
     """Pool boxes (R, 4) from one level (1, C, H, W)."""
-    if isinstance(layer, RefinedRoIAlign):
+    if isinstance(layer, DeformRoIPool):
         return layer(x, F.pad(boxes, (1, 0)))
     return roi_align(
         x, boxes, layer.output_size[0], layer.spatial_scale, layer.sampling_ratio, layer.aligned

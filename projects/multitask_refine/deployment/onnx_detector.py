@@ -11,7 +11,7 @@ from torch import Tensor
 
 from multitask_refine.utils.errors import ExplainedError
 from multitask_runtime.onnx.metadata import OnnxError, to_dataset_meta
-from multitask_runtime.onnx.onnx_model import ExportedNetwork
+from multitask_runtime.onnx.onnx_model import OnnxModel
 
 
 class OnnxFileError(ExplainedError, OnnxError):
@@ -41,7 +41,7 @@ class OnnxDetector(BaseModel):
     def __init__(self, file: str, device: str = 'auto') -> None:
         super().__init__()
         try:
-            self._network = ExportedNetwork(file, device)
+            self._network = OnnxModel(file, device)
         except OnnxError as error:
             raise OnnxFileError(str(error)) from None
         self.dataset_meta = to_dataset_meta(self._network.description)

@@ -56,11 +56,11 @@ def find_people(model: nn.Module, image: Tensor) -> People:
     x, samples = model.extract_feat(batch['inputs']), batch['data_samples']
     rois = [model.rpn_head.predict(x, samples, rescale=False)[0].bboxes]
     head = model.roi_head
-    found = head.select_boxes(
-        *head.rate_boxes(x, rois), rois, [each.metainfo for each in samples]
+    found = head.predict_bbox(
+        *head.bbox_forward(x, rois), rois, [each.metainfo for each in samples]
     )[0]
     people = dict(boxes=found.bboxes, scores=found.scores)
-    feats = head.pool_people(x, [found.bboxes])
+    feats = head.extract_instance_feats(x, [found.bboxes])
     if head.with_mask:
         people['masks'] = head.mask_head(feats)[:, 0].sigmoid()
     if head.with_keypoint:

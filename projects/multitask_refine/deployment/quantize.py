@@ -34,7 +34,7 @@ class QuantisationError(ExplainedError, OnnxError):
     """A file that cannot be quantised, or not with these pictures."""
 
 
-def quantise(
+def quantize(
     source: Union[str, Path],
     out: Union[str, Path],
     kind: str,
@@ -220,7 +220,7 @@ def _import_onnx():
     except ImportError as error:
         raise QuantisationError(
             'The packages onnx and onnxruntime, with sympy, are needed to '
-            f'quantise, and cannot be imported ({error}). Install them: '
+            f'quantize, and cannot be imported ({error}). Install them: '
             f'{_INSTALL}'
         ) from None
     return onnx

@@ -18,7 +18,7 @@ class LoopedSoftmaxCodec(RoISoftmaxCodec):
     Resized maps of one RoI at a time are in memory. Arguments as there.
     """
 
-    def find_peaks(self, logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
+    def get_heatmap_maximum(self, logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
         """As in :class:`RoISoftmaxCodec`."""
         found = peaks_by_loop(F.pad(logits, (2, 2, 2, 2), mode='replicate'), pixels)
         return found[..., :2], found[..., 2]

@@ -10,7 +10,7 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import nn
 
 from multitask_refine.models import MultitaskRCNN
-from multitask_refine.ops import RefinedRoIAlign
+from multitask_refine.ops import DeformRoIPool
 from multitask_refine.utils.errors import ExplainedError
 
 OPSETS = (19, 20)  # DeformConv came with 19; torch records up to 20
@@ -94,12 +94,12 @@ def _pooling_problems(head: nn.Module) -> Iterator[str]:
             )
             continue
         layer = extractor.roi_layers[0]
-        known = isinstance(layer, RefinedRoIAlign) or (
+        known = isinstance(layer, DeformRoIPool) or (
             isinstance(layer, mmcv.ops.RoIAlign) and layer.pool_mode == 'avg'
         )
         if not known:
             yield (
                 f'model.roi_head.{name}.roi_layer: expected a RoIAlign '
-                'that averages, or RefinedRoIAlign, found '
+                'that averages, or DeformRoIPool, found '
                 f'{type(layer).__name__}'
             )

@@ -9,7 +9,7 @@ from multitask_refine.utils.results_file import (
 
 from .hooks import KeypointTransferHook, OffsetStatisticsHook, ResumableEMAHook, transfer_keypoints
 from .hooks.bad_images_hook import BadImagesHook, TooManyBadImagesError
-from .hooks.checkpoint_hook import KeepingCheckpointHook
+from .hooks.checkpoint_hook import AtomicCheckpointHook
 from .hooks.consistency_hook import ConsistencyHook, check_consistency
 from .hooks.preemption_hook import PreemptionHook
 from .hooks.resume_hook import FileWriteError, ResumeError, ResumeHook
@@ -42,7 +42,7 @@ __all__ = [
     'DamagedCheckpointError',
     'ExplainedError',
     'FileWriteError',
-    'KeepingCheckpointHook',
+    'AtomicCheckpointHook',
     'KeypointTransferHook',
     'NonFiniteTrainingError',
     'OffsetStatisticsHook',

@@ -138,7 +138,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    batch_sampler=dict(type='ShapeBatchSampler'),
+    batch_sampler=dict(type='AspectRatioGroupedBatchSampler'),
     dataset=dict(
         type='CocoMultitaskDataset',
         metainfo=metainfo,

@@ -1,7 +1,7 @@
 from .backbones import ResNet26
-from .dense_heads import LogitRankedRPNHead, StretchedAnchorGenerator
+from .dense_heads import LogitRankedRPNHead, TorchvisionAnchorGenerator
 from .detectors import MultitaskRCNN
-from .losses.avg_factor import SharedMeanRPNHead
+from .losses.avg_factor import SyncAvgFactorRPNHead
 from .roi_heads import (
     KeypointOffsetHead,
     KeypointSoftmaxHead,
@@ -24,8 +24,8 @@ __all__ = [
     'PersonMaskHead',
     'RegistryRoIExtractor',
     'ResNet26',
-    'SharedMeanRPNHead',
-    'StretchedAnchorGenerator',
+    'SyncAvgFactorRPNHead',
+    'TorchvisionAnchorGenerator',
     'mirrored_pipeline',
     'prepare_for_inference',
 ]

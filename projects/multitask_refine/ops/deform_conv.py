@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .cpu.csr_matrix import Bags, sum_bags, turn_bags
-from .cpu.mkldnn_linear import prepare_product
+from .cpu.csr_matrix import CSRMatrix, csr_matmul, csr_transpose
+from .cpu.mkldnn_linear import prepack_linear
 
 Pair = Tuple[int, int]
 _MAX_STEP = 32
@@ -286,9 +286,11 @@ def _sum_rows(rows: Tensor, pixels: Tensor, shares: Tensor) -> Tensor:
 def _sum_back(of_samples: Tensor, rows: Tensor, pixels: Tensor, shares: Tensor) -> Tensor:
     """The rows' gradient, (B, HWG, C_in / G), from that of the samples."""
     places = _across_images(rows, pixels)
-    bags = Bags(places.flatten(), shares.flatten(), torch.full(places.shape[:1], places.shape[1]))
+    bags = CSRMatrix(
+        places.flatten(), shares.flatten(), torch.full(places.shape[:1], places.shape[1])
+    )
     count = rows.shape[0] * rows.shape[1]
-    return sum_bags(of_samples, turn_bags(bags, count)).view(rows.shape)
+    return csr_matmul(of_samples, csr_transpose(bags, count)).view(rows.shape)
 
 
 def _across_images(rows: Tensor, pixels: Tensor) -> Tensor:
@@ -320,7 +322,7 @@ def _prepare_product(other: Tensor) -> Callable[[Tensor], Tensor]:
     time."""
     if len(other) > 1:
         return lambda one: one @ other
-    product = prepare_product(other[0], _MAX_SAMPLES // max(other.shape))
+    product = prepack_linear(other[0], _MAX_SAMPLES // max(other.shape))
     return lambda one: product(one[0])[None]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 @MODELS.register_module()
-class RefinedRoIAlign(nn.Module):
+class DeformRoIPool(nn.Module):
     """RoIAlign that learns where each bin looks (report section 3.2).
 
     A convolution on the plainly pooled feature predicts for each bin an

@@ -33,7 +33,7 @@ def bound_offsets(offsets: Tensor, max_offset: Optional[float]) -> Tensor:
     return max_offset * torch.tanh(offsets / max_offset)
 
 
-def refine_heatmaps(heatmaps: Tensor, offsets: Tensor) -> Tensor:
+def resample_heatmaps(heatmaps: Tensor, offsets: Tensor) -> Tensor:
     """Resample every heatmap at the places its own offset map points to.
 
     ``y(p0) = x(p0 + dp(p0))`` with bilinear interpolation, cells outside the
@@ -67,12 +67,12 @@ def refine_heatmaps(heatmaps: Tensor, offsets: Tensor) -> Tensor:
     return refined.reshape(heatmaps.shape)
 
 
-def refine_heatmaps_by_deform_conv(heatmaps: Tensor, offsets: Tensor) -> Tensor:
+def resample_heatmaps_by_deform_conv(heatmaps: Tensor, offsets: Tensor) -> Tensor:
     """The same resampling, computed by mmcv's deformable convolution.
 
     Eq. 6 is a deformable convolution with a 1x1 kernel of weight 1, K groups
     and K deformable groups. Arguments, result and errors are those of
-    :func:`refine_heatmaps`.
+    :func:`resample_heatmaps`.
     """
     _check_shapes(heatmaps, offsets)
     num_rois, num_keypoints, height, width = heatmaps.shape

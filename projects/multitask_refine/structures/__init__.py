@@ -1,3 +1,3 @@
-from .keypoint_boxes import PoseBoxes
+from .keypoint_boxes import KeypointBoxes
 
-__all__ = ['PoseBoxes']
+__all__ = ['KeypointBoxes']

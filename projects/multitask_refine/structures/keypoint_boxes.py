@@ -16,7 +16,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from torch import Tensor
 
 
-class PoseBoxes(HorizontalBoxes):
+class KeypointBoxes(HorizontalBoxes):
     """Boxes xyxy with joints, both in continuous image pixels.
 
     A joint that a transform moves out of the image (``clip_``) becomes
@@ -66,12 +66,12 @@ class PoseBoxes(HorizontalBoxes):
 
     def _like(
         self, boxes: Tensor, keypoints: Tensor, visible: Tensor, has_mask: Tensor
-    ) -> 'PoseBoxes':
+    ) -> 'KeypointBoxes':
         return type(self)(boxes, keypoints, visible, self.flip_indices, has_mask, clone=False)
 
     # ---- the containers' methods that mmdet's transforms use
 
-    def __getitem__(self, index) -> 'PoseBoxes':
+    def __getitem__(self, index) -> 'KeypointBoxes':
         if isinstance(index, np.ndarray):
             index = torch.as_tensor(index, device=self.device)
         if isinstance(index, int):
@@ -80,16 +80,16 @@ class PoseBoxes(HorizontalBoxes):
             self.tensor[index], self.keypoints[index], self.visible[index], self.has_mask[index]
         )
 
-    def __setitem__(self, index, values: 'PoseBoxes') -> None:
+    def __setitem__(self, index, values: 'KeypointBoxes') -> None:
         super().__setitem__(index, values)
         self.keypoints[index] = values.keypoints
         self.visible[index] = values.visible
         self.has_mask[index] = values.has_mask
 
-    def __deepcopy__(self, memo) -> 'PoseBoxes':
+    def __deepcopy__(self, memo) -> 'KeypointBoxes':
         return self.clone()
 
-    def clone(self) -> 'PoseBoxes':
+    def clone(self) -> 'KeypointBoxes':
         return self._like(
             self.tensor.clone(),
             self.keypoints.clone(),
@@ -97,11 +97,11 @@ class PoseBoxes(HorizontalBoxes):
             self.has_mask.clone(),
         )
 
-    def empty_boxes(self, dtype=None, device=None) -> 'PoseBoxes':
+    def empty_boxes(self, dtype=None, device=None) -> 'KeypointBoxes':
         return self[:0].clone()
 
     @classmethod
-    def cat(cls, box_list: List['PoseBoxes'], dim: int = 0) -> 'PoseBoxes':
+    def cat(cls, box_list: List['KeypointBoxes'], dim: int = 0) -> 'KeypointBoxes':
         if dim != 0:
             raise ValueError(f'boxes are joined along dim 0, not {dim}')
         return cls(

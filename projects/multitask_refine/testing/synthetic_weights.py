@@ -11,7 +11,7 @@ from .drawn import draw_weights
 PIXELS = 58  # deviation of an image's
 
 
-def draw_like_trained(model: nn.Module, seed: int) -> Dict[str, Tensor]:
+def draw_synthetic_weights(model: nn.Module, seed: int) -> Dict[str, Tensor]:
     """Draw a state dict by the names of the weights, without the counters of
     batch norms; the network itself is left as it is."""
     shapes = {

@@ -15,7 +15,7 @@ from mmdet.structures import SampleList
 from torch import Tensor, nn
 
 from multitask_refine.models import KeypointSoftmaxHead
-from multitask_refine.ops import RefinedRoIAlign
+from multitask_refine.ops import DeformRoIPool
 from multitask_refine.utils.errors import ConfigError
 from multitask_runtime.category_meta import category_meta
 
@@ -138,7 +138,7 @@ def study_offsets(
         feats = model.extract_feat(batch['inputs'])
     roi, score, label = _find_person(model, feats, batch['data_samples'], person)
     with recorded_inputs(_offset_layers(head)) as roi_inputs:
-        pooled = head.pool_people(feats, [roi])
+        pooled = head.extract_instance_feats(feats, [roi])
         if head.with_keypoint:
             head.keypoint_head.refined_heatmaps(pooled)
     scale = torch.tensor(batch['data_samples'][0].scale_factor)
@@ -225,9 +225,9 @@ def _follow(
 
 
 def _study_pooling(head: nn.Module, inputs: Inputs, box: Tensor) -> Optional[Arrows]:
-    """How ``RefinedRoIAlign`` moves the bins of the shared feature."""
+    """How ``DeformRoIPool`` moves the bins of the shared feature."""
     for layer in head.instance_roi_extractor.roi_layers:
-        if isinstance(layer, RefinedRoIAlign) and layer.conv_offset in inputs:
+        if isinstance(layer, DeformRoIPool) and layer.conv_offset in inputs:
             shares = layer.conv_offset(inputs[layer.conv_offset])[0].cpu()
             bins = layer.gamma * shares * len(shares[0])
             grid = CellGrid.over(box, shares.shape[1:])
@@ -287,7 +287,7 @@ def _no_offsets(layer: nn.Module) -> Iterator[None]:
 
 def _offset_layers(module: nn.Module) -> List[nn.Module]:
     """The layers in a part of the network whose inputs tell the offsets."""
-    pooling = [each.conv_offset for each in module.modules() if isinstance(each, RefinedRoIAlign)]
+    pooling = [each.conv_offset for each in module.modules() if isinstance(each, DeformRoIPool)]
     return refined_convs(module) + pooling
 
 
@@ -297,6 +297,6 @@ def _require_offsets(model: nn.Module) -> None:
     if not refines_heatmaps and not _offset_layers(model):
         raise ConfigError(
             'this network has no offsets: neither RefinedConv2d (RB, H) nor '
-            'RefinedRoIAlign, and no keypoint head with refine=True. Take a '
+            'DeformRoIPool, and no keypoint head with refine=True. Take a '
             'config of a refined variant.'
         )

@@ -13,7 +13,7 @@ class NoWindowError(RuntimeError):
     """There is no screen, or an OpenCV without windows."""
 
 
-class Window:
+class ImageViewer:
     """A window on the screen; Esc, q or closing it ends the run.
 
     Args:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Iterable, Iterator, Tuple, Union
 
-from multitask_runtime.base_inferencer import PeopleFinder
+from multitask_runtime.base_inferencer import BaseInferencer
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
 from multitask_runtime.io.frames import Frame
 from multitask_runtime.io.image_file import ImageFile
@@ -12,10 +12,10 @@ from multitask_runtime.results import to_result
 from multitask_runtime.utils.progress import Report
 
 from .metadata import to_dataset_meta
-from .onnx_model import ExportedNetwork
+from .onnx_model import OnnxModel
 
 
-class OnnxInferencer(PeopleFinder):
+class OnnxInferencer(BaseInferencer):
     """Find people in pictures and videos, without PyTorch.
 
     Calls and results are those of ``MultitaskInferencer``; images go through
@@ -42,7 +42,7 @@ class OnnxInferencer(PeopleFinder):
     def __init__(
         self, model: Union[str, Path], device: str = 'cpu', show_progress: bool = True
     ) -> None:
-        self._network = ExportedNetwork(model, device)
+        self._network = OnnxModel(model, device)
         self.description = self._network.description
         self.dataset_meta = to_dataset_meta(self.description)
         self.joint_shift = self.description['joint_shift']

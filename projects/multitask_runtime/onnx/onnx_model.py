@@ -13,7 +13,7 @@ from multitask_runtime.masks import paste_masks
 from .session import load_session
 
 
-class ExportedNetwork:
+class OnnxModel:
     """Runs an ONNX file of this project.
 
     Args:

@@ -94,7 +94,7 @@ CASES = dict(
 
 
 @MODELS.register_module()
-class Float64RPNHead(normalisation.SharedMeanRPNHead):
+class Float64RPNHead(normalisation.SyncAvgFactorRPNHead):
     """mmcv's suppression of boxes takes float32 alone."""
 
     def predict_by_feat(self, *args, **kwargs) -> List[InstanceData]:

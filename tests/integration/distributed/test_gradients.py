@@ -82,7 +82,7 @@ def test_own_counts_on_each_rank_would_give_other_gradients(results):
 def test_on_one_process_the_losses_are_those_of_mmdet(model, monkeypatch):
     shared = step(model, 'uneven', slice(None))
     monkeypatch.setattr(roi_head, 'share_losses', lambda losses, count: losses)
-    monkeypatch.setattr(normalisation.SharedMeanRPNHead, 'get_targets', RPNHead.get_targets)
+    monkeypatch.setattr(normalisation.SyncAvgFactorRPNHead, 'get_targets', RPNHead.get_targets)
     plain = step(model, 'uneven', slice(None))
     assert shared['total'] == pytest.approx(plain['total'], rel=1e-9)
     assert max(_difference(shared['gradients'], plain['gradients']).values()) < 1e-9

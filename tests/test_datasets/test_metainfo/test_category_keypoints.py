@@ -25,7 +25,7 @@ from multitask_refine.datasets import (
 from multitask_refine.datasets.validation import summary as startup
 from multitask_refine.engine import check_consistency
 from multitask_refine.evaluation import MultitaskCocoMetric
-from multitask_refine.structures import PoseBoxes
+from multitask_refine.structures import KeypointBoxes
 from multitask_refine.utils.errors import ConfigError
 from multitask_refine.visualization import MultitaskVisualizer
 from multitask_runtime import Tracker
@@ -291,7 +291,7 @@ def test_flips_exchange_within_the_category(files, tmp_path, said):
 
 
 def test_what_a_category_lacks_stays_so_outside_of_the_image():
-    boxes = PoseBoxes(
+    boxes = KeypointBoxes(
         torch.tensor([[0.0, 0.0, 30.0, 30.0]]),
         torch.tensor([[[5.0, 5.0], [40.0, 5.0], [40.0, 5.0]]]),
         torch.tensor([[2.0, 2.0, -1.0]]),

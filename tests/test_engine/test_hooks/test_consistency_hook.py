@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Sequential
 
 from multitask_refine.apis import test, train
 from multitask_refine.datasets import AnnotationError, CocoMultitaskDataset, load_meta_file
-from multitask_refine.engine import ConfigError, KeepingCheckpointHook, check_consistency
+from multitask_refine.engine import AtomicCheckpointHook, ConfigError, check_consistency
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
 from multitask_refine.evaluation import MultitaskCocoMetric
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
@@ -366,7 +366,7 @@ def test_too_few_images_for_a_batch_end_in_a_sentence(drop_last):
 )
 def test_the_best_checkpoint_goes_by_what_was_evaluated(metrics, key, monkeypatch):
     saved = []
-    hook = KeepingCheckpointHook(save_best='auto', rule='greater')
+    hook = AtomicCheckpointHook(save_best='auto', rule='greater')
     monkeypatch.setattr(hook, '_removing_later', lambda runner, save, *args: saved.append(args[1]))
     hook._save_best_checkpoint(None, {f'coco/{name}': value for name, value in metrics.items()})
     assert [next(iter(each)) for each in saved] == ([f'coco/{key}'] if key else [])

@@ -320,7 +320,7 @@ def test_arrays_stay_plain_over_many_saves(tmp_path):
     )
     for _ in range(3):
         torch.save(content, tmp_path / 'x.pth')
-        assert b'plain_arrays' not in (tmp_path / 'x.pth').read_bytes()
+        assert b'numpy_stubs' not in (tmp_path / 'x.pth').read_bytes()
         content = load_checkpoint_file(str(tmp_path / 'x.pth'))
     assert content['a'].tolist() == [0, 1, 2] and content['c'] == 2
     assert content['b'].flags.f_contiguous and content['d'].shape == (0, 3)

@@ -14,11 +14,11 @@ def _two_rois():
     return joints, visible, torch.tensor([[0.0, 0.0, 3.0, 3.0]]).expand(2, 4)
 
 
-@pytest.mark.parametrize('joints_per_image, divisor', [(None, 3), (8, 16)])
-def test_loss_by_hand(joints_per_image, divisor):
+@pytest.mark.parametrize('loss_normalizer, divisor', [(None, 3), (8, 16)])
+def test_loss_by_hand(loss_normalizer, divisor):
     """9 equal cells: each joint that counts costs log 9. Divided by their
     number, or by a number for each of two images."""
-    head = softmax_head(size=3, loss_weight=2.0, joints_per_image=joints_per_image)
+    head = softmax_head(size=3, loss_weight=2.0, loss_normalizer=loss_normalizer)
     head.forward = lambda feats: (torch.zeros(len(feats), 2, 3, 3), None)
     loss = head.loss(torch.zeros(2, 4, 14, 14), *_two_rois(), 2)
     assert loss['loss_keypoint'].item() == pytest.approx(2 * 3 * math.log(9) / divisor)

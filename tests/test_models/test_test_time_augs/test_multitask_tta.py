@@ -147,7 +147,7 @@ def _one_person(model, monkeypatch, box):
 
     monkeypatch.setattr(model.module.rpn_head, 'predict', look)
     monkeypatch.setattr(
-        head, 'rate_boxes', lambda x, boxes: (torch.tensor([[4.0, 0.0]]), torch.zeros(1, 4))
+        head, 'bbox_forward', lambda x, boxes: (torch.tensor([[4.0, 0.0]]), torch.zeros(1, 4))
     )
     return head
 
@@ -201,7 +201,7 @@ def test_box_is_moved_and_rated_by_the_average(model, monkeypatch):
         probability, right = next(outputs)
         return (torch.tensor(probability).log(), torch.tensor([[right, 0, 0, 0]]))
 
-    monkeypatch.setattr(head, 'rate_boxes', rate)
+    monkeypatch.setattr(head, 'bbox_forward', rate)
     (person,) = _find(model, _images(1))
     assert person.scores.item() == pytest.approx(0.6)
     torch.testing.assert_close(person.bboxes, 2 * (box + torch.tensor([1.0, 0.0, 1.0, 0.0])))
@@ -222,7 +222,7 @@ def test_each_of_two_classes_has_its_own_average(monkeypatch):
         probability, shift = next(outputs)
         return (torch.tensor([probability]).log(), torch.tensor([shift]) / unit)
 
-    monkeypatch.setattr(head, 'rate_boxes', bbox_forward)
+    monkeypatch.setattr(head, 'bbox_forward', bbox_forward)
     (found,) = _find(model, _images(1))
     assert found.labels.tolist() == [1, 0]
     assert found.scores.tolist() == pytest.approx([0.5, 0.4])

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from multitask_refine.ops import PredictingLinear, WinogradConv2d, multiply, prepare_product
+from multitask_refine.ops import InferenceLinear, WinogradConv2d, multiply, prepack_linear
 
 EVERY_PROCESSOR = pytest.mark.parametrize('processor', ['AVX2', 'AVX512'], indirect=True)
 
@@ -51,7 +51,7 @@ def test_one_matrix_in_many_products(processor, dtype, turned):
     torch.manual_seed(3)
     other = torch.randn(300, 70, dtype=dtype)
     other = other.T.contiguous().T if turned else other
-    product = prepare_product(other, 50)
+    product = prepack_linear(other, 50)
     for rows in (50, 1, 333):
         one = torch.randn(rows, 300, dtype=dtype)
         found = product(one)
@@ -68,7 +68,7 @@ def test_one_matrix_in_many_products(processor, dtype, turned):
 )
 def test_the_library_that_is_faster(processor, rows, by_onednn):
     one, other = torch.randn(rows, 50), torch.randn(50, 20)
-    product = prepare_product(other, rows)
+    product = prepack_linear(other, rows)
     for call in (lambda: multiply(one, other), lambda: product(one)):
         with profile(activities=[ProfilerActivity.CPU]) as found:
             call()
@@ -90,7 +90,7 @@ def test_linear_layer_that_predicts(processor, rows, dtype, bias):
             for part in (x, layer.weight, layer.bias)
         )
     )
-    layer.__class__ = PredictingLinear
+    layer.__class__ = InferenceLinear
     with torch.no_grad():
         found = layer(x)
     assert found.dtype == dtype

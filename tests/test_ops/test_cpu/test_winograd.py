@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from multitask_refine.ops import WinogradConv2d, conv3x3_by_winograd, use_fast_convs
+from multitask_refine.ops import WinogradConv2d, conv3x3_by_winograd, convert_to_winograd
 from multitask_refine.ops.cpu import winograd
 
 
@@ -61,7 +61,7 @@ def test_only_what_fits_changes_and_weights_keep_their_names():
     ]
     model = nn.Sequential(fits, *others)
     names = list(model.state_dict())
-    use_fast_convs(model)
+    convert_to_winograd(model)
     assert type(fits) is WinogradConv2d
     assert all(type(layer) is nn.Conv2d for layer in others)
     assert list(model.state_dict()) == names
@@ -80,7 +80,7 @@ def test_layer_computes_the_usual_way_where_there_is_no_gain(
         lambda x, *layer: used.append(1) or conv3x3_by_winograd(x, *layer),
     )
     layer = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1))
-    use_fast_convs(layer)
+    convert_to_winograd(layer)
     x = torch.randn(1, 128, side, side)
     with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
         found = layer(x)
@@ -91,17 +91,17 @@ def test_layer_computes_the_usual_way_where_there_is_no_gain(
 
 def test_kept_factors_give_the_same():
     layer = nn.Sequential(nn.Conv2d(128, 130, 3, padding=1))
-    use_fast_convs(layer)
+    convert_to_winograd(layer)
     x = torch.randn(1, 128, 32, 32)
     with torch.no_grad():
         before = layer(x)
-        layer[0].keep_factors()
+        layer[0].prepack()
         assert torch.equal(layer(x), before)
 
 
 def test_kept_factors_do_not_stand_in_the_way_of_gradients():
     layer = WinogradConv2d(128, 130, 3, padding=1)
-    layer.keep_factors()
+    layer.prepack()
     x = torch.randn(1, 128, 32, 32, requires_grad=True)
     inputs = x, layer.weight, layer.bias
     usual = F.conv2d(x, layer.weight, layer.bias, padding=1)

@@ -13,7 +13,7 @@ RUN = dict(
     machine=dict(device='a device', torch='2'),
 )
 ABOUT = dict(
-    contestant='a:B', options={}, device='CPU', threads=2, versions=dict(torch='2'), prediction=''
+    baseline='a:B', options={}, device='CPU', threads=2, versions=dict(torch='2'), prediction=''
 )
 
 

@@ -1,4 +1,4 @@
-from .aspect_ratio_batch_sampler import ShapeBatchSampler
+from .aspect_ratio_grouped_batch_sampler import AspectRatioGroupedBatchSampler
 from .multi_source_sampler import MultiSourceInfiniteSampler
 
-__all__ = ['MultiSourceInfiniteSampler', 'ShapeBatchSampler']
+__all__ = ['MultiSourceInfiniteSampler', 'AspectRatioGroupedBatchSampler']

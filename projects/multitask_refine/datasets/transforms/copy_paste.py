@@ -6,7 +6,7 @@ from mmdet.datasets.transforms import CopyPaste
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
 
-from multitask_refine.structures import PoseBoxes
+from multitask_refine.structures import KeypointBoxes
 from multitask_refine.utils.errors import ConfigError
 
 
@@ -100,7 +100,7 @@ class MultitaskCopyPaste(CopyPaste):
             joined[key] = np.concatenate([dst_results[key][keep], src_results[key]])
         return {**dst_results, **joined}
 
-    def _cut_box(self, boxes: PoseBoxes, i: int, mask: np.ndarray) -> bool:
+    def _cut_box(self, boxes: KeypointBoxes, i: int, mask: np.ndarray) -> bool:
         """Fit box i to the mask that is left; return whether it is kept."""
         ys, xs = np.nonzero(mask)
         box = boxes.tensor.new_tensor([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
@@ -109,7 +109,7 @@ class MultitaskCopyPaste(CopyPaste):
         return bool(moved <= self.bbox_occluded_thr or len(xs) > self.mask_occluded_thr)
 
     @staticmethod
-    def _cover_keypoints(boxes: PoseBoxes, cover: np.ndarray) -> None:
+    def _cover_keypoints(boxes: KeypointBoxes, cover: np.ndarray) -> None:
         """Label visible keypoints below the pasted instances as occluded."""
         height, width = cover.shape
         x, y = boxes.keypoints.floor().long().unbind(-1)

@@ -10,7 +10,7 @@ from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, Resize
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
 
-from multitask_refine.structures import PoseBoxes
+from multitask_refine.structures import KeypointBoxes
 
 
 @TRANSFORMS.register_module()
@@ -18,7 +18,7 @@ class LoadMultitaskAnnotations(LoadAnnotations):
     """Load boxes, labels, masks (polygons and RLE) and joints.
 
     The joints travel inside ``gt_bboxes``, a
-    :class:`~multitask_refine.structures.PoseBoxes`, so every mmdet
+    :class:`~multitask_refine.structures.KeypointBoxes`, so every mmdet
     transform after this one moves them together with boxes and masks. An
     instance without a mask gets an empty one, and ``gt_bboxes.has_mask``
     says so.
@@ -41,7 +41,7 @@ class LoadMultitaskAnnotations(LoadAnnotations):
             np.array(joints, dtype=np.float32).reshape(-1, len(flip_indices), 3)
         )
         has_mask = [self.with_mask and 'mask' in ins for ins in results['instances']]
-        results['gt_bboxes'] = PoseBoxes(
+        results['gt_bboxes'] = KeypointBoxes(
             results['gt_bboxes'].tensor,
             joints[..., :2],
             joints[..., 2],

@@ -60,7 +60,7 @@ def _by_importance(metrics: Dict[str, float]) -> Dict[str, float]:
 
 
 @HOOKS.register_module()
-class KeepingCheckpointHook(CheckpointHook):
+class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's hook, with the removals after the writing.
 
     MMEngine removes the oldest checkpoint, and the former best one, before it

@@ -16,7 +16,7 @@ from torch import distributed
 
 from .checkpoint_hook import is_whole_step
 
-RESUME_ME = 75  # EX_TEMPFAIL of sysexits.h
+EX_TEMPFAIL = 75  # EX_TEMPFAIL of sysexits.h
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # tools/launch.sh names a file here, because torchrun and srun may end with
 # another status than their processes: what is stopped writes into it.
@@ -123,7 +123,7 @@ class PreemptionHook(Hook):
         runner.logger.warning(
             f'Stopped by {name} after {done} iterations. {path} is written; '
             'go on by the same command with --resume. The exit status is '
-            f'{RESUME_ME}.'
+            f'{EX_TEMPFAIL}.'
         )
         if self._group is not None:
             # A launcher kills the rest when the first process has ended.
@@ -131,7 +131,7 @@ class PreemptionHook(Hook):
         if STATUS_FILE in os.environ:
             with open(os.environ[STATUS_FILE], 'a') as file:
                 file.write('stopped\n')
-        raise SystemExit(RESUME_ME)
+        raise SystemExit(EX_TEMPFAIL)
 
 
 def _save(hook: CheckpointHook, runner: Runner, done: int) -> str:

@@ -70,7 +70,7 @@ class FileWriteError(ExplainedError, OSError):
 
 
 @register_backend('local', force=True, prefixes='')
-class WholeFileBackend(LocalBackend):
+class AtomicLocalBackend(LocalBackend):
     """Files appear under their name when they are complete.
 
     A process that is killed while it writes leaves a hidden file ending in

@@ -70,7 +70,7 @@ class _SeededDataset(Dataset):
         return self.dataset[index]
 
 
-class _Visits:
+class ResumableBatchSampler:
     """Batches without end of (index, running number), from ``start`` on.
 
     The batches before are gone through by their indices alone. A sampler
@@ -144,7 +144,7 @@ class ReproducibleLoader(DataLoader):
             )
         super().__init__(
             _SeededDataset(loader.dataset),
-            batch_sampler=_Visits(loader.batch_sampler),
+            batch_sampler=ResumableBatchSampler(loader.batch_sampler),
             **{name: getattr(loader, name) for name in _KEPT},
         )
 

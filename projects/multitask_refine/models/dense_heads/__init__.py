@@ -1,3 +1,3 @@
-from .rpn_heads import LogitRankedRPNHead, StretchedAnchorGenerator
+from .rpn_heads import LogitRankedRPNHead, TorchvisionAnchorGenerator
 
-__all__ = ['LogitRankedRPNHead', 'StretchedAnchorGenerator']
+__all__ = ['LogitRankedRPNHead', 'TorchvisionAnchorGenerator']

@@ -8,11 +8,11 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from multitask_refine.models.losses.avg_factor import SharedMeanRPNHead
+from multitask_refine.models.losses.avg_factor import SyncAvgFactorRPNHead
 
 
 @MODELS.register_module()
-class LogitRankedRPNHead(SharedMeanRPNHead):
+class LogitRankedRPNHead(SyncAvgFactorRPNHead):
     """An RPN head that ranks anchors by their logits.
 
     mmdet ranks by the sigmoid in float32, where all logits above 17 are one
@@ -32,7 +32,7 @@ class LogitRankedRPNHead(SharedMeanRPNHead):
 
 
 @TASK_UTILS.register_module()
-class StretchedAnchorGenerator(AnchorGenerator):
+class TorchvisionAnchorGenerator(AnchorGenerator):
     """Anchors as torchvision's ``AnchorGenerator`` lays them.
 
     Their corners are rounded to whole pixels. The step between them is the

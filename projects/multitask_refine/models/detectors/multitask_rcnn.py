@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from multitask_refine.models.losses.finite import check_finite
-from multitask_refine.ops import use_fast_convs
+from multitask_refine.ops import convert_to_winograd
 from multitask_refine.utils.errors import ExplainedError
 
 
@@ -59,7 +59,7 @@ class MultitaskRCNN(TwoStageDetector):
     ) -> None:
         super().__init__(**kwargs)
         if fast_convs:
-            use_fast_convs(self)
+            convert_to_winograd(self)
         self.norm_eval = norm_eval
         self.frozen_modules = tuple(frozen_modules)
         self._freeze()

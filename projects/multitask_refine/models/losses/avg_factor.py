@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from multitask_refine.ops import suppress
 
 
-def mean_over_ranks(count: int, device: torch.device) -> Tensor:
+def reduce_avg_factor(count: int, device: torch.device) -> Tensor:
     """What to divide a sum over this rank's items by.
 
     Every rank must call this, also one without items: it waits for all.
@@ -53,7 +53,7 @@ def share_losses(losses: Dict[str, Tensor], count: int) -> Dict[str, Tensor]:
         are the mean over all ranks' items.
     """
     device = next(iter(losses.values())).device
-    share = count / mean_over_ranks(count, device)
+    share = count / reduce_avg_factor(count, device)
     return {
         key: value * share.to(value) if 'loss' in key else value for key, value in losses.items()
     }
@@ -74,7 +74,7 @@ def zero_loss(head: nn.Module, feats: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class SharedMeanRPNHead(RPNHead):
+class SyncAvgFactorRPNHead(RPNHead):
     """mmdet's ``RPNHead``, normalised by the ranks' mean number of anchors.
 
     Arguments, weights and, on one process, losses as there. In mixed
@@ -94,7 +94,7 @@ class SharedMeanRPNHead(RPNHead):
         that of all ranks."""
         *targets, num_anchors = super().get_targets(*args, **kwargs)
         device = targets[0][0].device
-        return (*targets, mean_over_ranks(num_anchors, device))
+        return (*targets, reduce_avg_factor(num_anchors, device))
 
     def _bbox_post_process(self, results: InstanceData, cfg: ConfigDict, **kwargs) -> InstanceData:
         """Suppress an image's proposals and keep the best, as in mmdet."""

@@ -14,8 +14,8 @@ from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from multitask_refine.models.losses.avg_factor import mean_over_ranks, zero_loss
-from multitask_refine.ops import bound_offsets, refine_heatmaps
+from multitask_refine.models.losses.avg_factor import reduce_avg_factor, zero_loss
+from multitask_refine.ops import bound_offsets, resample_heatmaps
 
 
 class BaseKeypointHead(BaseModule):
@@ -205,7 +205,7 @@ class KeypointOffsetHead(BaseKeypointHead):
         """Run the network up to the refined probabilities, (R, K, S, S)."""
         logits, offsets = self(feats)
         heatmaps = logits.sigmoid()
-        return heatmaps if offsets is None else refine_heatmaps(heatmaps, offsets)
+        return heatmaps if offsets is None else resample_heatmaps(heatmaps, offsets)
 
     def loss(
         self, feats: Tensor, keypoints: Tensor, visible: Tensor, rois: Tensor, num_images: int
@@ -214,7 +214,7 @@ class KeypointOffsetHead(BaseKeypointHead):
         averaged over the RoIs that have a labelled joint. Arguments and
         result as in the base class."""
         supervised = (visible > 0).any(-1)
-        num_supervised = mean_over_ranks(int(supervised.sum()), feats.device)
+        num_supervised = reduce_avg_factor(int(supervised.sum()), feats.device)
         if not supervised.any():
             return dict(loss_keypoint=zero_loss(self, feats))
         shown = visible > (0 if self.supervise_occluded else 1)
@@ -238,7 +238,7 @@ class KeypointSoftmaxHead(BaseKeypointHead):
     one, which is 0 for a probability.
 
     Args:
-        joints_per_image (float, optional): What the loss of an image is
+        loss_normalizer (float, optional): What the loss of an image is
             divided by: Detectron2's static normaliser, K times the RoIs
             sampled from an image times the share of foreground. Without it
             the batch's loss is divided by its number of joints.
@@ -246,9 +246,9 @@ class KeypointSoftmaxHead(BaseKeypointHead):
             ``RoISoftmaxCodec``.
     """
 
-    def __init__(self, *, joints_per_image: Optional[float] = None, **kwargs) -> None:
+    def __init__(self, *, loss_normalizer: Optional[float] = None, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.joints_per_image = joints_per_image
+        self.loss_normalizer = loss_normalizer
 
     def init_weights(self) -> None:
         """Start with no refinement."""
@@ -261,7 +261,7 @@ class KeypointSoftmaxHead(BaseKeypointHead):
         if offsets is None:
             return logits
         least = logits.detach().amin((2, 3), keepdim=True)
-        return refine_heatmaps(logits - least, offsets) + least
+        return resample_heatmaps(logits - least, offsets) + least
 
     def loss(
         self, feats: Tensor, keypoints: Tensor, visible: Tensor, rois: Tensor, num_images: int
@@ -269,10 +269,10 @@ class KeypointSoftmaxHead(BaseKeypointHead):
         """Cross-entropy over cells, averaged over the labelled joints inside
         their RoI. Arguments and result as in the base class."""
         cells, counted = self.codec.encode(keypoints, visible > 0, rois)
-        if self.joints_per_image is None:
-            divisor = mean_over_ranks(int(counted.sum()), feats.device)
+        if self.loss_normalizer is None:
+            divisor = reduce_avg_factor(int(counted.sum()), feats.device)
         else:
-            divisor = self.joints_per_image * num_images
+            divisor = self.loss_normalizer * num_images
         supervised = counted.any(-1)
         if not supervised.any():
             return dict(loss_keypoint=zero_loss(self, feats))

@@ -264,16 +264,16 @@ class MultitaskRoIHead(BaseRoIHead):
         """
         metas = [sample.metainfo for sample in batch_data_samples]
         proposals = [proposal.bboxes for proposal in rpn_results_list]
-        results = self.select_boxes(*self.rate_boxes(x, proposals), proposals, metas)
+        results = self.predict_bbox(*self.bbox_forward(x, proposals), proposals, metas)
         boxes = [result.bboxes for result in results]
-        feats = self.pool_people(x, boxes)
+        feats = self.extract_instance_feats(x, boxes)
         masks = self.mask_head(feats) if self.with_mask else None
         joints = (
             self.keypoint_head.predict(feats, torch.cat(boxes)) if self.with_keypoint else None
         )
         return self.complete(results, masks, joints, metas, rescale)
 
-    def rate_boxes(self, x: Tuple[Tensor], boxes: List[Tensor]) -> Tuple[Tensor, Tensor]:
+    def bbox_forward(self, x: Tuple[Tensor], boxes: List[Tensor]) -> Tuple[Tensor, Tensor]:
         """Run the box head on given boxes.
 
         Args:
@@ -288,13 +288,13 @@ class MultitaskRoIHead(BaseRoIHead):
         scores, deltas = self.bbox_head(self._pool_boxes(x, bbox2roi(boxes)))
         return scores.float(), deltas.float()  # also in mixed precision
 
-    def select_boxes(
+    def predict_bbox(
         self, cls_score: Tensor, bbox_pred: Tensor, boxes: List[Tensor], metas: List[dict]
     ) -> InstanceList:
         """Move the boxes as the box head says and keep the best of them.
 
         Args:
-            cls_score, bbox_pred (Tensor): What :meth:`rate_boxes` returns.
+            cls_score, bbox_pred (Tensor): What :meth:`bbox_forward` returns.
             boxes (list[Tensor]): What it was given.
             metas (list[dict]): The images' ``img_shape``.
 
@@ -314,7 +314,7 @@ class MultitaskRoIHead(BaseRoIHead):
         smallest = self.test_cfg.get('min_bbox_size', 0)
         return [_drop_small(result, smallest) for result in results]
 
-    def pool_people(self, x: Tuple[Tensor], boxes: List[Tensor]) -> Tensor:
+    def extract_instance_feats(self, x: Tuple[Tensor], boxes: List[Tensor]) -> Tensor:
         """Pool what mask and keypoint head take, (R, C, 14, 14), of the boxes
         (R_i, 4) of each image in pixels of the network's input."""
         return self._pool_instances(x, bbox2roi(boxes))
@@ -330,7 +330,7 @@ class MultitaskRoIHead(BaseRoIHead):
         """Give each person what the heads found.
 
         Args:
-            results (list[InstanceData]): From :meth:`select_boxes`.
+            results (list[InstanceData]): From :meth:`predict_bbox`.
             masks (Tensor, optional): Mask logits of all people one after the
                 other, (R, 1, 2P, 2P), where P is the side of their feature.
             joints (tuple[Tensor], optional): Their joints in pixels of the

@@ -66,7 +66,7 @@ class View:
         """Find in this view the boxes (R_i, 4) of each image of another."""
         return [move_boxes(*image) for image in zip(boxes, source.metas, self.metas)]
 
-    def mirror_back(self, maps: Tensor) -> Tensor:
+    def unflip(self, maps: Tensor) -> Tensor:
         """Turn maps on RoIs, (R, ..., S, S), into those of the image."""
         return maps.flip(-1) if self.mirrored else maps
 
@@ -139,9 +139,11 @@ class MultitaskTTAModel(BaseTTAModel):
             )
         frame, head = upright[0], self.module.roi_head
         proposals = self._merge_proposals(views, frame)
-        results = head.select_boxes(*self._rate(views, frame, proposals), proposals, frame.metas)
+        results = head.predict_bbox(*self._rate(views, frame, proposals), proposals, frame.metas)
         boxes = [result.bboxes for result in results]
-        feats = [head.pool_people(view.feats, view.place(boxes, frame)) for view in views]
+        feats = [
+            head.extract_instance_feats(view.feats, view.place(boxes, frame)) for view in views
+        ]
         masks = self._masks(views, feats) if head.with_mask else None
         joints = self._joints(views, feats, torch.cat(boxes)) if head.with_keypoint else None
         results = head.complete(results, masks, joints, frame.metas, rescale=True)
@@ -162,7 +164,7 @@ class MultitaskTTAModel(BaseTTAModel):
         direction."""
         logits, deltas = zip(
             *[
-                self.module.roi_head.rate_boxes(view.feats, view.place(boxes, frame))
+                self.module.roi_head.bbox_forward(view.feats, view.place(boxes, frame))
                 for view in views
             ]
         )
@@ -176,7 +178,7 @@ class MultitaskTTAModel(BaseTTAModel):
         """Mask logits of all people, as the mask head gives them."""
         return _mean(
             [
-                view.mirror_back(self.module.roi_head.mask_head(each).sigmoid())
+                view.unflip(self.module.roi_head.mask_head(each).sigmoid())
                 for view, each in zip(views, feats)
             ]
         ).logit()
@@ -190,7 +192,7 @@ class MultitaskTTAModel(BaseTTAModel):
             return head.predict(feats[0], rois)
         heatmaps = []
         for view, each in zip(views, feats):
-            maps = view.mirror_back(head.refined_heatmaps(each))
+            maps = view.unflip(head.refined_heatmaps(each))
             if view.mirrored:
                 maps = maps[:, view.metas[0]['flip_indices']]
             heatmaps.append(maps)

@@ -4,7 +4,7 @@ import torch
 from mmcv.cnn import fuse_conv_bn
 from torch import nn
 
-from multitask_refine.ops import PredictingLinear, WinogradConv2d
+from multitask_refine.ops import InferenceLinear, WinogradConv2d
 
 
 def prepare_for_inference(model: nn.Module) -> None:
@@ -26,6 +26,6 @@ def prepare_for_inference(model: nn.Module) -> None:
     model.to(memory_format=torch.channels_last)
     for layer in model.modules():
         if isinstance(layer, WinogradConv2d):
-            layer.keep_factors()
+            layer.prepack()
         elif type(layer) is nn.Linear:
-            layer.__class__ = PredictingLinear
+            layer.__class__ = InferenceLinear

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Bags(NamedTuple):
+class CSRMatrix(NamedTuple):
     """Weighted rows of a table to be summed, bag after bag.
 
     Attributes:
@@ -28,7 +28,7 @@ class Bags(NamedTuple):
     counts: Tensor
 
 
-def sum_bags(table: Tensor, bags: Bags) -> Tensor:
+def csr_matmul(table: Tensor, bags: CSRMatrix) -> Tensor:
     """The sums, (bags, C), of rows of a table (rows, C)."""
     return F.embedding_bag(
         bags.rows,
@@ -39,9 +39,9 @@ def sum_bags(table: Tensor, bags: Bags) -> Tensor:
     )
 
 
-def turn_bags(bags: Bags, num_rows: int) -> Bags:
+def csr_transpose(bags: CSRMatrix, num_rows: int) -> CSRMatrix:
     """For the table's gradient: a bag for each of its rows, of what the row
     gave to which of the sums."""
     order = bags.rows.argsort(stable=True)
     owners = torch.arange(len(bags.counts)).repeat_interleave(bags.counts)
-    return Bags(owners[order], bags.weights[order], bags.rows.bincount(minlength=num_rows))
+    return CSRMatrix(owners[order], bags.weights[order], bags.rows.bincount(minlength=num_rows))

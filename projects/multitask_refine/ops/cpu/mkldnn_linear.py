@@ -22,7 +22,7 @@ def multiply(one: Tensor, other: Tensor, bias: Optional[Tensor] = None) -> Tenso
     return torch.ops.mkldnn._linear_pointwise(one, other.T, bias, 'none', [], '')
 
 
-def prepare_product(other: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+def prepack_linear(other: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     """:func:`multiply` by a matrix that is the same in many products.
 
     Args:
@@ -35,7 +35,7 @@ def prepare_product(other: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     return lambda one: torch.ops.mkldnn._linear_pointwise(one, packed, None, 'none', [], '')
 
 
-class PredictingLinear(nn.Linear):
+class InferenceLinear(nn.Linear):
     """``nn.Linear`` that computes by :func:`multiply`, for inference."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .csr_matrix import Bags, sum_bags, turn_bags
+from .csr_matrix import CSRMatrix, csr_matmul, csr_transpose
 
 _GROUP = 256  # RoIs at a time: what is computed of them stays in the caches
 
@@ -77,7 +77,7 @@ def roi_align_by_sums(
             rois[:, 0].long().split(_GROUP), start.split(_GROUP), extent.split(_GROUP)
         )
     )
-    bags = Bags(*map(torch.cat, zip(*groups)))
+    bags = CSRMatrix(*map(torch.cat, zip(*groups)))
     pooled = _Sums.apply(x, *bags)
     return pooled.view(-1, size, size, x.shape[1]).permute(0, 3, 1, 2)
 
@@ -138,7 +138,7 @@ def _merge(low: Tensor, fraction: Tensor, share: Tensor, length: int) -> _Axis:
     return _Axis(shares, first)
 
 
-def _fill_bags(image: Tensor, down: _Axis, across: _Axis, x: Tensor) -> Bags:
+def _fill_bags(image: Tensor, down: _Axis, across: _Axis, x: Tensor) -> CSRMatrix:
     """The pixels of each bin; a bag is a bin, a row of the table a pixel.
 
     Args:
@@ -153,7 +153,7 @@ def _fill_bags(image: Tensor, down: _Axis, across: _Axis, x: Tensor) -> Bags:
     pixels = lines[:, :, None, :, None] + columns[:, None, :, None]
     weights = down.shares[:, :, None, :, None] * across.shares[:, None, :, None]
     used = weights != 0  # (R, P, P, L, L)
-    return Bags(pixels[used], weights[used].to(x), used.flatten(3).sum(3).flatten())
+    return CSRMatrix(pixels[used], weights[used].to(x), used.flatten(3).sum(3).flatten())
 
 
 class _Sums(Function):
@@ -162,13 +162,13 @@ class _Sums(Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, *bags: Tensor) -> Tensor:
-        ctx.bags, ctx.shape = Bags(*bags), x.shape
-        return sum_bags(x.permute(0, 2, 3, 1).flatten(0, 2), ctx.bags)
+        ctx.bags, ctx.shape = CSRMatrix(*bags), x.shape
+        return csr_matmul(x.permute(0, 2, 3, 1).flatten(0, 2), ctx.bags)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> Tuple[Optional[Tensor], ...]:
         batch, channels, height, width = ctx.shape
-        total = sum_bags(grad, turn_bags(ctx.bags, batch * height * width))
+        total = csr_matmul(grad, csr_transpose(ctx.bags, batch * height * width))
         total = total.view(batch, height, width, channels)
         return (total.permute(0, 3, 1, 2), *[None] * len(ctx.bags))

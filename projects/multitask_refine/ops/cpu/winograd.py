@@ -42,7 +42,7 @@ _LEAST_CHANNELS = 128
 _LEAST_PIXELS = 768
 
 
-def use_fast_convs(model: nn.Module) -> None:
+def convert_to_winograd(model: nn.Module) -> None:
     """Let every 3x3 ``nn.Conv2d`` that gains by it compute by Winograd's
     method on the CPU; weights and their names stay the same."""
     for layer in model.modules():
@@ -70,7 +70,7 @@ class WinogradConv2d(nn.Conv2d):
 
     factors: Optional[List[Tensor]] = None
 
-    def keep_factors(self) -> None:
+    def prepack(self) -> None:
         """Transform the weights once for all, for inference: a later change
         of the weights has no effect. It takes four times their memory."""
         with torch.no_grad():
@@ -163,14 +163,14 @@ def _convolve(x: Tensor, factors: List[Tensor], bias: Optional[Tensor] = None) -
     )
     addends = (x.new_zeros(channels) if bias is None else bias).split(_BLOCK)
     for strip in canvas.strips(x.shape[1]):
-        pixels = _transform(to_pixels, canvas.cut_pixels(x, strip))
+        pixels = _transform(to_pixels, canvas.extract_input_tiles(x, strip))
         rows = len(strip)
         results = x.new_empty(rows, 4, canvas.tiles[1], 4, channels)
         for target, factor, addend in zip(results.split(_BLOCK, -1), factors, addends):
             part = multiply(to_results, torch.bmm(pixels, factor).view(36, -1))
             part = part.view(4, 4, rows, canvas.tiles[1], -1)
             torch.add(part.permute(2, 0, 3, 1, 4), addend, out=target)
-        canvas.put_results(results.flatten(2, 3).flatten(0, 1), strip, y)
+        canvas.scatter_output_tiles(results.flatten(2, 3).flatten(0, 1), strip, y)
     return y
 
 
@@ -181,7 +181,7 @@ def _correlate(x: Tensor, grad: Tensor) -> Tensor:
     canvas = _Canvas(x)
     totals = [x.new_zeros(36, block.shape[1], x.shape[1]) for block in grad.split(_BLOCK, 1)]
     for strip in canvas.strips(x.shape[1]):
-        pixels = _transform(to_pixels, canvas.cut_pixels(x, strip))
+        pixels = _transform(to_pixels, canvas.extract_input_tiles(x, strip))
         results = canvas.cut_results(grad, strip)
         for total, block in zip(totals, results.split(_BLOCK, 2)):
             total.baddbmm_(_transform(to_results.T, block).transpose(1, 2), pixels)
@@ -215,7 +215,7 @@ class _Canvas:
         step = -(-rows // -(-rows // most)) if rows else 1
         return (range(first, min(first + step, rows)) for first in range(0, rows, step))
 
-    def cut_pixels(self, x: Tensor, strip: range) -> Tensor:
+    def extract_input_tiles(self, x: Tensor, strip: range) -> Tensor:
         """Views of the 6 x 6 pixels of (B, C, H, W) that each tile's results
         need, (rows of tiles, T of a row, C, 6, 6)."""
         return self._lay(x, strip, 1).unfold(0, 6, 4).unfold(1, 6, 4)
@@ -225,7 +225,7 @@ class _Canvas:
         a row, D, 4, 4)."""
         return self._lay(y, strip, 0).unfold(0, 4, 4).unfold(1, 4, 4)
 
-    def put_results(self, lines: Tensor, strip: range, y: Tensor) -> None:
+    def scatter_output_tiles(self, lines: Tensor, strip: range, y: Tensor) -> None:
         """Copy the lines of a strip, (4 rows of tiles, 4 T of a row, D), to
         images (B, D, H, W)."""
         for part, images in self._images(lines, 4 * strip.start, y):

@@ -7,7 +7,7 @@ from torch.utils.data import BatchSampler, Sampler
 
 
 @DATA_SAMPLERS.register_module()
-class ShapeBatchSampler(BatchSampler):
+class AspectRatioGroupedBatchSampler(BatchSampler):
     """Group tall and wide images, so that batches need little padding.
 
     The batches are those of mmdet's ``AspectRatioBatchSampler``, which reads
