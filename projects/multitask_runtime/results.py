@@ -6,6 +6,7 @@ pixel ``i`` covers [i, i + 1).
 
 import json
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Dict, List, Optional, Union
 
@@ -14,6 +15,7 @@ from pycocotools import mask as rle
 
 from .category_meta import category_meta, keypoint_mask
 from .io.frames import Frame
+from .utils.files import atomic_write
 
 _PIXEL_INDEX = 0.5  # how much less COCO's files count joints
 _DECIMALS = 3
@@ -133,12 +135,12 @@ class PredictionsFile:
 
     def __init__(self, path: Union[str, Path], dataset_meta: dict) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._dataset_meta = dataset_meta
-        self._part = self.path.with_name(self.path.name + '.part')
-        self._file = self._part.open('w')
+        self._stack = ExitStack()
+        part = self._stack.enter_context(atomic_write(path))
+        self._file = self._stack.enter_context(part.open('w'))
         # JSON has one list after the other, so that of the images waits.
-        self._images = tempfile.TemporaryFile('w+')
+        self._images = self._stack.enter_context(tempfile.TemporaryFile('w+'))
         self._num_images = self._num_people = 0
         categories = json.dumps(_categories(dataset_meta))
         self._file.write(f'{{"categories": {categories},\n"annotations": [')
@@ -168,10 +170,8 @@ class PredictionsFile:
         self._images.seek(0)
         for line in self._images:
             self._file.write(line)
-        self._images.close()
         self._file.write(']}\n')
-        self._file.close()
-        self._part.replace(self.path)
+        self._stack.close()
 
 
 def _append(file, entry: dict, number: int) -> None:

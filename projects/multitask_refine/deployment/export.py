@@ -15,11 +15,12 @@ from torch import nn
 
 from multitask_refine.apis.settings import find_dataset_meta
 from multitask_refine.engine import load_checkpoint_file
+from multitask_runtime.utils.files import atomic_write
 
 from .export_model import OnnxNetwork
 from .metadata import describe
 from .parity import Difference, check_parity
-from .support import ExportError, check_network, check_opset, whole_file
+from .support import ExportError, check_network, check_opset
 
 _INSTALL = 'pip install onnx onnxruntime'
 
@@ -61,7 +62,7 @@ def export(
     _check_graph(onnx, graph)
     # Recording took the network apart.
     differences = check_parity(graph, load_network(cfg, checkpoint))
-    with whole_file(out) as draft:
+    with atomic_write(out) as draft:
         draft.write_bytes(graph.SerializeToString())
     return differences
 

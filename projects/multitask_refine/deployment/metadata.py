@@ -10,9 +10,9 @@ from torch import nn
 
 from multitask_refine.apis.settings import find_joint_shift, split_pipeline
 from multitask_refine.codecs import RoISoftmaxCodec
-from multitask_refine.evaluation.predictions import file_sha256
 from multitask_refine.utils.results_file import current_commit
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
+from multitask_runtime.utils.files import file_sha256
 
 from .support import ExportError
 
@@ -47,7 +47,7 @@ def describe(
         **_results(cfg, model),
         config=Path(cfg.filename or 'config').name,
         checkpoint=Path(checkpoint).name,
-        checkpoint_sha256=file_sha256(str(checkpoint)),
+        checkpoint_sha256=file_sha256(checkpoint),
         opset=opset,
         torch=torch.__version__,
         commit=current_commit(),

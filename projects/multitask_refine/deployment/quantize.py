@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional, Union
 
 import numpy as np
 
-from multitask_refine.evaluation.predictions import file_sha256
 from multitask_refine.utils.errors import ExplainedError
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import InputError, collect
 from multitask_runtime.onnx.metadata import FORMAT, FORMAT_VERSION, OnnxError
 from multitask_runtime.onnx.session import load_session
 from multitask_runtime.resize import Resizer
-
-from .support import whole_file
+from multitask_runtime.utils.files import atomic_write, file_sha256
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -72,7 +70,7 @@ def quantize(
             )
         pictures = _read_pictures(images, session, description)
         graph = _CONVERT[kind](onnx.load(source), pictures)
-        description.update(quantisation=kind, source_sha256=file_sha256(str(source)))
+        description.update(quantisation=kind, source_sha256=file_sha256(source))
         _write(onnx, graph, description, out)
     except (OnnxError, InputError) as error:
         raise QuantisationError(str(error)) from None
@@ -208,7 +206,7 @@ def _write(onnx, graph, description: dict, out: Path) -> None:
             format=FORMAT, format_version=str(FORMAT_VERSION), description=json.dumps(description)
         ),
     )
-    with whole_file(out) as draft:
+    with atomic_write(out) as draft:
         onnx.save(graph, draft)
         load_session(draft)
 

@@ -1,7 +1,5 @@
 """What can be exported, and what is said of the rest."""
 
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Iterator
 
 import mmcv.ops
@@ -18,19 +16,6 @@ OPSETS = (19, 20)  # DeformConv came with 19; torch records up to 20
 
 class ExportError(ExplainedError, ValueError):
     """A network, file or setting that cannot be exported."""
-
-
-@contextmanager
-def whole_file(out: Path) -> Iterator[Path]:
-    """A draft beside a file, which gets the file's name if nothing fails
-    within and is gone otherwise."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f'{out.name}.tmp')
-    try:
-        yield draft
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def check_opset(opset: int) -> None:

@@ -470,7 +470,7 @@ def test_stopping_leaves_whole_files_and_no_password(model, tmp_path, number, st
             stderr=subprocess.PIPE,
             env=dict(os.environ, PYTHONPATH=''),
         )
-        started = tmp_path / 'out' / 'predictions.json.part'
+        started = tmp_path / 'out' / '.predictions.json.part'
         deadline = time.monotonic() + 60
         while (
             time.monotonic() < deadline
