@@ -5,12 +5,10 @@ pictures, videos, results and drawings are also those of
 ``multitask_refine.apis``, which imports them from here.
 """
 
-from .io.image_viewer import NoWindowError
-from .io.inputs import InputError
 from .io.video import VideoReader, VideoWriter
 from .onnx.inferencer import OnnxInferencer
-from .onnx.metadata import OnnxError
 from .tracking.tracker import Tracker
+from .utils.errors import InputError, NoWindowError, OnnxError
 
 __all__ = [
     'InputError',

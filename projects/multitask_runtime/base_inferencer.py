@@ -10,10 +10,11 @@ import numpy as np
 from .drawing import draw
 from .io.frames import Frame, count_images, read_frames
 from .io.image_viewer import ImageViewer
-from .io.inputs import Input, InputError, Source, collect
+from .io.inputs import Input, Source, collect
 from .io.outputs import OutputFolder, earlier_results
 from .tracking.tracker import Tracker
-from .utils.progress import Report
+from .utils.errors import InputError
+from .utils.progress import Progress
 
 Inputs = Union[Input, List[Input]]
 
@@ -151,7 +152,7 @@ class BaseInferencer:
         window: Optional[ImageViewer],
         thresholds: dict,
     ) -> Iterator[dict]:
-        report = Report(len(sources), count_images(sources), self.show_progress, left_out)
+        report = Progress(len(sources), count_images(sources), self.show_progress, left_out)
         self.skipped = report.skipped
         frames = read_frames(sources, self.read_image, report)
         tracked = None
@@ -184,7 +185,7 @@ class BaseInferencer:
         report.raise_if_nothing()
 
     def _results(
-        self, frames: Iterable[Frame], batch_size: int, report: Report
+        self, frames: Iterable[Frame], batch_size: int, report: Progress
     ) -> Iterator[Tuple[Frame, dict]]:
         """Yield the result of each frame, in order; those that go wrong are
         reported and have none."""

@@ -6,11 +6,10 @@ from argparse import ArgumentParser, Namespace
 from typing import Callable, Iterator, Union
 
 from .base_inferencer import BaseInferencer
-from .io.image_viewer import ImageViewer, NoWindowError
-from .io.inputs import InputError
+from .io.image_viewer import ImageViewer
 from .onnx.inferencer import OnnxInferencer
-from .onnx.metadata import OnnxError
 from .onnx.session import is_onnx
+from .utils.errors import InputError, NoWindowError, OnnxError
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -72,7 +71,7 @@ def run(inputs: Union[str, int], args: Namespace, **options) -> int:
     """
     model = args.checkpoint or args.config
     if is_onnx(model):
-        return look(inputs, args, lambda: OnnxInferencer(model, args.device), **options)
+        return run_inferencer(inputs, args, lambda: OnnxInferencer(model, args.device), **options)
     if not args.checkpoint:
         raise SystemExit(
             f'{args.config}: expected a config and a checkpoint, '
@@ -92,7 +91,7 @@ def run(inputs: Union[str, int], args: Namespace, **options) -> int:
     return run_checkpoint(inputs, args, **options)
 
 
-def look(
+def run_inferencer(
     inputs: Union[str, int], args: Namespace, load: Callable[[], BaseInferencer], **options
 ) -> int:
     """Look at the inputs with a network.

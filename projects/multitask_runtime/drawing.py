@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle
 
-from .category_meta import category_meta
+from .utils.category_meta import category_meta
 
 KPT_THR, MASK_ALPHA = 0.2, 0.4
 _SHIFT = 4  # OpenCV draws on a grid of 1/16 pixel

@@ -19,7 +19,7 @@ from multitask_refine.apis import test as tools_test
 from multitask_refine.apis.image_loader import ImageFile
 from multitask_refine.engine import UnsafeCheckpointError
 from multitask_runtime.io.inputs import collect
-from multitask_runtime.utils.progress import Report
+from multitask_runtime.utils.progress import Progress
 from tests.conftest import SAMPLE_CONFIG
 from tests.test_apis.conftest import FIVE_JOINTS
 
@@ -428,7 +428,7 @@ def _clock(monkeypatch, seconds_a_step):
 
 def test_progress_in_a_file_is_a_line_now_and_then(monkeypatch, capsys):
     _clock(monkeypatch, 1.0)
-    report = Report(20, 20)
+    report = Progress(20, 20)
     for _ in range(20):
         report.step()
     lines = capsys.readouterr().err.splitlines()
@@ -439,7 +439,7 @@ def test_progress_in_a_file_is_a_line_now_and_then(monkeypatch, capsys):
 def test_progress_in_a_terminal_is_one_line(monkeypatch, capsys):
     _clock(monkeypatch, 1.0)
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
-    report = Report(3, 3)
+    report = Progress(3, 3)
     for source in 'abc':
         report.step()
         report.count_source(source)

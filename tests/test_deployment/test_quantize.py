@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 
-from multitask_refine.deployment.quantize import KINDS, QuantisationError, quantize
+from multitask_refine.deployment.quantize import KINDS, QuantizationError, quantize
 from multitask_runtime.onnx.onnx_model import OnnxModel
 from tests.test_runtime.test_onnx_inferencer import DESCRIPTION, make_file
-from tools.deployment import quantize_onnx as quantise_onnx
+from tools.deployment import quantize_onnx
 
 # More exact than float16 has it at this size: 512.1 becomes 512.
 BOX = [[0.3, 512.1, 700.2, 900.7]]
@@ -92,9 +92,9 @@ def test_a_layer(layer, pictures, tmp_path, kind):
     )
     if kind == 'int8-static':  # two products of these fit into 16 bits
         assert np.abs(numpy_helper.to_array(weights)).max() <= 64
-    assert network.description == dict(
+    assert network.metadata == dict(
         DESCRIPTION,
-        quantisation=kind,
+        quantization=kind,
         source_sha256=hashlib.sha256(layer.read_bytes()).hexdigest(),
     )
 
@@ -113,7 +113,7 @@ def test_a_layer(layer, pictures, tmp_path, kind):
 def test_arguments_that_will_not_do(layer, pictures, tmp_path, out, kind, images, match):
     (tmp_path / 'empty').mkdir()
     before = layer.read_bytes()
-    with pytest.raises(QuantisationError, match=match):
+    with pytest.raises(QuantizationError, match=match):
         quantize(layer, tmp_path / out, kind, images and tmp_path / images)
     assert layer.read_bytes() == before
     assert not list(tmp_path.glob('out*'))
@@ -122,15 +122,15 @@ def test_arguments_that_will_not_do(layer, pictures, tmp_path, out, kind, images
 def test_files_that_will_not_do(layer, pictures, tmp_path, monkeypatch):
     out = tmp_path / 'out.onnx'
     with pytest.raises(SystemExit, match='nowhere.onnx: there is no such'):
-        quantise_onnx.main(['nowhere.onnx', str(out), '--to', 'float16'])
+        quantize_onnx.main(['nowhere.onnx', str(out), '--to', 'float16'])
     foreign = make_file(tmp_path / 'foreign.onnx', metadata={})
     with pytest.raises(SystemExit, match='that this project exported'):
-        quantise_onnx.main([foreign, str(out), '--to', 'float16'])
+        quantize_onnx.main([foreign, str(out), '--to', 'float16'])
     again = make_file(tmp_path / 'again.onnx', quantisation='float16')
-    with pytest.raises(QuantisationError, match='float32.*found float16'):
+    with pytest.raises(QuantizationError, match='float32.*found float16'):
         quantize(again, out, 'int8-dynamic')
     monkeypatch.setitem(sys.modules, 'onnxruntime.quantization', None)
-    with pytest.raises(QuantisationError, match='pip install onnx onnxrunti'):
+    with pytest.raises(QuantizationError, match='pip install onnx onnxrunti'):
         quantize(layer, out, 'int8-dynamic')
     assert not out.exists()
 
@@ -146,14 +146,14 @@ def test_pictures_without_people(layer, pictures, tmp_path):
     model.graph.output[1].type.tensor_type.shape.dim[0].dim_value = 0
     save(model, layer)
     with pytest.raises(
-        QuantisationError, match='pictures: expected pictures with people .* found none'
+        QuantizationError, match='pictures: expected pictures with people .* found none'
     ):
         quantize(layer, tmp_path / 'out.onnx', 'int8-static', pictures)
 
 
 def test_the_tool_says_the_sizes(layer, tmp_path, capsys):
     out = tmp_path / 'out.onnx'
-    assert quantise_onnx.main([str(layer), str(out), '--to', 'float16']) == 0
+    assert quantize_onnx.main([str(layer), str(out), '--to', 'float16']) == 0
     said = capsys.readouterr().out
     assert f'{out.stat().st_size} bytes' in said
     assert f'before: {layer.stat().st_size}' in said

@@ -25,13 +25,13 @@ from demo import image_demo
 from multitask_refine.apis import MultitaskInferencer
 from multitask_refine.apis import image_loader as frames
 from multitask_refine.apis import test as tools_test
-from multitask_refine.deployment.metadata import describe
+from multitask_refine.deployment.metadata import build_metadata
 from multitask_runtime import InputError, OnnxError, OnnxInferencer, VideoReader, VideoWriter
 from multitask_runtime.io.image_file import ImageFile
-from multitask_runtime.masks import paste_masks
+from multitask_runtime.io.resize import Resizer
+from multitask_runtime.onnx.masks import paste_masks
 from multitask_runtime.onnx.metadata import to_dataset_meta
 from multitask_runtime.onnx.session import load_session
-from multitask_runtime.resize import Resizer
 from multitask_runtime.tracking.assignment import assign
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 from tools.deployment import export_onnx
@@ -190,7 +190,7 @@ def test_names_of_a_network_without_joints(make_network):
     network = make_network(**{'model.roi_head.keypoint_head': None})
     inferencer = MultitaskInferencer(network.config, network.checkpoint, 'cpu')
     said = json.loads(
-        describe(inferencer.cfg, network.checkpoint, inferencer.model, 19)['description']
+        build_metadata(inferencer.cfg, network.checkpoint, inferencer.model, 19)['description']
     )
     assert to_dataset_meta(said) == inferencer.dataset_meta == dict(classes=('person',))
 

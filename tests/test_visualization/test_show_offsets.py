@@ -10,8 +10,8 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 
 from multitask_refine.ops import RefinedConv2d
-from multitask_refine.visualization import CellGrid, Sampling, moved_cells, study_offsets, trace
-from multitask_refine.visualization.offset_panels import make_panels
+from multitask_refine.visualization import CellGrid, Sampling, analyze_offsets, moved_cells, trace
+from multitask_refine.visualization.offset_figures import make_panels
 from tests.conftest import SAMPLE_CONFIG
 from tools.analysis_tools import show_offsets
 
@@ -175,7 +175,7 @@ def _move_kernels(module, x, y):
 
 
 def test_without_offsets_the_points_are_the_regular_grid():
-    study = study_offsets(_network(_config()), _data(), point=(96, 64))
+    study = analyze_offsets(_network(_config()), _data(), point=(96, 64))
     assert list(study.kernels) == ['conv3', 'conv4', 'conv5', 'keypoint head']
     assert study.left_out == ['RoI pooling']
     for kernel in study.kernels.values():
@@ -199,7 +199,7 @@ def test_without_offsets_the_points_are_the_regular_grid():
 def test_an_offset_moves_the_points_by_offset_times_stride():
     model = _network(_config())
     _move_kernels(model.backbone.layer2, x=0.5, y=-0.25)
-    study = study_offsets(model, _data(), point=(96, 64))
+    study = analyze_offsets(model, _data(), point=(96, 64))
     kernel = study.kernels['conv3']
     torch.testing.assert_close(
         kernel.points - kernel.regular,
@@ -212,7 +212,7 @@ def test_an_offset_moves_the_points_by_offset_times_stride():
 def test_heatmap_is_read_where_the_arrows_point():
     model = _network(_config())
     model.roi_head.keypoint_head.offset_pred.bias.data[0::2] = 1.0  # x
-    study = study_offsets(model, _data(), joint=9)
+    study = analyze_offsets(model, _data(), joint=9)
     found, cell = study.heatmap, (study.box[2:] - study.box[:2]) / 28
     assert study.joint == 9
     torch.testing.assert_close(found.after[:, :-1], found.before[:, 1:])
@@ -236,7 +236,7 @@ def test_version_2_and_refined_pooling():
     )
     for layer in model.roi_head.instance_roi_extractor.roi_layers:
         layer.conv_offset.bias.data = torch.tensor([0.5, -1.0])
-    study = study_offsets(model, _data(), person=2)
+    study = analyze_offsets(model, _data(), person=2)
     assert study.left_out == ['heatmaps'] and study.place is not None
     extent = study.box[2:] - study.box[:2]
     moves = study.pooling.moves
@@ -248,12 +248,12 @@ def test_a_network_without_offsets_is_refused():
     path = str(SAMPLE_CONFIG).replace('rb-h', 'regular')
     cfg = _config(path, **{'model.roi_head.keypoint_head.refine': False})
     with pytest.raises(ValueError, match='no offsets'):
-        study_offsets(MODELS.build(cfg.model).eval(), _data())
+        analyze_offsets(MODELS.build(cfg.model).eval(), _data())
 
 
 def test_a_network_without_joints():
     cfg = _config(**{'model.roi_head.keypoint_head': None})
-    study = study_offsets(MODELS.build(cfg.model).eval(), _data())
+    study = analyze_offsets(MODELS.build(cfg.model).eval(), _data())
     assert study.joint is study.place is study.heatmap is None
     assert study.left_out == ['keypoint head', 'RoI pooling', 'heatmaps']
 
@@ -262,7 +262,7 @@ def test_points_are_drawn_where_they_are():
     """In axes that count in pixels of the image."""
     model = _network(_config())
     _move_kernels(model.backbone, x=0.5, y=-0.25)
-    study = study_offsets(model, _data(), point=(96, 64))
+    study = analyze_offsets(model, _data(), point=(96, 64))
     image = np.zeros((2 * HEIGHT, 2 * WIDTH, 3), np.uint8)
     panels = {each.name: each for each in make_panels(image, study, 'nose')}
     kernel, ax = study.kernels['conv3'], Figure().subplots()

@@ -14,8 +14,8 @@ from mmengine.dataset import pseudo_collate
 
 from multitask_refine.apis import MultitaskInferencer
 from multitask_refine.utils.errors import ConfigError, explained_errors
-from multitask_refine.visualization import study_offsets
-from multitask_refine.visualization.offset_panels import make_panels, save_panels
+from multitask_refine.visualization import analyze_offsets
+from multitask_refine.visualization.offset_figures import make_panels, save_panels
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> List[Path]:
     image = inferencer.read_image(args.image)
     data = pseudo_collate([inferencer.pipeline(dict(img=image, img_id=0))])
     joint = args.joint and find_joint(args.joint, names)
-    study = study_offsets(inferencer.model, data, args.person, args.point, joint)
+    study = analyze_offsets(inferencer.model, data, args.person, args.point, joint)
     for part in study.left_out:
         print(f'{part}: has no offsets in this network, left out')
     joint_name = '' if study.joint is None else list(names)[study.joint]

@@ -1,4 +1,4 @@
+from .checks import ExportError
 from .export import export
-from .support import ExportError
 
 __all__ = ['ExportError', 'export']

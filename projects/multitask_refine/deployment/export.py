@@ -17,10 +17,10 @@ from multitask_refine.apis.settings import find_dataset_meta
 from multitask_refine.engine import load_checkpoint_file
 from multitask_runtime.utils.files import atomic_write
 
+from .checks import ExportError, check_network, check_opset
 from .export_model import OnnxNetwork
-from .metadata import describe
+from .metadata import build_metadata
 from .parity import Difference, check_parity
-from .support import ExportError, check_network, check_opset
 
 _INSTALL = 'pip install onnx onnxruntime'
 
@@ -54,20 +54,20 @@ def export(
         raise ExportError(f'{out}: expected a file that ends in .onnx')
     check_opset(opset)
     onnx = _import_onnx()
-    model = load_network(cfg, checkpoint)
+    model = load_model(cfg, checkpoint)
     check_network(model)
-    metadata = describe(cfg, checkpoint, model, opset)
-    graph = onnx.load_from_string(record(model, opset))
+    metadata = build_metadata(cfg, checkpoint, model, opset)
+    graph = onnx.load_from_string(to_onnx(model, opset))
     onnx.helper.set_model_props(graph, metadata)
     _check_graph(onnx, graph)
     # Recording took the network apart.
-    differences = check_parity(graph, load_network(cfg, checkpoint))
+    differences = check_parity(graph, load_model(cfg, checkpoint))
     with atomic_write(out) as draft:
         draft.write_bytes(graph.SerializeToString())
     return differences
 
 
-def load_network(cfg: Config, checkpoint: Union[str, Path]) -> nn.Module:
+def load_model(cfg: Config, checkpoint: Union[str, Path]) -> nn.Module:
     """Build a config's network with a checkpoint's weights.
 
     Returns:
@@ -93,7 +93,7 @@ def load_network(cfg: Config, checkpoint: Union[str, Path]) -> nn.Module:
 
 
 @torch.no_grad()
-def record(model: nn.Module, opset: int) -> bytes:
+def to_onnx(model: nn.Module, opset: int) -> bytes:
     """Record what a network computes, as ONNX.
 
     Args:

@@ -14,7 +14,7 @@ from multitask_refine.utils.results_file import current_commit
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
 from multitask_runtime.utils.files import file_sha256
 
-from .support import ExportError
+from .checks import ExportError
 
 _BOX_SCORE = 'probability of a person, from the softmax of the box head'
 _RANKINGS = dict(
@@ -22,7 +22,7 @@ _RANKINGS = dict(
 )
 
 
-def describe(
+def build_metadata(
     cfg: Config, checkpoint: Union[str, Path], model: nn.Module, opset: int
 ) -> Dict[str, str]:
     """Collect the metadata of a file.

@@ -10,8 +10,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from multitask_refine.utils.errors import ExplainedError
-from multitask_runtime.onnx.metadata import OnnxError, to_dataset_meta
+from multitask_runtime.onnx.metadata import to_dataset_meta
 from multitask_runtime.onnx.onnx_model import OnnxModel
+from multitask_runtime.utils.errors import OnnxError
 
 
 class OnnxFileError(ExplainedError, OnnxError):
@@ -44,7 +45,7 @@ class OnnxDetector(BaseModel):
             self._network = OnnxModel(file, device)
         except OnnxError as error:
             raise OnnxFileError(str(error)) from None
-        self.dataset_meta = to_dataset_meta(self._network.description)
+        self.dataset_meta = to_dataset_meta(self._network.metadata)
         if not self._network.has_keypoints:
             self.dataset_meta = dict(classes=self.dataset_meta['classes'])
 

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
-from .support import ExportError
+from .checks import ExportError
 
 People = Dict[str, np.ndarray]
 _SIZE = (203, 267)
 # How far outputs may be apart: pixels, else shares of 1 or of the value.
-LIMITS = dict(boxes=0.1, scores=1e-3, masks=1e-3, keypoints=0.1, keypoint_scores=1e-3)
+TOLERANCES = dict(boxes=0.1, scores=1e-3, masks=1e-3, keypoints=0.1, keypoint_scores=1e-3)
 # Boxes that are equally good, or cells that are equally high: rounding
 # decides between them. So large a share may be others.
 TIES = 0.1
@@ -27,17 +27,17 @@ class Difference(NamedTuple):
 
     Attributes:
         largest: Among the people or joints that both found.
-        others: Number of them that only one found.
+        mismatched: Number of them that only one found.
         total: Number of all.
     """
 
     largest: float
-    others: int
+    mismatched: int
     total: int
 
 
 @torch.no_grad()
-def find_people(model: nn.Module, image: Tensor) -> People:
+def predict_outputs(model: nn.Module, image: Tensor) -> People:
     """What the network finds, as an exported file gives it.
 
     Args:
@@ -70,15 +70,15 @@ def find_people(model: nn.Module, image: Tensor) -> People:
     return {name: values.numpy() for name, values in people.items()}
 
 
-def compare(found: People, expected: People) -> Dict[str, Difference]:
+def compare_outputs(found: People, expected: People) -> Dict[str, Difference]:
     """Pair the people that two runs found, and compare them.
 
     Args:
-        found, expected (dict[str, np.ndarray]): See :func:`find_people`.
+        found, expected (dict[str, np.ndarray]): See :func:`predict_outputs`.
     """
     apart = np.abs(found['boxes'][:, None] - expected['boxes'][None]).max(-1)
     ranks = np.abs(found['scores'][:, None] - expected['scores'])
-    near = (apart < LIMITS['boxes']) & (ranks < LIMITS['scores'])
+    near = (apart < TOLERANCES['boxes']) & (ranks < TOLERANCES['scores'])
     partner = np.where(near, apart, np.inf)
     here, there = _pair(partner)
     total = max(near.shape)
@@ -113,7 +113,7 @@ def _compare_parts(name: str, found: np.ndarray, expected: np.ndarray) -> Differ
         apart = apart.max(-1).flatten()
     else:
         apart = (apart / np.maximum(1, np.abs(expected))).flatten()
-    same = apart < LIMITS[name]
+    same = apart < TOLERANCES[name]
     return Difference(_largest(apart[same]), int((~same).sum()), len(apart))
 
 
@@ -138,14 +138,14 @@ def check_parity(graph, model: nn.Module) -> Dict[str, Difference]:
     grains = torch.rand(1, 3, 12, 16, generator=generator) * 255
     image = F.interpolate(grains, _SIZE, mode='bicubic').clamp(0, 255)
     model.roi_head.test_cfg.score_thr = 0.0
-    differences = compare(
-        run_graph(_without_least_score(graph), image.numpy()), find_people(model, image[0])
+    differences = compare_outputs(
+        run_onnx(_without_least_score(graph), image.numpy()), predict_outputs(model, image[0])
     )
-    refuse_others(differences)
+    raise_if_different(differences)
     return differences
 
 
-def refuse_others(differences: Dict[str, Difference]) -> None:
+def raise_if_different(differences: Dict[str, Difference]) -> None:
     """Refuse more differences than rounding explains.
 
     Raises:
@@ -156,11 +156,11 @@ def refuse_others(differences: Dict[str, Difference]) -> None:
             raise ExportError(
                 f'The exported graph does not compute what the network does: '
                 f'{name} of {others} of {total} differ by more than '
-                f'{LIMITS[name]}. Nothing was written.'
+                f'{TOLERANCES[name]}. Nothing was written.'
             )
 
 
-def run_graph(content: bytes, image: np.ndarray) -> People:
+def run_onnx(content: bytes, image: np.ndarray) -> People:
     """Run an ONNX file's content on an image (1, 3, H, W) by onnxruntime.
 
     Raises:

@@ -9,10 +9,11 @@ import numpy as np
 
 from multitask_refine.utils.errors import ExplainedError
 from multitask_runtime.io.image_file import ImageFile
-from multitask_runtime.io.inputs import InputError, collect
-from multitask_runtime.onnx.metadata import FORMAT, FORMAT_VERSION, OnnxError
+from multitask_runtime.io.inputs import collect
+from multitask_runtime.io.resize import Resizer
+from multitask_runtime.onnx.metadata import FORMAT, FORMAT_VERSION
 from multitask_runtime.onnx.session import load_session
-from multitask_runtime.resize import Resizer
+from multitask_runtime.utils.errors import InputError, OnnxError
 from multitask_runtime.utils.files import atomic_write, file_sha256
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _MOST = 100  # pictures to measure ranges in
 _INSTALL = 'pip install onnx onnxruntime sympy'
 
 
-class QuantisationError(ExplainedError, OnnxError):
+class QuantizationError(ExplainedError, OnnxError):
     """A file that cannot be quantised, or not with these pictures."""
 
 
@@ -40,7 +41,7 @@ def quantize(
 ) -> None:
     """Write an exported network with smaller numbers.
 
-    Inputs and outputs stay float32. The description gets ``quantisation``,
+    Inputs and outputs stay float32. The description gets ``quantization``,
     the kind, and ``source_sha256``.
 
     Args:
@@ -53,7 +54,7 @@ def quantize(
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
-        QuantisationError: If the file is not of this project or quantised
+        QuantizationError: If the file is not of this project or quantised
             already, ``out`` will not do, there are no pictures, or a package
             is missing.
     """
@@ -62,34 +63,35 @@ def quantize(
     onnx = _import_onnx()
     try:
         session, description = load_session(source)
-        if 'quantisation' in description:
+        # Version 1.0 of the project wrote the British spelling.
+        found = description.get('quantization', description.get('quantisation'))
+        if found:
             raise OnnxError(
                 f'{source}: expected a file of float32, as '
-                'tools/deployment/export_onnx.py writes it, found '
-                f'{description["quantisation"]}'
+                f'tools/deployment/export_onnx.py writes it, found {found}'
             )
         pictures = _read_pictures(images, session, description)
         graph = _CONVERT[kind](onnx.load(source), pictures)
-        description.update(quantisation=kind, source_sha256=file_sha256(source))
+        description.update(quantization=kind, source_sha256=file_sha256(source))
         _write(onnx, graph, description, out)
     except (OnnxError, InputError) as error:
-        raise QuantisationError(str(error)) from None
+        raise QuantizationError(str(error)) from None
 
 
 def _check_arguments(
     source: Path, out: Path, kind: str, images: Optional[Union[str, Path]]
 ) -> None:
     if out.suffix != '.onnx':
-        raise QuantisationError(f'{out}: expected a file that ends in .onnx')
+        raise QuantizationError(f'{out}: expected a file that ends in .onnx')
     if out.resolve() == source.resolve():
-        raise QuantisationError(f'{out}: expected another file than the one that is read')
+        raise QuantizationError(f'{out}: expected another file than the one that is read')
     if kind != 'int8-static' and images is not None:
-        raise QuantisationError(
+        raise QuantizationError(
             f'images: expected none for {kind}, which looks at no pictures '
             f'beforehand, found {images}'
         )
     if kind == 'int8-static' and (images is None or not Path(images).is_dir()):
-        raise QuantisationError(
+        raise QuantizationError(
             'images: expected a folder of pictures, in which int8-static '
             f'measures ranges, found {images or "none"}'
         )
@@ -216,7 +218,7 @@ def _import_onnx():
         import onnx
         import onnxruntime.quantization  # noqa: F401
     except ImportError as error:
-        raise QuantisationError(
+        raise QuantizationError(
             'The packages onnx and onnxruntime, with sympy, are needed to '
             f'quantize, and cannot be imported ({error}). Install them: '
             f'{_INSTALL}'

@@ -1,4 +1,4 @@
-from .offset_study import HeatmapRefinement, KernelPoints, OffsetStudy, study_offsets
+from .offset_analysis import HeatmapRefinement, KernelPoints, OffsetAnalysis, analyze_offsets
 from .sampling_points import Arrows, CellGrid, Sampling, moved_cells, trace
 from .visualizer import MultitaskVisualizer
 
@@ -8,9 +8,9 @@ __all__ = [
     'HeatmapRefinement',
     'KernelPoints',
     'MultitaskVisualizer',
-    'OffsetStudy',
+    'OffsetAnalysis',
     'Sampling',
     'moved_cells',
-    'study_offsets',
+    'analyze_offsets',
     'trace',
 ]

@@ -6,11 +6,12 @@ from typing import Callable, Iterator, List, Optional
 
 import numpy as np
 
-from multitask_runtime.resize import MAX_ASPECT, is_narrow
-from multitask_runtime.utils.progress import Report
+from multitask_runtime.utils.errors import InputError
+from multitask_runtime.utils.progress import Progress
 
 from .image_file import count_pictures
-from .inputs import InputError, Source
+from .inputs import Source
+from .resize import MAX_ASPECT, is_narrow
 from .streams import StreamReader
 from .video import VideoReader, count_frames
 
@@ -58,13 +59,13 @@ def _count(source: Source) -> Optional[int]:
     return count_frames(source.value) if source.kind == 'video' else 1
 
 
-def read_frames(sources: List[Source], read_image: Callable, report: Report) -> Iterator[Frame]:
+def read_frames(sources: List[Source], read_image: Callable, report: Progress) -> Iterator[Frame]:
     """Yield all images; what cannot be read is reported and passed over.
 
     Args:
         sources (list[Source]): What to read.
         read_image (Callable): From the path of a picture to its array.
-        report (Report): Is told what is read and what is not.
+        report (Progress): Is told what is read and what is not.
 
     Yields:
         Frame: Only one is held here at a time.
@@ -88,7 +89,7 @@ def read_frames(sources: List[Source], read_image: Callable, report: Report) -> 
             report.fail(source, source.title, error)
 
 
-def _read_source(source: Source, read_image: Callable, report: Report) -> Iterator[Frame]:
+def _read_source(source: Source, read_image: Callable, report: Progress) -> Iterator[Frame]:
     if source.kind == 'unusable':
         raise InputError(source.value)
     if source.kind == 'array':
@@ -105,7 +106,7 @@ def _read_source(source: Source, read_image: Callable, report: Report) -> Iterat
         yield from _read_video(source, report)
 
 
-def _read_video(source: Source, report: Report) -> Iterator[Frame]:
+def _read_video(source: Source, report: Progress) -> Iterator[Frame]:
     number = 0
     with closing(VideoReader(source.value)) as reader:
         for number, image in enumerate(reader, 1):
@@ -113,12 +114,12 @@ def _read_video(source: Source, report: Report) -> Iterator[Frame]:
     _compare_length(source, reader.count, number, report)
 
 
-def _compare_length(source: Source, said: Optional[int], number: int, report: Report) -> None:
+def _compare_length(source: Source, said: Optional[int], number: int, report: Progress) -> None:
     if said and number < said:
         report.remark(f'{source.title}: says it has {said} frames; {number} could be read')
 
 
-def _read_stream(source: Source, report: Report) -> Iterator[Frame]:
+def _read_stream(source: Source, report: Progress) -> Iterator[Frame]:
     with closing(StreamReader(source.value, report.note)) as reader:
         try:
             for index, image in reader:

@@ -13,9 +13,7 @@ from typing import Optional
 import cv2
 import numpy as np
 
-from multitask_runtime.onnx.metadata import OnnxError
-
-from .inputs import InputError
+from multitask_runtime.utils.errors import InputError, OnnxError
 
 MAX_PIXELS = 178956970  # twice Pillow's limit of warning, where it refuses
 _TOO_LARGE = f'expected a picture of at most {MAX_PIXELS} pixels.'
@@ -71,7 +69,7 @@ class ImageFile:
     def _read(self, path: str, backend: str) -> np.ndarray:
         with open(path, 'rb') as file:
             content = file.read()
-        found = cut_short(content)
+        found = find_truncation(content)
         if found:
             raise ValueError(found)
         decode = _decode_by_pillow if backend == 'pillow' else _decode
@@ -119,7 +117,7 @@ def import_pillow(verb: str) -> ModuleType:
     return PIL
 
 
-def cut_short(content: bytes) -> Optional[str]:
+def find_truncation(content: bytes) -> Optional[str]:
     """Whether a JPEG or PNG file ends too early, seen from its marks alone.
 
     Decoders fill the rest of such a picture with grey, without a word.

@@ -6,11 +6,9 @@ import sys
 import cv2
 import numpy as np
 
+from multitask_runtime.utils.errors import NoWindowError
+
 _STOP_KEYS = (27, ord('q'))
-
-
-class NoWindowError(RuntimeError):
-    """There is no screen, or an OpenCV without windows."""
 
 
 class ImageViewer:

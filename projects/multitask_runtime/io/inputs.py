@@ -14,6 +14,8 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, U
 
 import numpy as np
 
+from multitask_runtime.utils.errors import InputError
+
 IMAGE_SUFFIXES = (
     '.avif',
     '.bmp',
@@ -59,10 +61,6 @@ _CAMERAS = range(2**31)  # at negative ones OpenCV crashes
 _MAX_NAME = 100  # characters of a stream's name
 
 Input = Union[str, Path, np.ndarray, int]
-
-
-class InputError(ValueError):
-    """Something that cannot be used, or read, as an input."""
 
 
 @dataclass(frozen=True)

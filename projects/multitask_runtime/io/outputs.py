@@ -8,10 +8,11 @@ from typing import Dict, List, Optional, Union
 import cv2
 import numpy as np
 
-from multitask_runtime.results import PredictionsFile
+from multitask_runtime.utils.errors import InputError
 
 from .frames import Frame
-from .inputs import InputError, Source
+from .inputs import Source
+from .results import PredictionsFile
 from .video import VideoWriter
 
 _PREDICTIONS = 'predictions.json'

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from .inputs import InputError, hide_credentials
+from multitask_runtime.utils.errors import InputError
+
+from .inputs import hide_credentials
 from .video import frame_rate, read_frame
 
 OPEN_TIMEOUT = 10.0  # seconds

@@ -9,7 +9,7 @@ from typing import Iterator, Optional, Union
 import cv2
 import numpy as np
 
-from .inputs import InputError
+from multitask_runtime.utils.errors import InputError
 
 CODEC = 'mp4v'
 _USUAL_RATE = 30.0  # for cameras and files that do not say

@@ -7,9 +7,9 @@ from multitask_runtime.base_inferencer import BaseInferencer
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
 from multitask_runtime.io.frames import Frame
 from multitask_runtime.io.image_file import ImageFile
-from multitask_runtime.resize import Resizer, limit_aspect
-from multitask_runtime.results import to_result
-from multitask_runtime.utils.progress import Report
+from multitask_runtime.io.resize import Resizer, limit_aspect
+from multitask_runtime.io.results import to_result
+from multitask_runtime.utils.progress import Progress
 
 from .metadata import to_dataset_meta
 from .onnx_model import OnnxModel
@@ -43,18 +43,18 @@ class OnnxInferencer(BaseInferencer):
         self, model: Union[str, Path], device: str = 'cpu', show_progress: bool = True
     ) -> None:
         self._network = OnnxModel(model, device)
-        self.description = self._network.description
-        self.dataset_meta = to_dataset_meta(self.description)
-        self.joint_shift = self.description['joint_shift']
-        self.read_image = ImageFile(self.description['image_backend'])
+        self.metadata = self._network.metadata
+        self.dataset_meta = to_dataset_meta(self.metadata)
+        self.joint_shift = self.metadata['joint_shift']
+        self.read_image = ImageFile(self.metadata['image_backend'])
         # The first files did not say how to draw.
-        self.kpt_thr = self.description.get('kpt_thr', KPT_THR)
-        self.mask_alpha = self.description.get('mask_alpha', MASK_ALPHA)
+        self.kpt_thr = self.metadata.get('kpt_thr', KPT_THR)
+        self.mask_alpha = self.metadata.get('mask_alpha', MASK_ALPHA)
         self.show_progress = show_progress
-        self._resize = Resizer(self.description['resize'])
+        self._resize = Resizer(self.metadata['resize'])
 
     def _results(
-        self, frames: Iterable[Frame], batch_size: int, report: Report
+        self, frames: Iterable[Frame], batch_size: int, report: Progress
     ) -> Iterator[Tuple[Frame, dict]]:
         for frame in frames:
             height, width = frame.image.shape[:2]

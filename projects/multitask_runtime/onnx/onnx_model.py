@@ -8,8 +8,7 @@ from typing import Dict, Tuple, Union
 
 import numpy as np
 
-from multitask_runtime.masks import paste_masks
-
+from .masks import paste_masks
 from .session import load_session
 
 
@@ -21,7 +20,7 @@ class OnnxModel:
         device (str): As in :func:`load_session`. Defaults to 'cpu'.
 
     Attributes:
-        description (dict): What the file says of itself.
+        metadata (dict): Metadata of the file, see ``read_metadata``.
         has_keypoints (bool): Whether the network has a keypoint head.
 
     Raises:
@@ -29,7 +28,7 @@ class OnnxModel:
     """
 
     def __init__(self, path: Union[str, Path], device: str = 'cpu') -> None:
-        self._session, self.description = load_session(path, device)
+        self._session, self.metadata = load_session(path, device)
         self._names = [output.name for output in self._session.get_outputs()]
         self.has_keypoints = 'keypoints' in self._names
 
@@ -40,7 +39,7 @@ class OnnxModel:
 
         Args:
             pixels (np.ndarray): (3, H', W') BGR, 0 to 255, resized as the
-                description says.
+                metadata say.
             scale_factor (tuple[float, float]): How many times wider and
                 higher it is than the original picture.
             shape (tuple[int, int]): The original's height and width.
@@ -61,7 +60,7 @@ class OnnxModel:
         )
         if 'masks' in found:
             people['masks'] = paste_masks(
-                found['masks'], people['bboxes'], shape, self.description['mask_threshold']
+                found['masks'], people['bboxes'], shape, self.metadata['mask_threshold']
             )
         if 'keypoints' in found:
             people['keypoints'] = found['keypoints'] / factor

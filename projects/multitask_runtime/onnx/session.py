@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Tuple, Union
 
-from .metadata import OnnxError, read_description
+from multitask_runtime.utils.errors import OnnxError
+
+from .metadata import read_metadata
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -35,7 +37,7 @@ def load_session(path: Union[str, Path], device: str = 'cpu') -> Tuple['Inferenc
 
     Returns:
         tuple: onnxruntime's session and the file's description, see
-        ``read_description``.
+        ``read_metadata``.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -61,7 +63,7 @@ def load_session(path: Union[str, Path], device: str = 'cpu') -> Tuple['Inferenc
             f'{_name(wanted)}; see its message above'
         )
     metadata = session.get_modelmeta().custom_metadata_map
-    return session, read_description(path, metadata)
+    return session, read_metadata(path, metadata)
 
 
 def _import_runtime():

@@ -6,7 +6,8 @@ from typing import Optional, Sequence
 
 import cv2
 
-from multitask_runtime.io.inputs import InputError, Source
+from multitask_runtime.io.inputs import Source
+from multitask_runtime.utils.errors import InputError
 
 _REDRAW = 0.1  # seconds between two states of a line in a terminal
 _REPEAT = 5.0  # seconds between two lines in a file
@@ -16,7 +17,7 @@ _MAX_FAILURES = 10  # before the first success: the network is at fault
 _OF_AN_INPUT = (ArithmeticError, MemoryError, OSError, ValueError, cv2.error)
 
 
-class Report:
+class Progress:
     """Progress with the time left, notes and a summary.
 
     In a terminal the progress is one line that changes, elsewhere a line

@@ -16,7 +16,7 @@ from multitask_refine.apis.image_loader import ImageFile
 from multitask_runtime import InputError, OnnxInferencer, VideoReader, VideoWriter
 from multitask_runtime.io.inputs import collect
 from multitask_runtime.io.outputs import OutputFolder
-from multitask_runtime.resize import is_narrow, limit_aspect
+from multitask_runtime.io.resize import is_narrow, limit_aspect
 from tests.test_runtime.test_onnx_inferencer import make_file
 
 

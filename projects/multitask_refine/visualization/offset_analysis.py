@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from multitask_refine.models import KeypointSoftmaxHead
 from multitask_refine.ops import DeformRoIPool
 from multitask_refine.utils.errors import ConfigError
-from multitask_runtime.category_meta import category_meta
+from multitask_runtime.utils.category_meta import category_meta
 
 from .sampling_points import (
     Arrows,
@@ -74,7 +74,7 @@ class HeatmapRefinement:
 
 
 @dataclass(frozen=True)
-class OffsetStudy:
+class OffsetAnalysis:
     """All that there is to see for one person.
 
     Args:
@@ -107,13 +107,13 @@ class OffsetStudy:
 
 
 @torch.no_grad()
-def study_offsets(
+def analyze_offsets(
     model: nn.Module,
     data: dict,
     person: int = 1,
     point: Optional[Sequence[float]] = None,
     joint: Optional[int] = None,
-) -> OffsetStudy:
+) -> OffsetAnalysis:
     """Run the network on one image and follow its offsets.
 
     Args:
@@ -126,7 +126,7 @@ def study_offsets(
             highest score, of those that the instance's category has.
 
     Returns:
-        OffsetStudy: What was found, on the CPU.
+        OffsetAnalysis: What was found, on the CPU.
 
     Raises:
         ConfigError: If the network has no offsets, or there is no such
@@ -157,7 +157,7 @@ def study_offsets(
         point,
         place,
     )
-    return OffsetStudy(
+    return OffsetAnalysis(
         box, score, point, joint, place, kernels, _study_pooling(head, roi_inputs, box), heatmap
     )
 

@@ -13,9 +13,10 @@ from typing import Dict, List, Optional, Union
 import numpy as np
 from pycocotools import mask as rle
 
-from .category_meta import category_meta, keypoint_mask
-from .io.frames import Frame
-from .utils.files import atomic_write
+from multitask_runtime.utils.category_meta import category_meta, keypoint_mask
+from multitask_runtime.utils.files import atomic_write
+
+from .frames import Frame
 
 _PIXEL_INDEX = 0.5  # how much less COCO's files count joints
 _DECIMALS = 3

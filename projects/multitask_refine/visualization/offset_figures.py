@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from . import Arrows, KernelPoints, OffsetStudy
+from . import Arrows, KernelPoints, OffsetAnalysis
 
 _READ, _REGULAR, _START = '#ff2a2a', '#b8b8b8', '#2dff2d'
 _BEFORE, _AFTER, _ARROW = '#ffb000', '#2dff2d', '#00e5ff'
@@ -39,12 +39,12 @@ class Panel:
     draw: Callable[[Axes], None]
 
 
-def make_panels(image: np.ndarray, study: OffsetStudy, joint_name: str) -> List[Panel]:
+def make_panels(image: np.ndarray, study: OffsetAnalysis, joint_name: str) -> List[Panel]:
     """Make a picture of each part of the network that has offsets.
 
     Args:
         image (np.ndarray): RGB, (H, W, 3).
-        study (OffsetStudy): What was found in it.
+        study (OffsetAnalysis): What was found in it.
         joint_name (str): Of the study's joint.
 
     Returns:
@@ -107,7 +107,7 @@ def _save(panels: List[Panel], path: Path) -> None:
 # ---- the panels
 
 
-def _question(image: np.ndarray, study: OffsetStudy, joint_name: str) -> Panel:
+def _question(image: np.ndarray, study: OffsetAnalysis, joint_name: str) -> Panel:
 
     def draw(ax: Axes) -> None:
         _show(ax, image)
@@ -172,7 +172,7 @@ def _pooling(image: np.ndarray, box: Tensor, arrows: Arrows) -> Panel:
     return Panel('pooling', 'RoI pooling', 'Arrows are true to length. ' + _lengths(arrows), draw)
 
 
-def _heatmap(image: np.ndarray, study: OffsetStudy, joint_name: str, refined: bool) -> Panel:
+def _heatmap(image: np.ndarray, study: OffsetAnalysis, joint_name: str, refined: bool) -> Panel:
     found, word = study.heatmap, 'after' if refined else 'before'
     heatmap = found.after if refined else found.before
     highest = max(found.before.max().item(), found.after.max().item())
@@ -203,7 +203,7 @@ def _heatmap(image: np.ndarray, study: OffsetStudy, joint_name: str, refined: bo
     )
 
 
-def _field(image: np.ndarray, study: OffsetStudy, joint_name: str) -> Panel:
+def _field(image: np.ndarray, study: OffsetAnalysis, joint_name: str) -> Panel:
     found = study.heatmap
 
     def draw(ax: Axes) -> None:

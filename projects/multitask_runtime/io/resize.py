@@ -10,8 +10,9 @@ from typing import Optional, Sequence, Tuple, Union
 import cv2
 import numpy as np
 
-from .io.image_file import import_pillow
-from .onnx.metadata import OnnxError
+from multitask_runtime.utils.errors import OnnxError
+
+from .image_file import import_pillow
 
 Size = Tuple[int, int]
 # No pipeline resizes a picture of this aspect ratio to nothing.
