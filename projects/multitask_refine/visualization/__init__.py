@@ -1,5 +1,7 @@
+"""Visualizer, and figures of learned offsets."""
+
 from .offset_analysis import HeatmapRefinement, KernelPoints, OffsetAnalysis, analyze_offsets
-from .sampling_points import Arrows, CellGrid, Sampling, moved_cells, trace
+from .sampling_points import Arrows, CellGrid, Sampling, offset_arrows, trace
 from .visualizer import MultitaskVisualizer
 
 __all__ = [
@@ -10,7 +12,7 @@ __all__ = [
     'MultitaskVisualizer',
     'OffsetAnalysis',
     'Sampling',
-    'moved_cells',
     'analyze_offsets',
+    'offset_arrows',
     'trace',
 ]

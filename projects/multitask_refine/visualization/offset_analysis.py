@@ -1,17 +1,16 @@
-"""What a trained network's offsets do for one person of one image.
+"""Analyze the learned offsets for one instance of one image.
 
 Points and boxes are in pixels of the original image, points as (x, y).
 
 Shape letters: P points, S heatmap side.
 """
 
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from mmdet.structures import SampleList
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from multitask_refine.models import KeypointSoftmaxHead
@@ -23,34 +22,32 @@ from .sampling_points import (
     Arrows,
     CellGrid,
     Sampling,
-    moved_cells,
-    recorded_inputs,
+    offset_arrows,
+    record_inputs,
     refined_convs,
     trace,
 )
 
-LEVELS = 3  # convolutions that are followed, as in Dai et al.: 729 points
+MAX_DEPTH = 3  # convolutions that are traced, as in Dai et al. 2017: 729 points
 _STAGES = {'conv3': 'layer2', 'conv4': 'layer3', 'conv5': 'layer4'}
-
-Inputs = Dict[nn.Module, Tensor]
 
 
 @dataclass(frozen=True)
 class KernelPoints:
-    """Where stacked convolutions look for one of their output cells.
+    """Sampling points of stacked convolutions for one of their output cells.
 
     Args:
-        start (Tensor): Centre of the output cell, (2).
-        points (Tensor): What they read, (P, 2).
-        factors (Tensor): How much each point counts, (P); 1 in version 1.
-        regular (Tensor): What they would read without offsets, (P, 2).
-        depth (int): How many convolutions are followed.
-        total (int): How many there are.
+        start (Tensor): Center of the output cell, shape (2).
+        points (Tensor): Sampling points, shape (P, 2).
+        weights (Tensor): Product of the modulation of each point, shape (P); 1 in version 1.
+        regular (Tensor): Sampling points without offsets, shape (P, 2).
+        depth (int): Number of convolutions that are traced.
+        total (int): Number of convolutions.
     """
 
     start: Tensor
     points: Tensor
-    factors: Tensor
+    weights: Tensor
     regular: Tensor
     depth: int
     total: int
@@ -58,50 +55,52 @@ class KernelPoints:
 
 @dataclass(frozen=True)
 class HeatmapRefinement:
-    """A joint's heatmap without and with its offsets.
+    """Heatmap of a keypoint before and after its refinement.
 
     Args:
-        before, after (Tensor): Probabilities on the person's box, (S, S).
-        joint_before, joint_after (Tensor): The joint decoded from each, (2).
-        arrows (Arrows): From cells of the refined map to where each is read.
+        before (Tensor): Probabilities on the box without offsets, shape (S, S).
+        after (Tensor): Probabilities on the box with offsets, shape (S, S).
+        keypoint_before (Tensor): Keypoint decoded from ``before``, shape (2).
+        keypoint_after (Tensor): Keypoint decoded from ``after``, shape (2).
+        arrows (Arrows): From cells of the refined heatmap to where each is read.
     """
 
     before: Tensor
     after: Tensor
-    joint_before: Tensor
-    joint_after: Tensor
+    keypoint_before: Tensor
+    keypoint_after: Tensor
     arrows: Arrows
 
 
 @dataclass(frozen=True)
 class OffsetAnalysis:
-    """All that there is to see for one person.
+    """Offsets of all parts of the model for one instance.
 
     Args:
-        box (Tensor): xyxy, (4).
-        score (float): The person's.
-        point (Tensor): The point that the stages are asked about, (2).
-        joint (int, optional): Index of the joint that the keypoint head is
-            asked about. None without such a head.
-        place (Tensor, optional): Where the joint is, (2).
-        kernels (dict[str, KernelPoints]): By the part of the network; None
-            where it is not refined.
-        pooling (Arrows, optional): How the RoI's bins are moved.
-        heatmap (HeatmapRefinement, optional): Of the joint.
+        box (Tensor): xyxy, shape (4).
+        score (float): Score of the instance.
+        point (Tensor): Point at which the backbone stages are analyzed, shape (2).
+        keypoint (int, optional): Index of the keypoint at which the keypoint head is
+            analyzed. None without such a head.
+        location (Tensor, optional): Location of the keypoint, shape (2).
+        kernels (dict[str, KernelPoints | None]): By the part of the model; None for a part
+            without deformable convolutions.
+        pooling (Arrows, optional): Offsets of the RoI's bins.
+        heatmap (HeatmapRefinement, optional): Of the keypoint.
     """
 
     box: Tensor
     score: float
     point: Tensor
-    joint: Optional[int]
-    place: Optional[Tensor]
-    kernels: Dict[str, Optional[KernelPoints]]
-    pooling: Optional[Arrows]
-    heatmap: Optional[HeatmapRefinement]
+    keypoint: int | None
+    location: Tensor | None
+    kernels: dict[str, KernelPoints | None]
+    pooling: Arrows | None
+    heatmap: HeatmapRefinement | None
 
     @property
-    def left_out(self) -> List[str]:
-        """list[str]: The parts of the network that have no offsets."""
+    def missing(self) -> list[str]:
+        """list[str]: The parts of the model that have no offsets."""
         parts = {**self.kernels, 'RoI pooling': self.pooling, 'heatmaps': self.heatmap}
         return [name for name, part in parts.items() if part is None]
 
@@ -110,193 +109,163 @@ class OffsetAnalysis:
 def analyze_offsets(
     model: nn.Module,
     data: dict,
-    person: int = 1,
-    point: Optional[Sequence[float]] = None,
-    joint: Optional[int] = None,
+    instance: int = 1,
+    point: Sequence[float] | None = None,
+    keypoint: int | None = None,
 ) -> OffsetAnalysis:
-    """Run the network on one image and follow its offsets.
+    """Run the model on one image and trace its offsets.
 
     Args:
-        model (nn.Module): A ``MultitaskRCNN`` in evaluation mode.
-        data (dict): A batch of one image, as the test pipeline gives it.
-        person (int): 1 for the one with the highest score. Defaults to 1.
-        point (Sequence[float], optional): What the stages are asked about;
-            the middle of the person's box by default.
-        joint (int, optional): Which joint; by default the one with the
-            highest score, of those that the instance's category has.
+        model (nn.Module): A ``MultitaskRCNN`` in eval mode.
+        data (dict): A batch of one image from the test pipeline.
+        instance (int): Rank of the instance by its score, from 1. Defaults to 1.
+        point (Sequence[float], optional): Point at which the backbone stages are analyzed.
+            Defaults to the center of the box.
+        keypoint (int, optional): Index of the keypoint. Defaults to the one with the
+            highest score, of those that the category of the instance has.
 
     Returns:
-        OffsetAnalysis: What was found, on the CPU.
+        OffsetAnalysis: On the CPU.
 
     Raises:
-        ConfigError: If the network has no offsets, or there is no such
-            person.
+        ConfigError: If the model has no offsets, or the instance does not exist.
     """
-    _require_offsets(model)
-    head, batch = model.roi_head, model.data_preprocessor(data, False)
-    with recorded_inputs(refined_convs(model.backbone)) as inputs:
-        feats = model.extract_feat(batch['inputs'])
-    roi, score, label = _find_person(model, feats, batch['data_samples'], person)
-    with recorded_inputs(_offset_layers(head)) as roi_inputs:
-        pooled = head.extract_instance_feats(feats, [roi])
+    head = model.roi_head
+    kp_head = head.keypoint_head
+    poolings = [each.conv_offset for each in head.modules() if isinstance(each, DeformRoIPool)]
+    is_refined = kp_head is not None and kp_head.offset_pred is not None
+    if not (is_refined or poolings or refined_convs(model)):
+        raise ConfigError(
+            'this model has no offsets: neither RefinedConv2d (RB, H) nor DeformRoIPool, and '
+            'no keypoint head with refine=True. Use the config of a refined variant.'
+        )
+    # Run the model, recording the inputs of all layers that have offsets.
+    batch = model.data_preprocessor(data, False)
+    with record_inputs(refined_convs(model.backbone)) as inputs:
+        x = model.extract_feat(batch['inputs'])
+    chosen = _detect(model, x, batch['data_samples'], instance)
+    roi = chosen.bboxes  # (1, 4) in pixels of the resized image
+    with record_inputs(refined_convs(head) + poolings) as roi_inputs:
+        feats = head.extract_instance_feats(x, [roi])
         if head.with_keypoint:
-            head.keypoint_head.refined_heatmaps(pooled)
+            kp_head.refined_heatmaps(feats)
+
     scale = torch.tensor(batch['data_samples'][0].scale_factor)
     box = roi[0].cpu() / scale.repeat(2)
-    point = (box[:2] + box[2:]) / 2 if point is None else box.new_tensor(point)
-    own = category_meta(getattr(model, 'dataset_meta', None) or {}, label)
-    joint, place, heatmap = _study_joint(
-        head.keypoint_head, pooled, roi, scale, joint, own.get('indices')
-    )
     height, width = batch['inputs'].shape[-2:]
     image = box.new_tensor([0, 0, width, height]) / scale.repeat(2)
-    kernels = _study_kernels(
-        model,
-        partial(_follow, inputs=inputs, area=image, point=point),
-        partial(_follow, inputs=roi_inputs, area=box),
-        point,
-        place,
-    )
-    return OffsetAnalysis(
-        box, score, point, joint, place, kernels, _study_pooling(head, roi_inputs, box), heatmap
-    )
-
-
-def _find_person(
-    model: nn.Module, feats: Tuple[Tensor], samples: SampleList, person: int
-) -> Tuple[Tensor, float, int]:
-    """A box in pixels of the network's input, (1, 4), its score and label."""
-    proposals = model.rpn_head.predict(feats, samples, rescale=False)
-    (people,) = model.roi_head.predict(feats, proposals, samples)
-    if not len(people):
-        raise ConfigError('nobody was found in this image')
-    if not 1 <= person <= len(people):
-        raise ConfigError(
-            f'person: expected 1 to {len(people)}, as many as were found, got {person}'
+    point = (box[:2] + box[2:]) / 2 if point is None else box.new_tensor(point)
+    location = heatmap = None
+    if head.with_keypoint:
+        meta = category_meta(getattr(model, 'dataset_meta', None) or {}, chosen.labels.item())
+        keypoint, location, heatmap = _analyze_keypoint(
+            kp_head, feats, roi, scale, keypoint, meta.get('indices')
         )
-    chosen = people[person - 1]
-    return chosen.bboxes, chosen.scores.item(), chosen.labels.item()
+    else:
+        keypoint = None
 
-
-def _study_kernels(
-    model: nn.Module, in_image: Callable, on_roi: Callable, point: Tensor, place: Optional[Tensor]
-) -> Dict[str, Optional[KernelPoints]]:
-    """Follow each part that has kernels, see :func:`_follow`."""
-    head, kernels = model.roi_head, {}
+    kernels = {}
     for name, layer in _STAGES.items():
         stage = getattr(model.backbone, layer, None)
-        kernels[name] = stage and in_image(stage)
-    if head.with_shared_head:  # the last stage
-        kernels['conv5'] = on_roi(head.shared_head, point=point)
+        kernels[name] = stage and _trace_kernels(stage, inputs, image, point)
+    if head.with_shared_head:  # the last stage of C4
+        kernels['conv5'] = _trace_kernels(head.shared_head, roi_inputs, box, point)
     kernels['keypoint head'] = (
-        on_roi(head.keypoint_head.convs, point=place) if head.with_keypoint else None
+        _trace_kernels(kp_head.convs, roi_inputs, box, location) if head.with_keypoint else None
     )
-    return kernels
+    pooling = None
+    for layer in head.instance_roi_extractor.roi_layers:
+        if isinstance(layer, DeformRoIPool) and layer.conv_offset in roi_inputs:
+            shares = layer.conv_offset(roi_inputs[layer.conv_offset])[0].cpu()  # (2, P, P)
+            bins = layer.gamma * shares * shares.shape[1]  # from shares of the RoI to bins
+            grid = CellGrid.over(box, shares.shape[1:])
+            pooling = offset_arrows(bins, torch.ones_like(bins[0]), grid)
+            break  # the level of the RoI
+    return OffsetAnalysis(
+        box, chosen.scores.item(), point, keypoint, location, kernels, pooling, heatmap
+    )
 
 
-def _follow(
-    module: nn.Module, inputs: Inputs, area: Tensor, point: Tensor
-) -> Optional[KernelPoints]:
-    """Trace the last convolutions of a part of the network.
+def _detect(
+    model: nn.Module, x: tuple[Tensor], samples: SampleList, instance: int
+) -> InstanceData:
+    """Detect the instances and select the one of a rank."""
+    proposals = model.rpn_head.predict(x, samples, rescale=False)
+    (instances,) = model.roi_head.predict(x, proposals, samples)
+    if not len(instances):
+        raise ConfigError('no instance was found in this image')
+    if not 1 <= instance <= len(instances):
+        raise ConfigError(
+            f'instance: expected 1 to {len(instances)}, as many as were found, got {instance}'
+        )
+    return instances[instance - 1]
+
+
+def _trace_kernels(
+    module: nn.Module, inputs: dict[nn.Module, Tensor], area: Tensor, point: Tensor
+) -> KernelPoints | None:
+    """Trace the last convolutions of a module.
 
     Args:
-        module (nn.Module): Maybe with refined convolutions.
-        inputs (dict): What went into them.
-        area (Tensor): What the feature maps cover: image or RoI, (4).
-        point (Tensor): Where to start, (2).
+        module (nn.Module): Module with or without deformable convolutions.
+        inputs (dict[nn.Module, Tensor]): Inputs of the convolutions.
+        area (Tensor): Area of the feature maps, image or RoI: xyxy, shape (4).
+        point (Tensor): Point at which to start, shape (2).
     """
     convs = refined_convs(module)
     if not convs:
         return None
-    stack = [Sampling.of(conv, inputs[conv]) for conv in convs[-LEVELS:]]
+    stack = [Sampling.of(conv, inputs[conv]) for conv in convs[-MAX_DEPTH:]]
     top = CellGrid.over(area, stack[-1].out_size)
     bottom = CellGrid.over(area, stack[0].size)
     cell = top.cell_at(point, stack[-1].out_size)
-    points, factors = trace(stack, cell)
+    points, weights = trace(stack, cell)
     regular, _ = trace([each.regular() for each in stack], cell)
     return KernelPoints(
         top.to_image(cell),
         bottom.to_image(points),
-        factors,
+        weights,
         bottom.to_image(regular),
         len(stack),
         len(convs),
     )
 
 
-def _study_pooling(head: nn.Module, inputs: Inputs, box: Tensor) -> Optional[Arrows]:
-    """How ``DeformRoIPool`` moves the bins of the shared feature."""
-    for layer in head.instance_roi_extractor.roi_layers:
-        if isinstance(layer, DeformRoIPool) and layer.conv_offset in inputs:
-            shares = layer.conv_offset(inputs[layer.conv_offset])[0].cpu()
-            bins = layer.gamma * shares * len(shares[0])
-            grid = CellGrid.over(box, shares.shape[1:])
-            return moved_cells(bins, torch.ones_like(bins[0]), grid)
-    return None
-
-
-def _study_joint(
-    head: Optional[nn.Module],
-    pooled: Tensor,
+def _analyze_keypoint(
+    head: nn.Module,
+    feats: Tensor,
     roi: Tensor,
     scale: Tensor,
-    joint: Optional[int],
-    own: Optional[Sequence[int]],
-) -> tuple:
-    """Choose a joint, one of ``own`` if there are any, and see what its
-    offsets do.
+    keypoint: int | None,
+    candidates: Sequence[int] | None,
+) -> tuple[int, Tensor, HeatmapRefinement | None]:
+    """Choose a keypoint, one of the candidates if there are any, and analyze its heatmap.
 
     Returns:
-        tuple: Index of the joint, where it is, (2), and a
-        :class:`HeatmapRefinement`; None for what there is not.
+        tuple: Index of the keypoint, its location, shape (2), and the refinement of its
+        heatmap; None for a head without refinement.
     """
-    if head is None:
-        return None, None, None
-    after = head.refined_heatmaps(pooled)
-    joints, scores = head.codec.decode(after, roi)
-    if joint is None:
-        joint = max(own or range(scores.shape[1]), key=scores[0].tolist().__getitem__)
-    place = joints[0, joint].cpu() / scale
+    after = head.refined_heatmaps(feats)  # (1, K, S, S)
+    keypoints, scores = head.codec.decode(after, roi)
+    if keypoint is None:
+        scores = scores[0].tolist()
+        keypoint = max(candidates or range(len(scores)), key=scores.__getitem__)
+    location = keypoints[0, keypoint].cpu() / scale
     if head.offset_pred is None:
-        return joint, place, None
-    with _no_offsets(head.offset_pred):
-        before = head.refined_heatmaps(pooled)
-    start = head.codec.decode(before, roi)[0][0, joint].cpu() / scale
-    offsets = head(pooled)[1][0, 2 * joint : 2 * joint + 2].cpu()
-    maps = [_probabilities(head, each[0, joint]) for each in (before, after)]
-    grid = CellGrid.over(roi[0].cpu() / scale.repeat(2), maps[1].shape)
-    arrows = moved_cells(offsets, maps[1], grid)
-    return joint, place, HeatmapRefinement(*maps, start, place, arrows)
-
-
-def _probabilities(head: nn.Module, heatmap: Tensor) -> Tensor:
-    heatmap = heatmap.cpu()
-    if isinstance(head, KeypointSoftmaxHead):
-        return heatmap.flatten().softmax(0).reshape(heatmap.shape)
-    return heatmap
-
-
-@contextmanager
-def _no_offsets(layer: nn.Module) -> Iterator[None]:
-    handle = layer.register_forward_hook(lambda module, args, out: torch.zeros_like(out))
+        return keypoint, location, None
+    # The same head without its offsets.
+    handle = head.offset_pred.register_forward_hook(lambda *args: torch.zeros_like(args[-1]))
     try:
-        yield
+        before = head.refined_heatmaps(feats)
     finally:
         handle.remove()
-
-
-def _offset_layers(module: nn.Module) -> List[nn.Module]:
-    """The layers in a part of the network whose inputs tell the offsets."""
-    pooling = [each.conv_offset for each in module.modules() if isinstance(each, DeformRoIPool)]
-    return refined_convs(module) + pooling
-
-
-def _require_offsets(model: nn.Module) -> None:
-    head = model.roi_head.keypoint_head
-    refines_heatmaps = head is not None and head.offset_pred is not None
-    if not refines_heatmaps and not _offset_layers(model):
-        raise ConfigError(
-            'this network has no offsets: neither RefinedConv2d (RB, H) nor '
-            'DeformRoIPool, and no keypoint head with refine=True. Take a '
-            'config of a refined variant.'
-        )
+    start = head.codec.decode(before, roi)[0][0, keypoint].cpu() / scale
+    maps = []
+    for heatmap in (before[0, keypoint].cpu(), after[0, keypoint].cpu()):
+        if isinstance(head, KeypointSoftmaxHead):
+            heatmap = heatmap.flatten().softmax(0).reshape(heatmap.shape)
+        maps.append(heatmap)
+    offsets = head(feats)[1][0, 2 * keypoint : 2 * keypoint + 2].cpu()
+    grid = CellGrid.over(roi[0].cpu() / scale.repeat(2), maps[1].shape)
+    arrows = offset_arrows(offsets, maps[1], grid)
+    return keypoint, location, HeatmapRefinement(*maps, start, location, arrows)
