@@ -1,3 +1,5 @@
+"""Export models to ONNX, quantize the files and evaluate them."""
+
 from .checks import ExportError
 from .export import export
 
