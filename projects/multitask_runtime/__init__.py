@@ -1,8 +1,7 @@
-"""What finds and shows people without PyTorch.
+"""Inference without PyTorch: ONNX models, images, videos, tracking and drawing.
 
 Nothing in this package imports torch, mmcv, mmengine, mmdet or mmpose. The
-pictures, videos, results and drawings are also those of
-``multitask_refine.apis``, which imports them from here.
+inferencer of ``multitask_refine.apis`` shares its inputs, outputs and drawing.
 """
 
 from .io.video import VideoReader, VideoWriter

@@ -1,21 +1,23 @@
-"""Pictures resized as the test pipelines do it, to the very same pixels.
+"""Resize images as the test pipelines do, to the very same pixels.
 
-The pipelines' ``Resize``, ``ResizeShortestEdge`` and ``FloatResize`` are those
-of mmdet and of ``projects/multitask_refine/datasets/transforms/formatting.py``. Sizes are
-(width, height) in pixels.
+The steps ``Resize``, ``ResizeShortestEdge`` and ``FloatResize`` are those of
+MMDetection and of ``multitask_refine.datasets``. Sizes are (width, height) in
+pixels.
 """
 
-from typing import Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 
 from multitask_runtime.utils.errors import OnnxError
+from multitask_runtime.utils.types import Array
 
 from .image_file import import_pillow
 
-Size = Tuple[int, int]
-# No pipeline resizes a picture of this aspect ratio to nothing.
+Size = tuple[int, int]
+# No pipeline resizes an image of this aspect ratio to nothing.
 MAX_ASPECT = 50
 _CV2_CODES = dict(
     nearest=cv2.INTER_NEAREST,
@@ -26,22 +28,23 @@ _CV2_CODES = dict(
 )
 
 
-def is_narrow(image: np.ndarray) -> bool:
-    """Whether a picture (H, W, 3) is narrower than :data:`MAX_ASPECT`."""
-    return max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2])
+def is_narrow(image: Array) -> bool:
+    """Tell whether an image (H, W, 3) is narrower than :data:`MAX_ASPECT`."""
+    short, long = sorted(image.shape[:2])
+    return bool(long > MAX_ASPECT * short)
 
 
-def limit_aspect(image: np.ndarray) -> np.ndarray:
-    """Stretch a picture that is too narrow for the pipelines.
+def limit_aspect(image: Array) -> Array:
+    """Stretch an image that is too narrow for the pipelines.
 
     They keep the aspect ratio, and would make its short side zero pixels.
 
     Args:
-        image (np.ndarray): (H, W, 3) uint8.
+        image (np.ndarray): uint8, shape (H, W, 3).
 
     Returns:
-        np.ndarray: The same picture, or (H', W', 3) whose shorter side is at
-        least a ``MAX_ASPECT``-th of the other.
+        np.ndarray: The same image, or one of shape (H', W', 3) whose short side is at
+        least 1 / ``MAX_ASPECT`` of the long one.
     """
     if not is_narrow(image):
         return image
@@ -51,46 +54,45 @@ def limit_aspect(image: np.ndarray) -> np.ndarray:
 
 
 class Resizer:
-    """Resizes pictures as a description says.
+    """Resize images like a step of the test pipeline.
 
     Args:
-        settings (dict): ``type`` and arguments of the pipeline's step.
+        settings (dict): ``type`` and arguments of the step.
 
     Raises:
-        OnnxError: If there is no such step here, or it needs Pillow, which is
-            not installed.
+        OnnxError: If the step is unknown or its arguments are wrong, or it needs
+            Pillow, which is not installed.
     """
 
-    def __init__(self, settings: dict) -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
         settings = dict(settings)
         kind = str(settings.pop('type', None)).split('.')[-1]
-        if kind not in _KINDS:
-            raise OnnxError(f'resize: expected one of {", ".join(_KINDS)}, found {kind}')
-        self._find_size, self._resize = _KINDS[kind]
-        self._method = dict(
-            backend=settings.pop('backend', 'cv2'),
-            interpolation=settings.pop('interpolation', 'bilinear'),
-        )
-        settings.pop('clip_object_border', None)  # a matter of training
+        if kind not in _SIZE_RULES:
+            raise OnnxError(f'resize: expected one of {", ".join(_SIZE_RULES)}, found {kind}')
+        self._find_size = _SIZE_RULES[kind]
+        self._is_float = kind == 'FloatResize'
+        self._backend = settings.pop('backend', 'cv2')
+        self._interpolation = settings.pop('interpolation', 'bilinear')
+        settings.pop('clip_object_border', None)  # for training only
         self._arguments = settings
         try:
             self._find_size((4, 3), **settings)
         except TypeError as error:
             raise OnnxError(f'resize: {kind} with {settings}: {error}') from None
-        if self._method['backend'] == 'pillow':
+        if self._backend == 'pillow':
             import_pillow('resizes')
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Resize a picture.
+    def __call__(self, image: Array) -> Array:
+        """Resize an image.
 
         Args:
-            image (np.ndarray): (H, W, 3) uint8.
+            image (np.ndarray): uint8, shape (H, W, 3).
 
         Returns:
-            np.ndarray: (H', W', 3), uint8 or float32.
+            np.ndarray: uint8, or float32 for 'FloatResize', shape (H', W', 3).
 
         Raises:
-            OnnxError: If nothing would be left of it.
+            OnnxError: If the image would be resized to nothing.
         """
         height, width = image.shape[:2]
         size = self._find_size((width, height), **self._arguments)
@@ -99,39 +101,60 @@ class Resizer:
                 f'an image of {width} x {height} pixels would be resized to '
                 f'{size[0]} x {size[1]}: expected a less narrow one'
             )
-        return self._resize(image, size, **self._method)
+        if self._is_float:
+            return interpolate(image, size)
+        if self._backend == 'pillow':
+            pillow = import_pillow('resizes')
+            code = pillow.Image.Resampling[self._interpolation.upper()]
+            return np.array(pillow.Image.fromarray(image).resize(size, code))
+        return cv2.resize(image, size, interpolation=_CV2_CODES[self._interpolation])
 
 
-# ---- sizes
+def rescale_size(size: Size, scale: int | Sequence[int], keep_ratio: bool = False) -> Size:
+    """Compute the size as mmcv's ``rescale_size``: as large as fits into the scale.
 
-
-def _fit(size: Size, scale: Union[int, Sequence[int]], keep_ratio: bool = False) -> Size:
-    """As large as possible within the scale, or just as the scale says."""
-    scale = (scale, scale) if isinstance(scale, int) else tuple(scale)
+    Args:
+        size (tuple[int, int]): Size of the image.
+        scale (int | Sequence[int]): Both sides, in any order with ``keep_ratio``.
+        keep_ratio (bool): Whether to keep the aspect ratio. Defaults to False.
+    """
+    long, short = (scale, scale) if isinstance(scale, int) else (scale[0], scale[1])
     if not keep_ratio:
-        return scale
-    ratio = min(max(scale) / max(size), min(scale) / min(size))
+        return long, short
+    ratio = min(max(long, short) / max(size), min(long, short) / min(size))
     return _round(size[0] * ratio), _round(size[1] * ratio)
 
 
-def _fit_shortest_edge(
-    size: Size, scale: Union[int, Sequence[int]], max_size: Optional[int] = None
+def shortest_edge_size(
+    size: Size, scale: int | Sequence[int], max_size: int | None = None
 ) -> Size:
-    width, height = size
+    """Compute the size as Detectron2's ``ResizeShortestEdge``.
+
+    Args:
+        size (tuple[int, int]): Size of the image.
+        scale (int | Sequence[int]): Length of the short side, or the least of several.
+        max_size (int, optional): Greatest length of the long side.
+    """
     shortest = float(scale if isinstance(scale, int) else min(scale))
     factor = shortest / min(size)
-    # The shorter side is not multiplied, so no rounding moves it.
-    if height < width:
-        width, height = factor * width, shortest
+    # The short side is not multiplied, so rounding cannot change it.
+    if size[1] < size[0]:
+        width, height = factor * size[0], shortest
     else:
-        width, height = shortest, factor * height
+        width, height = shortest, factor * size[1]
     if max_size and max(width, height) > max_size:
         factor = max_size / max(width, height)
         width, height = width * factor, height * factor
     return _round(width), _round(height)
 
 
-def _round_down(size: Size, scale: Sequence[int]) -> Size:
+def float_size(size: Size, scale: Sequence[int]) -> Size:
+    """Compute the size as torchvision's ``GeneralizedRCNNTransform``: rounded down.
+
+    Args:
+        size (tuple[int, int]): Size of the image.
+        scale (Sequence[int]): Greatest lengths of the two sides, in any order.
+    """
     ratio = min(min(scale) / min(size), max(scale) / max(size))
     return int(size[0] * ratio), int(size[1] * ratio)
 
@@ -140,41 +163,31 @@ def _round(length: float) -> int:
     return int(length + 0.5)
 
 
-# ---- pixels
+def interpolate(image: Array, size: Size) -> Array:
+    """Resize as torch's bilinear ``interpolate`` (``align_corners=False``) in float32.
 
+    Args:
+        image (np.ndarray): uint8, shape (H, W, 3).
+        size (tuple[int, int]): (W', H').
 
-def _resize_whole(image: np.ndarray, size: Size, backend: str, interpolation: str) -> np.ndarray:
-    """As mmcv's ``imresize``; uint8 stays uint8."""
-    if backend == 'pillow':
-        pillow = import_pillow('resizes')
-        code = pillow.Image.Resampling[interpolation.upper()]
-        return np.array(pillow.Image.fromarray(image).resize(size, code))
-    return cv2.resize(image, size, interpolation=_CV2_CODES[interpolation])
-
-
-def _resize_float(image: np.ndarray, size: Size, **_) -> np.ndarray:
-    """As torch's bilinear ``interpolate`` without aligned corners, in float32:
-    no value is rounded."""
+    Returns:
+        np.ndarray: float32, not rounded, shape (H', W', 3).
+    """
     image = image.astype(np.float32)
     for axis, length in enumerate(size[::-1]):
-        low, high, weight = _neighbours(image.shape[axis], length)
+        old = image.shape[axis]
+        # torch divides in float32; product and difference are rounded once.
+        scale = float(np.float32(old) / np.float32(length))
+        position = (scale * (np.arange(length) + 0.5) - 0.5).astype(np.float32)
+        position = np.maximum(position, 0)
+        low = np.minimum(position.astype(int), old - 1)
+        high = np.minimum(low + 1, old - 1)
+        weight = position - low.astype(np.float32)
         weight = weight.reshape([-1 if i == axis else 1 for i in range(3)])
         image = image.take(low, axis) * (1 - weight) + image.take(high, axis) * weight
     return image
 
 
-def _neighbours(old: int, new: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two old pixels next to each new one, and the second's weight."""
-    # torch divides in float32; product and difference are rounded once.
-    scale = float(np.float32(old) / np.float32(new))
-    place = (scale * (np.arange(new) + 0.5) - 0.5).astype(np.float32)
-    place = np.maximum(place, 0)
-    low = np.minimum(place.astype(int), old - 1)
-    return low, np.minimum(low + 1, old - 1), place - low.astype(np.float32)
-
-
-_KINDS = dict(
-    Resize=(_fit, _resize_whole),
-    ResizeShortestEdge=(_fit_shortest_edge, _resize_whole),
-    FloatResize=(_round_down, _resize_float),
+_SIZE_RULES: dict[str, Any] = dict(
+    Resize=rescale_size, ResizeShortestEdge=shortest_edge_size, FloatResize=float_size
 )

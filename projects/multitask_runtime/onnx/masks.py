@@ -1,49 +1,54 @@
-"""Masks from the network's boxes into the picture.
+"""Paste the masks of RoIs into the image.
 
-N people, masks of M x M cells on a box. mmdet's ``FCNMaskHead`` computes the
-same with torch's ``grid_sample``.
+The same as MMDetection's ``FCNMaskHead`` computes with torch's ``grid_sample``.
+
+Shape letters: N instances, M side of a mask in cells.
 """
-
-from typing import Tuple
 
 import numpy as np
 
+from multitask_runtime.utils.types import Array
+
 
 def paste_masks(
-    masks: np.ndarray, boxes: np.ndarray, shape: Tuple[int, int], threshold: float
-) -> np.ndarray:
-    """Sample each mask at the centres of the picture's pixels, bilinearly.
+    masks: Array, boxes: Array, image_size: tuple[int, int], threshold: float
+) -> Array:
+    """Sample each mask bilinearly at the centers of the image's pixels.
 
     Args:
-        masks (np.ndarray): (N, M, M) probabilities; outside of the box they
-            are 0.
-        boxes (np.ndarray): (N, 4) xyxy in pixels of the picture.
-        shape (tuple[int, int]): Its height and width.
-        threshold (float): From this on a pixel belongs to the person.
+        masks (np.ndarray): Mask probabilities, shape (N, M, M); 0 outside of the box.
+        boxes (np.ndarray): xyxy in image pixels, shape (N, 4).
+        image_size (tuple[int, int]): Height and width of the image.
+        threshold (float): Least probability of a foreground pixel.
 
     Returns:
-        np.ndarray: (N, H, W) bool.
+        np.ndarray: bool, shape (N, H, W).
     """
-    pasted = np.zeros((len(masks), *shape), bool)
-    for mask, box, picture in zip(masks, boxes, pasted):
-        rows, down = _weigh(box[1], box[3], len(mask), shape[0])
-        columns, across = _weigh(box[0], box[2], len(mask), shape[1])
-        picture[rows, columns] = down @ mask @ across.T >= threshold
+    pasted = np.zeros((len(masks), *image_size), bool)
+    for mask, box, image_mask in zip(masks, boxes, pasted, strict=True):
+        rows, weight_y = _interpolation_weights(box[1], box[3], len(mask), image_size[0])
+        columns, weight_x = _interpolation_weights(box[0], box[2], len(mask), image_size[1])
+        # (h, M) x (M, M) x (M, w): bilinear interpolation is separable
+        image_mask[rows, columns] = weight_y @ mask @ weight_x.T >= threshold
     return pasted
 
 
-def _weigh(
-    start: np.float32, stop: np.float32, cells: int, length: int
-) -> Tuple[slice, np.ndarray]:
-    """Along one axis, the pixels near the box and the weight of each cell for
-    each of them, (pixels, M)."""
+def _interpolation_weights(
+    start: np.float32, stop: np.float32, num_cells: int, length: int
+) -> tuple[slice, Array]:
+    """Compute the linear interpolation along one axis.
+
+    Returns:
+        tuple[slice, np.ndarray]: The pixels around the box, and the weight of each cell
+        for each of them, shape (pixels, M).
+    """
     first = int(max(np.floor(start) - 1, 0))
     last = int(min(np.ceil(stop) + 1, length))
     pixels = slice(first, max(first, last))
-    centres = np.arange(pixels.start, pixels.stop, dtype=np.float32) + 0.5
+    centers = np.arange(pixels.start, pixels.stop, dtype=np.float32) + 0.5
     with np.errstate(divide='ignore', invalid='ignore'):
-        place = (centres - start) / (stop - start)
-    # A box without width is sampled at its middle, as mmdet does.
-    place[np.isinf(place)] = 0.5
-    distance = (place * cells - 0.5)[:, None] - np.arange(cells)
+        position = (centers - start) / (stop - start)
+    # MMDetection samples a box without width at its middle, too.
+    position[np.isinf(position)] = 0.5
+    distance = (position * num_cells - 0.5)[:, None] - np.arange(num_cells)
     return pixels, np.maximum(1 - abs(distance), 0).astype(np.float32)

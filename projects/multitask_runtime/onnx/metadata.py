@@ -6,7 +6,6 @@ resized, thresholds, and where the weights come from.
 """
 
 import json
-from typing import Dict
 
 from multitask_runtime.utils.errors import OnnxError
 
@@ -27,7 +26,7 @@ _NEEDED = (
 )
 
 
-def read_metadata(path: str, metadata: Dict[str, str]) -> dict:
+def read_metadata(path: str, metadata: dict[str, str]) -> dict:
     """Read the description of a file.
 
     Args:
