@@ -17,7 +17,8 @@ from packaging.version import Version
 from multitask_refine.deployment import ExportError, export
 from multitask_refine.deployment.export import load_network
 from multitask_refine.deployment.parity import LIMITS, compare, find_people, refuse_others
-from multitask_refine.testing import drawn
+from multitask_refine.testing.synthetic_images import draw_image
+from multitask_refine.testing.synthetic_weights import draw_weights
 from tests.conftest import CONFIGS, SAMPLE_CONFIG
 
 onnx = pytest.importorskip('onnx')
@@ -106,7 +107,7 @@ def save_drawn(cfg: Config, folder: Path) -> Path:
         if not name.endswith('num_batches_tracked')
     }
     shapes = {key: tuple(state[name].shape) for key, name in names.items()}
-    for key, values in drawn.draw_weights(shapes, 3).items():
+    for key, values in draw_weights(shapes, 3).items():
         # Large offsets and logits would amplify every rounding.
         share = 0.2 if re.search('offset|logits|heatmap', key) else 1.0
         state[names[key]].copy_(share * torch.from_numpy(values))
@@ -140,7 +141,7 @@ def assert_same(found: dict, expected: dict, ties: float = 0) -> None:
 
 
 def to_image(height: int, width: int) -> torch.Tensor:
-    picture = drawn.draw_image(1, max(height, 40), max(width, 40))
+    picture = draw_image(1, max(height, 40), max(width, 40))
     return torch.from_numpy(picture[:height, :width].copy()).permute(2, 0, 1)
 
 

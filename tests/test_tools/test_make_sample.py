@@ -10,11 +10,16 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from multitask_refine.testing.sample import scene as scenes
-from multitask_refine.testing.sample.canvas import Canvas
-from multitask_refine.testing.sample.coco import annotation, run_lengths, segmentation
-from multitask_refine.testing.sample.person import Cloth, Outfit, draw_person, random_outfit
-from multitask_refine.testing.sample.skeleton import (
+from multitask_refine.testing.synthetic_people import scene as scenes
+from multitask_refine.testing.synthetic_people.canvas import Canvas
+from multitask_refine.testing.synthetic_people.coco import annotation, run_lengths, segmentation
+from multitask_refine.testing.synthetic_people.person import (
+    Cloth,
+    Outfit,
+    draw_person,
+    random_outfit,
+)
+from multitask_refine.testing.synthetic_people.skeleton import (
     FAMILIES,
     KEYPOINTS,
     LIMB_LIMITS,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .backdrop import THINGS, background, finish
+from .background import THINGS, background, finish
 from .canvas import Canvas
 from .person import Outfit, draw_person, random_outfit
 from .skeleton import Figure, pose_figure, random_build, random_pose, view_figure
