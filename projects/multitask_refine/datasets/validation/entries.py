@@ -7,9 +7,9 @@ from collections.abc import Callable
 from .issues import Issue, format_value
 
 MAX_PIXELS = 1 << 30  # OpenCV decodes no larger image
-_KNOWN_FIELDS = frozenset(
-    'id image_id category_id bbox area iscrowd segmentation keypoints num_keypoints width height '
-    'file_name'.split()
+_CHECKED_FIELDS = frozenset(
+    ['id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd', 'segmentation']
+    + ['keypoints', 'num_keypoints', 'width', 'height', 'file_name']
 )
 # Returns width and height of an image by its file name, None if it cannot be read.
 MeasureImage = Callable[[str], tuple[int, int] | None]
@@ -138,7 +138,7 @@ def replace_nan(
     change = {
         name: _replace_nan(value)
         for name, value in entry.items()
-        if name not in _KNOWN_FIELDS and not _is_finite(value)
+        if name not in _CHECKED_FIELDS and not _is_finite(value)
     }
     if not change:
         return entry

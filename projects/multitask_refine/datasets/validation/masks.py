@@ -17,7 +17,7 @@ def are_finite_numbers(values: list) -> bool:
     if not values or not set(map(type, values)) <= {int, float}:
         return False
     # min and max can miss a NaN, the sum cannot.
-    in_range = -MAX_COORDINATE < min(values) and max(values) < MAX_COORDINATE
+    in_range = min(values) > -MAX_COORDINATE and max(values) < MAX_COORDINATE
     return in_range and abs(sum(values)) < MAX_COORDINATE * len(values)
 
 
