@@ -1,5 +1,5 @@
-"""Draws pictures of articulated people with exact boxes, masks and keypoints.
+"""Draw images of articulated people with exact boxes, masks and keypoints.
 
-skeleton: poses and the view; canvas: shapes and their samples; person and
-backdrop: what is drawn; scene: who stands where; coco: the written form.
+skeleton: poses and camera; canvas: rasterization of shapes; person and background: shapes to
+draw; scene: composition and ground truth; coco: annotations.
 """
