@@ -28,8 +28,8 @@ from statistics import mean, stdev
 from typing import Dict, List, NamedTuple, Optional
 
 from multitask_refine.datasets import read_annotations
-from multitask_refine.datasets.splits import assign_groups, group_images, select_images
-from multitask_refine.datasets.validation.annotations import write_json
+from multitask_refine.datasets.annotation_file import select_images, write_json
+from multitask_refine.datasets.splits import assign_groups, group_images
 from multitask_refine.engine import ConfigError, explained_errors, write_record
 from multitask_refine.evaluation.predictions import file_sha256
 from multitask_refine.finetune import find_base

@@ -36,7 +36,7 @@ from multitask_refine.deployment.parity import (
 )
 from multitask_refine.engine import write_record
 from multitask_refine.evaluation.predictions import file_sha256
-from multitask_refine.testing.synthetic_weights import draw_synthetic_weights
+from multitask_refine.testing.synthetic_weights import draw_state_dict
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
 from multitask_runtime.io.resize import Resizer
@@ -90,7 +90,7 @@ def draw_checkpoint(cfg: Config, image: torch.Tensor, folder: str) -> str:
     torch.manual_seed(SEED)
     model = MODELS.build(cfg.model)
     if cfg.model.backbone.get('depth') == 50:
-        model.load_state_dict(draw_synthetic_weights(model, SEED), strict=False)
+        model.load_state_dict(draw_state_dict(model, SEED), strict=False)
     else:  # whose layers have other names
         with torch.no_grad():
             for name, module in model.named_modules():

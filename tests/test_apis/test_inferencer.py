@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import sys
 
 import cv2
 import numpy as np

@@ -239,10 +239,10 @@ def _compare_labels(roi_head: nn.Module, dataset: Dataset) -> None:
         if (
             head is None
             or not any(each.requires_grad for each in head.parameters())
-            or not all(hasattr(leaf, 'labelled_tasks') for leaf in leaves)
+            or not all(hasattr(leaf, 'labeled_tasks') for leaf in leaves)
         ):
             continue
-        if not any(task in leaf.labelled_tasks for leaf in leaves):
+        if not any(task in leaf.labeled_tasks for leaf in leaves):
             files = ', '.join(str(leaf.ann_file) for leaf in leaves)
             cure = (
                 'Give the boxes.'
@@ -284,10 +284,10 @@ def _compare_metric(
                 "keypoint head, whose results COCO's server takes, found "
                 'one with a box head alone.'
             )
-    leaves = [leaf for leaf in _leaves(dataset) if hasattr(leaf, 'labelled_tasks')]
+    leaves = [leaf for leaf in _leaves(dataset) if hasattr(leaf, 'labeled_tasks')]
     if not leaves or metric.format_only:
         return
-    there = frozenset().union(*(leaf.labelled_tasks for leaf in leaves))
+    there = frozenset().union(*(leaf.labeled_tasks for leaf in leaves))
     lacking = [task for task in metric.tasks or () if task not in there]
     if lacking and there:
         raise ConfigError(
