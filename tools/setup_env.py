@@ -110,7 +110,7 @@ def read_pins() -> dict[str, list[str]]:
     """Read requirements.txt: the lines of each package, with their markers for pip."""
     pins: dict[str, list[str]] = {}
     lines = (ROOT / 'requirements.txt').read_text()
-    for line, name in re.findall(r'^(([\w.-]+)==[^#\n]*\S)', lines, re.M):
+    for line, name in re.findall(r'^(([\w.-]+)==[^#\n]*[^#\s])', lines, re.M):
         pins.setdefault(name.lower().replace('_', '-'), []).append(line)
     return pins
 
