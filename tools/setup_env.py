@@ -89,7 +89,7 @@ def run(*command: str, **environ: str) -> None:
         text = ''.join(lines).strip()
         print(*(f'  | {line[:300]}' for line in text.splitlines()[-6:]), sep='\n', file=sys.stderr)
         known = [sentence for pattern, sentence in FAILURES.items() if re.search(pattern, text)]
-        known.append(f'{" ".join(command)[:90]!r}: fix what its last lines say and run again.')
+        known.append(f'{" ".join(command)[:200]!r}: fix what its last lines say and run again.')
         sys.exit(f'Set-up failed: {known[0]} The whole log: {LOG}')
 
 
@@ -139,14 +139,19 @@ def missing(pins: dict[str, list[str]]) -> dict[str, list[str]]:
     return absent
 
 
+def find_nvcc() -> str | None:
+    """Return the CUDA compiler, looked for where torch looks for it."""
+    home, path = os.environ.get('CUDA_HOME', ''), os.environ.get('PATH', '')
+    return shutil.which('nvcc', path=f'{home}/bin:{path}:/usr/local/cuda/bin')
+
+
 def cuda_target() -> str:
     """Return the CUDA version and GPU architectures to compile for; '' for the CPU only."""
     import torch
-    from torch.utils.cpp_extension import CUDA_HOME
 
     cuda = torch.version.cuda or ''
-    nvcc = subprocess.getoutput(f'"{CUDA_HOME}/bin/nvcc" --version') if cuda else ''
-    if cuda and f'release {cuda.split(".")[0]}.' not in nvcc:
+    release = subprocess.getoutput(f'"{find_nvcc()}" --version') if cuda else ''
+    if cuda and f'release {cuda.split(".")[0]}.' not in release:
         say(f'compiling mmcv for the CPU only: no nvcc of CUDA {cuda} was found (see CUDA_HOME)')
         return ''
     devices = map(torch.cuda.get_device_capability, range(torch.cuda.device_count()))
@@ -196,9 +201,8 @@ def set_up(own: bool) -> None:
     old = json.loads(stamp.read_text()) if stamp.exists() else {}
     sources = (ROOT / 'requirements.txt', ROOT / 'pyproject.toml', Path(__file__))
     digest = hashlib.sha256(b''.join(file.read_bytes() for file in sources)).hexdigest()
-    nvcc = shutil.which('nvcc', path=f'{os.environ.get("PATH", "")}:/usr/local/cuda/bin')
     # Ops that were compiled for CUDA stay where no nvcc is found.
-    cuda = bool(os.environ.get('CUDA_HOME') or nvcc or '-cuda' in str(old))
+    cuda = bool(find_nvcc()) or '-cuda' in str(old)
     new = dict(checkout=str(ROOT), digest=digest, cuda=cuda, packages=installed())
     if old == {**new, 'wheels': old.get('wheels')}:
         return
