@@ -34,26 +34,24 @@ FAILURES = {
     'TMPDIR to a folder on another disk, and run again.',
     r'No module named .?(venv|ensurepip)|ensurepip is not\s+available': 'This Python has no venv '
     'module: install it (Debian, Ubuntu: apt install python3-venv) and run again.',
-    r'NewConnectionError|[Nn]ame resolution|Connection (refused|reset)|[Tt]imed out|ProxyError|'
-    r'SSLError|Network is unreachable|Name or service not known': 'pip cannot reach its package '
-    'index: connect to the network, or set PIP_INDEX_URL or PIP_FIND_LINKS, and run again.',
+    r'(Connection|Timeout|Proxy|SSL)Error|name resolution|timed out': 'pip cannot reach its index: '
+    'connect to the network, or set PIP_INDEX_URL or PIP_FIND_LINKS, and run again.',
     r'externally-managed-environment|Permission denied': 'The packages of this Python cannot be '
     'changed: bring an environment made by `-m venv --system-site-packages FOLDER`.',
     r'No matching distribution found for': 'The package index lacks a pinned package for this '
     'Python and machine: set PIP_INDEX_URL or PIP_FIND_LINKS to one that has it, and run again.',
     r'Python\.h: No such file': 'This Python has no headers to compile with: install them '
     '(Debian, Ubuntu: apt install python3-dev; Fedora: python3-devel) and run again.',
-    r"(No such file or directory: '|command ')\S*(cc|\+\+|clang)": 'No C++ compiler was found '
-    'that runs: install one (Debian, Ubuntu: apt install g++) or set CC and CXX, and run again.',
+    r"No such file or directory: '\S*(cc|\+\+)'|command '\S+' failed: No such": 'No C++ compiler '
+    'was found: install one (Debian, Ubuntu: apt install g++) or set CC and CXX, and run again.',
     r'need C\+\+\d+|option .-std=c\+\+': 'The C++ compiler is too old for torch: install GCC 9 or '
     'later, or name one by CC and CXX, and run again.',
     r'Killed signal|out of memory|Cannot allocate memory': 'The memory did not suffice to '
     'compile: run again with fewer compilers at a time, as in `MAX_JOBS=1 make setup`.',
 }
 VERIFY = (
-    'import cv2, mim, pandas, pycocotools.mask, scipy, torch.utils.tensorboard, xtcocotools.coco, '
-    'mmdet.apis, mmpose.evaluation, mmpose.models, multitask_runtime, multitask_refine, mmcv.ops; '
-    'boxes = torch.ones(1, 4); mmcv.ops.nms(boxes, boxes[0, :1], 0.5)'
+    'import mim, torch.utils.tensorboard, multitask_runtime, multitask_refine, mmcv.ops; '
+    'import mmdet.apis, mmpose.evaluation; mmcv.ops.nms(torch.ones(1, 4), torch.ones(1), 0.5)'
 )
 
 
@@ -127,9 +125,8 @@ def missing(pins: dict[str, list[str]]) -> dict[str, list[str]]:
         wrong.append('a torch older than 2.6')
     if wrong:
         sys.exit(
-            f'Set-up failed: {sys.executable} has {", ".join(wrong)}, which do not fit '
-            'requirements.txt; nothing was changed: uninstall or update them there, or bring '
-            'another environment, and run again.'
+            f'Set-up failed: {sys.executable} has {", ".join(wrong)}, which do not fit and stay: '
+            'uninstall or update them, or bring another environment, and run again.'
         )
     absent = {name: lines for name, lines in pins.items() if name not in versions}
     if importlib.util.find_spec('cv2'):  # not one OpenCV over another
@@ -201,8 +198,7 @@ def set_up(own: bool) -> None:
     old = json.loads(stamp.read_text()) if stamp.exists() else {}
     sources = (ROOT / 'requirements.txt', ROOT / 'pyproject.toml', Path(__file__))
     digest = hashlib.sha256(b''.join(file.read_bytes() for file in sources)).hexdigest()
-    # Ops that were compiled for CUDA stay where no nvcc is found.
-    cuda = bool(find_nvcc()) or '-cuda' in str(old)
+    cuda = bool(find_nvcc()) or '-cuda' in str(old)  # CUDA ops stay where there is no nvcc
     new = dict(checkout=str(ROOT), digest=digest, cuda=cuda, packages=installed())
     if old == {**new, 'wheels': old.get('wheels')}:
         return
