@@ -34,7 +34,7 @@ FAILURES = {
     'TMPDIR to a folder on another disk, and run again.',
     r'No module named .?(venv|ensurepip)|ensurepip is not\s+available': 'This Python has no venv '
     'module: install it (Debian, Ubuntu: apt install python3-venv) and run again.',
-    r'(Connection|Timeout|Proxy|SSL)Error|name resolution|timed out': 'pip cannot reach its index: '
+    r'(Connection|Timeout|Proxy|SSL)Error|resolution|timed out': 'pip cannot reach its index: '
     'connect to the network, or set PIP_INDEX_URL or PIP_FIND_LINKS, and run again.',
     r'externally-managed-environment|Permission denied': 'The packages of this Python cannot be '
     'changed: bring an environment made by `-m venv --system-site-packages FOLDER`.',
