@@ -5,5 +5,5 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-# See the small-scale runs in docs/benchmarks.md.
+# See the small-scale runs in docs/reproducing-the-paper.md.
 optim_wrapper = dict(paramwise_cfg=_base_.slow_offset)

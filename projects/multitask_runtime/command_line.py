@@ -87,7 +87,7 @@ def run(inputs: Union[str, int], args: Namespace, **options) -> int:
         raise SystemExit(
             'PyTorch is needed for a config and a checkpoint, and is not '
             'installed in this environment. Set one up by make setup '
-            '(docs/install.md), or give an exported MODEL.onnx.'
+            '(docs/installation.md), or give an exported MODEL.onnx.'
         ) from None
     return run_checkpoint(inputs, args, **options)
 

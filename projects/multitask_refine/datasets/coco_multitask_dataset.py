@@ -167,7 +167,7 @@ class CocoMultitaskDataset(CocoDataset):
                     'from, found that none of '
                     f'{len(content["annotations"])} can be used:\n'
                     f'{format_table(self._problems)}\nCorrect the file; '
-                    'docs/data.md says what each rule expects.'
+                    'docs/dataset-validation.md says what each rule expects.'
                 )
             log_labels(mended.get('annotations', ()), self.ann_file)
         coco = COCO()
