@@ -1,3 +1,7 @@
+# Command: python tools/train.py CONFIG
+# Cost: 1000 iterations of 4 images; time in docs/offsets-experiment.md.
+# Expected result: docs/offsets-experiment.md.
+#
 # The pretrained base trained further, without refinement. All refined variants
 # inherit this training; see docs/offsets-experiment.md.
 _base_ = [
