@@ -14,20 +14,12 @@ import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-ROOT = Path(__file__).resolve().parents[1]
-
-from mmengine.config import Config
-
 from multitask_refine.apis import test, train
 from multitask_refine.datasets import AnnotationError, load_meta_file, read_annotations
+from multitask_refine.datasets.splits import assign_groups, group_images, select_images
 from multitask_refine.datasets.validation.annotations import remove_images, write_json
 from multitask_refine.datasets.validation.images import list_missing
-from multitask_refine.engine import (
-    ConfigError,
-    SettingsAction,
-    explained_errors,
-    load_checkpoint_file,
-)
+from multitask_refine.engine import ConfigError, SettingsAction, explained_errors
 from multitask_refine.finetune import (
     COCO_KEYPOINTS,
     VARIANTS,
@@ -35,6 +27,7 @@ from multitask_refine.finetune import (
     append_options,
     choose_settings,
     collect_statistics,
+    find_base,
     format_config,
     format_meta_file,
     format_tables,
@@ -42,7 +35,6 @@ from multitask_refine.finetune import (
     read_keypoints,
     select_classes,
 )
-from tools.dataset.split_coco import assign, group_images, select
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -270,8 +262,8 @@ def hold_out(content: dict, share: float, seed: int, path: Path) -> Tuple[dict, 
         AnnotationError: If one of them would be empty.
     """
     groups = group_images(content['images'], None, None)
-    parts = assign(groups, [1 - share, share], seed)
-    halves = [select(content, part) for part in parts]
+    parts = assign_groups(groups, [1 - share, share], seed)
+    halves = [select_images(content, part) for part in parts]
     for name, half in zip(('train', 'validate'), halves):
         if not any(not ann['iscrowd'] for ann in half['annotations']):
             raise AnnotationError(
@@ -281,28 +273,6 @@ def hold_out(content: dict, share: float, seed: int, path: Path) -> Tuple[dict, 
                 '--hold-out out.'
             )
     return halves[0], halves[1]
-
-
-def find_base(args: argparse.Namespace) -> Tuple[Optional[str], List[str]]:
-    """Find the checkpoint to start from, and its keypoints.
-
-    Raises:
-        ConfigError: If it is not there.
-    """
-    if args.from_scratch:
-        return None, []
-    path = Path(
-        args.base or ROOT / Config.fromfile(ROOT / 'configs/_base_/base_checkpoint.py').load_from
-    )
-    if not path.is_file():
-        raise ConfigError(
-            f'{path}: expected the checkpoint to start from, found no such '
-            'file. Name one by --base CHECKPOINT, or start from random '
-            'weights by --from-scratch.'
-        )
-    meta = load_checkpoint_file(str(path), 'cpu').get('meta') or {}
-    names = (meta.get('dataset_meta') or {}).get('keypoint_id2name') or {}
-    return str(path.resolve()), list(names.values())
 
 
 def write_files(files: Dict[Path, object]) -> None:
@@ -351,7 +321,7 @@ def prepare(args: argparse.Namespace) -> Path:
         )
         files.update({source.annotations: content, validation.annotations: held_out})
     stats = collect_statistics(content, classes, keypoints.names, keypoints.named)
-    base, base_keypoints = find_base(args)
+    base, base_keypoints = find_base(args.base, args.from_scratch)
     settings = choose_settings(
         stats,
         base,

@@ -12,85 +12,13 @@ file name stay together; so do images of the same scene with --group or
 
 import argparse
 import json
-import random
 import sys
 from pathlib import Path
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-
 from multitask_refine.datasets import AnnotationError, read_annotations
+from multitask_refine.datasets.splits import assign_groups, group_images, select_images
 from multitask_refine.datasets.validation.annotations import write_json
 from multitask_refine.utils.errors import explained_errors
-
-
-def group_images(images: list[dict], field: str | None, prefix: str | None) -> list[list[int]]:
-    """Find which images must stay on one side.
-
-    Args:
-        images: Entries of the annotation file.
-        field: Images with the same value of this field belong together.
-        prefix: Images whose file names are the same up to the last
-            occurrence of this text belong together.
-
-    Returns:
-        The ids of each group, in the order of the file.
-    """
-    nodes: dict[tuple, int] = {}
-    edges = []
-    for index, image in enumerate(images):
-        name = str(image.get('file_name')).replace('\\', '/')
-        keys = [('file', name)]
-        if field is not None and image.get(field) is not None:
-            keys.append(('field', str(image[field])))
-        if prefix is not None and prefix in name:
-            keys.append(('prefix', name.rpartition(prefix)[0]))
-        edges += [(index, nodes.setdefault(key, len(images) + len(nodes))) for key in keys]
-    # Images and keys are nodes: what hangs together must stay together.
-    starts, ends = np.reshape(edges, (-1, 2)).astype(int).T
-    count = len(images) + len(nodes)
-    _, labels = connected_components(
-        coo_array((np.ones(len(edges)), (starts, ends)), (count, count)), directed=False
-    )
-    groups: dict[int, list[int]] = {}
-    for image, label in zip(images, labels):
-        groups.setdefault(int(label), []).append(image['id'])
-    return list(groups.values())
-
-
-def assign(groups: list[list[int]], shares: list[float], seed: int) -> list[set[int]]:
-    """Distribute groups at random, so that each part gets its share.
-
-    Large groups come first, each to the part that lacks most images.
-
-    Args:
-        groups: Image ids of each group.
-        shares: Of each part; only their proportions count.
-        seed: For the order of the groups.
-
-    Returns:
-        The image ids of each part.
-    """
-    groups = list(groups)
-    random.Random(seed).shuffle(groups)
-    groups.sort(key=len, reverse=True)
-    count = sum(map(len, groups))
-    lacking = [share / sum(shares) * count for share in shares]
-    parts: list[set[int]] = [set() for _ in shares]
-    for group in groups:
-        part = max(range(len(parts)), key=lacking.__getitem__)
-        parts[part].update(group)
-        lacking[part] -= len(group)
-    return parts
-
-
-def select(content: dict, ids: set[int]) -> dict:
-    """The file with some of its images and their annotations."""
-    return content | dict(
-        images=[each for each in content['images'] if each['id'] in ids],
-        annotations=[each for each in content['annotations'] if each['image_id'] in ids],
-    )
 
 
 def check_links(path: Path, content: dict, field: str | None) -> None:
@@ -194,7 +122,7 @@ def _split(args: argparse.Namespace) -> None:
         raise AnnotationError(f'{args.annotations}: images: expected at least one, found none.')
     groups = group_images(content['images'], args.group, args.group_prefix)
     shares = list(args.shares.values()) or [1.0] * args.folds
-    parts = assign(groups, shares, args.seed)
+    parts = assign_groups(groups, shares, args.seed)
     if not all(parts):
         raise AnnotationError(
             f'{args.annotations}: images: expected enough for {len(parts)} '
@@ -217,7 +145,7 @@ def _split(args: argparse.Namespace) -> None:
             )
     args.folder.mkdir(parents=True, exist_ok=True)
     for name, ids in files.items():
-        part = select(content, ids)
+        part = select_images(content, ids)
         write_json(paths[name], part)
         print(
             f'{paths[name]}: {len(part["images"])} images, {len(part["annotations"])} annotations'
