@@ -1,9 +1,12 @@
 """Files, links, commands and tables of the documentation pages."""
 
+import json
 import re
+import shutil
 
 import modelindex
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 from tools.docs.build_docs import BEGIN, END, generate
@@ -26,6 +29,29 @@ def test_files_that_a_page_names_exist(page):
     assert not missing
     links = re.findall(r'\]\((?!http)([^)#]+)', text)
     assert all((page.parent / link).exists() for link in links), links
+
+
+def test_navigation_of_the_site_has_every_page():
+    def pages(entry):
+        if isinstance(entry, str):
+            return [entry]
+        children = entry.values() if isinstance(entry, dict) else entry
+        return [page for child in children for page in pages(child)]
+
+    nav = pages(yaml.safe_load((ROOT / 'mkdocs.yml').read_text())['nav'])
+    assert sorted(nav) == sorted(path.name for path in (ROOT / 'docs').glob('*.md'))
+
+
+def test_python_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    (example,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / 'docs/images/000000000009.jpg', 'image.jpg')
+    (checkpoint,) = (ROOT / 'checkpoints').glob('*.pth')
+    (config,) = (ROOT / 'configs/sample').glob('*_1xb8-10k_sample.py')
+    names = dict(CONFIG=config, CHECKPOINT=checkpoint)
+    exec(example, names)
+    assert names['result']['keypoints'].shape == (3, 17, 2)
+    assert len(json.loads((tmp_path / 'outputs/predictions.json').read_text())) == 3
 
 
 def test_make_targets_of_the_readme_exist():
