@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from multitask_refine.datasets import AnnotationError, mend
 from multitask_refine.datasets.validation import annotations as rules
 from multitask_refine.datasets.validation.coordinates import FILE_RULES
-from multitask_refine.datasets.validation.images import NOTES, cut_short, list_missing
+from multitask_refine.datasets.validation.images import NOTES, find_truncation, list_missing
 from multitask_refine.datasets.validation.masks import run_lengths
 from tests.conftest import ROOT
 from tools.dataset import check_coco, make_sample
@@ -480,8 +480,8 @@ def test_kinds_of_images_that_are_fine(kind, tmp_path):
 def test_every_cut_of_a_photo_is_noticed():
     """Up to the last byte before the end mark."""
     for photo, end in ((_coded('JPEG', progressive=True), 2), (_coded('PNG'), 12)):
-        assert cut_short(photo) is None
-        assert all(cut_short(photo[:length]) for length in range(8, len(photo) - end + 1))
+        assert find_truncation(photo) is None
+        assert all(find_truncation(photo[:length]) for length in range(8, len(photo) - end + 1))
 
 
 def test_missing_files_of_many_folders(tmp_path):

@@ -19,9 +19,9 @@ from multitask_refine.utils.errors import ConfigError
 from multitask_runtime.base_inferencer import BaseInferencer
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
 from multitask_runtime.io.frames import Frame
-from multitask_runtime.resize import limit_aspect
-from multitask_runtime.results import to_result
-from multitask_runtime.utils.progress import Report
+from multitask_runtime.io.resize import limit_aspect
+from multitask_runtime.io.results import to_result
+from multitask_runtime.utils.progress import Progress
 
 from .image_loader import ImageFile
 from .settings import (
@@ -96,13 +96,13 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
         return to_result(frame, dict(people.items()), self.joint_shift, self.dataset_meta)
 
     def _results(
-        self, frames: Iterable[Frame], batch_size: int, report: Report
+        self, frames: Iterable[Frame], batch_size: int, report: Progress
     ) -> Iterator[Tuple[Frame, dict]]:
         for batch in self._batches(frames, batch_size, report):
             yield from self._find(batch, report)
 
     def _find(
-        self, batch: List[Tuple[Frame, dict]], report: Report
+        self, batch: List[Tuple[Frame, dict]], report: Progress
     ) -> Iterator[Tuple[Frame, dict]]:
         """Yield the results of a batch; if it fails, those of each image."""
         results = None
@@ -137,7 +137,7 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
         return data
 
     def _batches(
-        self, frames: Iterable[Frame], batch_size: int, report: Report
+        self, frames: Iterable[Frame], batch_size: int, report: Progress
     ) -> Iterator[List[Tuple[Frame, dict]]]:
         """Batches of one size of image.
 

@@ -10,7 +10,7 @@ from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 
 from multitask_refine.utils.errors import ConfigError
-from multitask_runtime.category_meta import category_meta
+from multitask_runtime.utils.category_meta import category_meta
 
 from .metainfo.category_keypoints import join_meta_files
 from .metainfo.keypoint_mapping import KeypointMapping

@@ -8,8 +8,7 @@ from typing import Iterator
 
 import torch
 
-from multitask_runtime.io.inputs import InputError
-from multitask_runtime.onnx.metadata import OnnxError
+from multitask_runtime.utils.errors import InputError, OnnxError
 
 _NO_MEMORY = (
     'The GPU has not enough memory ({reason}). What helps, the first before '

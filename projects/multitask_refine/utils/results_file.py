@@ -92,7 +92,7 @@ def _describe_export(path: str) -> dict:
         training_commit=None,
         exported_from=description['checkpoint'],
         exported_from_sha256=description['checkpoint_sha256'],
-        quantisation=description.get('quantisation'),
+        quantisation=description.get('quantization', description.get('quantisation')),
     )
 
 

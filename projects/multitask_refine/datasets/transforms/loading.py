@@ -6,7 +6,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 from mmengine import fileio
 
-from multitask_refine.datasets.validation.images import ImageError, cut_short
+from multitask_refine.datasets.validation.images import ImageError, find_truncation
 
 
 @TRANSFORMS.register_module()
@@ -62,7 +62,7 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
             content = fileio.get(path, backend_args=self.backend_args)
         except OSError as error:
             raise ImageError(path, f'cannot be read ({error.strerror or error})') from None
-        found = cut_short(content)
+        found = find_truncation(content)
         if found:
             raise ImageError(path, f'expected a whole picture, found {found}')
         return content

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from multitask_refine.utils.errors import ExplainedError
-from multitask_runtime.io.image_file import cut_short
+from multitask_runtime.io.image_file import find_truncation
 
 _PNG = b'\x89PNG\r\n\x1a\n'
 _ORIENTATION = 0x0112
@@ -103,7 +103,7 @@ def inspect_image(path: str, width: int, height: int) -> Tuple[Optional[ImageFau
     except OSError as error:
         rule = 'image_missing' if isinstance(error, FileNotFoundError) else 'image_unreadable'
         return ImageFault(rule, str(error.strerror), 'a picture'), []
-    found = cut_short(content)
+    found = find_truncation(content)
     if found:
         return ImageFault('image_truncated', found, 'a whole picture'), []
     try:
