@@ -4,7 +4,7 @@
 `sweep` trains with several rates and chooses among them on a validation split
 of its own; `final` trains every condition with the chosen rates and tests it
 on images that nothing was chosen on. Conditions, data, seeds and the rule of
-the choice are in projects/multitask_refine/analysis/ablation/protocol.py, what came out in docs/offsets.md.
+the choice are in projects/multitask_refine/analysis/ablation/protocol.py, what came out in docs/offsets-experiment.md.
 
 Stopped and started again, it goes on where it was: finished runs are skipped,
 half-trained ones are resumed. SIGTERM and Ctrl-C let the runs write a
@@ -622,7 +622,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         print(f'\n{name}\n\n{text}')
     print(
         f'Results files: {args.results}; python '
-        'tools/docs/build_docs.py writes docs/offsets.md from those in '
+        'tools/docs/build_docs.py writes docs/offsets-experiment.md from those in '
         'docs/results/offsets'
     )
     return 0

@@ -17,7 +17,7 @@ from .errors import ExplainedError
 _MEND = (
     'Run make setup, which compiles one that fits, or make setup '
     'PYTHON=/path/to/bin/python for an environment of your own '
-    '(docs/install.md).'
+    '(docs/installation.md).'
 )
 
 

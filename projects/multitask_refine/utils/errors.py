@@ -24,7 +24,7 @@ _NO_CUDA_OPERATORS = (
     'mmcv was built without CUDA operators, but the network is on CUDA '
     '({reason}). Compile it where nvcc is: make setup '
     'PYTHON=/path/to/bin/python with a CUDA build of torch '
-    '(docs/install.md), or run on the CPU: CUDA_VISIBLE_DEVICES= before the '
+    '(docs/installation.md), or run on the CPU: CUDA_VISIBLE_DEVICES= before the '
     'command.'
 )
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\w+)::([\w ]+) registry')

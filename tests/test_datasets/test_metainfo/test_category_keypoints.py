@@ -727,7 +727,7 @@ def test_the_config_of_the_docs_is_trained_and_tested(tmp_path):
     (tmp_path / 'my_project').mkdir()
     (block,) = re.findall(
         r'```python\n(# my_project/person_dog.py\n.*?)```',
-        (ROOT / 'docs/data.md').read_text(),
+        (ROOT / 'docs/dataset-preparation.md').read_text(),
         re.S,
     )
     config = tmp_path / 'my_project/person_dog.py'

@@ -139,7 +139,7 @@ def check_transforms(dataset: Dataset, setting: str) -> None:
                 f'{setting}: pipeline: expected transforms that move masks '
                 f'and keypoints with the boxes, found {type(step).__name__}. '
                 'Use MultitaskCopyPaste, RandomCrop or another one that '
-                'docs/data.md lists.'
+                'docs/dataset-validation.md lists.'
             )
 
 
