@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from multitask_refine.apis import train
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 
 STEPS = 10
@@ -89,7 +90,7 @@ class Training:
     def finish(self):
         """Wait for the end; the state that it saved last."""
         self.end_with(0)
-        return torch.load(self.work_dir / f'iter_{STEPS}.pth', weights_only=True)
+        return load_checkpoint_file(self.work_dir / f'iter_{STEPS}.pth')
 
     def end_with(self, *statuses):
         """Wait for the end of all ranks; what they wrote."""

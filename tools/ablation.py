@@ -44,7 +44,7 @@ from multitask_refine.engine import (
     write_results,
 )
 from multitask_refine.engine.hooks.preemption_hook import EX_TEMPFAIL
-from multitask_refine.engine.runner.launch import SettingsAction
+from multitask_refine.utils.config import SettingsAction
 from multitask_refine.evaluation import TASKS
 from multitask_refine.evaluation.predictions import file_sha256
 from multitask_refine.utils.errors import ConfigError, explained_errors

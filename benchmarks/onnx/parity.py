@@ -26,12 +26,12 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import multitask_refine  # noqa: F401
-from multitask_refine.apis.settings import load_config
 from multitask_refine.deployment.export import load_network, record
 from multitask_refine.deployment.parity import LIMITS, Difference, compare, find_people
 from multitask_refine.engine import write_record
 from multitask_refine.evaluation.predictions import file_sha256
 from multitask_refine.testing.synthetic_weights import draw_synthetic_weights
+from multitask_refine.utils.config import read_config
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
 from multitask_runtime.resize import Resizer
@@ -202,12 +202,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     trained, drawn = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for config, checkpoint in args.network:
-            row = compare_network(load_config(config), checkpoint, pictures + more, folder)
+            row = compare_network(read_config(config), checkpoint, pictures + more, folder)
             trained.append(dict(row, checkpoint_sha256=file_sha256(checkpoint)))
             print(row, file=sys.stderr)
         for kind in args.kinds:
             name, options = KINDS[kind]
-            cfg = load_config(CONFIGS / f'sample/multitask-rcnn_{name}.py')
+            cfg = read_config(CONFIGS / f'sample/multitask-rcnn_{name}.py')
             cfg.merge_from_dict(dict(FEWER, **options))
             weights = draw_checkpoint(cfg, pictures[0], folder)
             drawn[kind] = compare_network(cfg, weights, pictures, folder)

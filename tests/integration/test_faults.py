@@ -19,7 +19,6 @@ import torch.utils.data._utils as data_utils
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.evaluator import Evaluator
-from mmengine.fileio import get_file_backend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import OPTIM_WRAPPERS
@@ -29,11 +28,12 @@ from multitask_refine.engine import (
     AtomicCheckpointHook,
     DamagedCheckpointError,
     FileWriteError,
+    LoaderWorkerError,
     PreemptionHook,
-    WorkersDieError,
     load_checkpoint_file,
 )
 from multitask_refine.engine.hooks import preemption_hook as preemption
+from multitask_refine.engine.hooks.checkpoint_hook import AtomicLocalBackend
 from multitask_refine.engine.hooks.resume_hook import find_latest_checkpoint
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
 from multitask_refine.models import MultitaskRCNN
@@ -141,7 +141,7 @@ def test_batch_that_always_kills_ends_the_training(monkeypatch):
     monkeypatch.setattr(data_utils, 'MP_STATUS_CHECK_INTERVAL', 0.5)
     batches = iter(_loader(Deadly()))
     with pytest.raises(
-        WorkersDieError,
+        LoaderWorkerError,
         match=r'before iteration [23] '
         r'\(process \d+ ended with SIGKILL.*num_workers.*'
         'number 4.*--resume',
@@ -204,7 +204,7 @@ def test_no_space_left(tmp_path):
     if mounted.returncode:
         pytest.skip(f'no small disk can be mounted: {mounted.stderr}')
     try:
-        backend = get_file_backend(str(tmp_path))
+        backend = AtomicLocalBackend()
         backend.put(b'old', tmp_path / 'iter_1.pth')
         with pytest.raises(
             FileWriteError,
@@ -221,7 +221,7 @@ def test_no_space_left(tmp_path):
 def test_best_checkpoint_of_the_same_iteration_is_not_removed(tmp_path):
     """Resumed before its validation is known, which is then better."""
     runner(tmp_path, [0.3] * 4).train()
-    hub = torch.load(tmp_path / 'iter_8.pth', weights_only=True)
+    hub = load_checkpoint_file(tmp_path / 'iter_8.pth')
     hub['message_hub']['runtime_info'].update(
         best_score=0.1, best_ckpt=str(tmp_path / 'best_coco_keypoints_AP_iter_8.pth')
     )
@@ -269,9 +269,11 @@ def test_signal_while_the_ranks_agree_is_kept(monkeypatch):
     hook._group = 'a group'
     late = [signal.SIGTERM]
     monkeypatch.setattr(
-        preemption.distributed, 'all_reduce', lambda *args: late and hook._note(late.pop(), None)
+        preemption.distributed,
+        'all_reduce',
+        lambda *args: late and hook._set_flag(late.pop(), None),
     )
-    assert [hook._agree(), hook._agree()] == [False, True]
+    assert [hook._any_rank_signalled(), hook._any_rank_signalled()] == [False, True]
 
 
 @pytest.fixture
@@ -382,7 +384,7 @@ def test_damaged_checkpoint_is_passed_over(damage, tmp_path):
     newest = tmp_path / 'iter_8.pth'
     whole = newest.read_bytes()
     assert find_latest_checkpoint(str(tmp_path)) == str(newest)
-    weight = torch.load(newest, weights_only=True)['state_dict']['weight']
+    weight = load_checkpoint_file(newest)['state_dict']['weight']
     place = whole.index(weight.numpy().tobytes())
     if damage == 'flipped':
         newest.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])

@@ -14,7 +14,6 @@ import torch
 from mmdet.datasets.samplers import AspectRatioBatchSampler
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
-from mmengine.fileio import get_file_backend
 from mmengine.hooks import Hook
 from mmengine.registry import VISBACKENDS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -23,10 +22,14 @@ from torch.utils.data import BatchSampler, DataLoader
 from multitask_refine.apis import train
 from multitask_refine.datasets import AspectRatioGroupedBatchSampler
 from multitask_refine.engine import ResumeError
-from multitask_refine.engine.hooks import resume_hook as resume
-from multitask_refine.engine.hooks.resume_hook import find_latest_checkpoint
+from multitask_refine.engine.hooks.checkpoint_hook import AtomicLocalBackend
+from multitask_refine.engine.hooks.resume_hook import (
+    collect_training_settings,
+    find_latest_checkpoint,
+)
 from multitask_refine.engine.runner import reproducible_loop
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.trainings import STEPS, Dice, OneNumber, Training, assert_same_end, runner
 
@@ -47,7 +50,7 @@ def test_killed_and_resumed_run_ends_as_an_unbroken_one(unbroken, scene, tmp_pat
     }
     moment = Training(scene, tmp_path, **options).kill()
     resumed = Training(scene, tmp_path, '--resume', **options).finish()
-    expected = torch.load(unbroken / f'iter_{STEPS}.pth', weights_only=True)
+    expected = load_checkpoint_file(unbroken / f'iter_{STEPS}.pth')
     assert_same_end(expected, resumed, moment)
     begin, end = (tmp_path / 'out.txt').read_text().split('Load checkpoint from')
     assert 3 <= int(re.search(r'iter_(\d+)\.pth', end).group(1)) < STEPS
@@ -90,7 +93,7 @@ def test_tensorboard_has_the_curves(unbroken):
     (events,) = unbroken.glob('*/vis_data/events.*')
     curves = EventAccumulator(str(events))
     curves.Reload()
-    state = torch.load(unbroken / f'iter_{STEPS}.pth', weights_only=True)
+    state = load_checkpoint_file(unbroken / f'iter_{STEPS}.pth')
     for name in ('loss', 'loss_mask', 'loss_keypoint'):
         points = curves.Scalars(name)
         assert [point.step for point in points] == list(range(1, STEPS + 1))
@@ -190,7 +193,7 @@ def test_limit_and_best_checkpoint_survive_stops(tmp_path):
     runner(tmp_path, [0.4, 0.45], resume=True).train()
     assert _kept(tmp_path, 'best*') == ['best_coco_keypoints_AP_iter_4.pth']
     assert _kept(tmp_path, 'iter*') == [f'iter_{i}.pth' for i in (6, 7, 8)]
-    best = torch.load(tmp_path / 'best_coco_keypoints_AP_iter_4.pth', weights_only=True)
+    best = load_checkpoint_file(tmp_path / 'best_coco_keypoints_AP_iter_4.pth')
     assert best['meta']['iter'] == 4
 
 
@@ -257,7 +260,7 @@ def test_newest_whole_checkpoint_is_found(tmp_path):
 
 
 def test_process_killed_while_it_writes_leaves_the_old_file(tmp_path):
-    backend = get_file_backend(str(tmp_path))
+    backend = AtomicLocalBackend()
     backend.put(b'old', tmp_path / 'iter_1.pth')
     pid = os.fork()
     if pid == 0:
@@ -354,7 +357,7 @@ def test_settings_that_take_effect_are_told(tmp_path):
     )
     weights = [
         resumed.train().weight,
-        torch.load(tmp_path / 'plain/iter_4.pth', weights_only=True)['state_dict']['weight'],
+        load_checkpoint_file(tmp_path / 'plain/iter_4.pth')['state_dict']['weight'],
     ]
     assert not torch.equal(*weights)
     assert ('optim_wrapper.clip_grad.max_norm: not set in the checkpoint, 0.01 now') in _log(
@@ -374,7 +377,7 @@ def test_unchanged_settings_are_not_mentioned(tmp_path):
         )
 
     settings = [
-        resume._training_settings(each) for each in (cfg(list), cfg(tuple, val_interval=3))
+        collect_training_settings(each) for each in (cfg(list), cfg(tuple, val_interval=3))
     ]
     assert settings[0] == settings[1] == {'train_cfg.max_iters': 8, 'model.out_indices': '[1, 2]'}
 
@@ -387,12 +390,12 @@ def test_end_before_the_checkpoint_is_refused(tmp_path):
 
 def test_checkpoint_without_settings_is_told(tmp_path):
     runner(tmp_path, train_cfg=_steps(2)).train()
-    state = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
+    state = load_checkpoint_file(tmp_path / 'iter_2.pth')
     del state['meta']['training_settings']
     torch.save(state, tmp_path / 'iter_2.pth')
     old = runner(tmp_path, train_cfg=_steps(3), resume=True)
     old.train()
-    assert 'does not say with which settings' in _log(old)
+    assert 'does not contain the settings' in _log(old)
 
 
 # Gradients accumulated over several iterations

@@ -20,7 +20,7 @@ from multitask_refine.datasets import (
     MultiSourceInfiniteSampler,
     load_meta_file,
 )
-from multitask_refine.engine.hooks.consistency_hook import (
+from multitask_refine.engine.consistency import (
     check_consistency,
     check_transforms,
     list_metas,

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from multitask_refine.analysis.ablation import protocol as ablation_protocol
 from multitask_refine.analysis.ablation import tables as offsets_tables
 from multitask_refine.engine import read_config
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT, as_arguments, tiny_options
 from tools import ablation
 
@@ -152,8 +153,8 @@ def test_a_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch,
     assert len(run['offsets']) == 6 + 4 + 1
     assert all(one['mean'] == 0 or one['mean'] < 1 for one in run['offsets'].values())
     assert len(run['curve']) == 2 and run['records_outside'] == 0
-    start = torch.load(tmp_path / 'base.pth', weights_only=True)['state_dict']
-    end = torch.load(tmp_path / 'runs/sweep/rb-h_lr0.0003_seed100/iter_2.pth', weights_only=True)[
+    start = load_checkpoint_file(tmp_path / 'base.pth')['state_dict']
+    end = load_checkpoint_file(tmp_path / 'runs/sweep/rb-h_lr0.0003_seed100/iter_2.pth')[
         'state_dict'
     ]
     name = 'backbone.layer2.0.conv2.weight'  # two steps of a warm-up away

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from multitask_refine.apis import test, train
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 
 
@@ -55,7 +56,7 @@ def test_resume_goes_on_where_it_stopped(trained, scene, tmp_path):
         ]
     )
     assert not (tmp_path / 'iter_2.pth').exists()
-    state = torch.load(tmp_path / 'iter_3.pth', weights_only=True)
+    state = load_checkpoint_file(tmp_path / 'iter_3.pth')
     assert state['meta']['iter'] == 3
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from multitask_refine.apis import test
-from multitask_refine.engine.patches import cpu_distribution
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT, SAMPLE_CONFIG, tiny_options
 from tests.integration.distributed.processes import free_port, run
 
@@ -90,7 +90,7 @@ def test_two_nodes_train_as_one_run(trained, checkpoint):
     text = _log(trained)
     assert 'GPU number: 2' in text and 'Distributed launcher: pytorch' in text
     assert 'loss_keypoint' in text
-    assert torch.load(checkpoint, weights_only=True)['meta']['iter'] == 1
+    assert load_checkpoint_file(checkpoint)['meta']['iter'] == 1
 
 
 @pytest.fixture
@@ -266,32 +266,3 @@ def test_bad_arguments_are_named_before_anything_starts(call, tmp_path):
     error, usage = done.stderr.splitlines()
     assert re.search(BAD[call], error), error
     assert 'usage: ' in usage and f'bash tools/{script} ' in usage
-
-
-def test_only_without_cuda_gloo_takes_the_place_of_nccl(monkeypatch):
-    calls = []
-    join = cpu_distribution._without_cuda(
-        lambda backend, **options: calls.append((backend, options))
-    )
-    for cuda in (True, False):
-        monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
-        join('nccl', timeout=9)
-        join(backend='mpi')
-    assert calls == [
-        ('nccl', dict(timeout=9)),
-        ('mpi', {}),
-        ('gloo', dict(timeout=9)),
-        ('mpi', {}),
-    ]
-
-
-def test_choosing_a_device_is_left_out_only_while_joining(monkeypatch):
-    def join(backend):
-        torch.cuda.set_device(3)  # what MMEngine's launchers do
-        raise RuntimeError('no network')
-
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    choose_device = torch.cuda.set_device
-    with pytest.raises(RuntimeError, match='no network'):
-        cpu_distribution._without_cuda(join)('nccl')
-    assert torch.cuda.set_device is choose_device

@@ -18,6 +18,7 @@ from multitask_refine.datasets import AnnotationError, CocoMultitaskDataset, loa
 from multitask_refine.engine import AtomicCheckpointHook, ConfigError, check_consistency
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
 from multitask_refine.evaluation import MultitaskCocoMetric
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.trainings import Dice
 
@@ -367,7 +368,9 @@ def test_too_few_images_for_a_batch_end_in_a_sentence(drop_last):
 def test_the_best_checkpoint_goes_by_what_was_evaluated(metrics, key, monkeypatch):
     saved = []
     hook = AtomicCheckpointHook(save_best='auto', rule='greater')
-    monkeypatch.setattr(hook, '_removing_later', lambda runner, save, *args: saved.append(args[1]))
+    monkeypatch.setattr(
+        hook, '_save_then_remove', lambda runner, save, *args: saved.append(args[1])
+    )
     hook._save_best_checkpoint(None, {f'coco/{name}': value for name, value in metrics.items()})
     assert [next(iter(each)) for each in saved] == ([f'coco/{key}'] if key else [])
 
@@ -384,7 +387,7 @@ def test_a_network_without_keypoints_is_validated_and_the_best_is_kept(scene, tm
     (file,) = tmp_path.glob('best_*')
     assert file.name == 'best_coco_segm_AP_iter_2.pth'
     with (tmp_path / 'last_checkpoint').open() as name:
-        history = torch.load(name.read(), weights_only=True)['message_hub']
+        history = load_checkpoint_file(name.read())['message_hub']
     evaluated = {name for name in history['log_scalars'] if name.startswith('val/coco/')}
     assert {'val/coco/bbox_AP', 'val/coco/segm_AP'} <= evaluated
     assert not any('keypoints' in name for name in evaluated)

@@ -12,6 +12,7 @@ from mmengine.hooks import EMAHook
 from torch.utils.data import DataLoader
 
 from multitask_refine.engine import ResumeError
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import CONFIGS
 from tests.trainings import Dice, OneNumber, Scores, runner, same
 
@@ -50,7 +51,7 @@ class Slope(OneNumber):
 
 
 def _load(file):
-    return torch.load(file, weights_only=True)
+    return load_checkpoint_file(file)
 
 
 def test_average_of_three_steps(tmp_path):

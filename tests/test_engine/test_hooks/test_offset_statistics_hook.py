@@ -55,7 +55,7 @@ def test_warns_of_offsets_longer_than_the_map(runner):
     hook.before_train(runner)
     _step(hook, runner, 0, 8)
     (warning,) = runner.logger.warning.call_args.args
-    assert '0.conv_offset (largest 9.0 cells, map 8)' in warning
+    assert '0.conv_offset (maximum 9.0 cells, map 8)' in warning
     assert 'dcn_offset_lr_mult' in warning
     (scalars,) = runner.visualizer.add_scalars.call_args.args
     assert scalars['offsets/outside'] == 1

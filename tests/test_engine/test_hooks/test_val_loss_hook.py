@@ -8,7 +8,8 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from multitask_refine.engine.hooks.val_loss_hook import ValLossError, _annotations_first
+from multitask_refine.engine.hooks.val_loss_hook import load_annotations_first
+from multitask_refine.utils.errors import ConfigError
 from tests.conftest import SAMPLE_CONFIG
 from tests.shrink import shrink
 from tests.trainings import runner, same
@@ -102,12 +103,12 @@ def test_annotations_are_resized_with_the_image():
             )
         )
     )._cfg_dict
-    assert [step.type for step in _annotations_first(loader).dataset.pipeline] == [
+    assert [step.type for step in load_annotations_first(loader).dataset.pipeline] == [
         'LoadImageFromFile',
         'LoadMultitaskAnnotations',
         'Resize',
         'Pack',
     ]
     del loader.dataset.pipeline[2]
-    with pytest.raises(ValLossError, match='dataloader of its own'):
-        _annotations_first(loader)
+    with pytest.raises(ConfigError, match='its own dataloader'):
+        load_annotations_first(loader)

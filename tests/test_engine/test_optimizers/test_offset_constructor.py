@@ -66,7 +66,7 @@ def test_the_longest_custom_key_wins(network):
 
 
 def test_a_key_that_matches_no_parameter_is_refused(network):
-    with pytest.raises(ConfigError, match="custom_keys: 'bakbone' .* near are backbone"):
+    with pytest.raises(ConfigError, match="found 'bakbone'.* close matches: backbone"):
         _rates(network, custom_keys=dict(bakbone=dict(lr_mult=0.1)))
 
 
