@@ -64,7 +64,7 @@ print(json.dumps(changed))
 """
 
 
-def test_import_changes_only_what_the_table_lists():
+def test_import_changes_only_the_targets_of_the_table():
     names = sorted(name for name in sys.modules if name.split('.')[0] in LIBRARIES)
     done = subprocess.run(
         [sys.executable, '-c', COMPARE],
@@ -79,7 +79,7 @@ def test_import_changes_only_what_the_table_lists():
     assert changed == listed
 
 
-def test_every_patch_says_why_and_until_when():
+def test_every_patch_is_documented():
     for patch in PATCHES:
         assert all((patch.replacement, patch.reason, patch.upstream, patch.remove_when))
 
