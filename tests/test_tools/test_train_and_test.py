@@ -136,7 +136,7 @@ def test_missing_config_is_named():
 
 
 def _run(command, tmp_path):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+    env = dict(os.environ, PYTHONPATH=str(ROOT / 'projects'), OMP_NUM_THREADS='1')
     env['PATH'] = os.path.dirname(sys.executable) + ':' + env['PATH']
     env['PYTHON'] = sys.executable
     done = subprocess.run(

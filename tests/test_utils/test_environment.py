@@ -38,7 +38,7 @@ def test_unsuitable_mmcv_is_explained(kind, tmp_path):
     done = subprocess.run(
         [sys.executable, 'tools/train.py', str(SAMPLE_CONFIG)],
         cwd=ROOT,
-        env=dict(os.environ, PYTHONPATH=f'{tmp_path}:{ROOT}'),
+        env=dict(os.environ, PYTHONPATH=f'{tmp_path}:{ROOT}/projects'),
         capture_output=True,
         text=True,
     )

@@ -224,7 +224,7 @@ def test_mim_and_mmdets_tools(tool, scene, tmp_path, mark):
     done = subprocess.run(
         [sys.executable, '-m', 'mim', *command, *as_arguments(tiny_options(scene))],
         cwd=ROOT,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        env=dict(os.environ, PYTHONPATH=str(ROOT / 'projects')),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -216,14 +216,16 @@ def test_mim(launcher, srun, checkpoint, options, tmp_path):
     common = ['--launcher', launcher, '--port', free_port(), '--work-dir', str(tmp_path), *options]
     if launcher == 'slurm':
         common += ['--gpus-per-node', '2', '--partition', 'gpus']
-    run([*MIM, 'train', 'mmdet', CONFIG, '--gpus', '2', *common], PYTHONPATH=str(ROOT))
+    run(
+        [*MIM, 'train', 'mmdet', CONFIG, '--gpus', '2', *common], PYTHONPATH=str(ROOT / 'projects')
+    )
     text = _log(tmp_path)
     assert 'GPU number: 2' in text
     assert f'Distributed launcher: {launcher}' in text
     assert (tmp_path / 'iter_1.pth').is_file()
     out = run(
         [*MIM, 'test', 'mmdet', CONFIG, '--checkpoint', checkpoint, '--gpus', '1', *common],
-        PYTHONPATH=str(ROOT),
+        PYTHONPATH=str(ROOT / 'projects'),
     )
     assert f'Distributed launcher: {launcher}' in out
     assert 'coco/keypoints_AP' in out
