@@ -20,11 +20,7 @@ from multitask_refine.datasets import (
     MultiSourceInfiniteSampler,
     load_meta_file,
 )
-from multitask_refine.engine.hooks.consistency_hook import (
-    check_consistency,
-    check_transforms,
-    list_metas,
-)
+from multitask_refine.engine.consistency import check_consistency, check_transforms, list_metas
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
 from multitask_refine.structures import KeypointBoxes
 from multitask_refine.utils.errors import ConfigError

@@ -25,7 +25,7 @@ def _load(path):
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, zipped):
+def test_code_in_a_checkpoint_is_refused_and_not_executed(tmp_path, zipped):
     path, mark = tmp_path / 'bad.pth', tmp_path / 'mark'
     content = dict(state_dict={}, extra=Payload(mark))
     if zipped:
@@ -39,7 +39,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, zipped):
         assert 'posix.system' in str(error.value)
 
 
-def test_getattr_is_open_to_log_buffers_only(tmp_path):
+def test_getattr_is_limited_to_log_buffers(tmp_path):
 
     class Attribute:
         def __reduce__(self):

@@ -1,6 +1,6 @@
-"""Every way into the project for a file that a stranger may have made.
+"""Untrusted files at every place where the project reads files.
 
-The files here hold a payload that makes a marker file when it is unpickled.
+The files contain a payload that creates a marker file when it is unpickled.
 """
 
 import functools
@@ -78,14 +78,14 @@ WAYS = dict(
 
 @pytest.fixture
 def mark(tmp_path):
-    """The file that no payload may make."""
+    """Marker file that no payload may create."""
     yield tmp_path / 'mark'
     assert not (tmp_path / 'mark').exists()
 
 
 @pytest.fixture(params=WAYS)
 def bad(request, tmp_path, mark):
-    """Writes a file with the payload among weights."""
+    """Return a function that writes a file with the payload among weights."""
 
     def write(name='bad.pth'):
         weights = {'a.weight': torch.ones(2), 'b.weight': Payload(mark)}
@@ -95,7 +95,7 @@ def bad(request, tmp_path, mark):
     return write
 
 
-def test_the_payload_is_a_live_one(tmp_path):
+def test_payload_works_with_plain_pickle(tmp_path):
     _as_pickle(Payload(tmp_path / 'made'), tmp_path / 'x')
     pickle.loads((tmp_path / 'x').read_bytes())
     assert (tmp_path / 'made').exists()
@@ -108,8 +108,7 @@ def _train(path, scene, *arguments):
 
 
 def test_checkpoints_of_training(bad, scene, tmp_path):
-    """--resume FILE, --resume by the note in the work dir, load_from and the
-    weights that a part of the network starts from."""
+    """--resume FILE, --resume by last_checkpoint, load_from and init_cfg of a module."""
     path = bad()
     work = ['--work-dir', str(tmp_path / 'work')]
     options = as_arguments(tiny_options(scene))
@@ -123,7 +122,7 @@ def test_checkpoints_of_training(bad, scene, tmp_path):
     ):
         with pytest.raises(SystemExit, match=SAYS):
             train.main([CONFIG, *work, *arguments])
-    if zipfile.is_zipfile(path):  # the others are passed over
+    if zipfile.is_zipfile(path):  # the others are skipped
         with pytest.raises(SystemExit, match=SAYS):
             train.main([CONFIG, *work, '--resume', *options])
 
@@ -160,7 +159,7 @@ def test_files_of_converters(bad, suffix, tmp_path):
 
 @pytest.mark.parametrize('suffix', ['.pkl', '.pickle'])
 def test_pickles_of_mmengine(bad, suffix, scene):
-    """``load`` itself, and mmdet's files of proposals, which it reads."""
+    """``mmengine.load``, and mmdet's proposal files, which it reads."""
     path = bad(f'bad{suffix}')
     with pytest.raises(REFUSED, match=SAYS):
         mmengine.load(path)
@@ -194,7 +193,7 @@ def test_yaml_holds_plain_values(tmp_path, mark):
 
 @pytest.fixture
 def website(tmp_path, monkeypatch):
-    """Serves the test's folder; downloads are kept there, too."""
+    """Serve the test's folder, which is the download cache, too."""
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
@@ -218,14 +217,14 @@ def test_downloads(bad, website):
     ],
 )
 def test_mim_and_mmdets_tools(tool, scene, tmp_path, mark):
-    """Other processes, which import the project by its config."""
+    """In processes that import the project by the config's custom_imports."""
     path = tmp_path / 'bad.pkl'
     _as_pickle([Payload(mark)], path)
     command = [str(path) if word == 'FILE' else word for word in tool]
     done = subprocess.run(
         [sys.executable, '-m', 'mim', *command, *as_arguments(tiny_options(scene))],
         cwd=ROOT,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        env=dict(os.environ, PYTHONPATH=str(ROOT / 'projects')),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -233,8 +232,8 @@ def test_mim_and_mmdets_tools(tool, scene, tmp_path, mark):
     assert done.returncode and ('refused, because' in done.stdout or 'not a whole' in done.stdout)
 
 
-def test_dump_of_a_test_is_read_back(tmp_path, mark):
-    """What tools/test.py --out writes: mmdet's tools read it."""
+def test_dumped_predictions_load(tmp_path, mark):
+    """The output of tools/test.py --out, which mmdet's tools read."""
     masks = BitmapMasks(np.ones((2, 3, 4), np.uint8), 3, 4)
     content = [
         dict(
@@ -254,8 +253,8 @@ def test_dump_of_a_test_is_read_back(tmp_path, mark):
     assert (loaded['gt_instances']['masks'].masks == masks.masks).all()
 
 
-def test_payload_in_the_memory_of_a_tensor(tmp_path, mark):
-    """A pickled tensor holds a checkpoint of its own."""
+def test_payload_in_the_storage_of_a_tensor(tmp_path, mark):
+    """A pickled tensor contains a nested checkpoint."""
 
     class Tensor:
         def __reduce__(self):
@@ -268,7 +267,7 @@ def test_payload_in_the_memory_of_a_tensor(tmp_path, mark):
 
 
 class Reduced:
-    """Is pickled as the call of a function, and a state put on its result."""
+    """Pickles as a function call, with a state set on its result."""
 
     def __init__(self, *reduced):
         self.reduced = reduced
@@ -286,7 +285,7 @@ class Reduced:
     ],
     ids=['fields', 'size', 'flags'],
 )
-def test_dtypes_cannot_lie(tmp_path, state):
+def test_forged_dtypes_are_refused(tmp_path, state):
     """numpy alone would read, at a[0]['a'], a gigabyte beyond the array."""
     dtype = Reduced(np.dtype, ('f8', False, True), state)
     array = Reduced(
@@ -310,8 +309,8 @@ def test_objects_in_arrays_are_refused(tmp_path, reduced):
         load_checkpoint_file(str(tmp_path / 'bad.pth'))
 
 
-def test_arrays_stay_plain_over_many_saves(tmp_path):
-    """As in a training that is resumed again and again."""
+def test_arrays_stay_plain_after_repeated_saving(tmp_path):
+    """As in a training that is resumed repeatedly."""
     content = dict(
         a=np.arange(3.0),
         b=np.asfortranarray(np.ones((2, 3))),
@@ -327,11 +326,11 @@ def test_arrays_stay_plain_over_many_saves(tmp_path):
     content['a'][0] = 5
 
 
-# ---- files that are small, and would grow
+# Small files that would expand
 
 
 def _png(width, height):
-    """The start of a picture of so many pixels, in less than 100 bytes."""
+    """Return the header of an image of this size, in less than 100 bytes."""
 
     def chunk(kind, data):
         return (
@@ -349,7 +348,7 @@ def _png(width, height):
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 @pytest.mark.parametrize('side', [20000, 60000])
-def test_pictures_of_too_many_pixels(tmp_path, backend, side):
+def test_images_of_too_many_pixels(tmp_path, backend, side):
     path = tmp_path / 'bomb.png'
     path.write_bytes(_png(side, side))
     read = ImageFile(dict(type='LoadImageFromFile', imdecode_backend=backend))
@@ -359,7 +358,7 @@ def test_pictures_of_too_many_pixels(tmp_path, backend, side):
         read(str(path))
 
 
-def test_checkpoint_that_would_grow(tmp_path):
+def test_compressed_checkpoint(tmp_path):
     torch.save(dict(a=torch.zeros(10**6)), tmp_path / 'good.pth')
     with (
         zipfile.ZipFile(tmp_path / 'good.pth') as good,
@@ -373,7 +372,7 @@ def test_checkpoint_that_would_grow(tmp_path):
 
 
 @pytest.mark.parametrize('shape', [(2**40,), (2**62, 2**62)])
-def test_checkpoint_that_claims_much(tmp_path, shape):
+def test_checkpoint_with_huge_declared_shapes(tmp_path, shape):
     array = Reduced(np.ndarray, (shape,))
     torch.save(dict(a=array), tmp_path / 'x.pth')
     assert load_checkpoint_file(str(tmp_path / 'x.pth'))['a'].size == 0
@@ -389,7 +388,7 @@ def test_json_nested_too_deep(tmp_path, scene):
 
 
 def _predictions(tmp_path, scene, **change):
-    """A predictions file in which nobody was found."""
+    """Write a predictions file without instances."""
     truth = scene / 'annotations/person_keypoints_val2017.json'
     content = dict(
         format='multitask_refine predictions',
@@ -426,7 +425,7 @@ def test_annotations_of_the_page_nested_too_deep(tmp_path, scene):
         report.main([path, '--out', str(tmp_path / 'out.html')])
 
 
-# ---- names that lead out of their folder
+# File names outside of the image folder
 
 
 @pytest.mark.parametrize(
@@ -457,7 +456,7 @@ def test_images_of_the_page_stay_in_their_folder(tmp_path, scene, name):
     assert '<script>alert' not in text
 
 
-def test_a_bomb_among_the_images_of_the_page(tmp_path, scene):
+def test_image_bomb_on_the_page(tmp_path, scene):
     (tmp_path / 'bomb.png').write_bytes(_png(60000, 60000))
     path = _predictions(
         tmp_path,

@@ -11,7 +11,7 @@ from multitask_refine.engine import DamagedCheckpointError, UnsafeCheckpointErro
 
 
 class Reduced:
-    """Is pickled as the call of a function, and as a state put on it."""
+    """Pickles as a function call, with a state set on its result."""
 
     def __init__(self, function, *args, state=None):
         self.reduced = (function, args, state)
@@ -29,7 +29,7 @@ def _write(tmp_path, content, protocol=2):
 
 
 @pytest.mark.parametrize('protocol', range(6))
-def test_arrays_in_plain_containers_come_back(tmp_path, protocol):
+def test_arrays_in_plain_containers_load(tmp_path, protocol):
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     content = dict(
         model=OrderedDict(a=array, b=np.asfortranarray(array)),
@@ -55,7 +55,7 @@ def test_arrays_in_plain_containers_come_back(tmp_path, protocol):
 
 
 def test_files_of_python_2_and_numpy_1_load(tmp_path):
-    """The data of an array as text, and numpy's core by its older name."""
+    """With array data as text, and the former name of numpy's core."""
     content = (
         b'\x80\x02}U\x01w'
         b'cnumpy.core.multiarray\n_reconstruct\n'
@@ -69,7 +69,7 @@ def test_files_of_python_2_and_numpy_1_load(tmp_path):
 
 
 @pytest.mark.parametrize('protocol', [0, 2, 4])
-def test_code_is_refused_and_not_run(tmp_path, protocol):
+def test_code_is_refused_and_not_executed(tmp_path, protocol):
     mark = tmp_path / 'mark'
     payload = Reduced(os.system, f'touch {mark}')
     path = _write(tmp_path, dict(model=dict(a=payload)), protocol)
@@ -105,13 +105,13 @@ class Kept(np.ndarray):
         (np.zeros(2, complex), 'dtype .c16.'),
     ],
 )
-def test_anything_else_is_refused_and_named(tmp_path, content, found):
+def test_other_objects_are_refused_and_named(tmp_path, content, found):
     with pytest.raises(UnsafeCheckpointError, match=found):
         load_arrays(_write(tmp_path, content, protocol=4))
 
 
-def test_names_with_dots_do_not_reach_further(tmp_path):
-    """Protocol 4 walks down attributes: numpy.ndarray.__class__ is type."""
+def test_dotted_names_do_not_reach_attributes(tmp_path):
+    """Protocol 4 resolves attributes: numpy.ndarray.__class__ is type."""
     content = pickle.PROTO + b'\x04\x8c\x05numpy\x8c\x11ndarray.__class__\x93.'
     assert pickle.loads(content) is type
     with pytest.raises(UnsafeCheckpointError, match='ndarray.__class__'):
@@ -119,8 +119,8 @@ def test_names_with_dots_do_not_reach_further(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['_reconstruct', 'scalar'])
-def test_functions_cannot_be_changed(tmp_path, name):
-    """A state is put on whatever object comes before it."""
+def test_functions_cannot_be_modified(tmp_path, name):
+    """The BUILD opcode sets a state on any object."""
     core = f'cnumpy._core.multiarray\n{name}\n'.encode()
     change = b'N}U\x0c__defaults__K\x01s\x86b.'
     with pytest.raises(UnsafeCheckpointError, match='change'):
@@ -128,7 +128,7 @@ def test_functions_cannot_be_changed(tmp_path, name):
 
 
 @pytest.mark.parametrize('name', ['ndarray', 'dtype'])
-def test_classes_cannot_be_changed(tmp_path, name):
+def test_classes_cannot_be_modified(tmp_path, name):
     content = f'cnumpy\n{name}\n'.encode() + b'N}U\x05valueK\x01s\x86b.'
     with pytest.raises((UnsafeCheckpointError, DamagedCheckpointError)):
         load_arrays(_write(tmp_path, b'\x80\x02' + content))
@@ -188,8 +188,8 @@ def test_damaged_file_is_named(tmp_path, content):
         load_arrays(_write(tmp_path, content))
 
 
-def test_shared_lists_are_read_once(tmp_path):
-    """Forty levels of two would be a million million items."""
+def test_shared_lists_are_converted_once(tmp_path):
+    """Forty levels of two references would expand to 2 ** 40 items."""
     shared = [1.5]
     for _ in range(40):
         shared = [shared, shared]
@@ -199,7 +199,7 @@ def test_shared_lists_are_read_once(tmp_path):
     assert loaded == [1.5]
 
 
-def test_every_cut_and_every_flipped_byte_ends_well(tmp_path):
+def test_truncated_and_corrupted_pickles_raise_documented_errors(tmp_path):
     """Anything may come of garbage but a crash or another error."""
     stream = io.BytesIO()
     pickle.dump(dict(a=np.arange(3.0), b=[np.int8(1)]), stream, protocol=2)
