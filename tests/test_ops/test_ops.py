@@ -19,7 +19,7 @@ from multitask_refine.ops import (
     resample_heatmaps,
     resample_heatmaps_by_deform_conv,
 )
-from multitask_refine.ops.cpu import separable_roi_align
+from multitask_refine.ops.cpu import roi_align
 
 # The package's attribute of that name is the function.
 deform_conv_module = importlib.import_module(deform_conv_by_rows.__module__)
@@ -244,7 +244,7 @@ def test_refined_conv_takes_an_empty_batch():
 @pytest.mark.parametrize('aligned', [True, False])
 @pytest.mark.parametrize('size, ratio', [(7, 0), (7, 1), (14, 2)])
 def test_separable_roi_align_equals_mmcv(size, ratio, aligned, monkeypatch):
-    monkeypatch.setattr(separable_roi_align, '_GROUP', 7)
+    monkeypatch.setattr(roi_align, '_GROUP', 7)
     torch.manual_seed(6)
     x = _random(3, 4, 10, 12)
     rois = _rois(20)

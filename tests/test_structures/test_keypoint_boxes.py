@@ -25,14 +25,14 @@ def test_horizontal_flip_swaps_left_and_right():
     assert boxes.tensor[0].tolist() == [70, 20, 90, 60]
     # The left joint is now where the right one was mirrored to.
     assert boxes.keypoints[0].tolist() == [[80, 22], [72, 40], [88, 40]]
-    assert boxes.visible[0].tolist() == [2, 2, 1]
+    assert boxes.keypoints_visible[0].tolist() == [2, 2, 1]
 
 
 def test_diagonal_flip_is_a_turn_and_swaps_nothing():
     boxes = _boxes()
     boxes.flip_((80, 100), 'diagonal')
     assert boxes.keypoints[0].tolist() == [[80, 58], [88, 40], [72, 40]]
-    assert boxes.visible[0].tolist() == [2, 1, 2]
+    assert boxes.keypoints_visible[0].tolist() == [2, 1, 2]
 
 
 def test_translate_rescale_and_clip():
@@ -43,7 +43,7 @@ def test_translate_rescale_and_clip():
     assert boxes.keypoints[0].tolist() == [[10, 11.5], [-6, 20.5], [26, 20.5]]
     boxes.clip_((25, 20))
     assert boxes.tensor[0].tolist() == [0, 10.5, 20, 25]
-    assert boxes.visible[0].tolist() == [2, 0, 0]
+    assert boxes.keypoints_visible[0].tolist() == [2, 0, 0]
 
 
 def test_projection_and_rotation_move_corners_and_joints_alike():

@@ -24,7 +24,7 @@ from multitask_refine.engine import (
     write_results,
 )
 from multitask_refine.evaluation import add_run
-from multitask_refine.models import mirrored_pipeline
+from multitask_refine.models import flip_tta_pipeline
 from multitask_runtime.onnx.session import is_onnx
 
 
@@ -125,7 +125,7 @@ def use_tta(cfg: Config) -> None:
     """
     cfg.model = dict(cfg.get('tta_model') or dict(type='MultitaskTTAModel'), module=cfg.model)
     dataset = cfg.test_dataloader.dataset
-    dataset.pipeline = cfg.get('tta_pipeline') or mirrored_pipeline(dataset.pipeline)
+    dataset.pipeline = cfg.get('tta_pipeline') or flip_tta_pipeline(dataset.pipeline)
 
 
 def run(cfg: Config, checkpoint: str, out: Optional[str]) -> Tuple[dict, int]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from multitask_refine.ops import RefinedConv2d, deform_conv, roi_align_by_sums
+from multitask_refine.ops import RefinedConv2d, deform_conv, separable_roi_align
 
 _SHOWN = 3  # boxes while the graph is recorded
 
@@ -87,7 +87,7 @@ class _RoIAlign(Function):
     @staticmethod
     def forward(ctx, x, boxes, images, size, scale, ratio, aligned):
         rois = torch.cat([images[:, None].to(boxes), boxes], 1)
-        return roi_align_by_sums(x, rois, size, scale, ratio, aligned)
+        return separable_roi_align(x, rois, size, scale, ratio, aligned)
 
     @staticmethod
     def symbolic(g, x, boxes, images, size, scale, ratio, aligned):
@@ -109,7 +109,7 @@ def roi_align(
     x: Tensor, boxes: Tensor, size: int, scale: float, ratio: int, aligned: bool
 ) -> Tensor:
     """Pool a feature (1, C, H, W) of boxes (R, 4) to (R, C, P, P); the
-    other arguments as in ``roi_align_by_sums``."""
+    other arguments as in ``separable_roi_align``."""
     images = boxes[:, 0].long() * 0
     return _RoIAlign.apply(x, boxes, images, size, scale, ratio, aligned)
 

@@ -10,7 +10,7 @@ from .roi_heads import (
     PersonMaskHead,
     RegistryRoIExtractor,
 )
-from .test_time_augs import MultitaskTTAModel, mirrored_pipeline
+from .test_time_augs import MultitaskTTAModel, flip_tta_pipeline
 from .utils.inference import prepare_for_inference
 
 __all__ = [
@@ -26,6 +26,6 @@ __all__ = [
     'ResNet26',
     'SyncAvgFactorRPNHead',
     'TorchvisionAnchorGenerator',
-    'mirrored_pipeline',
+    'flip_tta_pipeline',
     'prepare_for_inference',
 ]

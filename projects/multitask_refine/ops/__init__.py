@@ -1,6 +1,6 @@
 from .cpu.mkldnn_linear import InferenceLinear, multiply, prepack_linear
-from .cpu.nms import suppress
-from .cpu.separable_roi_align import SeparableRoIAlign, roi_align_by_sums
+from .cpu.nms import nms
+from .cpu.roi_align import SeparableRoIAlign, separable_roi_align
 from .cpu.winograd import WinogradConv2d, conv3x3_by_winograd, convert_to_winograd
 from .deform_conv import deform_conv, deform_conv_by_mmcv, deform_conv_by_rows
 from .deform_roi_pool import DeformRoIPool, deform_roi_pool_by_grid_sample, deform_roi_pool_by_mmcv
@@ -24,7 +24,7 @@ __all__ = [
     'prepack_linear',
     'resample_heatmaps',
     'resample_heatmaps_by_deform_conv',
-    'roi_align_by_sums',
-    'suppress',
+    'separable_roi_align',
+    'nms',
     'convert_to_winograd',
 ]

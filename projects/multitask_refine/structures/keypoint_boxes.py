@@ -60,7 +60,7 @@ class KeypointBoxes(HorizontalBoxes):
                 f'got {shapes[0]}, {shapes[1]} and {shapes[2]}'
             )
         self.keypoints = keypoints.clone() if clone else keypoints
-        self.visible = visible.clone() if clone else visible
+        self.keypoints_visible = visible.clone() if clone else visible
         self.has_mask = has_mask.clone() if clone else has_mask
         self.flip_indices = list(flip_indices)
 
@@ -77,13 +77,13 @@ class KeypointBoxes(HorizontalBoxes):
         if isinstance(index, int):
             index = slice(index, index + 1 or None)
         return self._like(
-            self.tensor[index], self.keypoints[index], self.visible[index], self.has_mask[index]
+            self.tensor[index], self.keypoints[index], self.keypoints_visible[index], self.has_mask[index]
         )
 
     def __setitem__(self, index, values: 'KeypointBoxes') -> None:
         super().__setitem__(index, values)
         self.keypoints[index] = values.keypoints
-        self.visible[index] = values.visible
+        self.keypoints_visible[index] = values.keypoints_visible
         self.has_mask[index] = values.has_mask
 
     def __deepcopy__(self, memo) -> 'KeypointBoxes':
@@ -93,7 +93,7 @@ class KeypointBoxes(HorizontalBoxes):
         return self._like(
             self.tensor.clone(),
             self.keypoints.clone(),
-            self.visible.clone(),
+            self.keypoints_visible.clone(),
             self.has_mask.clone(),
         )
 
@@ -107,7 +107,7 @@ class KeypointBoxes(HorizontalBoxes):
         return cls(
             torch.cat([boxes.tensor for boxes in box_list]),
             torch.cat([boxes.keypoints for boxes in box_list]),
-            torch.cat([boxes.visible for boxes in box_list]),
+            torch.cat([boxes.keypoints_visible for boxes in box_list]),
             box_list[0].flip_indices,
             torch.cat([boxes.has_mask for boxes in box_list]),
             clone=False,
@@ -152,7 +152,7 @@ class KeypointBoxes(HorizontalBoxes):
         super().clip_(img_shape)
         limit = self.keypoints.new_tensor([img_shape[1], img_shape[0]])
         inside = ((self.keypoints >= 0) & (self.keypoints <= limit)).all(-1)
-        self.visible = torch.where(inside, self.visible, self.visible.clamp(max=0))
+        self.keypoints_visible = torch.where(inside, self.keypoints_visible, self.keypoints_visible.clamp(max=0))
 
     def _project_joints(self, matrix: np.ndarray) -> None:
         matrix = self.keypoints.new_tensor(matrix)
@@ -164,4 +164,4 @@ class KeypointBoxes(HorizontalBoxes):
 
     def _swap_sides(self) -> None:
         self.keypoints = self.keypoints[:, self.flip_indices]
-        self.visible = self.visible[:, self.flip_indices]
+        self.keypoints_visible = self.keypoints_visible[:, self.flip_indices]

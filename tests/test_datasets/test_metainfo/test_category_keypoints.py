@@ -298,7 +298,7 @@ def test_what_a_category_lacks_stays_so_outside_of_the_image():
         [0, 1, 2],
     )
     boxes.clip_((20, 20))
-    assert boxes.visible.tolist() == [[2, 0, -1]]
+    assert boxes.keypoints_visible.tolist() == [[2, 0, -1]]
 
 
 def test_other_augmentations_and_wrappers(files, tmp_path, said):

@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 
 from multitask_refine.apis import test
 from multitask_refine.datasets import CocoMultitaskDataset
-from multitask_refine.models import mirrored_pipeline
+from multitask_refine.models import flip_tta_pipeline
 from multitask_refine.models.test_time_augs.multitask_tta import (
     View,
     mirror_boxes,
@@ -346,7 +346,7 @@ def test_pipeline_is_the_config_s_own_for_both_images(name, scene):
     )
     info = dataset.get_data_info(0)
     expected = Compose(plain)(dict(info))
-    views = Compose(mirrored_pipeline(plain))(dict(info))
+    views = Compose(flip_tta_pipeline(plain))(dict(info))
     first, second = views['inputs']
     assert torch.equal(first, expected['inputs'])
     assert torch.equal(second, expected['inputs'].flip(-1))

@@ -4,7 +4,7 @@ import mmcv.ops
 import pytest
 import torch
 
-from multitask_refine.ops import suppress
+from multitask_refine.ops import nms
 
 
 def test_by_hand():
@@ -19,12 +19,12 @@ def test_by_hand():
         ]
     )
     scores = torch.tensor([0.9, 0.6, 0.8, 0.7])
-    dets, keep = suppress(boxes, scores, 0.5)
+    dets, keep = nms(boxes, scores, 0.5)
     assert keep.tolist() == [0, 3, 1]  # what is left out suppresses nothing
     assert torch.equal(dets, torch.cat([boxes, scores[:, None]], 1)[keep])
-    assert suppress(boxes, scores, 0.39)[1].tolist() == [0, 3]
+    assert nms(boxes, scores, 0.39)[1].tolist() == [0, 3]
     # An intersection over union of the threshold itself is not too much.
-    assert suppress(boxes[:2], scores[:2], 0.4)[1].tolist() == [0, 1]
+    assert nms(boxes[:2], scores[:2], 0.4)[1].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize('count', [0, 1, 127, 128, 129, 700])
@@ -38,9 +38,7 @@ def test_equals_mmcv(count, extent, threshold):
     boxes[::11] = boxes[:1].clone()
     boxes[5::13, 2] = boxes[5::13, 0]
     scores = (40 * torch.rand(count)).round() / 40
-    for ours, theirs in zip(
-        suppress(boxes, scores, threshold), mmcv.ops.nms(boxes, scores, threshold)
-    ):
+    for ours, theirs in zip(nms(boxes, scores, threshold), mmcv.ops.nms(boxes, scores, threshold)):
         assert torch.equal(ours, theirs)
     if count == 700:
         assert count // 20 < len(theirs) < count - count // 20

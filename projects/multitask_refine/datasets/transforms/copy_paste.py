@@ -115,4 +115,4 @@ class MultitaskCopyPaste(CopyPaste):
         x, y = boxes.keypoints.floor().long().unbind(-1)
         covered = torch.from_numpy(cover)[y.clamp(0, height - 1), x.clamp(0, width - 1)]
         covered &= (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        boxes.visible[covered & (boxes.visible == 2)] = 1
+        boxes.keypoints_visible[covered & (boxes.keypoints_visible == 2)] = 1

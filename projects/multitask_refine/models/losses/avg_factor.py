@@ -16,7 +16,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from multitask_refine.ops import suppress
+from multitask_refine.ops import nms as nms_cpu
 
 
 def reduce_avg_factor(count: int, device: torch.device) -> Tensor:
@@ -81,7 +81,7 @@ class SyncAvgFactorRPNHead(RPNHead):
     precision its results are float32, which ranking and suppression need.
     On the CPU suppression goes level by level, as no two boxes of different
     levels are compared anyway, and plain suppression is
-    :func:`~multitask_refine.ops.suppress`.
+    :func:`~multitask_refine.ops.nms`.
     """
 
     def forward_single(self, x: Tensor) -> Tuple[Tensor, Tensor]:
@@ -106,5 +106,5 @@ class SyncAvgFactorRPNHead(RPNHead):
 def _for_cpu(nms: dict) -> dict:
     """Settings of a suppression with the same results by a faster way."""
     if nms.keys() == {'type', 'iou_threshold'} and nms['type'] == 'nms':
-        nms = dict(nms, type=suppress)
+        nms = dict(nms, type=nms_cpu)
     return dict(nms, split_thr=0)

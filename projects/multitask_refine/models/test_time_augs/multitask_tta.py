@@ -21,7 +21,7 @@ from torch import Tensor
 from multitask_refine.utils.errors import ConfigError
 
 
-def mirrored_pipeline(pipeline: Sequence[dict]) -> List[dict]:
+def flip_tta_pipeline(pipeline: Sequence[dict]) -> List[dict]:
     """Make a test pipeline that gives each image and its mirror image.
 
     Args:
@@ -83,7 +83,7 @@ class MultitaskTTAModel(BaseTTAModel):
     network's own: one NMS of the boxes, pasting, decoding.
 
     The views come from mmcv's ``TestTimeAug``, see
-    :func:`mirrored_pipeline`: as they are and mirrored from left to right,
+    :func:`flip_tta_pipeline`: as they are and mirrored from left to right,
     of one size or several. The samples need the meta keys
     'flip' and 'flip_direction', and, for joints, 'flip_indices'.
 

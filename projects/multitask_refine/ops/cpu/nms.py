@@ -9,7 +9,7 @@ from torch import Tensor
 _ROWS = 128  # boxes at a time: what is computed of their pairs stays in caches
 
 
-def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tuple[Tensor, Tensor]:
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tuple[Tensor, Tensor]:
     """What ``mmcv.ops.nms`` finds, whose kernel for the CPU takes pair after
     pair on one thread. In float32 the results are the same to the bit.
 

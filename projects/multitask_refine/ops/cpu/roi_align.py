@@ -27,7 +27,7 @@ class SeparableRoIAlign(mmcv.ops.RoIAlign):
     """RoIAlign that is fast on the CPU, too.
 
     On CUDA this is mmcv's operator. On the CPU, where that walks through
-    every value on its own, :func:`roi_align_by_sums` gives the same values.
+    every value on its own, :func:`separable_roi_align` gives the same values.
     Arguments as in ``mmcv.ops.RoIAlign``; its average pooling only.
     """
 
@@ -36,12 +36,12 @@ class SeparableRoIAlign(mmcv.ops.RoIAlign):
         the box xyxy in image pixels, to (R, C, P, P)."""
         if x.is_cuda:
             return super().forward(x, rois)
-        return roi_align_by_sums(
+        return separable_roi_align(
             x, rois, self.output_size[0], self.spatial_scale, self.sampling_ratio, self.aligned
         )
 
 
-def roi_align_by_sums(
+def separable_roi_align(
     x: Tensor, rois: Tensor, size: int, scale: float = 1.0, ratio: int = 0, aligned: bool = True
 ) -> Tensor:
     """RoIAlign (He et al. 2017, section 3) by weighted sums of pixels.
