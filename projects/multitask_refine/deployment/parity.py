@@ -64,8 +64,9 @@ def find_people(model: nn.Module, image: Tensor) -> People:
     if head.with_mask:
         people['masks'] = head.mask_head(feats)[:, 0].sigmoid()
     if head.with_keypoint:
-        people['keypoints'], people['keypoint_scores'] = head.keypoint_head.predict(
-            feats, found.bboxes
+        heatmaps = head.keypoint_head.refined_heatmaps(feats).to(found.bboxes)
+        people['keypoints'], people['keypoint_scores'] = head.keypoint_head.codec.decode(
+            heatmaps, found.bboxes
         )
     return {name: values.numpy() for name, values in people.items()}
 

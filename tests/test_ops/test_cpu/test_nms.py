@@ -1,4 +1,4 @@
-"""Suppression by hand and beside mmcv's operator."""
+"""NMS by hand and beside mmcv's operator."""
 
 import mmcv.ops
 import pytest
@@ -8,8 +8,8 @@ from multitask_refine.ops import nms
 
 
 def test_by_hand():
-    """The first box overlaps with the second by 0.4 and with the third by
-    0.8, the second and the third by 0.5; the fourth lies alone."""
+    """IoUs: 0.4 of the first and second box, 0.8 of the first and third, 0.5 of the second and
+    third, 0 with the fourth."""
     boxes = torch.tensor(
         [
             [0.0, 0.0, 10.0, 10.0],
@@ -20,10 +20,10 @@ def test_by_hand():
     )
     scores = torch.tensor([0.9, 0.6, 0.8, 0.7])
     dets, keep = nms(boxes, scores, 0.5)
-    assert keep.tolist() == [0, 3, 1]  # what is left out suppresses nothing
+    assert keep.tolist() == [0, 3, 1]  # a suppressed box suppresses nothing
     assert torch.equal(dets, torch.cat([boxes, scores[:, None]], 1)[keep])
     assert nms(boxes, scores, 0.39)[1].tolist() == [0, 3]
-    # An intersection over union of the threshold itself is not too much.
+    # An IoU equal to the threshold does not suppress.
     assert nms(boxes[:2], scores[:2], 0.4)[1].tolist() == [0, 1]
 
 
@@ -31,7 +31,7 @@ def test_by_hand():
 @pytest.mark.parametrize('extent', [20, 200])
 @pytest.mark.parametrize('threshold', [0.3, 0.7])
 def test_equals_mmcv(count, extent, threshold):
-    """Also with equal scores, equal boxes and boxes without area."""
+    """Including equal scores, equal boxes and boxes without area."""
     torch.manual_seed(count)
     corners = (400 * torch.rand(count, 2)).round()
     boxes = torch.cat([corners, corners + extent * torch.rand(count, 2)], 1)
