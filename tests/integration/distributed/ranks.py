@@ -1,4 +1,4 @@
-"""Run one rank of a distributed training step: ranks.py RANK WORLD_SIZE FOLDER.
+"""Run one rank of a distributed training step; arguments: RANK WORLD_SIZE FOLDER.
 
 The test that starts the ranks imports this module, too, and runs the same steps in one process.
 Everything is float64 and deterministic, so the results differ by rounding only.

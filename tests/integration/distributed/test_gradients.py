@@ -8,7 +8,6 @@ from mmdet.models.dense_heads import RPNHead
 
 from multitask_refine.models import SyncAvgFactorRPNHead
 from multitask_refine.models.roi_heads import multitask_roi_head
-from tests.conftest import ROOT
 from tests.integration.distributed.processes import run
 from tests.integration.distributed.ranks import CASES, build_model, step
 
@@ -19,8 +18,8 @@ RANKS = 2
 def results(tmp_path_factory):
     """Run all cases in two processes."""
     folder = tmp_path_factory.mktemp('ranks')
-    script = str(ROOT / 'tests/integration/distributed/ranks.py')
-    run(*([sys.executable, script, str(rank), str(RANKS), str(folder)] for rank in range(RANKS)))
+    command = [sys.executable, '-m', 'tests.integration.distributed.ranks']
+    run(*([*command, str(rank), str(RANKS), str(folder)] for rank in range(RANKS)))
     return [torch.load(folder / f'{rank}.pt') for rank in range(RANKS)]
 
 
