@@ -20,6 +20,8 @@ from multitask_refine.deployment.parity import LIMITS, compare, find_people, ref
 from multitask_refine.testing import drawn
 from tests.conftest import CONFIGS, SAMPLE_CONFIG
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 

@@ -17,6 +17,8 @@ from multitask_refine.engine import read_config
 from tests.conftest import ROOT, as_arguments, tiny_options
 from tools import ablation
 
+pytestmark = pytest.mark.slow
+
 REGULAR = ROOT / ablation_protocol.CONFIG.format('fpn-ms_regular')
 
 

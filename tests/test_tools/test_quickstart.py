@@ -14,6 +14,8 @@ from tests.conftest import ROOT
 from tools import quickstart
 from tools.dataset import make_sample
 
+pytestmark = pytest.mark.slow
+
 # Each notes its arguments. The training ends with status 75 at SIGTERM, as
 # PreemptionHook does, and goes on where it was.
 TOOLS = {

@@ -13,6 +13,8 @@ import torch
 from multitask_refine.apis import test, train
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 
+pytestmark = pytest.mark.slow
+
 
 def _options(scene):
     return as_arguments(tiny_options(scene))

@@ -20,6 +20,8 @@ from multitask_refine.engine.hooks import bad_images_hook as bad_images
 from multitask_refine.engine.runner.reproducible_loop import seed_everything
 from tests.trainings import Training, wait
 
+pytestmark = pytest.mark.slow
+
 BAD = '000000000002.png'
 
 

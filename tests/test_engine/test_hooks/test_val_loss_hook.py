@@ -13,6 +13,8 @@ from tests.conftest import SAMPLE_CONFIG
 from tests.shrink import shrink
 from tests.trainings import runner, same
 
+pytestmark = pytest.mark.slow
+
 
 class Distance(BaseModel):
     """Square of the distance of each item from a number that stays."""
