@@ -13,6 +13,8 @@ from multitask_refine.apis import VideoWriter
 from multitask_runtime import base_inferencer as finder
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def names(network):

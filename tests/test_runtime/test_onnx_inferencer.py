@@ -34,6 +34,8 @@ from multitask_runtime.onnx.session import load_session
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 from tools.deployment import export_onnx
 
+pytestmark = pytest.mark.slow
+
 # In pixels of the resized image, which is twice as large as the original.
 BOXES = [[20, 10, 60, 80], [64, 20, 104, 60]]
 KEYPOINTS = [[[40, 20], [44, 60]], [[80, 30], [84, 50]]]

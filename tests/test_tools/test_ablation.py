@@ -19,6 +19,8 @@ from multitask_runtime.utils.files import file_sha256
 from tests.conftest import ROOT, as_arguments, tiny_options
 from tools import ablation
 
+pytestmark = pytest.mark.slow
+
 REGULAR = ROOT / ablation_protocol.CONFIG.format('fpn-ms_regular')
 
 

@@ -16,6 +16,8 @@ from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import CONFIGS
 from tests.trainings import Dice, OneNumber, Scores, runner, same
 
+pytestmark = pytest.mark.slow
+
 RECIPE = (
     CONFIGS / 'multitask_refine/multitask-rcnn_r50-tnr-pre_fpn-ms_rb-h_8xb2-adamw-ema-270k_coco.py'
 )

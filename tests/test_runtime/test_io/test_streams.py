@@ -25,6 +25,8 @@ from multitask_runtime.io.streams import StreamReader
 from tests.conftest import ROOT
 from tests.test_runtime.test_onnx_inferencer import make_file
 
+pytestmark = pytest.mark.slow
+
 BOUNDARY = 'next'
 STEP = 10  # of grey between one frame and the next
 
