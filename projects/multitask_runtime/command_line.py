@@ -86,7 +86,7 @@ def run(inputs: str | int, args: Namespace, **options: Any) -> int:
             raise
         raise SystemExit(
             'PyTorch is needed for a config and a checkpoint, and is not installed in this '
-            'environment. Set one up by make setup (docs/install.md), or give an exported '
+            'environment. Set one up by make setup (docs/installation.md), or give an exported '
             'MODEL.onnx.'
         ) from None
     return int(run_checkpoint(inputs, args, **options))

@@ -20,11 +20,7 @@ from multitask_refine.datasets import (
     MultiSourceInfiniteSampler,
     load_meta_file,
 )
-from multitask_refine.engine.hooks.consistency_hook import (
-    check_consistency,
-    check_transforms,
-    list_metas,
-)
+from multitask_refine.engine.consistency import check_consistency, check_transforms, list_metas
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
 from multitask_refine.structures import KeypointBoxes
 from multitask_refine.utils.errors import ConfigError
@@ -116,7 +112,7 @@ def test_names_that_match_nothing_are_refused(source, words):
 
 
 def test_file_must_have_the_keypoints_of_its_meta_file(scene):
-    with pytest.raises(AnnotationError, match='51 numbers.*14 joints'):
+    with pytest.raises(AnnotationError, match='51 numbers.*14 keypoints'):
         DATASETS.build(_coco(scene, keypoints_from='crowdpose.py'))
 
 

@@ -266,7 +266,7 @@ def test_annotations_are_read_in_the_order_of_their_category(files, tmp_path, sa
     # A dog without keypoints: not labelled, and no hands.
     alone = dataset[1]['data_samples'].gt_instances
     assert alone.keypoints_visible.tolist() == [[0, -1, -1, 0, 0, 0]]
-    assert dataset.labelled_tasks == {'bbox', 'segm', 'keypoints'}
+    assert dataset.labeled_tasks == {'bbox', 'segm', 'keypoints'}
 
 
 def test_flips_exchange_within_the_category(files, tmp_path, said):
@@ -727,7 +727,7 @@ def test_the_config_of_the_docs_is_trained_and_tested(tmp_path):
     (tmp_path / 'my_project').mkdir()
     (block,) = re.findall(
         r'```python\n(# my_project/person_dog.py\n.*?)```',
-        (ROOT / 'docs/data.md').read_text(),
+        (ROOT / 'docs/dataset-preparation.md').read_text(),
         re.S,
     )
     config = tmp_path / 'my_project/person_dog.py'
