@@ -132,7 +132,8 @@ def calibrate(model: torch.nn.Module) -> None:
 
 def run(session: onnxruntime.InferenceSession, image: torch.Tensor) -> dict:
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, dict(image=image[None].float().numpy()))))
+    outputs = session.run(None, dict(image=image[None].float().numpy()))
+    return dict(zip(names, outputs, strict=True))
 
 
 def assert_same(found: dict, expected: dict, ties: float = 0) -> None:

@@ -64,7 +64,6 @@ def test_output_names_are_unique(model, tmp_path):
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {
         'a.gif.png',
         'a.gif-2.png',
-        'a.gif.png',
         'a.jpg',
         'a.png',
         'a-2.png',
@@ -77,6 +76,8 @@ def test_output_names_are_unique(model, tmp_path):
 def test_image_too_large_for_its_format(tmp_path):
     (source,), _ = collect(save_image(tmp_path / 'a.webp'))
     frame = type('Frame', (), dict(source=source, index=None))
-    with OutputFolder(tmp_path / 'out', [source], dict(classes='p')) as out:
-        with pytest.raises(InputError, match='cannot write 16400 x 1 pixels as .webp'):
-            out.write(frame, np.zeros((1, 16400, 3), np.uint8), {})
+    with (
+        OutputFolder(tmp_path / 'out', [source], dict(classes='p')) as out,
+        pytest.raises(InputError, match='cannot write 16400 x 1 pixels as .webp'),
+    ):
+        out.write(frame, np.zeros((1, 16400, 3), np.uint8), {})

@@ -41,7 +41,7 @@ def test_resizer_matches_the_pipeline(noise, settings, tolerance):
     [
         (dict(type='Rotate'), 'expected one of Resize,.*found Rotate'),
         (dict(type='Resize', scale=[8, 8], blub=1), "unexpected keyword.*'blub'"),
-        (dict(), 'found None'),
+        ({}, 'found None'),
     ],
 )
 def test_unknown_resize_step(settings, match):

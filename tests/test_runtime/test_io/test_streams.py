@@ -1,6 +1,7 @@
 """Streams from local servers that misbehave."""
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -73,10 +74,8 @@ def serve(answer):
         def do_GET(self):
             number = len(requests)
             requests.append(dict(self.headers))
-            try:
+            with contextlib.suppress(OSError):  # the reader has disconnected
                 answer(self, number)
-            except OSError:  # the reader has left
-                pass
 
         def log_message(self, *_):
             pass
@@ -151,7 +150,7 @@ def test_late_frames_are_dropped():
         deadline = time.monotonic() + 10
         while reader.received < 20 and time.monotonic() < deadline:
             time.sleep(0.01)
-        frames = [frame for _, frame in zip(range(4), reader)]
+        frames = [frame for _, frame in zip(range(4), reader, strict=False)]
         reader.close()
     assert [index for index, _ in frames] == [16, 17, 18, 19]
     assert numbers(image for _, image in frames) == [16, 17, 18, 19]
@@ -214,13 +213,15 @@ def test_host_without_video(body):
         handler.end_headers()
         handler.wfile.write(body)
 
-    with serve(answer) as (host, _):
-        with pytest.raises(
+    with (
+        serve(answer) as (host, _),
+        pytest.raises(
             InputError,
             match=r'expected a video or live '
             r'stream, but the host, which answers, sends none',
-        ):
-            StreamReader(f'http://me:secret@{host}/video', print)
+        ),
+    ):
+        StreamReader(f'http://me:secret@{host}/video', print)
 
 
 @pytest.mark.parametrize('scheme', ['http', 'rtsp'])
@@ -273,7 +274,7 @@ def test_recording_drops_no_frame(recording):
         frames = list(reader)
     assert [index for index, _ in frames] == list(range(30))
     expected = list(VideoReader(str(recording)))
-    assert all((image == other).all() for (_, image), other in zip(frames, expected))
+    assert all((image == other).all() for (_, image), other in zip(frames, expected, strict=True))
     assert (reader.length, reader.rate, reader.dropped) == (30, 10, 0)
 
 
@@ -293,7 +294,7 @@ def test_recording_continues_after_a_lost_connection(recording):
     assert any(broken) and notes and not error
     assert [index for index, _ in frames] == list(range(30))
     expected = list(VideoReader(str(recording)))
-    assert all((image == other).all() for (_, image), other in zip(frames, expected))
+    assert all((image == other).all() for (_, image), other in zip(frames, expected, strict=True))
 
 
 # ---- RTSP: Motion JPEG as RFC 2435 has it, within the connection
@@ -389,9 +390,11 @@ def test_rtsp(monkeypatch):
 
 
 def test_rtsp_with_a_wrong_password():
-    with serve_rtsp(range(8), range(8), password='me:secret') as host:
-        with pytest.raises(InputError, match='does it need a user name and'):
-            StreamReader(f'rtsp://me:wrong@{host}/a', print)
+    with (
+        serve_rtsp(range(8), range(8), password='me:secret') as host,
+        pytest.raises(InputError, match='does it need a user name and'),
+    ):
+        StreamReader(f'rtsp://me:wrong@{host}/a', print)
 
 
 # ---- inferencers and demo

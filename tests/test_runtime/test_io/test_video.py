@@ -67,7 +67,7 @@ def test_visualized_video_resembles_its_source(inferencer, video, tmp_path, caps
     assert (reader.rate, len(frames)) == (RATE, FRAMES)
     assert frames[0].shape == (HEIGHT, WIDTH, 3)
     images = list(VideoReader(str(video)))
-    for image, result, frame in zip(images, results, frames):
+    for image, result, frame in zip(images, results, frames, strict=True):
         drawn = inferencer.visualize(image, result, score_thr=0.0)
         loss = abs(drawn.astype(int) - frame).mean()  # by the compression
         assert loss < abs(image.astype(int) - frame).mean() / 2
@@ -219,7 +219,7 @@ def test_each_video_has_its_own_tracks(inferencer, video, tmp_path):
     other.write_bytes(video.read_bytes())
     results = inferencer([video, other], track=True, score_thr=0.0)
     first, second = results[:FRAMES], results[FRAMES:]
-    for one, again in zip(first, second):
+    for one, again in zip(first, second, strict=True):
         assert one['track_ids'].tolist() == again['track_ids'].tolist()
     assert sorted(first[0]['track_ids']) == [1, 2, 3, 4]
 

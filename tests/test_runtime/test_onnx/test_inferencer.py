@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -116,6 +117,7 @@ def test_drawing_thresholds_of_the_metadata(model, tmp_path):
 
 BLOCK = """
 import sys
+from pathlib import Path
 
 class Blocked:
     names = {'torch', 'mmcv', 'mmengine', 'mmdet', 'mmpose', 'PIL',
@@ -222,13 +224,13 @@ def test_results_match_the_checkpoint(exported, milder, photos, noise, tmp_path)
     inputs = [*photos, noise(48, 64), noise(97, 31)]
     expected = inferencer(inputs, out_dir=tmp_path / 'torch', batch_size=3)
     found = OnnxInferencer(exported)(inputs, out_dir=tmp_path / 'onnx', batch_size=3)
-    for one, other in zip(found, expected):
+    for one, other in zip(found, expected, strict=True):
         assert list(one) == list(other)
         for name, value in other.items():
             if isinstance(value, np.ndarray):
                 assert one[name].dtype == value.dtype, name
                 np.testing.assert_allclose(one[name], value, rtol=1e-3, atol=1e-2)
-        for mask, wanted in zip(one['masks'], other['masks']):
+        for mask, wanted in zip(one['masks'], other['masks'], strict=True):
             assert mask['size'] == wanted['size']
             assert (rle.decode(mask) != rle.decode(wanted)).sum() <= 2
     written, wanted = (
@@ -270,7 +272,7 @@ def test_evaluation(tmp_path, scene):
     results = json.loads((tmp_path / 'metrics.json').read_text())
     assert results['bbox_AP'] >= 0 and results['segm_AP'] >= 0
     run = results['run']
-    digest = hashlib.sha256(open(path, 'rb').read()).hexdigest()
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     assert run['checkpoint_sha256'] == digest
     assert (run['trained_with'], run['exported_from']) == ('drawn_config', 'drawn.pth')
     assert run['exported_from_sha256'] == '0' * 64

@@ -19,7 +19,7 @@ def test_paste_masks_matches_mmdet():
     masks = np.float32(random.random((60, 7, 7)))
     for threshold in (0.5, 0.2):
         found = paste_masks(masks, boxes, (70, 100), threshold)
-        for mask, box, pasted in zip(masks, boxes, found):
+        for mask, box, pasted in zip(masks, boxes, found, strict=True):
             values, place = _do_paste_mask(
                 torch.tensor(mask)[None, None], torch.tensor(box)[None], 70, 100
             )

@@ -56,7 +56,7 @@ def test_unsupported_graphs(tmp_path, model, monkeypatch):
     with pytest.raises(OnnxError, match='operator other:Blub. Expected onnxr'):
         load_session(strange)
     node = helper.make_node('Relu', ['image'], ['y'])
-    for changes in (dict(opset=99), dict()):
+    for changes in (dict(opset=99), {}):
         newer = save_graph(tmp_path / 'b.onnx', [node], ['y'], {}, **changes)
         if not changes:
             content = onnx.load(newer)
