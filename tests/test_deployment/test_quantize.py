@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, load, numpy_helper, save
 
 from multitask_refine.deployment.quantize import KINDS, QuantizationError, quantize
 from multitask_runtime.onnx.onnx_model import OnnxModel
-from tests.test_runtime.test_onnx_inferencer import DESCRIPTION, make_file
+from tests.test_runtime.onnx_files import DESCRIPTION, make_file
 from tools.deployment import quantize_onnx
 
 pytestmark = pytest.mark.slow
