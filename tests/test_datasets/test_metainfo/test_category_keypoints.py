@@ -1,4 +1,4 @@
-"""Categories with keypoints of their own: one head for their union."""
+"""Categories with keypoints of their own: union, data set, head, evaluation, results."""
 
 import json
 import math
@@ -161,7 +161,7 @@ def _dataset(path, files, between=(), **kwargs):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What the data set logs."""
+    """Collect what the data set logs."""
     lines = []
     log = SimpleNamespace(warning=lines.append, info=lines.append)
     monkeypatch.setattr(startup, 'MMLogger', SimpleNamespace(get_current_instance=lambda: log))
@@ -171,7 +171,7 @@ def said(monkeypatch):
 # The union
 
 
-def test_keypoints_of_one_name_are_one_and_orders_stay(files):
+def test_union_merges_names_and_keeps_orders(files):
     meta = join_meta_files(files, CLASSES)
     assert list(meta['keypoint_id2name'].values()) == UNION
     assert meta['flip_indices'] == [0, 2, 1, 3, 5, 4]
@@ -195,7 +195,7 @@ def test_keypoints_of_one_name_are_one_and_orders_stay(files):
     ]
 
 
-def test_meta_files_of_mmpose_are_joined():
+def test_join_meta_files_of_mmpose():
     """COCO's persons and AP-10K's animals share what is given one name."""
     meta = join_meta_files(
         dict(
@@ -237,7 +237,7 @@ def test_meta_files_of_mmpose_are_joined():
     ],
     ids=['class', 'none', 'kind', 'no file', 'name', 'twice', 'mirror'],
 )
-def test_meta_files_that_cannot_be_joined_are_refused(change, words, files):
+def test_inconsistent_meta_files_raise(change, words, files):
     with pytest.raises(ConfigError, match=words):
         join_meta_files(change(files), CLASSES)
 
@@ -245,7 +245,7 @@ def test_meta_files_that_cannot_be_joined_are_refused(change, words, files):
 # Loading
 
 
-def test_annotations_are_read_in_the_order_of_their_category(files, tmp_path, said):
+def test_keypoints_are_parsed_in_the_order_of_their_category(files, tmp_path, said):
     dataset = DATASETS.build(_dataset(_write(tmp_path, SCENE), files))
     people = dataset[0]['data_samples'].gt_instances
     assert people.labels.tolist() == [0, 1, 2]
@@ -263,7 +263,7 @@ def test_annotations_are_read_in_the_order_of_their_category(files, tmp_path, sa
         [26.5, 14.5],
         [27.5, 15.5],
     ]
-    # A dog without keypoints: not labelled, and no hands.
+    # A dog without keypoints: unlabeled, and without hands.
     alone = dataset[1]['data_samples'].gt_instances
     assert alone.keypoints_visible.tolist() == [[0, -1, -1, 0, 0, 0]]
     assert dataset.labeled_tasks == {'bbox', 'segm', 'keypoints'}
@@ -393,7 +393,7 @@ def test_loss_leaves_out_what_a_category_lacks():
     """Maps of 3 x 3 cells that are 0.5 everywhere, and a Gaussian that is 1
     in one cell: each map costs 9 * 0.25. Of the first RoI two maps count (one
     of an unlabelled keypoint), of the second two, of the third none: the mean
-    over the two RoIs with a labelled keypoint is 4.5."""
+    over the two RoIs with a labeled keypoint is 4.5."""
     head = offset_head(num_keypoints=3, size=3, sigma=0.05)
     logits = torch.zeros(2, 3, 3, 3, requires_grad=True)
     head.forward = lambda feats: (logits, None)
