@@ -85,7 +85,7 @@ class CocoMultitaskDataset(CocoDataset):
         classes = merged['classes']
         if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
             raise ConfigError(
-                "metainfo.classes: expected distinct category names, such as ('person', ), found "
+                "metainfo.classes: expected names of distinct categories, such as ('person', ), found "
                 f'{classes!r}. Write a list or tuple, also for a single name.'
             )
         from_file = merged.pop('from_file')

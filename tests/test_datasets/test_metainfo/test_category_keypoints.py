@@ -337,7 +337,7 @@ def test_other_augmentations_and_wrappers(files, tmp_path, said):
                     _instance(2, 7, 1, 24, keypoints=[30, 20, 2] * 3),
                 ]
             ),
-            "annotation 2 has 9 numbers.*the others of 'dog'.*each of the 4 joints",
+            "annotation 2 has 9 numbers.*all others of 'dog'.*each of the 4 keypoints",
         ),
         (dict(keypoints_from='coco.py'), 'keypoints_from: expected one meta file'),
     ],
