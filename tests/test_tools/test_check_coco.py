@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from multitask_refine.datasets import AnnotationError, read_annotations, repair
 from multitask_refine.datasets.validation.coordinates import FILE_RULES
-from multitask_refine.datasets.validation.images import NOTES, cut_short, list_missing
+from multitask_refine.datasets.validation.images import NOTES, find_truncation, list_missing
 from multitask_refine.datasets.validation.masks import decompress_counts
 from tests.conftest import ROOT
 from tools.dataset import check_coco, make_sample
@@ -493,8 +493,8 @@ def test_image_notes(kind, tmp_path):
 def test_every_truncation_is_detected():
     """Up to the last byte before the end mark."""
     for photo, end in ((_coded('JPEG', progressive=True), 2), (_coded('PNG'), 12)):
-        assert cut_short(photo) is None
-        assert all(cut_short(photo[:length]) for length in range(8, len(photo) - end + 1))
+        assert find_truncation(photo) is None
+        assert all(find_truncation(photo[:length]) for length in range(8, len(photo) - end + 1))
 
 
 def test_list_missing(tmp_path):
@@ -549,7 +549,7 @@ def test_runtime_is_linear():
 
 
 def test_docs_list_all_rules_and_notes():
-    page = (ROOT / 'docs/data.md').read_text()
+    page = (ROOT / 'docs/dataset-validation.md').read_text()
     named = {rule for _, _, rule, _ in PERSON + IMAGE}
     named |= {rule for _, rule in BAD.values()} | {
         'entry',

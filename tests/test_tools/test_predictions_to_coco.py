@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from multitask_runtime.results import PredictionsFile
+from multitask_runtime.io.results import PredictionsFile
 from tools.dataset import check_coco, predictions_to_coco
 
 BOX = [10.0, 10.0, 20.0, 30.0]

@@ -4,7 +4,7 @@ from argparse import Namespace
 from typing import Union
 
 from multitask_refine.utils.errors import explained_errors
-from multitask_runtime.command_line import look
+from multitask_runtime.command_line import run_inferencer
 
 from .inferencer import MultitaskInferencer
 
@@ -16,7 +16,7 @@ def run_checkpoint(inputs: Union[str, int], args: Namespace, **options) -> int:
     Arguments, what is returned and raised: see ``run`` of
     ``multitask_runtime.command_line``.
     """
-    return look(
+    return run_inferencer(
         inputs,
         args,
         lambda: MultitaskInferencer(args.config, args.checkpoint, args.device),

@@ -10,7 +10,7 @@ from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
 
 from multitask_refine.utils.errors import ConfigError
-from multitask_runtime.category_meta import category_meta
+from multitask_runtime.utils.category_meta import category_meta
 
 from .annotation_file import filter_classes, read_annotations
 from .metainfo.category_keypoints import join_meta_files
@@ -134,8 +134,8 @@ class CocoMultitaskDataset(CocoDataset):
                 raise AnnotationError(
                     f'{self.ann_file}: annotations: expected some to learn from, found that none '
                     f'of {len(content["annotations"])} can be used:\n'
-                    f'{format_issues(self._issues)}\nCorrect the file; docs/data.md says what '
-                    'each rule expects.'
+                    f'{format_issues(self._issues)}\nCorrect the file; '
+                    'docs/dataset-validation.md lists what each rule expects.'
                 )
             log_label_counts(repaired.get('annotations', ()), self.ann_file)
         coco = COCO()

@@ -17,7 +17,7 @@ from multitask_refine.datasets import (
     order_categories,
 )
 from multitask_refine.utils.errors import ConfigError
-from multitask_runtime.category_meta import category_meta
+from multitask_runtime.utils.category_meta import category_meta
 
 from .coco_scores import (
     TASKS,

@@ -8,7 +8,7 @@ from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import TRANSFORMS
 from mmengine import fileio
 
-from multitask_refine.datasets.validation.images import ImageError, cut_short
+from multitask_refine.datasets.validation.images import ImageError, find_truncation
 from multitask_refine.structures import KeypointBoxes
 
 
@@ -46,7 +46,7 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
             content = fileio.get(path, backend_args=self.backend_args)
         except OSError as error:
             raise ImageError(path, f'cannot be read ({error.strerror or error})') from None
-        found = cut_short(content)
+        found = find_truncation(content)
         if found:
             raise ImageError(path, f'expected a complete image, found {found}')
         try:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from multitask_refine.utils.errors import ExplainedError
-from multitask_runtime.io.image_file import cut_short
+from multitask_runtime.io.image_file import find_truncation
 
 from .issues import Issue
 
@@ -84,7 +84,7 @@ def check_image(path: str, width: int, height: int) -> tuple[Issue | None, list[
         return unusable('image_missing', str(error.strerror))
     except OSError as error:
         return unusable('image_unreadable', str(error.strerror))
-    found = cut_short(content)
+    found = find_truncation(content)
     if found:
         return unusable('image_truncated', found, 'a complete image')
     try:
