@@ -1,4 +1,4 @@
-"""Categories with keypoints of their own: one head for their union."""
+"""Categories with keypoints of their own: union, data set, head, evaluation, results."""
 
 import json
 import math
@@ -163,7 +163,7 @@ def _dataset(path, files, between=(), **kwargs):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What the data set logs."""
+    """Collect what the data set logs."""
     lines = []
     log = SimpleNamespace(warning=lines.append, info=lines.append)
     monkeypatch.setattr(startup, 'MMLogger', SimpleNamespace(get_current_instance=lambda: log))
@@ -173,7 +173,7 @@ def said(monkeypatch):
 # The union
 
 
-def test_keypoints_of_one_name_are_one_and_orders_stay(files):
+def test_union_merges_names_and_keeps_orders(files):
     meta = join_meta_files(files, CLASSES)
     assert list(meta['keypoint_id2name'].values()) == UNION
     assert meta['flip_indices'] == [0, 2, 1, 3, 5, 4]
@@ -197,7 +197,7 @@ def test_keypoints_of_one_name_are_one_and_orders_stay(files):
     ]
 
 
-def test_meta_files_of_mmpose_are_joined():
+def test_join_meta_files_of_mmpose():
     """COCO's persons and AP-10K's animals share what is given one name."""
     meta = join_meta_files(
         dict(
@@ -239,7 +239,7 @@ def test_meta_files_of_mmpose_are_joined():
     ],
     ids=['class', 'none', 'kind', 'no file', 'name', 'twice', 'mirror'],
 )
-def test_meta_files_that_cannot_be_joined_are_refused(change, words, files):
+def test_inconsistent_meta_files_raise(change, words, files):
     with pytest.raises(ConfigError, match=words):
         join_meta_files(change(files), CLASSES)
 
@@ -247,7 +247,7 @@ def test_meta_files_that_cannot_be_joined_are_refused(change, words, files):
 # Loading
 
 
-def test_annotations_are_read_in_the_order_of_their_category(files, tmp_path, said):
+def test_keypoints_are_parsed_in_the_order_of_their_category(files, tmp_path, said):
     dataset = DATASETS.build(_dataset(_write(tmp_path, SCENE), files))
     people = dataset[0]['data_samples'].gt_instances
     assert people.labels.tolist() == [0, 1, 2]
@@ -265,7 +265,7 @@ def test_annotations_are_read_in_the_order_of_their_category(files, tmp_path, sa
         [26.5, 14.5],
         [27.5, 15.5],
     ]
-    # A dog without keypoints: not labelled, and no hands.
+    # A dog without keypoints: unlabeled, and without hands.
     alone = dataset[1]['data_samples'].gt_instances
     assert alone.keypoints_visible.tolist() == [[0, -1, -1, 0, 0, 0]]
     assert dataset.labeled_tasks == {'bbox', 'segm', 'keypoints'}
@@ -339,7 +339,7 @@ def test_other_augmentations_and_wrappers(files, tmp_path, said):
                     _instance(2, 7, 1, 24, keypoints=[30, 20, 2] * 3),
                 ]
             ),
-            "annotation 2 has 9 numbers.*the others of 'dog'.*each of the 4 joints",
+            "annotation 2 has 9 numbers.*all others of 'dog'.*each of the 4 keypoints",
         ),
         (dict(keypoints_from='coco.py'), 'keypoints_from: expected one meta file'),
     ],
