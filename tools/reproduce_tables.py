@@ -26,7 +26,7 @@ from multitask_refine.engine import (
     explained_errors,
     read_config,
 )
-from multitask_refine.engine.hooks.consistency_hook import HEADS
+from multitask_refine.engine.consistency import HEADS
 from tools.docs import build_docs as pages
 
 

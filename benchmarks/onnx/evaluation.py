@@ -21,11 +21,11 @@ from statistics import median
 from typing import Dict, List, Optional
 
 import multitask_refine  # noqa: F401
-from multitask_refine.apis.settings import load_config
 from multitask_refine.deployment import export
 from multitask_refine.deployment.quantize import KINDS, quantize
 from multitask_refine.engine import explained_errors, write_record
 from multitask_refine.evaluation.predictions import file_sha256
+from multitask_refine.utils.config import read_config
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
 from multitask_runtime.io.resize import Resizer
@@ -45,7 +45,7 @@ def write_forms(
         dict[str, str]: The weights' file of each form.
     """
     exported = folder / 'float32.onnx'
-    export(load_config(config), checkpoint, exported)
+    export(read_config(config), checkpoint, exported)
     files = dict(pytorch=checkpoint, float32=str(exported))
     for kind in set(forms) & set(KINDS):
         files[kind] = str(folder / f'{kind}.onnx')

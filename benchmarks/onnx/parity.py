@@ -26,7 +26,6 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import multitask_refine  # noqa: F401
-from multitask_refine.apis.settings import load_config
 from multitask_refine.deployment.export import load_model, to_onnx
 from multitask_refine.deployment.parity import (
     TOLERANCES,
@@ -36,7 +35,8 @@ from multitask_refine.deployment.parity import (
 )
 from multitask_refine.engine import write_record
 from multitask_refine.evaluation.predictions import file_sha256
-from multitask_refine.testing.synthetic_weights import draw_synthetic_weights
+from multitask_refine.testing.synthetic_weights import draw_state_dict
+from multitask_refine.utils.config import read_config
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
 from multitask_runtime.io.resize import Resizer
@@ -90,7 +90,7 @@ def draw_checkpoint(cfg: Config, image: torch.Tensor, folder: str) -> str:
     torch.manual_seed(SEED)
     model = MODELS.build(cfg.model)
     if cfg.model.backbone.get('depth') == 50:
-        model.load_state_dict(draw_synthetic_weights(model, SEED), strict=False)
+        model.load_state_dict(draw_state_dict(model, SEED), strict=False)
     else:  # whose layers have other names
         with torch.no_grad():
             for name, module in model.named_modules():
@@ -207,12 +207,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     trained, drawn = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for config, checkpoint in args.network:
-            row = compare_network(load_config(config), checkpoint, pictures + more, folder)
+            row = compare_network(read_config(config), checkpoint, pictures + more, folder)
             trained.append(dict(row, checkpoint_sha256=file_sha256(checkpoint)))
             print(row, file=sys.stderr)
         for kind in args.kinds:
             name, options = KINDS[kind]
-            cfg = load_config(CONFIGS / f'sample/multitask-rcnn_{name}.py')
+            cfg = read_config(CONFIGS / f'sample/multitask-rcnn_{name}.py')
             cfg.merge_from_dict(dict(FEWER, **options))
             weights = draw_checkpoint(cfg, pictures[0], folder)
             drawn[kind] = compare_network(cfg, weights, pictures, folder)

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from multitask_refine.apis import test, train
 from multitask_refine.deployment import export
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT
 from tests.shrink import cheap_parts, shrink
 from tests.trainings import same
@@ -94,10 +95,10 @@ def test_config_runs_from_training_to_test(leaf, data_root, tmp_path):
     # One for each validated dataset.
     best, *others = sorted(work_dir.glob('best_*.pth'))
     assert len(others) + 1 == len(cfg.val_dataloader.dataset.get('datasets', [None]))
-    unbroken = torch.load(work_dir / 'iter_2.pth', weights_only=True)
+    unbroken = load_checkpoint_file(work_dir / 'iter_2.pth')
     (work_dir / 'iter_2.pth').unlink()
     train.main([_write(cfg, tmp_path / 'resumed.py'), '--work-dir', str(work_dir), '--resume'])
-    resumed = torch.load(work_dir / 'iter_2.pth', weights_only=True)
+    resumed = load_checkpoint_file(work_dir / 'iter_2.pth')
     assert unbroken.keys() == resumed.keys()
     for part in {
         'state_dict',

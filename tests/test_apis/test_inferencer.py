@@ -1,9 +1,8 @@
-"""Pictures, arrays and folders: what is found, written and refused."""
+"""Inference on images, arrays and folders: predictions, output files and errors."""
 
 import io
 import json
 import pickle
-import sys
 
 import cv2
 import numpy as np
@@ -31,7 +30,7 @@ def assert_same(result, other, **tolerance):
     assert result['masks'] == other['masks']
 
 
-def test_results_are_those_of_tools_test(network, photos, tmp_path, monkeypatch):
+def test_results_match_tools_test(network, photos, tmp_path, monkeypatch):
     """Without what the inferencer makes of the network to be faster, whose
     rounding is another one."""
     monkeypatch.setattr(
@@ -67,7 +66,7 @@ def test_results_are_those_of_tools_test(network, photos, tmp_path, monkeypatch)
         assert 'frame' not in result and 'track_ids' not in result
 
 
-def test_an_array_gives_what_its_file_gives(inferencer, photos):
+def test_array_and_file_give_the_same_result(inferencer, photos):
     (of_file,) = inferencer(photos[0])
     (of_array,) = inferencer(cv2.imread(photos[0]))
     assert_same(of_array, of_file)
@@ -91,12 +90,12 @@ def test_results_do_not_depend_on_the_batch(inferencer, noise, monkeypatch):
         inferencer(images, batch_size=0)
 
 
-# ---- folders and what is written
+# Folders and output files
 
 
 @pytest.fixture
 def folder(photos, tmp_path):
-    """Two pictures of one name, a broken one, and no picture."""
+    """Folder with two images of one name, a broken one, and another file."""
     folder = tmp_path / 'photos'
     (folder / 'holiday').mkdir(parents=True)
     (folder / '.hidden').mkdir()
@@ -126,12 +125,12 @@ def test_folder_with_a_broken_file(inferencer, folder, tmp_path, capsys):
     ]
 
 
-def test_earlier_results_within_the_folder_are_no_inputs(inferencer, folder):
+def test_former_results_within_the_folder_are_ignored(inferencer, folder):
     for _ in range(2):
         assert len(inferencer(folder, out_dir=folder / 'out')) == 2
 
 
-def test_picture_is_the_drawn_result(inferencer, photos, tmp_path):
+def test_output_image_is_the_drawn_result(inferencer, photos, tmp_path):
     image = cv2.imread(photos[0])
     (result,) = inferencer(photos[0], out_dir=tmp_path, score_thr=0.0)
     picture = cv2.imread(str(tmp_path / '000000000001.png'))
@@ -140,7 +139,7 @@ def test_picture_is_the_drawn_result(inferencer, photos, tmp_path):
     assert (inferencer.visualize(image, result, score_thr=1.0) == image).all()
 
 
-def test_joints_below_the_threshold_are_not_drawn(inferencer, photos):
+def test_keypoints_below_the_threshold_are_not_drawn(inferencer, photos):
     image = cv2.imread(photos[0])
     (result,) = inferencer(image)
     usual = inferencer.visualize(image, result, 0.0)
@@ -151,7 +150,7 @@ def test_joints_below_the_threshold_are_not_drawn(inferencer, photos):
     assert (inferencer.visualize(image, result, 0.0) == usual).all()
 
 
-def test_predictions_are_in_coco_s_terms(inferencer, photos, tmp_path):
+def test_predictions_are_in_coco_format(inferencer, photos, tmp_path):
     (result,) = inferencer(photos[0], out_dir=tmp_path)
     content = json.loads((tmp_path / 'predictions.json').read_text())
     (category,) = content['categories']
@@ -176,14 +175,14 @@ def test_predictions_are_in_coco_s_terms(inferencer, photos, tmp_path):
     assert ids == [1, 2, 3, 4]
 
 
-def test_joints_of_a_network_that_counts_pixel_indices(make_inferencer, inferencer, photos):
+def test_keypoints_of_a_model_in_pixel_indices(make_inferencer, inferencer, photos):
     shifted = make_inferencer(**{'test_evaluator.joint_shift': 0.0})
     np.testing.assert_allclose(
         shifted(photos[0])[0]['keypoints'], inferencer(photos[0])[0]['keypoints'] + 0.5, rtol=1e-6
     )
 
 
-def test_a_picture_without_people(make_inferencer, photos, tmp_path):
+def test_image_without_detections(make_inferencer, photos, tmp_path):
     blind = make_inferencer(**{'model.test_cfg.rcnn.score_thr': 1.1})
     (result,) = blind(photos[0], out_dir=tmp_path)
     shapes = {name: result[name].shape for name in ARRAYS}
@@ -215,7 +214,7 @@ def test_inputs_are_never_overwritten(inferencer, folder, tmp_path):
     assert not (folder / 'predictions.json').exists()
 
 
-def test_a_run_that_ends_early_leaves_whole_files(inferencer, photos, tmp_path):
+def test_interrupted_run_leaves_complete_files(inferencer, photos, tmp_path):
     results = inferencer.stream(photos, out_dir=tmp_path)
     next(results)
     results.close()
@@ -223,7 +222,7 @@ def test_a_run_that_ends_early_leaves_whole_files(inferencer, photos, tmp_path):
     assert len(content['images']) == 1
 
 
-def test_names_end_in_what_can_be_written(inferencer, photos, tmp_path):
+def test_output_names_have_a_writable_extension(inferencer, photos, tmp_path):
     strange = tmp_path / 'photo.img'
     strange.write_bytes(open(photos[0], 'rb').read())
     image = cv2.imread(photos[0])
@@ -235,10 +234,10 @@ def test_names_end_in_what_can_be_written(inferencer, photos, tmp_path):
     }
 
 
-# ---- what is taken and what is refused
+# Accepted and refused inputs
 
 
-def test_names_keep_files_of_one_name_apart(folder):
+def test_output_names_are_unique(folder):
     paths = [str(folder / name) for name in ('a.png', 'holiday/a.png')]
     for inputs in (paths, str(folder / '**/a.png'), [str(folder)]):
         names = {source.name for source in collect(inputs).sources}
@@ -246,7 +245,7 @@ def test_names_keep_files_of_one_name_apart(folder):
     assert [source.name for source in collect(paths[1]).sources] == ['a.png']
 
 
-def test_a_name_with_brackets_is_no_pattern(tmp_path):
+def test_existing_name_with_brackets_is_not_a_pattern(tmp_path):
     path = tmp_path / 'a[1].png'
     path.write_bytes(b'')
     assert [source.value for source in collect(path).sources] == [str(path)]
@@ -274,13 +273,13 @@ def test_wrong_inputs_are_explained(inferencer, wrong, match):
         inferencer.stream(wrong)
 
 
-def test_folder_without_pictures(inferencer, tmp_path):
+def test_folder_without_images(inferencer, tmp_path):
     (tmp_path / 'notes.txt').write_text('no picture')
     with pytest.raises(InputError, match=r'in this folder, found 1 \.txt files'):
         inferencer(tmp_path)
 
 
-def test_nothing_can_be_read(inferencer, tmp_path):
+def test_no_readable_input(inferencer, tmp_path):
     broken = tmp_path / 'broken.jpg'
     broken.write_bytes(b'no picture')
     with pytest.raises(InputError, match='broken.jpg: expected an image'):
@@ -294,7 +293,7 @@ def test_tracking_needs_a_video(inferencer, photos):
         inferencer(photos, track=True)
 
 
-# ---- kinds of picture files
+# Image formats
 
 
 def _gradient(dtype, channels):
@@ -306,7 +305,7 @@ def _gradient(dtype, channels):
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 @pytest.mark.parametrize('channels', [1, 3, 4])
-def test_grey_transparent_and_deep_pictures(backend, dtype, channels, tmp_path):
+def test_gray_transparent_and_16_bit_images(backend, dtype, channels, tmp_path):
     path = str(tmp_path / 'a.png')
     image = _gradient(dtype, channels)
     if channels == 4:
@@ -319,7 +318,7 @@ def test_grey_transparent_and_deep_pictures(backend, dtype, channels, tmp_path):
 
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-def test_photo_of_a_turned_camera_is_upright(backend, tmp_path):
+def test_exif_orientation_is_applied(backend, tmp_path):
     upright = np.zeros((60, 40, 3), np.uint8)
     upright[:20] = 255  # the sky
     exif = Image.Exif()
@@ -332,11 +331,11 @@ def test_photo_of_a_turned_camera_is_upright(backend, tmp_path):
     assert read[:18].min() > 200 and read[22:].max() < 50
 
 
-# ---- networks
+# Models
 
 
 @pytest.mark.parametrize('missing', ['mask', 'keypoint'])
-def test_networks_without_a_head(make_inferencer, missing, photos, tmp_path):
+def test_models_without_a_head(make_inferencer, missing, photos, tmp_path):
     inferencer = make_inferencer(**{f'model.roi_head.{missing}_head': None})
     (result,) = inferencer(photos[0], out_dir=tmp_path, score_thr=0.0)
     (entry, *_) = json.loads((tmp_path / 'predictions.json').read_text())['annotations']
@@ -351,7 +350,7 @@ def test_networks_without_a_head(make_inferencer, missing, photos, tmp_path):
     assert (picture != cv2.imread(photos[0])).any()
 
 
-def test_another_number_of_joints(make_inferencer, photos, tmp_path):
+def test_other_number_of_keypoints(make_inferencer, photos, tmp_path):
     meta_file = tmp_path / 'five.py'
     meta_file.write_text(FIVE_JOINTS)
     five = {'model.roi_head.keypoint_head.num_keypoints': 5}
@@ -369,7 +368,7 @@ def test_another_number_of_joints(make_inferencer, photos, tmp_path):
         make_inferencer(**five)
 
 
-def test_names_of_the_checkpoint_come_first(make_inferencer, inferencer):
+def test_metainfo_of_the_checkpoint_takes_precedence(make_inferencer, inferencer):
     meta = dict(inferencer.dataset_meta, classes=('skater',))
     assert make_inferencer(meta).dataset_meta['classes'] == ('skater',)
     # Those of MMDetection's checkpoints know nothing of joints.
@@ -377,18 +376,18 @@ def test_names_of_the_checkpoint_come_first(make_inferencer, inferencer):
     assert without_joints.dataset_meta['num_keypoints'] == 17
 
 
-def test_config_object_and_its_file_are_the_same(network, inferencer, photos):
+def test_config_object_and_file_are_equivalent(network, inferencer, photos):
     cfg = Config.fromfile(network.config)
     other = MultitaskInferencer(cfg, network.checkpoint)
     assert_same(other(photos[0])[0], inferencer(photos[0])[0])
 
 
-def test_weights_of_another_network(network):
+def test_weights_of_another_model_are_refused(network):
     with pytest.raises(ValueError, match='not the weights of this config'):
         MultitaskInferencer(SAMPLE_CONFIG, network.checkpoint)
 
 
-def test_files_that_are_missing_or_unsafe(network, tmp_path):
+def test_missing_and_unsafe_files(network, tmp_path):
     with pytest.raises(FileNotFoundError, match='nothing.py: there is no'):
         MultitaskInferencer('nothing.py', network.checkpoint)
     with pytest.raises(FileNotFoundError, match='no such checkpoint'):
@@ -399,7 +398,7 @@ def test_files_that_are_missing_or_unsafe(network, tmp_path):
         MultitaskInferencer(network.config, unsafe)
 
 
-def test_a_pipeline_that_loads_no_picture(make_inferencer):
+def test_pipeline_without_image_loading(make_inferencer):
     with pytest.raises(ValueError, match='expected LoadImageFromFile'):
         make_inferencer(**{'test_dataloader.dataset.pipeline': [dict(type='PackDetInputs')]})
 
@@ -412,10 +411,10 @@ def test_device(network, monkeypatch):
         MultitaskInferencer(network.config, network.checkpoint, 'cuda:0')
 
 
-# ---- progress
+# Progress
 
 
-def test_a_single_picture_is_done_in_silence(inferencer, photos, capsys):
+def test_single_image_has_no_progress(inferencer, photos, capsys):
     inferencer(photos[0])
     assert capsys.readouterr().err == ''
     inferencer(photos)

@@ -20,11 +20,7 @@ from multitask_refine.datasets import (
     MultiSourceInfiniteSampler,
     load_meta_file,
 )
-from multitask_refine.engine.hooks.consistency_hook import (
-    check_consistency,
-    check_transforms,
-    list_metas,
-)
+from multitask_refine.engine.consistency import check_consistency, check_transforms, list_metas
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
 from multitask_refine.structures import KeypointBoxes
 from multitask_refine.utils.errors import ConfigError
@@ -116,7 +112,7 @@ def test_names_that_match_nothing_are_refused(source, words):
 
 
 def test_file_must_have_the_keypoints_of_its_meta_file(scene):
-    with pytest.raises(AnnotationError, match='51 numbers.*14 joints'):
+    with pytest.raises(AnnotationError, match='51 numbers.*14 keypoints'):
         DATASETS.build(_coco(scene, keypoints_from='crowdpose.py'))
 
 
@@ -359,7 +355,7 @@ def test_copy_paste_cuts_boxes_and_covers_keypoints():
     boxes = found['gt_bboxes']
     assert boxes.tensor.tolist() == [[0, 0, 6, 20], [30, 5, 40, 25], [6, 0, 16, 28]]
     # The keypoint at x = 7.5 is below the pasted person.
-    assert boxes.visible.tolist() == [[2, 1], [2, 1], [2, 0]]
+    assert boxes.keypoints_visible.tolist() == [[2, 1], [2, 1], [2, 0]]
     assert boxes.keypoints[2].tolist() == [[8.5, 4.5], [12.5, 4.5]]
     assert found['gt_bboxes_labels'].tolist() == [0, 1, 0]
     masks = found['gt_masks'].masks

@@ -22,7 +22,8 @@ from multitask_refine.deployment.parity import (
     predict_outputs,
     raise_if_different,
 )
-from multitask_refine.testing import drawn
+from multitask_refine.testing.synthetic_images import draw_image
+from multitask_refine.testing.synthetic_weights import draw_weights
 from tests.conftest import CONFIGS, SAMPLE_CONFIG
 
 onnx = pytest.importorskip('onnx')
@@ -111,7 +112,7 @@ def save_drawn(cfg: Config, folder: Path) -> Path:
         if not name.endswith('num_batches_tracked')
     }
     shapes = {key: tuple(state[name].shape) for key, name in names.items()}
-    for key, values in drawn.draw_weights(shapes, 3).items():
+    for key, values in draw_weights(shapes, 3).items():
         # Large offsets and logits would amplify every rounding.
         share = 0.2 if re.search('offset|logits|heatmap', key) else 1.0
         state[names[key]].copy_(share * torch.from_numpy(values))
@@ -147,7 +148,7 @@ def assert_same(found: dict, expected: dict, ties: float = 0) -> None:
 
 
 def to_image(height: int, width: int) -> torch.Tensor:
-    image = drawn.draw_image(1, max(height, 40), max(width, 40))
+    image = draw_image(1, max(height, 40), max(width, 40))
     return torch.from_numpy(image[:height, :width].copy()).permute(2, 0, 1)
 
 

@@ -20,6 +20,7 @@ from pycocotools import mask as mask_api
 from multitask_refine.analysis.report_tables import Row, Table, load_tables, rows_by_config
 from multitask_refine.analysis.results_files import ResultsError
 from multitask_refine.apis import test
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import CONFIGS, ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 from tools import reproduce_tables as benchmark
 from tools.docs import build_docs as pages
@@ -136,7 +137,7 @@ def test_a_failing_row_stops_no_other(project, trained, scene, capfd):
     """Real processes; the reasons come through; what was tested is kept."""
     work_dirs = project / 'work_dirs'
     good = trained / SAMPLE_CONFIG.stem
-    weights = torch.load(good / 'iter_2.pth', weights_only=True)['state_dict']
+    weights = load_checkpoint_file(good / 'iter_2.pth')['state_dict']
     for name in (KPS, REGULAR.stem):
         (work_dirs / name).mkdir(parents=True)
     (work_dirs / SAMPLE_CONFIG.stem).symlink_to(good)

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from mmdet.registry import TRANSFORMS
 from mmengine.logging import MessageHub
 from PIL import Image
@@ -18,6 +17,7 @@ from multitask_refine.datasets import CocoMultitaskDataset, ImageError
 from multitask_refine.engine import BadImagesHook, TooManyBadImagesError
 from multitask_refine.engine.hooks import bad_images_hook as bad_images
 from multitask_refine.engine.runner.reproducible_loop import seed_everything
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.trainings import Training, wait
 
 BAD = '000000000002.png'
@@ -214,16 +214,8 @@ class _Run:
 
 
 @pytest.fixture
-def run(monkeypatch):
-
-    def make(hub=None, **options):
-        made = _Run(hub or MessageHub('bad_images_test'), **options)
-        monkeypatch.setattr(
-            bad_images, 'MMLogger', SimpleNamespace(get_current_instance=lambda: made.logger)
-        )
-        return made
-
-    return make
+def run():
+    return lambda hub=None, **options: _Run(hub or MessageHub('bad_images_test'), **options)
 
 
 def test_few_images_do_not_stop_a_run_and_a_share_does(run):
@@ -265,14 +257,14 @@ def test_totals_go_on_after_a_resume(run):
 
 
 def test_names_are_not_kept_without_end(run, monkeypatch):
-    monkeypatch.setattr(bad_images, '_MOST_NAMED', 5)
-    monkeypatch.setattr(bad_images, '_MOST_A_ROUND', 3)
+    monkeypatch.setattr(bad_images, '_MAX_NAMED', 5)
+    monkeypatch.setattr(bad_images, '_MAX_NAMED_PER_INTERVAL', 3)
     made = run(max_share=1, interval=1)
     for start in range(0, 40, 4):
         made.step(*map(str, range(start, start + 4)))
-        assert len(made.hook._fresh) == 0
+        assert len(made.hook._reasons) == 0
     assert len(made.said) == 6
-    assert 'Further images' in made.said[-1]
+    assert 'Further replaced images' in made.said[-1]
     assert made.message_hub.get_info('bad_images')[0] == 40
 
 
@@ -316,7 +308,7 @@ def test_image_damaged_in_a_training_is_replaced_and_counted(folder, tmp_path):
     bad, drawn = map(int, re.search(r'(\d+) of (\d+) images drawn', log).groups())
     assert bad > 0 and drawn == 2 * 30 + bad
     assert log.count(f'rank 0: {path}: expected a whole picture') == 1
-    state = torch.load(tmp_path / 'run/iter_30.pth', weights_only=True)
+    state = load_checkpoint_file(tmp_path / 'run/iter_30.pth')
     assert state['meta']['iter'] == 30
 
 
