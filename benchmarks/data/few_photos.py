@@ -28,12 +28,12 @@ from statistics import mean, stdev
 from typing import Dict, List, NamedTuple, Optional
 
 from multitask_refine.datasets import read_annotations
-from multitask_refine.datasets.validation.annotations import write_json
+from multitask_refine.datasets.annotation_file import select_images, write_json
+from multitask_refine.datasets.splits import assign_groups, group_images
 from multitask_refine.engine import ConfigError, explained_errors, write_record
 from multitask_refine.evaluation.predictions import file_sha256
+from multitask_refine.finetune import find_base
 from tools.ablation import call
-from tools.dataset.split_coco import assign, group_images, select
-from tools.finetune import find_base
 
 TASKS = ('bbox', 'segm', 'keypoints')
 TRAIN, TEST = 'person_keypoints_train.json', 'person_keypoints_heldout.json'
@@ -99,7 +99,7 @@ def choose_photos(content: dict, photos: int, seed: int) -> dict:
     """
     ids = [image['id'] for image in content['images']]
     random.Random(seed).shuffle(ids)
-    return select(content, set(ids[:photos]))
+    return select_images(content, set(ids[:photos]))
 
 
 def write_parts(run: Run, args: argparse.Namespace, folder: Path) -> List[Path]:
@@ -111,9 +111,12 @@ def write_parts(run: Run, args: argparse.Namespace, folder: Path) -> List[Path]:
     content = read_annotations(str(args.data / TRAIN))
     if run.fold:
         groups = group_images(content['images'], None, None)
-        parts = assign(groups, [1.0] * args.folds, 0)
+        parts = assign_groups(groups, [1.0] * args.folds, 0)
         tested = parts[run.fold - 1]
-        parts = [select(content, set().union(*parts) - tested), select(content, tested)]
+        parts = [
+            select_images(content, set().union(*parts) - tested),
+            select_images(content, tested),
+        ]
     else:
         parts = [
             choose_photos(content, run.photos, run.seed),
@@ -277,14 +280,13 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         if value is not None
     ]
     args.work_dir, args.data = args.work_dir.resolve(), args.data.resolve()
-    args.from_scratch = False  # for find_base
     return args
 
 
 @explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse_args(argv)
-    base, _ = find_base(args)
+    base, _ = find_base(args.base)
     data_sha256 = hash_data(args.data)
     runs = []
     for run in list_runs(args):

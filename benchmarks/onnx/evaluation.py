@@ -28,8 +28,8 @@ from multitask_refine.evaluation.predictions import file_sha256
 from multitask_refine.utils.config import read_config
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
+from multitask_runtime.io.resize import Resizer
 from multitask_runtime.onnx.onnx_model import OnnxModel
-from multitask_runtime.resize import Resizer
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMS = ('pytorch', 'float32', *KINDS)
@@ -90,7 +90,7 @@ def time_files(files: Dict[str, str], images: str, count: int) -> Dict[str, floa
     seconds: Dict[str, List[float]] = {form: [] for form in files}
     for source in collect(images).sources[:count]:
         for form, network in networks.items():
-            said = network.description
+            said = network.metadata
             image = ImageFile(said['image_backend'])(source.value)
             pixels = Resizer(said['resize'])(image)
             height, width = image.shape[:2]

@@ -11,7 +11,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from multitask_refine.datasets import mend
+from multitask_refine.datasets import repair
 from multitask_refine.utils.errors import ExplainedError
 from tests.conftest import SAMPLE_CONFIG
 from tests.fuzz.mutations import mutated_bytes, mutated_json, portion
@@ -89,16 +89,16 @@ def test_spoilt_bytes(content, folder, data):
 
 @given(data=st.data())
 def test_what_was_mended_is_in_order(content, data):
-    spoilt = data.draw(mutated_json(content))
+    damaged = data.draw(mutated_json(content))
     lists = ('images', 'annotations', 'categories')
-    if not isinstance(spoilt, dict) or not all(
-        isinstance(spoilt.get(name), list) for name in lists
+    if not isinstance(damaged, dict) or not all(
+        isinstance(damaged.get(name), list) for name in lists
     ):
         return  # read_annotations refuses it
-    mended, _ = mend(spoilt, {1: 17})
-    again, problems = mend(mended, {1: 17})
-    assert not [each for each in problems if each.stops_test]
-    assert _same(again, mended)
+    repaired, _ = repair(damaged, 17)
+    again, issues = repair(repaired, 17)
+    assert not [issue for issue in issues if issue.fatal_in_test]
+    assert _same(again, repaired)
 
 
 def _same(one, other):

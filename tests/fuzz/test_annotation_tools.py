@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multitask_refine.datasets import mend, read_annotations
+from multitask_refine.datasets import read_annotations, repair
 from tests.fuzz.mutations import mutated_json, portion
 from tests.test_tools.test_predictions_to_coco import _of_a_demo, _of_a_test
 from tools.dataset import predictions_to_coco, split_coco
@@ -35,8 +35,8 @@ def test_predictions_become_annotations_in_order(predictions, folder, data):
     except SystemExit as error:
         assert str(path) in str(error)
         return
-    _, problems = mend(read_annotations(str(out)))
-    assert not [each for each in problems if each.stops_test]
+    _, issues = repair(read_annotations(str(out)))
+    assert not [issue for issue in issues if issue.fatal_in_test]
 
 
 @settings(max_examples=portion(0.5))

@@ -21,7 +21,7 @@ from multitask_refine.analysis.image_scores import image_scores
 from multitask_refine.analysis.keypoint_errors import joint_errors
 from multitask_refine.analysis.report.instances import instances, truth_people
 from multitask_refine.apis import test, train
-from multitask_refine.datasets import CocoMultitaskDataset, mend
+from multitask_refine.datasets import CocoMultitaskDataset, repair
 from multitask_refine.datasets.validation import summary as startup
 from multitask_refine.engine import load_config
 from multitask_refine.evaluation import MultitaskCocoMetric, coco_metric, load_ground_truth
@@ -182,7 +182,7 @@ def test_network_without_a_mask_head_loads_no_masks(tmp_path):
                 num_keypoints=2,
             ),
             [10, 20, 5, 10],
-            'its 2 labelled keypoints',
+            'its 2 labeled keypoints',
         ),
         (
             dict(bbox=[], segmentation=[], keypoints=[10, 20, 2] + [0] * 48, num_keypoints=1),
@@ -197,10 +197,10 @@ def test_missing_box_is_derived(change, box, words):
         annotations=[dict(person(1, 4), **change)],
         categories=[dict(id=1, name='person')],
     )
-    mended, problems = mend(content, {1: 17})
-    assert problems[0].rule == 'box' and words in problems[0].fix
-    assert [ann['bbox'] for ann in mended['annotations']] == ([box] if box else [])
-    assert mend(mended, {1: 17})[1] == []
+    repaired, issues = repair(content, 17)
+    assert issues[0].rule == 'box' and words in issues[0].fix
+    assert [ann['bbox'] for ann in repaired['annotations']] == ([box] if box else [])
+    assert repair(repaired, 17)[1] == []
 
 
 def test_broken_mask_costs_the_mask_alone(tmp_path, said):

@@ -17,8 +17,7 @@ from tools import ablation
 from tools import reproduce_tables as benchmark
 from tools.analysis_tools import report, show_offsets
 from tools.dataset import check_coco, make_sample
-from tools.deployment import export_onnx
-from tools.deployment import quantize_onnx as quantise_onnx
+from tools.deployment import export_onnx, quantize_onnx
 from tools.docs import ablation_tables
 
 CONFIG = str(SAMPLE_CONFIG)
@@ -108,7 +107,7 @@ MISSING = [
     (test.main, [CONFIG, 'no.onnx']),
     (export_onnx.main, ['no.py', 'no.pth', 'x.onnx']),
     (export_onnx.main, [CONFIG, 'no.pth', 'x.onnx']),
-    (quantise_onnx.main, ['no.onnx', 'x.onnx', '--to', 'float16']),
+    (quantize_onnx.main, ['no.onnx', 'x.onnx', '--to', 'float16']),
     (image_demo.main, ['no.jpg', CONFIG, 'no.pth']),
     (image_demo.main, ['no.jpg', 'no.py', 'no.pth']),
     (image_demo.main, ['no.jpg', 'no.onnx']),

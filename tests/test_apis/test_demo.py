@@ -134,7 +134,7 @@ def test_window_shows_frames_until_it_is_closed(names, video, monkeypatch, key, 
 
 @pytest.mark.parametrize('demo', [image_demo, video_demo])
 def test_errors_have_no_traceback(demo, names, tmp_path):
-    with pytest.raises(SystemExit, match='nothing.mp4: expected a picture'):
+    with pytest.raises(SystemExit, match='nothing.mp4: expected an image'):
         demo.main(['nothing.mp4', *names])
     with pytest.raises(SystemExit, match='nothing.py: there is no such conf'):
         demo.main(['nothing.mp4', 'nothing.py', names[1]])

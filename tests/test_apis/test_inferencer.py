@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import sys
 
 import cv2
 import numpy as np
@@ -19,7 +18,6 @@ from multitask_refine.apis import test as tools_test
 from multitask_refine.apis.image_loader import ImageFile
 from multitask_refine.engine import UnsafeCheckpointError
 from multitask_runtime.io.inputs import collect
-from multitask_runtime.utils.progress import Report
 from tests.conftest import SAMPLE_CONFIG
 from tests.test_apis.conftest import FIVE_JOINTS
 
@@ -119,7 +117,7 @@ def test_folder_with_a_broken_file(inferencer, folder, tmp_path, capsys):
     assert written == {'a.png', 'holiday/a.png', 'predictions.json'}
     said = capsys.readouterr().err
     assert 'inputs done: 2 of 3' in said and 'skipped: 1' in said
-    assert f'{folder}/broken.jpg: expected a picture' in said
+    assert f'{folder}/broken.jpg: expected an image' in said
     predictions = COCO(str(out / 'predictions.json'))
     assert [image['file_name'] for image in predictions.imgs.values()] == [
         'a.png',
@@ -256,7 +254,7 @@ def test_existing_name_with_brackets_is_not_a_pattern(tmp_path):
 @pytest.mark.parametrize(
     'wrong, match',
     [
-        ('nothing.jpg', 'nothing.jpg: expected a picture, a video, a folder'),
+        ('nothing.jpg', 'nothing.jpg: expected an image, a video, a folder'),
         ('nothing/*.jpg', 'expected a path or a glob pattern of files, found no'),
         ([], 'expected at least one, found an empty list'),
         (np.zeros((4, 5), np.uint8), r'uint8; found shape \(4, 5\), type uint8'),
@@ -284,7 +282,7 @@ def test_folder_without_images(inferencer, tmp_path):
 def test_no_readable_input(inferencer, tmp_path):
     broken = tmp_path / 'broken.jpg'
     broken.write_bytes(b'no picture')
-    with pytest.raises(InputError, match='broken.jpg: expected a picture'):
+    with pytest.raises(InputError, match='broken.jpg: expected an image'):
         inferencer(broken)
     with pytest.raises(InputError, match='none of the 2 inputs(.|\n)*No such'):
         inferencer([broken, 'nothing.jpg'])
@@ -414,39 +412,6 @@ def test_device(network, monkeypatch):
 
 
 # Progress
-
-
-def _clock(monkeypatch, seconds_a_step):
-    now = [0.0]
-
-    def monotonic():
-        now[0] += seconds_a_step
-        return now[0]
-
-    monkeypatch.setattr('time.monotonic', monotonic)
-
-
-def test_progress_in_a_file_is_printed_at_intervals(monkeypatch, capsys):
-    _clock(monkeypatch, 1.0)
-    report = Report(20, 20)
-    for _ in range(20):
-        report.step()
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == '5/20 (25%) images, 1.0 a second, 0:15 left'
-    assert len(lines) == 4 and lines[-1].startswith('20/20 (100%)')
-
-
-def test_progress_in_a_terminal_is_a_single_line(monkeypatch, capsys):
-    _clock(monkeypatch, 1.0)
-    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
-    report = Report(3, 3)
-    for source in 'abc':
-        report.step()
-        report.count_source(source)
-    report.sum_up()
-    said = capsys.readouterr().err
-    assert said.count('\r') == 3 and said.count('\n') == 2
-    assert 'inputs done: 3 of 3 (3 images' in said
 
 
 def test_single_image_has_no_progress(inferencer, photos, capsys):

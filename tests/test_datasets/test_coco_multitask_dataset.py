@@ -199,7 +199,7 @@ def test_training_mends_and_leaves_out_and_says_so_once(scene, tmp_path, warning
     assert people.bboxes.tensor.tolist() == [[10, 10, 30, 40]]
     (table,) = warnings
     lines = table.splitlines()
-    assert '2 problems were mended or left out' in lines[0]
+    assert '2 issues were repaired or left out' in lines[0]
     assert lines[1].split()[:4] == ['area', '1', 'annotation', '1']
     assert lines[2].split()[:4] == ['box', '1', 'annotation', '2']
 

@@ -112,7 +112,7 @@ def test_names_that_match_nothing_are_refused(source, words):
 
 
 def test_file_must_have_the_keypoints_of_its_meta_file(scene):
-    with pytest.raises(AnnotationError, match='51 numbers.*14 joints'):
+    with pytest.raises(AnnotationError, match='51 numbers.*14 keypoints'):
         DATASETS.build(_coco(scene, keypoints_from='crowdpose.py'))
 
 

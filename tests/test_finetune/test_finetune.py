@@ -15,7 +15,7 @@ from benchmarks.data import few_photos
 from multitask_refine.analysis.results_files import ResultsError
 from multitask_refine.datasets import load_meta_file
 from multitask_refine.engine import ConfigError, KeypointTransferHook, transfer_keypoints
-from multitask_refine.finetune import choose_settings, collect_statistics
+from multitask_refine.finetune import Keypoints, choose_settings, collect_statistics
 from tests.conftest import ROOT
 from tools import finetune
 from tools.docs import results_page
@@ -145,9 +145,9 @@ def test_statistics():
     content['annotations'][1].update(keypoints=[0] * 51, num_keypoints=0)
     del content['annotations'][2]['segmentation']
     content['annotations'].append(_person(9, 3, [0, 0, 100, 100], iscrowd=1))
-    stats = collect_statistics(content, ['person'], COCO)
-    assert (stats.images, stats.instances, stats.crowding) == (3, 3, 2)
-    assert stats.labelled == dict(bbox=3, segm=2, keypoints=2)
+    stats = collect_statistics(content, ['person'], Keypoints(COCO, True))
+    assert (stats.images, stats.instances, stats.max_instances) == (3, 3, 2)
+    assert stats.labeled == dict(bbox=3, segm=2, keypoints=2)
     assert stats.image_size == (200, 300)
     assert stats.long_side == 400
     # sqrt(40 * 90) / 400, sqrt(80 * 80) / 400 and sqrt(20 * 80) / 400
@@ -159,7 +159,7 @@ def _settings(count, box, sizes=(1000, 500), people=1, **kwargs):
     content = _content(
         [sizes] * count, [(i, box) for i in range(1, count + 1) for _ in range(people)]
     )
-    stats = collect_statistics(content, ['person'], COCO)
+    stats = collect_statistics(content, ['person'], Keypoints(COCO, True))
     return choose_settings(stats, **{'base': 'base.pth', **kwargs})
 
 
@@ -192,7 +192,9 @@ def test_a_task_without_labels_has_no_head():
     content = _content([(100, 100)], [(1, [0, 0, 50, 50])])
     for field, left in (('keypoints', ('bbox', 'segm')), ('segmentation', ('bbox',))):
         del content['annotations'][0][field]
-        settings = choose_settings(collect_statistics(content, ['person'], []), None)
+        settings = choose_settings(
+            collect_statistics(content, ['person'], Keypoints([], False)), None
+        )
         assert settings.heads == left
 
 
@@ -260,8 +262,8 @@ def _rename_files(content):
         (_set(bbox=[0.1, 0.1, 0.5, 0.5]), [], 'fraction'),
         (_set(iscrowd=1), [], 'expected an instance'),
         (_rename_files, [], 'found none of 4.*no_1.png'),
-        (_names('nose', 'tail'), [], 'expected 17 names that differ'),
-        (_set(keypoints=[1, 1, 2] * 3), [], 'expected 3 names that differ'),
+        (_names('nose', 'tail'), [], 'expected 17 distinct names'),
+        (_set(keypoints=[1, 1, 2] * 3), [], 'expected 3 distinct names'),
         (
             lambda c: (_set(keypoints=[1, 1, 2] * 3)(c), _names()(c)),
             [],
@@ -270,7 +272,7 @@ def _rename_files(content):
         (
             lambda c: c['annotations'][0].update(keypoints=[1, 1, 2]),
             ['--val'],
-            'expected no problems',
+            'expected no issues',
         ),
         (
             lambda c: c.update(images=c['images'][:1]),

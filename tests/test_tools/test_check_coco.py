@@ -11,11 +11,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from multitask_refine.datasets import AnnotationError, mend
-from multitask_refine.datasets.validation import annotations as rules
+from multitask_refine.datasets import AnnotationError, read_annotations, repair
 from multitask_refine.datasets.validation.coordinates import FILE_RULES
-from multitask_refine.datasets.validation.images import NOTES, cut_short, list_missing
-from multitask_refine.datasets.validation.masks import run_lengths
+from multitask_refine.datasets.validation.images import NOTES, find_truncation, list_missing
+from multitask_refine.datasets.validation.masks import decompress_counts
 from tests.conftest import ROOT
 from tools.dataset import check_coco, make_sample
 
@@ -83,9 +82,9 @@ def _check(tmp_path, content, *options):
 
 def test_file_in_order(tmp_path, capsys):
     status, found, fixed = _check(tmp_path, _content())
-    assert (status, found['problems'], found['notes']) == (0, [], {})
+    assert (status, found['issues'], found['notes']) == (0, [], {})
     assert fixed == _content()
-    assert 'in.json: no problems' in capsys.readouterr().out
+    assert 'in.json: no issues' in capsys.readouterr().out
 
 
 # What is put where, the rule that must say so, and what the fix leaves: the
@@ -129,9 +128,24 @@ PERSON = [
     ('area', 6000, 'area_differs', 600),
     ('keypoints', [1, 1, 2], 'keypoints', [0] * 9),
     ('keypoints', 'abc', 'keypoints', [0] * 9),
-    ('keypoints', [12, 12, 2, NAN, 20, 1, 0, 0, 0], 'joint', [12, 12, 2, 0, 0, 0, 0, 0, 0]),
-    ('keypoints', [12, 12, 3, 20, 20, 1, 0, 0, 0], 'joint', [0, 0, 0, 20, 20, 1, 0, 0, 0]),
-    ('keypoints', [12, 12, 2, 66, 20, 1, 0, 0, 0], 'joint_outside', [12, 12, 2, 0, 0, 0, 0, 0, 0]),
+    (
+        'keypoints',
+        [12, 12, 2, NAN, 20, 1, 0, 0, 0],
+        'keypoint_values',
+        [12, 12, 2, 0, 0, 0, 0, 0, 0],
+    ),
+    (
+        'keypoints',
+        [12, 12, 3, 20, 20, 1, 0, 0, 0],
+        'keypoint_values',
+        [0, 0, 0, 20, 20, 1, 0, 0, 0],
+    ),
+    (
+        'keypoints',
+        [12, 12, 2, 66, 20, 1, 0, 0, 0],
+        'keypoint_outside',
+        [12, 12, 2, 0, 0, 0, 0, 0, 0],
+    ),
     ('num_keypoints', 3, 'num_keypoints', 2),
     ('num_keypoints', None, 'num_keypoints', 2),
     ('score', dict(of=[NAN]), 'not_finite', dict(of=[None])),
@@ -159,11 +173,11 @@ def test_rules_of_an_annotation(field, value, rule, left, tmp_path):
         del content['annotations'][0][field]
     status, found, fixed = _check(tmp_path, content)
     assert status == 1
-    assert [each['rule'] for each in found['problems']] == [rule]
+    assert [each['rule'] for each in found['issues']] == [rule]
     people = [ann for ann in fixed['annotations'] if not ann['iscrowd']]
     if left is REMOVED:
         assert people == []
-        assert found['problems'][0]['fix'] == 'annotation removed'
+        assert found['issues'][0]['fix'] == 'annotation removed'
     else:
         (person,) = people
         assert person[field] == left
@@ -202,7 +216,7 @@ def test_rules_of_an_image(field, value, rule, left, tmp_path):
     content['images'][1][field] = value
     status, found, fixed = _check(tmp_path, content)
     assert status == 1
-    assert [each['rule'] for each in found['problems']] == [rule]
+    assert [each['rule'] for each in found['issues']] == [rule]
     assert fixed['images'][0] == _content()['images'][0]
     assert [image[field] for image in fixed['images'][1:]] == ([] if left is REMOVED else [left])
     assert check_coco.main([str(tmp_path / 'out.json')]) == 0
@@ -216,7 +230,7 @@ def test_entries_that_are_none_and_categories(tmp_path):
     content['categories'] += [dict(id=1, name='horse'), dict(id=2), None]
     content['info']['version'] = NAN
     _, found, fixed = _check(tmp_path, content)
-    assert [each['rule'] for each in found['problems']] == ['category'] * 3 + [
+    assert [each['rule'] for each in found['issues']] == ['category'] * 3 + [
         'entry',
         'entry',
         'annotation_id',
@@ -244,9 +258,9 @@ def test_what_coco_itself_has_is_in_order():
     person = content['annotations'][0]
     person.update(bbox=[-0.6, 10, 30, 38.9], area=700)
     person['keypoints'][:2] = [-0.9, 48]
-    assert mend(content) == (content, [])
+    assert repair(content) == (content, [])
     del content['annotations']
-    assert mend(content) == (content, [])
+    assert repair(content) == (content, [])
 
 
 def test_number_of_joints_is_the_category_s_or_the_meta_file_s(tmp_path):
@@ -277,7 +291,7 @@ def test_files_that_are_none(text, reason, tmp_path, capsys):
     error = capsys.readouterr().err
     assert str(path) in error and reason in error
     with pytest.raises(AnnotationError):
-        rules.read_annotations(str(path))
+        read_annotations(str(path))
 
 
 def test_a_fix_that_leaves_nothing_is_not_written(tmp_path, capsys):
@@ -325,17 +339,17 @@ def test_first_cases_or_all(tmp_path, capsys):
 def test_compressed_runs():
     """'1' is 1, 'O' is 31 with the sign bit: -1; 'P' is 0 and more to come,
     then 2 times 32. From the fourth on, differences to the last but one."""
-    assert run_lengths('123') == [1, 2, 3]
-    assert run_lengths('1234') == [1, 2, 3, 6]
-    assert run_lengths('P2') == [2 * 32]
-    assert run_lengths('O') == [-1]
-    assert run_lengths('P') is None and run_lengths('1 ') is None
+    assert decompress_counts('123') == [1, 2, 3]
+    assert decompress_counts('1234') == [1, 2, 3, 6]
+    assert decompress_counts('P2') == [2 * 32]
+    assert decompress_counts('O') == [-1]
+    assert decompress_counts('P') is None and decompress_counts('1 ') is None
 
 
 def test_compressed_runs_of_pycocotools():
     mask = np.random.default_rng(0).random((200, 300)) < 0.01
     code = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    runs = run_lengths(code['counts'].decode())
+    runs = decompress_counts(code['counts'].decode())
     decoded = np.repeat(np.arange(len(runs)) % 2, runs).reshape(300, 200).T
     assert (decoded == mask).all()
 
@@ -396,7 +410,7 @@ BAD = {
     'cut png': (_coded('PNG')[:-20], 'image_truncated'),
     'cut bmp': (_coded('BMP')[:-500], 'image_unreadable'),
     'size': (_coded('PNG', size=(48, 48)), 'image_shape'),
-    'turned': (_turned(6, (64, 48)), 'image_turned'),
+    'turned': (_turned(6, (64, 48)), 'image_rotated'),
 }
 
 
@@ -405,7 +419,7 @@ def test_bad_images_go_with_their_annotations(kind, tmp_path):
     data, rule = BAD[kind]
     status, found, fixed = _check_picture(tmp_path, data, has_people=True)
     assert status == 1
-    assert [each['rule'] for each in found['problems']] == [rule]
+    assert [each['rule'] for each in found['issues']] == [rule]
     assert [image['id'] for image in fixed['images']] == [1]
     assert [ann['id'] for ann in fixed['annotations']] == [1]
     assert check_coco.main([str(tmp_path / 'out.json'), '--images', str(tmp_path)]) == 0
@@ -427,7 +441,7 @@ def test_size_that_is_missing_is_taken_from_the_picture(tmp_path):
     (tmp_path / '1.png').write_bytes(_coded('PNG'))
     (tmp_path / '2.png').write_bytes(_coded('PNG'))
     _, found, fixed = _check(tmp_path, content, '--images', str(tmp_path))
-    assert [each['rule'] for each in found['problems']] == ['image_size']
+    assert [each['rule'] for each in found['issues']] == ['image_size']
     assert fixed == _content()
     _, _, fixed = _check(tmp_path, content)
     assert [image['id'] for image in fixed['images']] == [2]
@@ -447,7 +461,7 @@ def test_file_names_that_are_spelt_otherwise(listed, stored, tmp_path):
     content['images'][1]['file_name'] = listed
     (tmp_path / '1.png').write_bytes(_coded('PNG'))
     _, found, fixed = _check(tmp_path, content, '--images', str(tmp_path))
-    assert [each['rule'] for each in found['problems']] == ['file_name']
+    assert [each['rule'] for each in found['issues']] == ['file_name']
     assert fixed['images'][1]['file_name'] == stored
 
 
@@ -457,14 +471,14 @@ def _deep():
 
 KINDS = {
     'plain': (_coded('JPEG'), []),
-    'grey': (_coded('PNG', 'L'), ['grey']),
+    'grey': (_coded('PNG', 'L'), ['grayscale']),
     'deep': (_deep().tobytes(), ['16 bit']),
-    'deep grey': (_coded('PNG', 'I;16'), ['grey', '16 bit']),
+    'deep grey': (_coded('PNG', 'I;16'), ['grayscale', '16 bit']),
     'cmyk': (_coded('JPEG', 'CMYK'), ['CMYK']),
     'palette': (_coded('PNG', 'P'), ['palette']),
     'rgba': (_coded('PNG', 'RGBA'), ['transparent']),
-    'upside down': (_turned(3, (64, 48)), ['turned by EXIF']),
-    'turned and annotated so': (_turned(8, (48, 64)), ['turned by EXIF']),
+    'upside down': (_turned(3, (64, 48)), ['rotated by EXIF']),
+    'turned and annotated so': (_turned(8, (48, 64)), ['rotated by EXIF']),
     'jpeg and more': (_coded('JPEG') + b'\0' * 5000, []),
 }
 
@@ -480,8 +494,8 @@ def test_kinds_of_images_that_are_fine(kind, tmp_path):
 def test_every_cut_of_a_photo_is_noticed():
     """Up to the last byte before the end mark."""
     for photo, end in ((_coded('JPEG', progressive=True), 2), (_coded('PNG'), 12)):
-        assert cut_short(photo) is None
-        assert all(cut_short(photo[:length]) for length in range(8, len(photo) - end + 1))
+        assert find_truncation(photo) is None
+        assert all(find_truncation(photo[:length]) for length in range(8, len(photo) - end + 1))
 
 
 def test_missing_files_of_many_folders(tmp_path):
@@ -531,7 +545,7 @@ def test_time_grows_with_the_file_and_no_faster():
             dict(person, id=number + 1, image_id=number % count) for number in range(2 * count)
         ]
         start = time.process_time()
-        assert mend(content)[1] == []
+        assert repair(content)[1] == []
         times.append(time.process_time() - start)
     assert times[1] < 8 * 3 * times[0]
 

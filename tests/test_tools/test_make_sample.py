@@ -10,11 +10,16 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from multitask_refine.testing.sample import scene as scenes
-from multitask_refine.testing.sample.canvas import Canvas
-from multitask_refine.testing.sample.coco import annotation, run_lengths, segmentation
-from multitask_refine.testing.sample.person import Cloth, Outfit, draw_person, random_outfit
-from multitask_refine.testing.sample.skeleton import (
+from multitask_refine.testing.synthetic_people import scene as scenes
+from multitask_refine.testing.synthetic_people.canvas import Canvas
+from multitask_refine.testing.synthetic_people.coco import annotation, run_lengths, segmentation
+from multitask_refine.testing.synthetic_people.person import (
+    Cloth,
+    Outfit,
+    draw_person,
+    random_outfit,
+)
+from multitask_refine.testing.synthetic_people.skeleton import (
     FAMILIES,
     KEYPOINTS,
     LIMB_LIMITS,
@@ -50,7 +55,7 @@ def contents(folder: Path) -> dict[str, str]:
 def standing(yaw: float = 0.0) -> Figure:
     """A figure 172 pixels tall in the middle of a 256 x 256 picture."""
     figure = view_figure(pose_figure(STRAIGHT, Build()), yaw=yaw, elevation=0, roll=0, scale=100)
-    return figure.moved(np.eye(3), np.array([128.0, 128.0, 0]), figure.scale)
+    return figure.transform(np.eye(3), np.array([128.0, 128.0, 0]), figure.scale)
 
 
 def looks() -> Outfit:
@@ -263,10 +268,10 @@ def test_a_covered_joint_is_labelled_as_covered(monkeypatch):
             WHITE,
         )
 
-    monkeypatch.setitem(scenes.THINGS, 'plate', plate)
+    monkeypatch.setitem(scenes.OBJECTS, 'plate', plate)
     person = scenes.Person(standing(), looks(), 172)
     knee = person.figure.points['left_knee']
-    cover = scenes.Thing('plate', 0, knee[0], knee[1], 5)
+    cover = scenes.Object('plate', 0, knee[0], knee[1], 5)
     scene = scenes.Scene(256, 256, np.array([0, 0, 1]), 0.5, 3, [person])
     [bare] = scenes.render(scene)[1]
     scene.layers = [person, cover]
@@ -285,10 +290,10 @@ def test_a_hidden_person_is_not_drawn(monkeypatch):
     def wall(canvas, rng, x, y, size):
         canvas.polygon(np.array([(0, 0), (256, 0), (256, y), (0, y)]), WHITE)
 
-    monkeypatch.setitem(scenes.THINGS, 'wall', wall)
+    monkeypatch.setitem(scenes.OBJECTS, 'wall', wall)
     person = scenes.Person(standing(), looks(), 172)
     scene = scenes.Scene(
-        256, 256, np.array([0, 0, 1]), 0.5, 3, [person, scenes.Thing('wall', 0, 0, 200, 0)]
+        256, 256, np.array([0, 0, 1]), 0.5, 3, [person, scenes.Object('wall', 0, 0, 200, 0)]
     )
     image, instances = scenes.render(scene)
     scene.layers = scene.layers[1:]
@@ -298,7 +303,7 @@ def test_a_hidden_person_is_not_drawn(monkeypatch):
 
 def test_joints_out_of_the_picture_are_unlabelled():
     figure = standing()
-    figure = figure.moved(np.eye(3), np.array([-128.0, 0, 0]), figure.scale)
+    figure = figure.transform(np.eye(3), np.array([-128.0, 0, 0]), figure.scale)
     scene = scenes.Scene(
         256, 256, np.array([0, 0, 1]), 0.5, 3, [scenes.Person(figure, looks(), 172)]
     )

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from multitask_runtime.results import PredictionsFile
+from multitask_runtime.io.results import PredictionsFile
 from tools.dataset import check_coco, predictions_to_coco
 
 BOX = [10.0, 10.0, 20.0, 30.0]
@@ -127,7 +127,7 @@ def test_sure_instances_with_sure_keypoints_are_kept(source, tmp_path, capsys):
     assert category['skeleton'] == [[1, 2], [2, 3]]
     # The keypoint outside of the image is not dropped without a word.
     said = capsys.readouterr().out
-    assert 'joint_outside' in said and '1 of 2 predictions' in said
+    assert 'keypoint_outside' in said and '1 of 2 predictions' in said
 
 
 def test_thresholds(tmp_path):
@@ -144,7 +144,7 @@ def test_sizes_without_masks_come_from_the_pictures(tmp_path):
     assert [(image['width'], image['height']) for image in content['images']] == [(64, 48)] * 2
     assert 'keypoints' not in content['categories'][0]
     assert content['annotations'][0]['area'] == 600
-    with pytest.raises(SystemExit, match='image 5: expected a picture'):
+    with pytest.raises(SystemExit, match='image 5: expected an image'):
         predictions_to_coco.main(
             [str(path), str(tmp_path / 'new.json'), '--images', str(tmp_path / 'none')]
         )

@@ -102,7 +102,7 @@ def _spoil(content, change):
     'change, options, words',
     [
         (lambda c: c.pop('annotations'), PARTS, 'annotations: expected a list'),
-        (lambda c: c['images'].append(c['images'][0]), PARTS, 'ids that differ'),
+        (lambda c: c['images'].append(c['images'][0]), PARTS, 'distinct ids'),
         (lambda c: c['images'].append(3), PARTS, r'images\[10\].id'),
         (
             lambda c: c['annotations'][0].update(image_id=99),

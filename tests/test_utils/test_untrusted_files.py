@@ -353,7 +353,7 @@ def test_images_of_too_many_pixels(tmp_path, backend, side):
     path.write_bytes(_png(side, side))
     read = ImageFile(dict(type='LoadImageFromFile', imdecode_backend=backend))
     with pytest.raises(
-        InputError, match='bomb.png: expected a picture of at most 178956970 pixels'
+        InputError, match='bomb.png: expected an image of at most 178956970 pixels'
     ):
         read(str(path))
 

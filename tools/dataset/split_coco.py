@@ -1,107 +1,34 @@
 #!/usr/bin/env python
-"""Splits a COCO annotation file without leaking images between the parts.
+"""Split a COCO annotation file without leaking images between the parts.
 
     python tools/dataset/split_coco.py ANNOTATIONS.json FOLDER --parts train=0.8 val=0.2
     python tools/dataset/split_coco.py ANNOTATIONS.json FOLDER --folds 5
 
-writes FOLDER/train.json and FOLDER/val.json, or FOLDER/fold1_train.json,
-FOLDER/fold1_val.json and so on, one pair for each fold. Entries that share a
-file name stay together; so do images of the same scene with --group or
---group-prefix. The same seed gives the same split.
-"""  # noqa: E501
+writes FOLDER/train.json and FOLDER/val.json, or FOLDER/fold1_train.json, FOLDER/fold1_val.json
+and so on, a pair for each fold. Entries of the same file name stay together; so do images of the
+same scene with --group or --group-prefix. The same seed gives the same split.
+"""
 
 import argparse
 import json
-import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-
 from multitask_refine.datasets import AnnotationError, read_annotations
-from multitask_refine.datasets.validation.annotations import write_json
+from multitask_refine.datasets.annotation_file import select_images, write_json
+from multitask_refine.datasets.splits import assign_groups, group_images
 from multitask_refine.utils.errors import explained_errors
 
 
-def group_images(images: list[dict], field: str | None, prefix: str | None) -> list[list[int]]:
-    """Find which images must stay on one side.
-
-    Args:
-        images: Entries of the annotation file.
-        field: Images with the same value of this field belong together.
-        prefix: Images whose file names are the same up to the last
-            occurrence of this text belong together.
-
-    Returns:
-        The ids of each group, in the order of the file.
-    """
-    nodes: dict[tuple, int] = {}
-    edges = []
-    for index, image in enumerate(images):
-        name = str(image.get('file_name')).replace('\\', '/')
-        keys = [('file', name)]
-        if field is not None and image.get(field) is not None:
-            keys.append(('field', str(image[field])))
-        if prefix is not None and prefix in name:
-            keys.append(('prefix', name.rpartition(prefix)[0]))
-        edges += [(index, nodes.setdefault(key, len(images) + len(nodes))) for key in keys]
-    # Images and keys are nodes: what hangs together must stay together.
-    starts, ends = np.reshape(edges, (-1, 2)).astype(int).T
-    count = len(images) + len(nodes)
-    _, labels = connected_components(
-        coo_array((np.ones(len(edges)), (starts, ends)), (count, count)), directed=False
-    )
-    groups: dict[int, list[int]] = {}
-    for image, label in zip(images, labels):
-        groups.setdefault(int(label), []).append(image['id'])
-    return list(groups.values())
-
-
-def assign(groups: list[list[int]], shares: list[float], seed: int) -> list[set[int]]:
-    """Distribute groups at random, so that each part gets its share.
-
-    Large groups come first, each to the part that lacks most images.
-
-    Args:
-        groups: Image ids of each group.
-        shares: Of each part; only their proportions count.
-        seed: For the order of the groups.
-
-    Returns:
-        The image ids of each part.
-    """
-    groups = list(groups)
-    random.Random(seed).shuffle(groups)
-    groups.sort(key=len, reverse=True)
-    count = sum(map(len, groups))
-    lacking = [share / sum(shares) * count for share in shares]
-    parts: list[set[int]] = [set() for _ in shares]
-    for group in groups:
-        part = max(range(len(parts)), key=lacking.__getitem__)
-        parts[part].update(group)
-        lacking[part] -= len(group)
-    return parts
-
-
-def select(content: dict, ids: set[int]) -> dict:
-    """The file with some of its images and their annotations."""
-    return content | dict(
-        images=[each for each in content['images'] if each['id'] in ids],
-        annotations=[each for each in content['annotations'] if each['image_id'] in ids],
-    )
-
-
-def check_links(path: Path, content: dict, field: str | None) -> None:
-    """Refuse what cannot be distributed.
+def check_content(path: Path, content: dict, field: str | None) -> None:
+    """Check that an annotation file can be split.
 
     Raises:
-        AnnotationError: If the file has no annotations, numbers that are not
-            finite, images without ids of their own, annotations of none of
-            them, or no image with the field.
+        AnnotationError: If it lacks images, annotations or ids, an annotation belongs to no
+            image, numbers are not finite, or no image has the group field.
     """
-    cure = f'Mend the file: tools/dataset/check_coco.py {path} --fix OUT.json'
+    remedy = f'Repair the file: tools/dataset/check_coco.py {path} --fix OUT.json'
     if 'annotations' not in content:
         raise AnnotationError(
             f'{path}: annotations: expected a list, found nothing. Name a file with annotations.'
@@ -110,50 +37,52 @@ def check_links(path: Path, content: dict, field: str | None) -> None:
         for index, entry in enumerate(content[name]):
             if not isinstance(entry, dict) or type(entry.get(key)) not in (int, str):
                 raise AnnotationError(
-                    f'{path}: {name}[{index}].{key}: expected an id, found {entry!r:.60}. {cure}'
+                    f'{path}: {name}[{index}].{key}: expected an id, found {entry!r:.60}. {remedy}'
                 )
     try:
         json.dumps(content, allow_nan=False)
     except ValueError:
         raise AnnotationError(
-            f'{path}: expected finite numbers, found NaN or infinity, which '
-            f'JSON does not have. {cure}'
+            f'{path}: expected finite numbers, found NaN or infinity, which JSON does not have. '
+            f'{remedy}'
         ) from None
-    ids = [image['id'] for image in content['images']]
-    if len(set(ids)) < len(ids):
-        raise AnnotationError(f'{path}: images: expected ids that differ, found one twice. {cure}')
-    known = set(ids)
+    ids = {image['id'] for image in content['images']}
+    if len(ids) < len(content['images']):
+        raise AnnotationError(f'{path}: images: expected distinct ids, found one twice. {remedy}')
     for ann in content['annotations']:
-        if ann['image_id'] not in known:
+        if ann['image_id'] not in ids:
             raise AnnotationError(
-                f'{path}: annotation {ann.get("id")!r:.30}: expected the id '
-                f'of an image, found image_id {ann["image_id"]!r:.30}. {cure}'
+                f'{path}: annotation {ann.get("id")!r:.30}: expected the id of an image, found '
+                f'image_id {ann["image_id"]!r:.30}. {remedy}'
             )
     if field is not None and all(image.get(field) is None for image in content['images']):
         raise AnnotationError(
-            f'{path}: images: expected the field {field!r} of --group, found '
-            'it in none. Name a field that the images have.'
+            f'{path}: images: expected the field {field!r} of --group, found it in none. Name a '
+            'field that the images have.'
         )
+    if not content['images']:
+        raise AnnotationError(f'{path}: images: expected at least one, found none.')
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('annotations', type=Path, metavar='ANNOTATIONS')
-    parser.add_argument('folder', type=Path, metavar='FOLDER', help='where the new files go')
-    how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument(
+    parser.add_argument('folder', type=Path, metavar='FOLDER', help='folder for the new files')
+    split = parser.add_mutually_exclusive_group(required=True)
+    split.add_argument(
         '--parts',
         nargs='+',
         metavar='NAME=SHARE',
         help='parts and their shares, such as train=0.8 val=0.2',
     )
-    how.add_argument(
+    split.add_argument(
         '--folds', type=int, metavar='K', help='K pairs of files for cross-validation'
     )
     parser.add_argument(
-        '--seed', type=int, default=0, help='of the random order (default: %(default)s)'
+        '--seed', type=int, default=0, help='seed of the random order (default: %(default)s)'
     )
     parser.add_argument(
         '--group',
@@ -170,7 +99,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if args.folds is not None and args.folds < 2:
         parser.error(f'--folds: expected at least 2, got {args.folds}')
     if args.group_prefix == '':
-        parser.error('--group-prefix: expected a text, got none')
+        parser.error('--group-prefix: expected some text, got none')
     args.shares = {}
     for part in args.parts or ():
         name, _, share = part.partition('=')
@@ -181,54 +110,45 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         if not name or '/' in name or not 0 < args.shares[name] < 1e9:
             parser.error(f'--parts: expected a name without / and a share above 0, got {part!r}')
     if args.parts and (len(args.shares) < len(args.parts) or len(args.shares) < 2):
-        parser.error(
-            f'--parts: expected at least two names that differ, got {" ".join(args.parts)}'
-        )
+        parser.error(f'--parts: expected at least two distinct names, got {" ".join(args.parts)}')
     return args
 
 
-def _split(args: argparse.Namespace) -> None:
+@explained_errors()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Split a file; return 0."""
+    args = parse_args(argv)
     content = read_annotations(str(args.annotations))
-    check_links(args.annotations, content, args.group)
-    if not content['images']:
-        raise AnnotationError(f'{args.annotations}: images: expected at least one, found none.')
+    check_content(args.annotations, content, args.group)
     groups = group_images(content['images'], args.group, args.group_prefix)
     shares = list(args.shares.values()) or [1.0] * args.folds
-    parts = assign(groups, shares, args.seed)
+    parts = assign_groups(groups, shares, args.seed)
     if not all(parts):
         raise AnnotationError(
-            f'{args.annotations}: images: expected enough for {len(parts)} '
-            f'parts, found {len(content["images"])} in {len(groups)} groups '
-            'that stay together. Ask for fewer parts, larger shares or '
-            'smaller groups.'
+            f'{args.annotations}: images: expected enough for {len(parts)} parts, found '
+            f'{len(content["images"])} in {len(groups)} groups that stay together. Ask for fewer '
+            'parts, larger shares or smaller groups.'
         )
     files = dict(zip(args.shares, parts))
     if args.folds:
-        everything = set().union(*parts)
+        all_ids = set().union(*parts)
         for number, part in enumerate(parts, 1):
-            files[f'fold{number}_train'] = everything - part
+            files[f'fold{number}_train'] = all_ids - part
             files[f'fold{number}_val'] = part
     paths = {name: args.folder / f'{name}.json' for name in files}
     for path in paths.values():
         if path.exists() or path.is_symlink():
             raise AnnotationError(
-                f'{path}: expected no such file, found one. Name another '
-                'folder, or move it away: nothing is overwritten.'
+                f'{path}: expected no such file, found one. Name another folder, or move it away: '
+                'nothing is overwritten.'
             )
     args.folder.mkdir(parents=True, exist_ok=True)
     for name, ids in files.items():
-        part = select(content, ids)
+        part = select_images(content, ids)
         write_json(paths[name], part)
         print(
             f'{paths[name]}: {len(part["images"])} images, {len(part["annotations"])} annotations'
         )
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Split; end by one sentence and status 1 where that cannot be done."""
-    args = parse_args(argv)
-    with explained_errors():
-        _split(args)
     return 0
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.inputs import People
-from multitask_refine.testing.drawn import draw_weights
+from multitask_refine.testing.synthetic_weights import draw_weights
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 
 SEED = 7

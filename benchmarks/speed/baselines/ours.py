@@ -22,7 +22,7 @@ from benchmarks.speed.baselines.mmdet_net import MMDetNet
 from benchmarks.speed.inputs import People
 from multitask_refine.models import SyncAvgFactorRPNHead, prepare_for_inference
 from multitask_refine.ops import SeparableRoIAlign, deform_conv_by_mmcv
-from multitask_refine.testing.synthetic_weights import draw_synthetic_weights
+from multitask_refine.testing.synthetic_weights import draw_state_dict
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 
@@ -103,7 +103,7 @@ class Ours(MMDetNet):
         return config
 
     def draw(self, shapes: Dict[str, Tuple[int, ...]]) -> Dict[str, Tensor]:
-        return draw_synthetic_weights(self.model, SEED)
+        return draw_state_dict(self.model, SEED)
 
     def annotate(self, people: People) -> InstanceData:
         instances = super().annotate(people)

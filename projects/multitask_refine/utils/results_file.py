@@ -77,7 +77,7 @@ def describe_training(checkpoint: str) -> dict:
             training_commit=None,
             exported_from=metadata['checkpoint'],
             exported_from_sha256=metadata['checkpoint_sha256'],
-            quantisation=metadata.get('quantisation'),
+            quantisation=metadata.get('quantization', metadata.get('quantisation')),
         )
     meta = load_checkpoint_file(checkpoint, 'cpu').get('meta', {})
     # MMEngine appends the time to the config's name, and the commit of the working directory

@@ -6,7 +6,8 @@ resized, thresholds, and where the weights come from.
 """
 
 import json
-from typing import Dict
+
+from multitask_runtime.utils.errors import OnnxError
 
 FORMAT = 'multitask_refine'
 FORMAT_VERSION = 1
@@ -25,11 +26,7 @@ _NEEDED = (
 )
 
 
-class OnnxError(ValueError):
-    """An ONNX file that cannot be used, or not here."""
-
-
-def read_description(path: str, metadata: Dict[str, str]) -> dict:
+def read_metadata(path: str, metadata: dict[str, str]) -> dict:
     """Read the description of a file.
 
     Args:
@@ -84,7 +81,7 @@ def to_dataset_meta(description: dict) -> dict:
     """Names and colours in mmpose's terms, as the drawing takes them.
 
     Args:
-        description (dict): From :func:`read_description`.
+        description (dict): From :func:`read_metadata`.
 
     Returns:
         dict: ``classes`` and, of a network with joints, ``num_keypoints``,

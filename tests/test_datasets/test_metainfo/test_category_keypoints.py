@@ -31,7 +31,7 @@ from multitask_refine.visualization import MultitaskVisualizer
 from multitask_runtime import Tracker
 from multitask_runtime.io.frames import Frame
 from multitask_runtime.io.inputs import Source
-from multitask_runtime.results import PredictionsFile, to_result
+from multitask_runtime.io.results import PredictionsFile, to_result
 from tests.conftest import ROOT, as_arguments, tiny_options
 from tests.test_models.heads import offset_head, softmax_head
 from tools.analysis_tools import report
@@ -266,7 +266,7 @@ def test_annotations_are_read_in_the_order_of_their_category(files, tmp_path, sa
     # A dog without keypoints: not labelled, and no hands.
     alone = dataset[1]['data_samples'].gt_instances
     assert alone.keypoints_visible.tolist() == [[0, -1, -1, 0, 0, 0]]
-    assert dataset.labelled_tasks == {'bbox', 'segm', 'keypoints'}
+    assert dataset.labeled_tasks == {'bbox', 'segm', 'keypoints'}
 
 
 def test_flips_exchange_within_the_category(files, tmp_path, said):

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from multitask_refine.analysis import joint_errors
-from multitask_refine.datasets import AnnotationError, CocoMultitaskDataset, mend, read_annotations
+from multitask_refine.datasets import (
+    AnnotationError,
+    CocoMultitaskDataset,
+    read_annotations,
+    repair,
+)
 from multitask_refine.datasets.validation import summary as startup
 from multitask_refine.evaluation import CocoData, MultitaskCocoMetric, load_ground_truth
 from multitask_refine.utils.errors import ConfigError
@@ -175,9 +180,9 @@ def test_categories_of_the_same_name_are_merged(tmp_path):
     content = _content(2)
     content['categories'].append(dict(id=7, name='person'))
     content['annotations'][1]['category_id'] = 7
-    mended, problems = mend(content)
-    assert mended == _content(2)
-    assert [each.rule for each in problems] == ['category_name']
+    repaired, issues = repair(content)
+    assert repaired == _content(2)
+    assert [each.rule for each in issues] == ['category_name']
 
 
 def test_null_is_no_label(tmp_path):
@@ -263,19 +268,19 @@ def test_other_units_are_refused_and_converted(written, tmp_path, capsys):
 
 def test_fractions_and_corners_at_once():
     content = _people([[10, 10, 40, 60], [50, 40, 50, 50]])
-    mended, problems = mend(_normalized(_with_corners(content)))
-    assert [each.rule for each in problems] == ['normalized', 'corners']
+    repaired, issues = repair(_normalized(_with_corners(content)))
+    assert [each.rule for each in issues] == ['normalized', 'corners']
     assert np.allclose(
-        [ann['bbox'] for ann in mended['annotations']], [[10, 10, 40, 60], [50, 40, 50, 50]]
+        [ann['bbox'] for ann in repaired['annotations']], [[10, 10, 40, 60], [50, 40, 50, 50]]
     )
 
 
 @pytest.mark.parametrize('boxes, fields', CORNERS)
 def test_corners_are_recognized(boxes, fields):
     content = _people(boxes, **fields)
-    mended, problems = mend(_with_corners(content))
-    assert problems[0].rule == 'corners'
-    assert [ann['bbox'] for ann in mended['annotations']] == boxes
+    repaired, issues = repair(_with_corners(content))
+    assert issues[0].rule == 'corners'
+    assert [ann['bbox'] for ann in repaired['annotations']] == boxes
 
 
 @pytest.mark.parametrize(
@@ -292,15 +297,15 @@ def test_corners_are_recognized(boxes, fields):
     ],
 )
 def test_what_is_right_raises_no_alarm(boxes, fields):
-    problems = mend(_people(boxes, **fields))[1]
-    assert not {each.rule for each in problems} & {'corners', 'normalized'}
+    issues = repair(_people(boxes, **fields))[1]
+    assert not {each.rule for each in issues} & {'corners', 'normalized'}
 
 
 def test_mask_of_a_part_is_no_witness_for_corners():
     """The visible part of 20 x 40 pixels lies in both readings."""
     content = _content()
     content['annotations'][0].update(segmentation=[[10, 10, 30, 10, 30, 50, 10, 50]], area=800)
-    assert mend(content)[1] == []
+    assert repair(content)[1] == []
 
 
 def test_run_lengths_are_witnesses_too():
@@ -311,17 +316,17 @@ def test_run_lengths_are_witnesses_too():
     content['annotations'][0]['segmentation'] = dict(
         size=[100, 100], counts=rle['counts'].decode()
     )
-    assert [each.rule for each in mend(content)[1]] == ['corners']
+    assert [each.rule for each in repair(content)[1]] == ['corners']
 
 
 @pytest.mark.parametrize('kind', ['person_keypoints', 'instances'])
 def test_photos_of_coco_as_corners(kind, tiny_coco):
     """Real boxes: 99 % as they are, all of them once written as corners."""
     content = read_annotations(str(tiny_coco / f'annotations/{kind}_train2017.json'))
-    mended, problems = mend(_with_corners(content))
-    assert 'corners' in [each.rule for each in problems]
+    repaired, issues = repair(_with_corners(content))
+    assert 'corners' in [each.rule for each in issues]
     assert np.allclose(
-        [ann['bbox'] for ann in mended['annotations']],
+        [ann['bbox'] for ann in repaired['annotations']],
         [ann['bbox'] for ann in content['annotations']],
     )
 
@@ -350,12 +355,12 @@ def test_every_annotation_is_used_or_told(dataset, boxes, fields):
     content['annotations'] = [
         {**person, **fields, 'id': i, 'bbox': list(box)} for i, box in enumerate(boxes, 1)
     ]
-    mended, problems = mend(content)
-    image = dict(mended['images'][0], img_id=1)
-    used = dataset.parse_data_info(dict(raw_img_info=image, raw_ann_info=mended['annotations']))
-    assert len(used['instances']) == len(mended['annotations'])
-    told = {each.annotation_id for each in problems if each.fix == 'annotation removed'}
-    assert len(mended['annotations']) + len(told) == len(boxes)
+    repaired, issues = repair(content)
+    image = dict(repaired['images'][0], img_id=1)
+    used = dataset.parse_data_info(dict(raw_img_info=image, raw_ann_info=repaired['annotations']))
+    assert len(used['instances']) == len(repaired['annotations'])
+    told = {each.annotation_id for each in issues if each.fix == 'annotation removed'}
+    assert len(repaired['annotations']) + len(told) == len(boxes)
 
 
 def test_narrow_box_is_left_out_and_told(tmp_path, said):
@@ -399,7 +404,7 @@ def test_images_with_few_labelled_keypoints_are_left_out(tmp_path, said):
     del said[:]
     assert used(filter_empty_gt=True, min_keypoints=1) == [1, 4]
     assert any(
-        '1 have no annotation' in line and '2 have fewer labelled keypoints than 1' in line
+        '1 have no annotation' in line and '2 have fewer labeled keypoints than 1' in line
         for line in said
     )
     assert used(min_keypoints=2) == [1, 4]
@@ -408,7 +413,7 @@ def test_images_with_few_labelled_keypoints_are_left_out(tmp_path, said):
     for wrong in (-1, 'one', True):
         with pytest.raises(ConfigError, match='min_keypoints.*expected'):
             used(min_keypoints=wrong)
-    with pytest.raises(AnnotationError, match='5 have fewer labelled'):
+    with pytest.raises(AnnotationError, match='5 have fewer labeled'):
         used(min_keypoints=18)
 
 
@@ -422,7 +427,7 @@ def test_empty_data_sets_end_in_a_sentence(tmp_path, said):
         _dataset(path, filter_cfg=dict(min_size=200))
     # Pictures without anybody may be asked for.
     assert len(_dataset(path)) == 2
-    assert 'all that they show is background' in said[-1]
+    assert 'the network only sees background' in said[-1]
     del said[:]
     assert len(_dataset(path, test_mode=True)) == 2
     assert said == []
@@ -464,4 +469,4 @@ def test_packed_file_and_half_characters(tmp_path):
         read_annotations(str(path))
     content = _content()
     content['images'][0]['file_name'] = '\ud800.png'
-    assert [each.rule for each in mend(content)[1]] == ['file_name', 'dangling_image']
+    assert [each.rule for each in repair(content)[1]] == ['file_name', 'dangling_image']

@@ -129,7 +129,7 @@ def test_other_keypoint_order_than_in_the_meta_file_is_refused(tmp_path):
     assert str(NAMES[::-1]) in str(error.value)
     category.update(keypoints=NAMES)
     path = _write(tmp_path / 'ann.json', [category], [_person(1, 1, [10, 10, 40, 60])])
-    assert _dataset(path).labelled_tasks == {'bbox', 'segm', 'keypoints'}
+    assert _dataset(path).labeled_tasks == {'bbox', 'segm', 'keypoints'}
 
 
 META = """

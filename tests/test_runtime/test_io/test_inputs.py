@@ -1,4 +1,4 @@
-"""Pictures, folders and videos as users have them."""
+"""Images, folders and videos as users have them."""
 
 import glob
 import io
@@ -16,18 +16,18 @@ from multitask_refine.apis.image_loader import ImageFile
 from multitask_runtime import InputError, OnnxInferencer, VideoReader, VideoWriter
 from multitask_runtime.io.inputs import collect
 from multitask_runtime.io.outputs import OutputFolder
-from multitask_runtime.resize import is_narrow, limit_aspect
+from multitask_runtime.io.resize import is_narrow, limit_aspect
 from tests.test_runtime.test_onnx_inferencer import make_file
 
 
 @pytest.fixture(scope='module')
 def model(tmp_path_factory):
-    """A network that finds the same two instances in every picture."""
+    """A network that finds the same two instances in every image."""
     return make_file(tmp_path_factory.mktemp('onnx') / 'model.onnx')
 
 
 def save(path, height=48, width=64, value=120):
-    """Write a grey picture, in a format that the name says or as PNG."""
+    """Write a grey image, in a format that the name says or as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = np.full((height, width, 3), value, np.uint8)
     suffix = path.suffix if path.suffix in ('.jpg', '.png') else '.png'
@@ -61,19 +61,19 @@ def test_what_a_folder_leaves_out_is_counted(model, tmp_path, capsys):
     sources, (told,) = collect(folder)
     assert [source.name for source in sources] == ['a.JPG', 'b.jfif', 'c.Avif', 'd.gif']
     assert told == (
-        f'left out of {folder}: 2 .heic files, 1 .heif files, 1 .mp4 files, '
+        f'ignored in {folder}: 2 .heic files, 1 .heif files, 1 .mp4 files, '
         '1 .txt files, 1 files without a suffix, 3 hidden files or folders. '
         'HEIC cannot be read here: convert it to JPEG, e.g. by '
         'heif-convert. Videos are given by their own path.'
     )
     assert len(OnnxInferencer(model)(folder)) == 4
     assert told in capsys.readouterr().err
-    # Also where there is but one picture, which has no progress.
+    # Also where there is but one image, which has no progress.
     one = tmp_path / 'one'
     save(one / 'a.png')
     save(one / 'b.heic')
     OnnxInferencer(model, show_progress=False)(one)
-    assert f'left out of {one}: 1 .heic files' in capsys.readouterr().err
+    assert f'ignored in {one}: 1 .heic files' in capsys.readouterr().err
 
 
 def test_linked_folders_are_gone_through_once(tmp_path):
@@ -92,7 +92,7 @@ def test_linked_folders_are_gone_through_once(tmp_path):
     expected = ['a.png', 'linked/c.png', 'linked.png', 'lost.png', 'real/b.png']
     assert names(folder) == expected
     told = '2 links to a folder that holds this one'
-    assert told in collect(folder).left_out[0]
+    assert told in collect(folder).ignored[0]
     # What "lost.png" is a link to does not exist, so a pattern has it not.
     expected.remove('lost.png')
     for pattern in ('**/*.png', '**', '*/../**/*.png'):
@@ -124,7 +124,7 @@ def test_patterns_match_as_those_of_glob(tmp_path, monkeypatch):
         }
         found = {os.path.normpath(source.value) for source in collect(pattern).sources}
         assert found == expected, pattern
-    assert collect('x/*').left_out == ['left out of x/*: 1 folders or others that are no files']
+    assert collect('x/*').ignored == ['ignored in x/*: 1 folders or others that are not files']
 
 
 def test_unreadable_folders_and_earlier_results_are_counted(tmp_path, monkeypatch):
@@ -147,9 +147,9 @@ def test_unreadable_folders_and_earlier_results_are_counted(tmp_path, monkeypatc
 def test_an_empty_folder_among_others_does_not_end_them(model, tmp_path):
     (tmp_path / 'empty').mkdir()
     inferencer = OnnxInferencer(model)
-    picture = save(tmp_path / 'a.png')
-    results = inferencer([tmp_path / 'empty', picture, 'no/*.png', '-'])
-    assert [result['source'] for result in results] == [picture]
+    image = save(tmp_path / 'a.png')
+    results = inferencer([tmp_path / 'empty', image, 'no/*.png', '-'])
+    assert [result['source'] for result in results] == [image]
     assert [reason.split(': ')[0] for reason in inferencer.skipped] == [
         str(tmp_path / 'empty'),
         'no/*.png',
@@ -159,12 +159,12 @@ def test_an_empty_folder_among_others_does_not_end_them(model, tmp_path):
         inferencer(tmp_path / 'empty')
 
 
-# ---- one bad picture among others
+# ---- one bad image among others
 
 
 @pytest.mark.parametrize('size', [(2, 900), (900, 2), (1, 3000), (1, 1)])
-def test_narrow_pictures(inferencer, noise, size, tmp_path, capsys):
-    """As the stretched picture, with its coordinates shrunk again."""
+def test_narrow_images(inferencer, noise, size, tmp_path, capsys):
+    """As the stretched image, with its coordinates shrunk again."""
     image = noise(*size)
     path = tmp_path / 'narrow.png'
     cv2.imwrite(str(path), image)
@@ -188,7 +188,7 @@ def test_narrow_pictures(inferencer, noise, size, tmp_path, capsys):
     assert cv2.imread(str(tmp_path / 'out/narrow.png')).shape[:2] == size
 
 
-def test_narrow_pictures_of_an_exported_network(model):
+def test_narrow_images_of_an_exported_network(model):
     # 900 x 2 is stretched to 900 x 18, and resized to 128 x 2.56, that is 3.
     (result,) = OnnxInferencer(model)(np.zeros((2, 900, 3), np.uint8))
     np.testing.assert_allclose(
@@ -204,7 +204,7 @@ def test_what_is_narrow():
 
 
 class Faulty:
-    """Lets pictures of one grey go wrong in the middle of a network."""
+    """Lets images of one grey go wrong in the middle of a network."""
 
     def __init__(self, function, error, is_bad):
         self.function, self.error, self.is_bad = function, error, is_bad
@@ -222,7 +222,7 @@ def make_faulty(request, model, inferencer, monkeypatch):
         if request.param == 'onnx':
             found = OnnxInferencer(model)
             monkeypatch.setattr(
-                found, '_network', Faulty(found._network, error, lambda image: image.max() == grey)
+                found, '_model', Faulty(found._model, error, lambda image: image.max() == grey)
             )
         else:
             found = inferencer
@@ -243,7 +243,7 @@ def make_faulty(request, model, inferencer, monkeypatch):
 @pytest.mark.parametrize(
     'error', [cv2.error('too narrow\nand more'), RuntimeError('too narrow'), MemoryError()]
 )
-def test_an_error_of_one_picture_is_named(make_faulty, error, tmp_path, capsys):
+def test_an_error_of_one_image_is_named(make_faulty, error, tmp_path, capsys):
     paths = [save(tmp_path / f'{grey}.png', value=grey) for grey in (10, 200, 30, 40)]
     found = make_faulty(error, 200)
     results = found(paths, batch_size=3, out_dir=tmp_path / 'out')
@@ -256,7 +256,7 @@ def test_an_error_of_one_picture_is_named(make_faulty, error, tmp_path, capsys):
     assert written == {'10.png', '30.png', '40.png', 'predictions.json'}
 
 
-def test_an_error_of_every_picture_is_no_picture_s_fault(make_faulty, tmp_path):
+def test_an_error_of_every_image_is_no_fault_of_an_image(make_faulty, tmp_path):
     paths = [save(tmp_path / f'{i}.png', value=10) for i in range(15)]
     with pytest.raises(KeyError, match='a bug'):
         make_faulty(KeyError('a bug'), 10)(paths[:3])
@@ -265,7 +265,7 @@ def test_an_error_of_every_picture_is_no_picture_s_fault(make_faulty, tmp_path):
     with pytest.raises(KeyError, match='a bug'):
         found(paths)
     assert len(found.skipped) == 9
-    # What a picture may be the cause of is a sentence.
+    # What an image may be the cause of is a sentence.
     with pytest.raises(InputError, match='0.png: error: too narrow'):
         make_faulty(cv2.error('too narrow'), 10)(paths[0])
 
@@ -277,9 +277,7 @@ def test_frames_that_go_wrong_keep_their_place(model, tmp_path, monkeypatch):
     writer.close()
     found = OnnxInferencer(model)
     monkeypatch.setattr(
-        found,
-        '_network',
-        Faulty(found._network, ValueError('bright'), lambda image: image.max() > 99),
+        found, '_model', Faulty(found._model, ValueError('bright'), lambda image: image.max() > 99)
     )
     results = found(tmp_path / 'film.mp4', out_dir=tmp_path / 'out')
     assert [result['frame'] for result in results] == [0, 1, 4]
@@ -291,7 +289,7 @@ def test_status_says_that_an_input_was_skipped(model, tmp_path):
     save(tmp_path / 'photos/a.png')
     arguments = [str(tmp_path / 'photos'), model, '--out-dir', str(tmp_path / 'out')]
     assert image_demo.main(arguments) == 0
-    (tmp_path / 'photos/b.png').write_bytes(b'no picture')
+    (tmp_path / 'photos/b.png').write_bytes(b'no image')
     assert image_demo.main(arguments) == 1
     assert (tmp_path / 'out/a.png').is_file()
 
@@ -315,7 +313,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_names_of_pictures(model, tmp_path, name, monkeypatch):
+def test_names_of_images(model, tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save(tmp_path / 'photos' / name)
     for inputs in (f'photos/{name}', 'photos', 'photos/*'):
@@ -369,7 +367,7 @@ def test_no_result_overwrites_another(model, tmp_path):
     }
 
 
-def test_a_picture_that_its_format_cannot_hold(tmp_path):
+def test_an_image_that_its_format_cannot_hold(tmp_path):
     (source,), _ = collect(save(tmp_path / 'a.webp'))
     frame = type('Frame', (), dict(source=source, index=None))
     with OutputFolder(tmp_path / 'out', [source], dict(classes='p')) as out:
@@ -398,12 +396,12 @@ def test_a_picture_that_its_format_cannot_hold(tmp_path):
 def test_formats(tmp_path, backend, name, options):
     upright = np.zeros((40, 60, 3), np.uint8)
     upright[:, :30] = (250, 40, 20)  # red
-    picture = Image.fromarray(upright)
+    image = Image.fromarray(upright)
     if name == 'palette.png':
-        picture = picture.quantize(4)
+        image = image.quantize(4)
     if name == 'cmyk.jpg':
-        picture = picture.convert('CMYK')
-    picture.save(tmp_path / name, **options)
+        image = image.convert('CMYK')
+    image.save(tmp_path / name, **options)
     (source,), _ = collect(tmp_path)
     step = dict(type='LoadImageFromFile', imdecode_backend=backend)
     read = ImageFile(step)(source.value)
@@ -416,22 +414,22 @@ def test_formats(tmp_path, backend, name, options):
 @pytest.mark.parametrize(
     'exif', [b'Exif\0\0no exif', b'Exif\0\0MM\0*\0\0\0\x08\xff\xff', b'Exif\0\0']
 )
-def test_damaged_exif_keeps_no_picture_away(tmp_path, backend, exif):
+def test_damaged_exif_keeps_no_image_away(tmp_path, backend, exif):
     Image.new('RGB', (60, 40), 'white').save(tmp_path / 'a.jpg', exif=exif)
     step = dict(type='LoadImageFromFile', imdecode_backend=backend)
     read = ImageFile(step)(str(tmp_path / 'a.jpg'))
     assert read.shape == (40, 60, 3) and read.min() > 250
 
 
-def test_of_several_pictures_the_first_is_taken(model, tmp_path, capsys):
-    first, second = (Image.new('RGB', (64, 48), colour) for colour in ('white', 'black'))
+def test_of_several_images_the_first_is_taken(model, tmp_path, capsys):
+    first, second = (Image.new('RGB', (64, 48), color) for color in ('white', 'black'))
     for name in ('a.gif', 'b.tif', 'c.webp'):
         first.save(tmp_path / name, save_all=True, append_images=[second])
     results = OnnxInferencer(model)(tmp_path)
     assert all(result['scores'].min() > 0.95 for result in results)
     said = capsys.readouterr().err
     for result in results:
-        assert (f'{result["source"]}: has 2 pictures, of which the first is taken') in said
+        assert (f'{result["source"]}: has 2 images, of which the first is used') in said
 
 
 def test_floats_are_refused(tmp_path):
@@ -483,10 +481,10 @@ def test_frames_that_change_their_size(tmp_path):
 @pytest.mark.parametrize(
     'wrong, match',
     [
-        ('-', '-: expected a picture or video file, found no file. Standard inp'),
+        ('-', '-: expected an image or video file, found no file. Standard inp'),
         (-1, 'expected 0 or more as the index of a camera, found -1'),
         (2**31, 'as the index of a camera, found 2147483648'),
-        ('/dev/null', '/dev/null: expected a picture or video file, found no fi'),
+        ('/dev/null', '/dev/null: expected an image or video file, found no fi'),
     ],
 )
 def test_what_is_no_file(wrong, match):
@@ -497,7 +495,7 @@ def test_what_is_no_file(wrong, match):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / 'a.png')
     save(tmp_path / 'b.png')
-    with pytest.raises(InputError, match='a.png: expected a picture or video'):
+    with pytest.raises(InputError, match='a.png: expected an image or video'):
         collect(tmp_path / 'a.png')
     sources, (told,) = collect(tmp_path)
     assert [source.name for source in sources] == ['b.png']

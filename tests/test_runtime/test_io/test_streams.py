@@ -20,7 +20,7 @@ import pytest
 
 from multitask_runtime import InputError, OnnxInferencer, VideoReader, VideoWriter
 from multitask_runtime.io import streams
-from multitask_runtime.io.inputs import collect, hide_credentials
+from multitask_runtime.io.inputs import collect, redact_url
 from multitask_runtime.io.streams import StreamReader
 from tests.conftest import ROOT
 from tests.test_runtime.test_onnx_inferencer import make_file
@@ -31,7 +31,7 @@ STEP = 10  # of grey between one frame and the next
 
 @pytest.fixture(scope='module')
 def model(tmp_path_factory):
-    """A network that finds the same two instances in every picture."""
+    """A network that finds the same two instances in every image."""
     return make_file(tmp_path_factory.mktemp('onnx') / 'model.onnx')
 
 
@@ -137,11 +137,11 @@ def test_a_stream_that_breaks_off_and_comes_back(monkeypatch):
     assert [index for index, _ in frames] == list(range(10))
     assert numbers(image for _, image in frames) == list(range(10))
     assert (reader.length, reader.received, reader.dropped) == (None, 10, 0)
-    assert re.search('lost after 5 frames; connecting again in 0.02 s', notes[0])
+    assert re.search('lost after 5 frames; reconnecting in 0.02 s', notes[0])
     # The second connection's loss, then two attempts in vain.
     assert len(requests) == 4 and len(notes) == 3
     assert error.endswith(
-        'the connection was lost after 10 frames, and 2 attempts to connect again brought none'
+        'the connection was lost after 10 frames, and 2 attempts to reconnect failed'
     )
 
 
@@ -158,7 +158,7 @@ def test_late_frames_are_dropped():
     assert reader.dropped == 16
 
 
-def test_garbage_between_pictures(monkeypatch):
+def test_garbage_between_images(monkeypatch):
     monkeypatch.setattr(streams, 'QUEUE_SIZE', 100)
     noise = np.random.default_rng(0).bytes(3000)
     parts = [jpeg(1), jpeg(2), noise, jpeg(3), jpeg(4)]
@@ -313,9 +313,9 @@ def rtp_packet(content, number):
     position += 2 + struct.unpack('>H', content[position + 2 : position + 4])[0]
     scan = content[position:-2]
     header = struct.pack('>BBHII', 0x80, 0x80 | 26, number, 9000 * number, 7)
-    picture = struct.pack('>IBBBB', 0, 1, 255, 64 // 8, 48 // 8)
+    image = struct.pack('>IBBBB', 0, 1, 255, 64 // 8, 48 // 8)
     quantization = struct.pack('>BBH', 0, 0, len(tables)) + tables
-    packet = header + picture + quantization + scan
+    packet = header + image + quantization + scan
     return b'$\x00' + struct.pack('>H', len(packet)) + packet
 
 
@@ -384,13 +384,13 @@ def test_rtsp(monkeypatch):
     # FFmpeg asks without the password first, and then with it.
     assert numbers(image for _, image in frames) == list(range(16))
     assert [index for index, _ in frames] == list(range(16))
-    assert re.search('lost after 8 frames; connecting again', notes[0])
+    assert re.search('lost after 8 frames; reconnecting', notes[0])
     assert 'lost after 16 frames, and 2 attempts' in error
 
 
 def test_rtsp_with_a_wrong_password():
     with serve_rtsp(range(8), range(8), password='me:secret') as host:
-        with pytest.raises(InputError, match='does it want a user name and'):
+        with pytest.raises(InputError, match='does it need a user name and'):
             StreamReader(f'rtsp://me:wrong@{host}/a', print)
 
 
@@ -398,7 +398,7 @@ def test_rtsp_with_a_wrong_password():
 
 
 def test_dropped_frames_are_counted_and_keep_their_time(model, tmp_path, capsys):
-    """Of frames 0 to 19 the first is looked at, and then the last four."""
+    """Of frames 0 to 19 the first is processed, and then the last four."""
     inferencer = OnnxInferencer(model)
     with serve(mjpeg([jpeg(i) for i in range(20)])) as (host, _):
         results = []
@@ -408,13 +408,12 @@ def test_dropped_frames_are_counted_and_keep_their_time(model, tmp_path, capsys)
     title = f'http://{host}/video'
     frames = [result['frame'] for result in results]
     assert frames[-4:] == [16, 17, 18, 19] and len(frames) < 20
-    # Their scores are how light the picture is, so only later ones count.
+    # Their scores are how light the image is, so only later ones count.
     assert [result['track_ids'].tolist() for result in results[-4:]] == [[1, 2]] * 4
     said = capsys.readouterr().err
     assert f'{title}: {20 - len(frames)} of 20 frames came faster' in said
     assert inferencer.skipped == [
-        f'{title}: the connection was lost after 20 frames, and 2 attempts to '
-        'connect again brought none'
+        f'{title}: the connection was lost after 20 frames, and 2 attempts to reconnect failed'
     ]
     name = f'127.0.0.1-{host.split(":")[1]}-video'
     content = json.loads((tmp_path / 'predictions.json').read_text())
@@ -426,13 +425,13 @@ def test_dropped_frames_are_counted_and_keep_their_time(model, tmp_path, capsys)
 
 
 def test_a_stream_among_others(model, tmp_path):
-    picture = tmp_path / 'a.png'
-    cv2.imwrite(str(picture), grey(3))
+    image = tmp_path / 'a.png'
+    cv2.imwrite(str(image), grey(3))
     inferencer = OnnxInferencer(model)
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
-    results = inferencer([f'http://127.0.0.1:{port}/v', str(picture)])
-    assert [result['source'] for result in results] == [str(picture)]
+    results = inferencer([f'http://127.0.0.1:{port}/v', str(image)])
+    assert [result['source'] for result in results] == [str(image)]
     assert len(inferencer.skipped) == 1
     assert 'cannot be reached' in inferencer.skipped[0]
 
@@ -470,7 +469,7 @@ def test_stopping_leaves_whole_files_and_no_password(model, tmp_path, number, st
             stderr=subprocess.PIPE,
             env=dict(os.environ, PYTHONPATH=''),
         )
-        started = tmp_path / 'out' / 'predictions.json.part'
+        started = tmp_path / 'out' / '.predictions.json.part'
         deadline = time.monotonic() + 60
         while (
             time.monotonic() < deadline
@@ -502,7 +501,7 @@ def test_stopping_leaves_whole_files_and_no_password(model, tmp_path, number, st
     ],
 )
 def test_credentials_are_hidden(address, shown):
-    assert hide_credentials(address) == shown
+    assert redact_url(address) == shown
     (source,), _ = collect(address)
     assert source.title == shown and source.is_moving
     assert not re.search(r'p@?ss\b|p/a|pass_', repr(source))
@@ -513,12 +512,12 @@ def test_credentials_are_hidden(address, shown):
     [
         (
             'ftp://me:pass@host/a.mp4',
-            'ftp://host/a.mp4: expected an address of a '
+            'ftp://host/a.mp4: expected the URL of a '
             'stream that starts with http://, https://, rtsp://, rtsps://',
         ),
         ('file:///a.mp4', 'files are given by their path'),
         ('http://', 'and the name of a host'),
-        ('http://host/photo.JPG?x=1', 'found that of a picture. Download it'),
+        ('http://host/photo.JPG?x=1', 'found that of an image. Download it'),
     ],
 )
 def test_addresses_that_are_no_streams(address, match):

@@ -1,8 +1,7 @@
-"""Draws solid shapes with several samples per pixel, hidden parts removed.
+"""Rasterize solid shapes with a depth buffer and several samples per pixel.
 
-Frame: continuous image pixels, x right, y down, z to the viewer. Pixel i
-covers [i, i + 1); sample j lies at (j + 0.5) / factor. Shapes are evaluated at
-the samples themselves, so that no drawing routine can shift them.
+Image frame: continuous pixels, x right, y down, z to the viewer. Pixel i covers [i, i + 1);
+sample j lies at (j + 0.5) / factor. Shapes are evaluated at the samples, without rounding.
 """
 
 from collections.abc import Callable
@@ -11,17 +10,21 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# Takes (N, 3) places on a shape, in metres along its own axes, and returns
-# (N, 3) colours from 0 to 255.
+# Maps (N, 3) positions on a shape, in meters along its own axes, to (N, 3) BGR colors from 0 to
+# 255.
 Material = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
 class Surface:
-    """The samples at which a shape faces the viewer.
+    """Visible surface of a shape at N samples.
 
-    rows, cols: (N,) samples. depth: (N,) z in pixels. normal: (N, 3) unit
-    vectors. local: (N, 3) metres along the shape's own axes.
+    Attributes:
+        rows: (N,) sample rows.
+        cols: (N,) sample columns.
+        depth: (N,) z in pixels.
+        normal: (N, 3) unit normals.
+        local: (N, 3) positions in meters along the axes of the shape.
     """
 
     rows: np.ndarray
@@ -30,24 +33,25 @@ class Surface:
     normal: np.ndarray
     local: np.ndarray
 
-    def __getitem__(self, keep: np.ndarray) -> 'Surface':
+    def select(self, keep: np.ndarray) -> 'Surface':
+        """Return the samples of a boolean mask."""
         return Surface(
             self.rows[keep], self.cols[keep], self.depth[keep], self.normal[keep], self.local[keep]
         )
 
 
 class Canvas:
-    """A picture that knows which object and which part each sample shows.
+    """An image with object and part of each sample.
 
-    Objects are drawn from far to near, each after `start`. The parts of one
-    object hide each other by their depth.
+    Objects are drawn from far to near, each after :meth:`start`. Parts of one object occlude
+    each other by depth.
 
     Args:
         background: (H, W, 3) uint8.
-        light: direction to the light, in the image frame.
-        ambient: share of the light that comes from everywhere.
-        factor: samples per pixel along each axis; odd, so that no pixel is
-            covered exactly by half.
+        light: Direction to the light in the image frame.
+        ambient: Fraction of ambient light.
+        factor: Samples per pixel along each axis; odd, so that no pixel is covered by exactly
+            one half.
     """
 
     def __init__(
@@ -60,8 +64,8 @@ class Canvas:
     ) -> None:
         self.factor = factor
         self.size = background.shape[:2]
-        self.colour = cv2.resize(background, None, fx=factor, fy=factor)
-        shape = self.colour.shape[:2]
+        self.color = cv2.resize(background, None, fx=factor, fy=factor)
+        shape = self.color.shape[:2]
         self.owner = np.zeros(shape, np.int16)
         self.part = np.zeros(shape, np.uint8)
         self.depth = np.full(shape, -np.inf, np.float32)
@@ -70,13 +74,13 @@ class Canvas:
         self._current = 0
 
     def start(self, owner: int = 0) -> None:
-        """Begins an object in front of all others. Owner 0 is no person."""
+        """Start an object in front of all others; owner 0 is the background."""
         self._current = owner
         self.depth.fill(-np.inf)
 
     def ellipsoid(
         self,
-        centre: np.ndarray,
+        center: np.ndarray,
         frame: np.ndarray,
         radii: tuple[float, float, float],
         material: Material,
@@ -84,19 +88,19 @@ class Canvas:
         *,
         tube: bool = False,
     ) -> None:
-        """Draws an ellipsoid.
+        """Draw an ellipsoid.
 
         Args:
-            centre: (3,) in the image frame.
-            frame: (3, 3), its columns the axes, each one metre long.
-            radii: metres along these axes.
-            material: gives the colours.
-            part: number that the samples get.
-            tube: shades it as a slice of a tube along its second axis.
+            center: (3,) position in the image frame.
+            frame: (3, 3) axes as columns, each one meter long.
+            radii: Radii along the axes in meters.
+            material: Colors.
+            part: Part number of the samples.
+            tube: Shade as a slice of a tube along the second axis.
         """
         axes = frame * np.asarray(radii)
         reach = np.linalg.norm(axes[:2], axis=1)
-        rows, cols, dx, dy = self._window(centre[:2] - reach, centre[:2] + reach, centre)
+        rows, cols, dx, dy = self._window(center[:2] - reach, center[:2] + reach, center)
         inverse = np.linalg.inv(axes).astype(np.float32)
         # A ray meets the unit sphere where |flat + z * ray| = 1.
         flat = [row[0] * dx + row[1] * dy for row in inverse]
@@ -114,7 +118,7 @@ class Canvas:
         normal = unit @ inverse
         normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
         self._paint(
-            Surface(rows + hit[0], cols + hit[1], z + np.float32(centre[2]), normal, local),
+            Surface(rows + hit[0], cols + hit[1], z + np.float32(center[2]), normal, local),
             material,
             part,
         )
@@ -130,14 +134,16 @@ class Canvas:
         *,
         scale: float = 1.0,
     ) -> None:
-        """Draws a limb: a rod with round ends whose radius changes evenly.
+        """Draw a truncated cone with round ends.
 
         Args:
-            start, end: (3,) in the image frame.
-            start_radius, end_radius: pixels.
-            material: gives the colours; its places are (across, along, 0).
-            part: number that the samples get.
-            scale: pixels per metre, for the material.
+            start: (3,) position in the image frame.
+            end: (3,) position in the image frame.
+            start_radius: Radius in pixels.
+            end_radius: Radius in pixels.
+            material: Colors at (across, along, 0).
+            part: Part number of the samples.
+            scale: Pixels per meter, for the material.
         """
         start, end = np.asarray(start, float), np.asarray(end, float)
         widest = max(start_radius, end_radius)
@@ -160,7 +166,7 @@ class Canvas:
         self._paint(Surface(rows + hit[0], cols + hit[1], depth, normal, local), material, part)
 
     def polygon(self, corners: np.ndarray, material: Material, *, scale: float = 1.0) -> None:
-        """Draws a flat convex polygon of (N, 2) corners."""
+        """Draw a flat convex polygon of (N, 2) corners."""
         corners = np.asarray(corners, np.float32)
         rows, cols, x, y = self._window(corners.min(0), corners.max(0), np.zeros(3))
         inside = np.ones((y.shape[0], x.shape[1]), bool)
@@ -180,7 +186,7 @@ class Canvas:
         )
 
     def masks(self, owners: list[int]) -> np.ndarray:
-        """(N, H, W) bool: the pixels that each owner covers by more than half."""
+        """Return (N, H, W) bool masks of the pixels that each owner covers by more than half."""
         height, width = self.size
         masks = np.zeros((len(owners), height, width), bool)
         for mask, owner in zip(masks, owners):
@@ -189,12 +195,12 @@ class Canvas:
         return masks
 
     def image(self) -> np.ndarray:
-        """(H, W, 3) uint8: the mean of each pixel's samples."""
+        """Return the (H, W, 3) uint8 image, the mean of the samples of each pixel."""
         height, width = self.size
-        return cv2.resize(self.colour, (width, height), interpolation=cv2.INTER_AREA)
+        return cv2.resize(self.color, (width, height), interpolation=cv2.INTER_AREA)
 
     def sample(self, x: float, y: float) -> tuple[int, int] | None:
-        """Row and column of the sample at a place; None outside the image."""
+        """Return row and column of the sample at a position, None outside of the image."""
         col, row = int(x * self.factor // 1), int(y * self.factor // 1)
         height, width = self.owner.shape
         return (row, col) if 0 <= row < height and 0 <= col < width else None
@@ -202,8 +208,10 @@ class Canvas:
     def _window(
         self, low: np.ndarray, high: np.ndarray, origin: np.ndarray
     ) -> tuple[int, int, np.ndarray, np.ndarray]:
-        """First row and column of the samples between two corners, and their
-        (1, w) x and (h, 1) y from the origin. May be empty.
+        """Find the samples between two corners, possibly none.
+
+        Returns:
+            First row and column, and (1, w) x and (h, 1) y relative to the origin.
         """
         shape = np.array(self.owner.shape[::-1])
         first = np.clip(np.floor(np.multiply(low, self.factor)), 0, shape)
@@ -214,13 +222,14 @@ class Canvas:
         return (y0, x0, x.astype(np.float32)[None], y.astype(np.float32)[:, None])
 
     def _paint(self, surface: Surface, material: Material, part: int) -> None:
+        """Shade the samples that are nearer than what the current object has drawn."""
         at = surface.rows, surface.cols
-        surface = surface[surface.depth > self.depth[at]]
+        surface = surface.select(surface.depth > self.depth[at])
         at = surface.rows, surface.cols
         lit = np.clip(surface.normal @ self.light, 0, 1)
         shade = self.ambient + (1 - self.ambient) * lit
-        colours = material(surface.local) * shade[:, None]
-        self.colour[at] = np.clip(colours, 0, 255)
+        colors = material(surface.local) * shade[:, None]
+        self.color[at] = np.clip(colors, 0, 255)
         self.owner[at] = self._current
         self.part[at] = part
         self.depth[at] = surface.depth

@@ -1,27 +1,27 @@
-"""Puts people and things into one picture and keeps what is true of it."""
+"""Compose people and objects into an image with ground truth."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .backdrop import THINGS, background, finish
+from .background import OBJECTS, background, finish
 from .canvas import Canvas
 from .person import Outfit, draw_person, random_outfit
 from .skeleton import Figure, pose_figure, random_build, random_pose, view_figure
 
-STANDING_METRES = 1.72
-EMPTY_SHARE, CROWD_SHARE = 0.07, 0.05
+STANDING_METERS = 1.72
+EMPTY_FRACTION, CROWD_FRACTION = 0.07, 0.05
 COUNT_WEIGHTS = (0.40, 0.32, 0.16, 0.07, 0.03, 0.02)
-# Person heights in pixels of a picture 256 wide, drawn log-uniformly.
+# Heights of people in pixels of an image 256 wide, drawn log-uniformly.
 HEIGHT_RANGES = ((40, 100), (100, 240), (240, 420))
 HEIGHT_WEIGHTS = (0.12, 0.64, 0.24)
-# Below these, a person would be hidden without a trace.
-LEAST_PIXELS, LEAST_SHARE = 20, 0.2
+# A person with fewer visible pixels, or a smaller visible fraction, is left out.
+MIN_PIXELS, MIN_FRACTION = 20, 0.2
 
 
 @dataclass
 class Person:
-    """One person to draw. crowd: belongs to the picture's one crowd."""
+    """A person to draw, ``crowd`` if it belongs to the crowd of the image."""
 
     figure: Figure
     outfit: Outfit
@@ -30,8 +30,8 @@ class Person:
 
 
 @dataclass
-class Thing:
-    """Something else to draw: its kind, its look's seed, its foot and size."""
+class Object:
+    """An object to draw: kind, seed of its appearance, foot, and size in pixels."""
 
     kind: str
     seed: int
@@ -42,22 +42,25 @@ class Thing:
 
 @dataclass
 class Scene:
-    """A picture's content from far to near, and the seeds of its looks."""
+    """Content of an image from far to near, and the seed of its appearance."""
 
     height: int
     width: int
     light: np.ndarray
     ambient: float
     seed: int
-    layers: list[Person | Thing] = field(default_factory=list)
+    layers: list[Person | Object] = field(default_factory=list)
 
 
 @dataclass
 class Instance:
-    """What is true of one person, or of a crowd, in a picture.
+    """Ground truth of a person or a crowd.
 
-    mask: (H, W) bool. keypoints: (17, 2) continuous pixels, 0 where
-    visibility is 0. visibility: (17,) 0, 1 or 2 as COCO has it.
+    Attributes:
+        mask: (H, W) bool.
+        keypoints: (17, 2) in continuous pixels, 0 where the visibility is 0.
+        visibility: (17,) visibility 0, 1 or 2 of COCO.
+        crowd: Whether it is a crowd.
     """
 
     mask: np.ndarray
@@ -67,7 +70,7 @@ class Instance:
 
 
 def random_person(rng: np.random.Generator, height: float) -> Person:
-    """A person of this standing height in pixels, about the image's origin."""
+    """Draw a person of some height in pixels at the origin of the image."""
     build = random_build(rng)
     yaw = rng.choice(
         [rng.normal(0, 25), rng.normal(180, 25), rng.uniform(-180, 180)], p=[0.55, 0.25, 0.2]
@@ -78,29 +81,29 @@ def random_person(rng: np.random.Generator, height: float) -> Person:
         yaw=yaw,
         elevation=rng.uniform(0, 22),
         roll=rng.normal(0, 3),
-        scale=height / STANDING_METRES,
+        scale=height / STANDING_METERS,
     )
-    # A skirt is drawn around thighs that hang down.
+    # Skirts are drawn around thighs that point down.
     hanging = max(pose['left_hip_flex'], pose['right_hip_flex']) < 45
     outfit = random_outfit(rng, girth=build.girth, skirts=hanging)
     return Person(figure, outfit, height)
 
 
 def compose(rng: np.random.Generator, height: int, width: int) -> Scene:
-    """Draws up what is in a picture of this size."""
+    """Draw the content of an image."""
     light = np.array([rng.uniform(-0.8, 0.8), rng.uniform(-0.9, -0.2), 0.7])
     scene = Scene(height, width, light, rng.uniform(0.35, 0.65), int(rng.integers(2**32)))
     people = []
-    if rng.random() >= EMPTY_SHARE:
+    if rng.random() >= EMPTY_FRACTION:
         people = _place_people(rng, height, width)
-    if people and rng.random() < CROWD_SHARE:
+    if people and rng.random() < CROWD_FRACTION:
         people = _place_crowd(rng, height, width) + people[:2]
-    scene.layers = _between_things(rng, people, height, width)
+    scene.layers = _add_objects(rng, people, height, width)
     return scene
 
 
 def _place_people(rng: np.random.Generator, height: int, width: int) -> list[Person]:
-    """People from far to near who overlap no more than they may."""
+    """Draw people from far to near with limited overlap."""
     unit = max(height, width) / 256
     people, boxes = [], []
     for _ in range(1 + rng.choice(len(COUNT_WEIGHTS), p=COUNT_WEIGHTS)):
@@ -110,7 +113,7 @@ def _place_people(rng: np.random.Generator, height: int, width: int) -> list[Per
         allowed = 0.12 if rng.random() < 0.8 else 0.55
         for _ in range(12):
             placed = _at_random_place(rng, person, height, width)
-            box = _inside(placed.figure.extent(), height, width)
+            box = np.clip(placed.figure.extent(), 0, [width, height, width, height])
             if all(_overlap(box, other) <= allowed for other in boxes):
                 people.append(placed)
                 boxes.append(box)
@@ -119,7 +122,7 @@ def _place_people(rng: np.random.Generator, height: int, width: int) -> list[Per
 
 
 def _at_random_place(rng: np.random.Generator, person: Person, height: int, width: int) -> Person:
-    """Whole people stay inside mostly; one point of tall ones is in sight."""
+    """Move a person to a random position, mostly inside of the image."""
     x0, y0, x1, y1 = person.figure.extent()
     if x1 - x0 < width and y1 - y0 < height and rng.random() < 0.85:
         goal = rng.uniform((-x0, -y0), (width - x1, height - y1))
@@ -127,16 +130,16 @@ def _at_random_place(rng: np.random.Generator, person: Person, height: int, widt
         name = rng.choice(['nose', 'neck', 'left_hip', 'left_knee'], p=[0.45, 0.3, 0.15, 0.1])
         place = rng.uniform((0.2, 0.15), (0.8, 0.75)) * (width, height)
         goal = place - person.figure.points[name][:2]
-    return _moved(person, goal)
+    return _translate(person, goal)
 
 
-def _moved(person: Person, goal: np.ndarray) -> Person:
-    figure = person.figure.moved(np.eye(3), np.append(goal, 0.0), person.figure.scale)
+def _translate(person: Person, goal: np.ndarray) -> Person:
+    figure = person.figure.transform(np.eye(3), np.append(goal, 0.0), person.figure.scale)
     return Person(figure, person.outfit, person.height, person.crowd)
 
 
 def _place_crowd(rng: np.random.Generator, height: int, width: int) -> list[Person]:
-    """Many small people side by side, from far to near."""
+    """Draw many small people side by side, from far to near."""
     unit = max(height, width) / 256
     tall, count = rng.uniform(22, 42) * unit, rng.integers(8, 18)
     middle = rng.uniform(0.25, 0.75, 2) * (width, height)
@@ -144,20 +147,20 @@ def _place_crowd(rng: np.random.Generator, height: int, width: int) -> list[Pers
     people = []
     for _ in range(count):
         person = random_person(rng, tall * rng.uniform(0.85, 1.15))
-        people.append(_moved(person, middle + rng.normal(0, 1, 2) * spread))
+        people.append(_translate(person, middle + rng.normal(0, 1, 2) * spread))
         people[-1].crowd = True
     return sorted(people, key=lambda p: p.figure.extent()[3])
 
 
-def _between_things(
+def _add_objects(
     rng: np.random.Generator, people: list[Person], height: int, width: int
-) -> list[Person | Thing]:
-    """Adds things behind, between and before the people."""
-    layers: list[Person | Thing] = []
+) -> list[Person | Object]:
+    """Add objects behind, between and in front of the people."""
+    layers: list[Person | Object] = []
     side = max(height, width)
     for _ in range(rng.poisson(2)):
         layers.append(
-            _random_thing(
+            _random_object(
                 rng,
                 rng.uniform(0, width),
                 rng.uniform(0.4, 1.1) * height,
@@ -169,7 +172,7 @@ def _between_things(
         if not person.crowd and rng.random() < 0.15:
             x0, _, x1, y1 = person.figure.extent()
             layers.append(
-                _random_thing(
+                _random_object(
                     rng,
                     rng.uniform(x0, x1),
                     y1 + rng.uniform(0, 8),
@@ -179,25 +182,21 @@ def _between_things(
     return layers
 
 
-def _random_thing(rng: np.random.Generator, x: float, y: float, size: float) -> Thing:
-    return Thing(
-        str(rng.choice(list(THINGS))), int(rng.integers(2**32)), float(x), float(y), float(size)
+def _random_object(rng: np.random.Generator, x: float, y: float, size: float) -> Object:
+    return Object(
+        str(rng.choice(list(OBJECTS))), int(rng.integers(2**32)), float(x), float(y), float(size)
     )
 
 
-def _inside(box: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.clip(box, 0, [width, height, width, height])
-
-
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection of two boxes over the smaller one's area."""
+    """Return the intersection of two boxes over the area of the smaller one."""
     sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     smaller = min(np.prod(a[2:] - a[:2]), np.prod(b[2:] - b[:2]))
     return float(np.prod(np.maximum(sides, 0)) / max(smaller, 1e-6))
 
 
 def render(scene: Scene) -> tuple[np.ndarray, list[Instance]]:
-    """Draws a scene, leaving out people of whom next to nothing would show.
+    """Render a scene without people that are almost invisible.
 
     Returns:
         (H, W, 3) uint8 image and its instances, a crowd last.
@@ -211,8 +210,8 @@ def render(scene: Scene) -> tuple[np.ndarray, list[Instance]]:
         layers = [item for i, item in enumerate(layers) if i not in hidden]
 
 
-def _draw(scene: Scene, layers: list[Person | Thing]) -> tuple[Canvas, list[Instance], set[int]]:
-    """Draws the layers. Also returns which of them are hidden people."""
+def _draw(scene: Scene, layers: list[Person | Object]) -> tuple[Canvas, list[Instance], set[int]]:
+    """Draw the layers; return canvas, instances, and indices of people that are hidden."""
     canvas = Canvas(
         background(np.random.default_rng([scene.seed, 0]), scene.height, scene.width),
         light=scene.light,
@@ -221,9 +220,9 @@ def _draw(scene: Scene, layers: list[Person | Thing]) -> tuple[Canvas, list[Inst
     crowd = len(layers) + 1
     seen, full = {}, {}
     for i, item in enumerate(layers):
-        if isinstance(item, Thing):
+        if isinstance(item, Object):
             canvas.start()
-            THINGS[item.kind](canvas, np.random.default_rng(item.seed), item.x, item.y, item.size)
+            OBJECTS[item.kind](canvas, np.random.default_rng(item.seed), item.x, item.y, item.size)
             continue
         owner = crowd if item.crowd else i + 1
         canvas.start(owner)
@@ -234,7 +233,7 @@ def _draw(scene: Scene, layers: list[Person | Thing]) -> tuple[Canvas, list[Inst
     instances, hidden = [], set()
     for i, mask in zip(single, masks):
         shown = int(mask.sum())
-        if shown < max(LEAST_PIXELS, LEAST_SHARE * full[i] / canvas.factor**2):
+        if shown < max(MIN_PIXELS, MIN_FRACTION * full[i] / canvas.factor**2):
             hidden.add(i)
         instances.append(_instance(canvas, layers[i].figure, seen[i], i + 1, mask))
     if masks[-1].any():
@@ -245,14 +244,16 @@ def _draw(scene: Scene, layers: list[Person | Thing]) -> tuple[Canvas, list[Inst
 def _instance(
     canvas: Canvas, figure: Figure, own: np.ndarray, owner: int, mask: np.ndarray
 ) -> Instance:
-    """A joint is 2 where the person shows it and nothing else covers it, 1
-    where something does, 0 where the picture has no pixel centre around it.
+    """Derive the visibility of the keypoints.
+
+    It is 2 if the person shows the keypoint and nothing else covers it, 1 if something does, and
+    0 outside of the pixel centers of the image.
     """
     height, width = canvas.size
-    joints = figure.keypoints()[:, :2]
-    inside = ((joints >= 0.5) & (joints <= (width - 0.5, height - 0.5))).all(1)
+    keypoints = figure.keypoints()[:, :2]
+    inside = ((keypoints >= 0.5) & (keypoints <= (width - 0.5, height - 0.5))).all(1)
     visibility = np.zeros(17, int)
     for k in np.nonzero(inside)[0]:
-        shown = canvas.owner[canvas.sample(*joints[k])] == owner
+        shown = canvas.owner[canvas.sample(*keypoints[k])] == owner
         visibility[k] = 2 if shown and own[k] else 1
-    return Instance(mask, np.where(inside[:, None], joints, 0), visibility)
+    return Instance(mask, np.where(inside[:, None], keypoints, 0), visibility)

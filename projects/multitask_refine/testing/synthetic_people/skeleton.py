@@ -1,7 +1,7 @@
-"""A jointed body in three dimensions, its poses, and how a camera sees it.
+"""Articulated 3D skeleton, its poses, and its projection into the image.
 
-Body frame, metres: x to the person's own left, y up, z forward; the origin is
-the middle of the hips. Image frame, pixels: x right, y down, z to the viewer.
+Body frame, meters: x to the left of the person, y up, z forward; the origin is the middle of the
+hips. Image frame, pixels: x right, y down, z to the viewer.
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ KEYPOINTS = (
 
 SIDES = (('left', 1.0), ('right', -1.0))
 
-# Joint angles in degrees and what a joint can do. An angle of a limb is the
-# same on both sides: "out" is away from the body, "twist" turns inwards.
+# Limits of the angles in degrees. Those of a limb hold for both sides: "out" is away from the
+# body, "twist" turns inwards.
 TRUNK_LIMITS = dict(
     root_pitch=(-95, 95),
     root_roll=(-95, 95),
@@ -53,7 +53,7 @@ LIMB_LIMITS = dict(
     knee=(0, 140),
     ankle=(-45, 25),
 )
-# The trunk angles that change sign when left and right are exchanged.
+# Trunk angles that change their sign in a flip.
 SIDEWAYS = ('root_roll', 'spine_lean', 'spine_twist', 'head_turn', 'head_tilt')
 
 RELAXED = dict(
@@ -76,10 +76,10 @@ RELAXED = dict(
     ankle=(-5, 5),
 )
 
-# Each family of poses: how often, and the ranges that differ from RELAXED. A
-# name without a side is drawn for either side on its own.
+# Frequency of each family of poses, and the ranges that differ from RELAXED. A name without a
+# side is drawn for each side independently.
 FAMILIES = {
-    'stand': (30, dict()),
+    'stand': (30, {}),
     'walk': (
         26,
         dict(
@@ -174,7 +174,7 @@ Pose = dict[str, float]
 
 @dataclass(frozen=True)
 class Build:
-    """The proportions of one person, as factors of an average grown-up."""
+    """Proportions of a person relative to an average adult."""
 
     girth: float = 1.0
     shoulders: float = 1.0
@@ -184,12 +184,15 @@ class Build:
 
 @dataclass
 class Figure:
-    """A posed body, in whichever frame it was last put into.
+    """A posed body in body or image frame.
 
-    points: joint name -> (3,). frames: part name -> (3, 3), its columns the
-    part's own left, up and forward axes, each one metre long (of the head: a
-    metre on a grown-up's head). spine: (S, 3) centres of the trunk's slices
-    from hips to neck; spine_frames: (S, 3, 3). scale: length of one metre.
+    Attributes:
+        points: (3,) position by name.
+        frames: (3, 3) left, up and forward axes of a part as columns, by its name, each one meter
+            long; those of the head are scaled with it.
+        spine: (S, 3) centers of the slices of the trunk, from hips to neck.
+        spine_frames: (S, 3, 3) axes of the slices.
+        scale: Length of a meter.
     """
 
     points: dict[str, np.ndarray]
@@ -198,8 +201,8 @@ class Figure:
     spine_frames: np.ndarray
     scale: float = 1.0
 
-    def moved(self, matrix: np.ndarray, origin: np.ndarray, scale: float) -> 'Figure':
-        """The figure after `x -> matrix @ x + origin`."""
+    def transform(self, matrix: np.ndarray, origin: np.ndarray, scale: float) -> 'Figure':
+        """Return the figure after ``x -> matrix @ x + origin``."""
         return Figure(
             {name: matrix @ p + origin for name, p in self.points.items()},
             {name: matrix @ f for name, f in self.frames.items()},
@@ -209,18 +212,18 @@ class Figure:
         )
 
     def keypoints(self) -> np.ndarray:
-        """(17, 3) joints in COCO's order."""
+        """Return the (17, 3) keypoints in the order of COCO."""
         return np.stack([self.points[name] for name in KEYPOINTS])
 
     def extent(self) -> np.ndarray:
-        """(4,) x0, y0, x1, y1 around all points, with room for the flesh."""
+        """Return the (4,) box x0, y0, x1, y1 around all points, with a margin for the limbs."""
         points = np.stack(list(self.points.values()))[:, :2]
-        room = 0.06 * self.scale
-        return np.concatenate([points.min(0) - room, points.max(0) + room])
+        margin = 0.06 * self.scale
+        return np.concatenate([points.min(0) - margin, points.max(0) + margin])
 
 
 def rotation(axis: str, degrees: float) -> np.ndarray:
-    """(3, 3) right-handed rotation about the x, y or z axis."""
+    """Return the (3, 3) right-handed rotation about the x, y or z axis."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     i, j = {'x': (1, 2), 'y': (2, 0), 'z': (0, 1)}[axis]
     matrix = np.eye(3)
@@ -229,7 +232,7 @@ def rotation(axis: str, degrees: float) -> np.ndarray:
 
 
 def random_pose(rng: np.random.Generator, family: str | None = None) -> Pose:
-    """Draws the angles of one pose within the joints' limits, in degrees."""
+    """Draw the angles of a pose within their limits, in degrees."""
     if family is None:
         weights = np.array([weight for weight, _ in FAMILIES.values()], float)
         family = str(rng.choice(list(FAMILIES), p=weights / weights.sum()))
@@ -253,7 +256,7 @@ def _draw(
 
 
 def mirror_pose(pose: Pose) -> Pose:
-    """The pose in a mirror: left and right are exchanged."""
+    """Flip a pose horizontally."""
     other = {'left': 'right', 'right': 'left'}
     mirrored = {}
     for name, angle in pose.items():
@@ -266,7 +269,7 @@ def mirror_pose(pose: Pose) -> Pose:
 
 
 def random_build(rng: np.random.Generator) -> Build:
-    """Draws proportions: slim and stout people, and some children."""
+    """Draw proportions of slim and stout adults, and of some children."""
     child = rng.random() < 0.12
     return Build(
         girth=rng.uniform(0.85, 1.3),
@@ -277,7 +280,7 @@ def random_build(rng: np.random.Generator) -> Build:
 
 
 def pose_figure(pose: Pose, build: Build) -> Figure:
-    """Places every joint of a posed body, in the body frame."""
+    """Compute the positions of a posed body in the body frame."""
     root = rotation('z', pose['root_roll']) @ rotation('x', pose['root_pitch'])
     spine, spine_frames = _bend_spine(pose, root)
     points, frames = _place_head(pose, build, spine[-1], spine_frames[-1])
@@ -291,7 +294,7 @@ def pose_figure(pose: Pose, build: Build) -> Figure:
 def _bend_spine(
     pose: Pose, root: np.ndarray, slices: int = 18, length: float = 0.51
 ) -> tuple[np.ndarray, np.ndarray]:
-    frames, centres, centre = [], [], np.zeros(3)
+    frames, centers, center = [], [], np.zeros(3)
     for share in np.linspace(0, 1, slices):
         frame = (
             root
@@ -299,10 +302,10 @@ def _bend_spine(
             @ rotation('z', share * pose['spine_lean'])
             @ rotation('x', share * pose['spine_bend'])
         )
-        centres.append(centre)
+        centers.append(center)
         frames.append(frame)
-        centre = centre + frame[:, 1] * (length / (slices - 1))
-    return np.stack(centres), np.stack(frames)
+        center = center + frame[:, 1] * (length / (slices - 1))
+    return np.stack(centers), np.stack(frames)
 
 
 def _place_head(
@@ -314,7 +317,7 @@ def _place_head(
         @ rotation('z', pose['head_tilt'])
         @ rotation('x', pose['head_pitch'])
     ) * build.head
-    centre = neck + frame[:, 1] * 0.06 + head @ [0, 0.13, 0.015]
+    center = neck + frame[:, 1] * 0.06 + head @ [0, 0.13, 0.015]
     local = {
         'head': (0, 0, 0),
         'crown': (0, 0.12, 0),
@@ -325,7 +328,7 @@ def _place_head(
         'right_eye': (-0.036, 0.022, 0.084),
         'right_ear': (-0.085, 0, -0.005),
     }
-    return ({name: centre + head @ p for name, p in local.items()}, {'head': head})
+    return ({name: center + head @ p for name, p in local.items()}, {'head': head})
 
 
 def _place_arm(
@@ -346,7 +349,7 @@ def _place_arm(
         @ rotation('y', -sign * angle['shoulder_twist'])
     )
     lower = upper @ rotation('x', -angle['elbow'])
-    # A raised arm lifts its shoulder.
+    # A raised arm lifts the shoulder.
     lift = 0.05 * max(0, max(angle['shoulder_out'], angle['shoulder_flex']) - 60) / 110
     shoulder = chest + frame @ [sign * 0.175 * build.shoulders, lift, 0]
     points[f'{side}_shoulder'] = shoulder
@@ -379,18 +382,18 @@ def _place_leg(
 def view_figure(
     figure: Figure, *, yaw: float, elevation: float, roll: float, scale: float
 ) -> Figure:
-    """The figure as a distant camera sees it, about the image's origin.
+    """Project a figure orthographically, with its origin at that of the image.
 
     Args:
-        figure: in the body frame.
-        yaw: degrees; 0 faces the viewer, 90 turns the face to image right.
-        elevation: degrees by which the camera looks down.
-        roll: degrees by which the camera is tilted.
-        scale: pixels per metre.
+        figure: Figure in the body frame.
+        yaw: Degrees; 0 faces the viewer, 90 turns the face to the right of the image.
+        elevation: Degrees by which the camera looks down.
+        roll: Degrees by which the camera is tilted.
+        scale: Pixels per meter.
 
     Returns:
-        The figure in the image frame.
+        Figure in the image frame.
     """
     turn = rotation('z', roll) @ rotation('x', elevation) @ rotation('y', yaw)
     matrix = scale * np.diag([1.0, -1.0, 1.0]) @ turn
-    return figure.moved(matrix, np.zeros(3), scale)
+    return figure.transform(matrix, np.zeros(3), scale)

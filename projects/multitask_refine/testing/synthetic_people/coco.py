@@ -1,7 +1,7 @@
-"""Instances in the form of COCO's person keypoint annotations.
+"""Write instances as COCO person keypoint annotations.
 
-COCO counts joints from the first pixel's centre: what it stores is a
-continuous coordinate minus 0.5. Its boxes and polygons are continuous.
+COCO stores keypoints as pixel indices, continuous coordinates minus 0.5; its boxes and polygons
+are continuous.
 """
 
 import cv2
@@ -32,19 +32,19 @@ SKELETON = [
     [4, 6],
     [5, 7],
 ]
-# A polygon is written where, drawn again, it is this close to the mask.
+# Masks are written as polygons if these, rasterized again, have this IoU with the mask.
 POLYGON_IOU = 0.98
 
 
 def category() -> dict:
-    """COCO's person category."""
+    """Return COCO's person category."""
     return dict(
         supercategory='person', id=1, name='person', keypoints=list(KEYPOINTS), skeleton=SKELETON
     )
 
 
 def annotation(instance: Instance, *, id: int, image_id: int, with_keypoints: bool = True) -> dict:
-    """One COCO annotation. Without keypoints, all 17 are unlabelled."""
+    """Return the COCO annotation of an instance; without keypoints, all 17 are unlabeled."""
     code = coco_mask.encode(np.asfortranarray(instance.mask, np.uint8))
     visibility = instance.visibility * with_keypoints
     stored = np.where(visibility[:, None] > 0, instance.keypoints - 0.5, 0)
@@ -65,8 +65,10 @@ def annotation(instance: Instance, *, id: int, image_id: int, with_keypoints: bo
 
 
 def segmentation(mask: np.ndarray, crowd: bool = False) -> list | dict:
-    """A (H, W) bool mask in one of COCO's three forms: plain run lengths for a
-    crowd, polygons where they are close enough, else packed run lengths.
+    """Encode a (H, W) bool mask in one of the three formats of COCO.
+
+    Uncompressed RLE for a crowd, polygons if they are accurate enough, and otherwise compressed
+    RLE.
     """
     size = list(mask.shape)
     if crowd:
@@ -81,7 +83,7 @@ def segmentation(mask: np.ndarray, crowd: bool = False) -> list | dict:
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """Lengths of the runs of equal pixels down the columns, 0s first."""
+    """Encode a mask as run lengths in column-major order, zeros first."""
     flat = mask.flatten(order='F')
     turns = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff(np.concatenate([[0], turns, [flat.size]])).tolist()
@@ -89,10 +91,9 @@ def run_lengths(mask: np.ndarray) -> list[int]:
 
 
 def outline(mask: np.ndarray, zoom: int = 4) -> list[list[float]]:
-    """Polygons around a mask's pieces; none if a piece has a hole.
+    """Trace polygons around the components of a mask, none if one has a hole.
 
-    The mask is enlarged first: a traced line runs through the centres of the
-    outermost pixels, and small pixels have their centres near the border.
+    Contours run through pixel centers; the mask is enlarged, so that they are near the border.
     """
     large = mask.astype(np.uint8).repeat(zoom, 0).repeat(zoom, 1)
     contours, tree = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -103,6 +104,6 @@ def outline(mask: np.ndarray, zoom: int = 4) -> list[list[float]]:
         points = cv2.approxPolyDP(contour, 0.3 * zoom, True)[:, 0]
         if len(points) < 3:
             return []
-        places = (points + 0.5) / zoom
-        polygons.append(np.round(places, 2).flatten().tolist())
+        points = (points + 0.5) / zoom
+        polygons.append(np.round(points, 2).flatten().tolist())
     return polygons

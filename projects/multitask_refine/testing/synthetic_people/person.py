@@ -1,4 +1,4 @@
-"""What a person looks like: clothes, skin and hair over a posed figure."""
+"""Draw clothes, skin and hair of a posed figure."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,15 +8,15 @@ import numpy as np
 from .canvas import Canvas
 from .skeleton import KEYPOINTS, SIDES, Figure
 
-# Numbers of the parts in the canvas's part buffer.
+# Part numbers in the part buffer of the canvas.
 HEAD, HAIR, TRUNK, SKIRT = 1, 2, 3, 4
 UPPER_ARM, LOWER_ARM, THIGH, SHIN, FOOT = ({'left': 10 + i, 'right': 20 + i} for i in range(5))
 
-# Half width and half depth in metres of the trunk from the hips to the neck.
+# Half width and half depth of the trunk from hips to neck in meters.
 TRUNK_WIDTH = (0.150, 0.162, 0.158, 0.145, 0.138, 0.140, 0.148, 0.156, 0.162, 0.160, 0.128, 0.070)
 TRUNK_DEPTH = (0.100, 0.112, 0.108, 0.100, 0.097, 0.099, 0.104, 0.108, 0.106, 0.098, 0.080, 0.058)
 
-# Half height in metres of the slices that make up the trunk and a skirt.
+# Half height of the slices of trunk and skirt in meters.
 SLICE = 0.08
 
 SKINS = np.array(
@@ -38,10 +38,13 @@ HAIRS = np.array(
 
 @dataclass(frozen=True)
 class Cloth:
-    """A material: a colour with a pattern in metres.
+    """A material with one or two colors.
 
-    base, other: (3,) BGR colours. pattern: 'plain', 'stripes' (along the
-    limb), 'hoops' (around it), 'checks' or 'dots'. period: metres.
+    Attributes:
+        base: (3,) BGR color.
+        other: (3,) BGR color of the pattern.
+        pattern: 'plain', 'stripes' (along the limb), 'hoops' (around it), 'checks' or 'dots'.
+        period: Period of the pattern in meters.
     """
 
     base: np.ndarray
@@ -50,23 +53,34 @@ class Cloth:
     period: float = 0.1
 
     def __call__(self, local: np.ndarray) -> np.ndarray:
+        """Return (N, 3) colors at (N, 3) positions."""
         if self.pattern == 'plain' or self.other is None:
             return np.broadcast_to(self.base, local.shape)
         across, along = (local[:, :2] / self.period % 1.0 < 0.5).T
         if self.pattern == 'dots':
-            place = local[:, :2] / self.period % 1.0 - 0.5
-            chosen = (place**2).sum(1) < 0.08
+            offset = local[:, :2] / self.period % 1.0 - 0.5
+            is_other = (offset**2).sum(1) < 0.08
         else:
-            chosen = {'stripes': across, 'hoops': along, 'checks': across ^ along}[self.pattern]
-        return np.where(chosen[:, None], self.other, self.base)
+            is_other = {'stripes': across, 'hoops': along, 'checks': across ^ along}[self.pattern]
+        return np.where(is_other[:, None], self.other, self.base)
 
 
 @dataclass(frozen=True)
 class Outfit:
-    """Everything that varies in a person's looks.
+    """Appearance of a person.
 
-    sleeve, leg: covered share of the arm and leg, 0 to 2 (2: to wrist, ankle).
-    skirt: length in metres, 0 for none. style: 'short', 'long', 'bald', 'cap'.
+    Attributes:
+        skin: Material of the skin.
+        hair: Material of the hair.
+        top: Material of the upper clothes.
+        bottom: Material of trousers or skirt.
+        shoes: Material of shoes and cap.
+        sleeve: Number of covered bones of an arm, 0 to 2.
+        leg: Number of covered bones of a leg, 0 to 2.
+        skirt: Length in meters, 0 for none.
+        style: 'short', 'long', 'bald' or 'cap'.
+        girth: Factor of the trunk width.
+        emblem: Material of a square on the chest, None for none.
     """
 
     skin: Cloth
@@ -82,23 +96,23 @@ class Outfit:
     emblem: Cloth | None
 
 
-def random_colour(rng: np.random.Generator) -> np.ndarray:
-    """(3,) BGR colour; greys and dark tones are as common as bright ones."""
+def random_color(rng: np.random.Generator) -> np.ndarray:
+    """Draw a (3,) BGR color; gray and dark colors are as frequent as bright ones."""
     value = rng.uniform(25, 245)
     tint = rng.uniform(0, 1, 3)
     return value * (1 - rng.beta(1.0, 1.2) * (1 - tint / tint.max()))
 
 
 def random_cloth(rng: np.random.Generator, plain: float = 0.75) -> Cloth:
-    """A material that is plain with the given probability."""
+    """Draw a material that is plain with the given probability."""
     if rng.random() < plain:
-        return Cloth(random_colour(rng))
+        return Cloth(random_color(rng))
     pattern = str(rng.choice(['stripes', 'hoops', 'checks', 'dots']))
-    return Cloth(random_colour(rng), random_colour(rng), pattern, rng.uniform(0.05, 0.16))
+    return Cloth(random_color(rng), random_color(rng), pattern, rng.uniform(0.05, 0.16))
 
 
 def random_outfit(rng: np.random.Generator, *, girth: float = 1.0, skirts: bool = True) -> Outfit:
-    """Draws clothes, skin and hair for a body of the given girth."""
+    """Draw the appearance of a body of the given girth."""
     top = random_cloth(rng)
     skirted = skirts and rng.random() < 0.18
     skirt = rng.uniform(0.25, 0.6) if skirted else 0.0
@@ -109,24 +123,26 @@ def random_outfit(rng: np.random.Generator, *, girth: float = 1.0, skirts: bool 
         hair=Cloth(HAIRS[rng.integers(len(HAIRS))] * jitter),
         top=top,
         bottom=bottom,
-        shoes=Cloth(random_colour(rng)),
+        shoes=Cloth(random_color(rng)),
         sleeve=float(rng.choice([0.0, 0.6, 1.3, 2.0], p=[0.15, 0.4, 0.1, 0.35])),
         leg=0.0 if skirt else float(rng.choice([0.6, 1.2, 2.0], p=[0.2, 0.15, 0.65])),
         skirt=skirt,
         style=str(rng.choice(['short', 'long', 'bald', 'cap'], p=[0.5, 0.28, 0.07, 0.15])),
         girth=girth,
-        emblem=Cloth(random_colour(rng)) if rng.random() < 0.35 else None,
+        emblem=Cloth(random_color(rng)) if rng.random() < 0.35 else None,
     )
 
 
 def draw_person(canvas: Canvas, figure: Figure, outfit: Outfit) -> np.ndarray:
-    """Draws one person as the canvas's current object.
+    """Draw a person as the current object of the canvas.
 
     Args:
-        figure: in the image frame.
+        canvas: Canvas.
+        figure: Figure in the image frame.
+        outfit: Appearance.
 
     Returns:
-        (17,) bool: the joints that the person's own body does not hide.
+        (17,) bool, True for keypoints that the body does not occlude itself.
     """
     _draw_trunk(canvas, figure, outfit)
     _draw_head(canvas, figure, outfit)
@@ -149,7 +165,7 @@ def _draw_trunk(canvas: Canvas, figure: Figure, outfit: Outfit) -> None:
             figure.spine[i],
             figure.spine_frames[i],
             (widths[i], SLICE, depths[i]),
-            partial(_trunk_colours, outfit, height),
+            partial(_trunk_colors, outfit, height),
             TRUNK,
             tube=True,
         )
@@ -165,8 +181,8 @@ def _draw_trunk(canvas: Canvas, figure: Figure, outfit: Outfit) -> None:
     )
 
 
-def _trunk_colours(outfit: Outfit, height: float, local: np.ndarray) -> np.ndarray:
-    """Material of the trunk's slice at this height over the hips, metres."""
+def _trunk_colors(outfit: Outfit, height: float, local: np.ndarray) -> np.ndarray:
+    """Return the colors of the slice of the trunk at a height in meters above the hips."""
     if height < 0.07:
         return outfit.bottom(local)
     place = local + np.float32([0, height, 0])
@@ -197,7 +213,7 @@ def _draw_head(canvas: Canvas, figure: Figure, outfit: Outfit) -> None:
     canvas.ellipsoid(points['head'], frame, radii, material, HEAD)
     white, dark = Cloth(np.full(3, 235.0)), Cloth(np.array([30.0, 28.0, 30.0]))
     lips = Cloth(outfit.skin.base * [0.55, 0.5, 0.85])
-    for side, sign in SIDES:
+    for side, _ in SIDES:
         eye = points[f'{side}_eye']
         canvas.ellipsoid(eye, frame, (0.021, 0.014, 0.014), white, HEAD)
         canvas.ellipsoid(eye, frame, (0.012, 0.013, 0.017), dark, HEAD)
@@ -230,10 +246,10 @@ def _draw_head(canvas: Canvas, figure: Figure, outfit: Outfit) -> None:
 
 def _draw_arm(canvas: Canvas, figure: Figure, outfit: Outfit, side: str) -> None:
     points, scale = figure.points, figure.scale
-    joints = [points[f'{side}_{name}'] for name in ('shoulder', 'elbow', 'wrist')]
+    ends = [points[f'{side}_{name}'] for name in ('shoulder', 'elbow', 'wrist')]
     _draw_limb(
         canvas,
-        joints,
+        ends,
         (0.052, 0.042, 0.031),
         outfit.skin,
         outfit.top,
@@ -253,10 +269,10 @@ def _draw_arm(canvas: Canvas, figure: Figure, outfit: Outfit, side: str) -> None
 
 def _draw_leg(canvas: Canvas, figure: Figure, outfit: Outfit, side: str) -> None:
     points, scale = figure.points, figure.scale
-    joints = [points[f'{side}_{name}'] for name in ('hip', 'knee', 'ankle')]
+    ends = [points[f'{side}_{name}'] for name in ('hip', 'knee', 'ankle')]
     _draw_limb(
         canvas,
-        joints,
+        ends,
         (0.082, 0.06, 0.042),
         outfit.skin,
         outfit.bottom,
@@ -287,7 +303,7 @@ def _draw_leg(canvas: Canvas, figure: Figure, outfit: Outfit, side: str) -> None
 
 def _draw_limb(
     canvas: Canvas,
-    joints: list[np.ndarray],
+    ends: list[np.ndarray],
     radii: tuple[float, float, float],
     skin: Cloth,
     cloth: Cloth,
@@ -296,14 +312,14 @@ def _draw_limb(
     scale: float,
     girth: float,
 ) -> None:
-    """Two bones in skin, and over them cloth down to `covered` bones."""
+    """Draw two bones in skin, and cloth over the first ``covered`` of them."""
     radii = np.asarray(radii) * scale * (0.5 + 0.5 * girth)
     for i, part in enumerate(parts):
-        start, end = joints[i : i + 2]
+        start, end = ends[i : i + 2]
         canvas.cone(start, end, radii[i], radii[i + 1], skin, part, scale=scale)
         share = np.clip(covered - i, 0, 0.97)
         if share > 0:
-            # Cloth is thicker than what it covers.
+            # Cloth is thicker than the limb.
             thick = radii[i : i + 2] * 1.06 + 0.009 * scale
             canvas.cone(
                 start,
@@ -318,15 +334,15 @@ def _draw_limb(
 
 def _draw_skirt(canvas: Canvas, figure: Figure, outfit: Outfit, slices: int = 14) -> None:
     points, scale = figure.points, figure.scale
-    centre = (points['left_hip'] + points['right_hip']) / 2
-    down = (points['left_knee'] + points['right_knee']) / 2 - centre
+    center = (points['left_hip'] + points['right_hip']) / 2
+    down = (points['left_knee'] + points['right_knee']) / 2 - center
     down /= np.linalg.norm(down) + 1e-9
     left = figure.spine_frames[0][:, 0] / scale
     left = left - (left @ down) * down
     left /= np.linalg.norm(left) + 1e-9
     forward = np.cross(left, down)
     stride = (points['left_knee'] - points['right_knee']) / scale
-    # Half width and half depth at the knees make room for the stride.
+    # Half width and half depth at the knees, wide enough for the stride.
     wide = max(0.24 * outfit.girth, 0.08 + abs(stride @ left) / 2)
     deep = max(0.18 * outfit.girth, 0.08 + abs(stride @ forward) / 2)
     frame = np.stack([left, -down, forward], 1) * scale
@@ -337,24 +353,20 @@ def _draw_skirt(canvas: Canvas, figure: Figure, outfit: Outfit, slices: int = 14
             SLICE,
             0.115 * outfit.girth * (1 - share) + deep * share,
         )
-        place = np.float32([0, -fallen, 0])
+        offset = np.float32([0, -fallen, 0])
         canvas.ellipsoid(
-            centre + frame @ place,
+            center + frame @ offset,
             frame,
             radii,
-            partial(_moved_colours, outfit.bottom, place),
+            lambda local, offset=offset: outfit.bottom(local + offset),
             SKIRT,
             tube=True,
         )
 
 
-def _moved_colours(cloth: Cloth, place: np.ndarray, local: np.ndarray) -> np.ndarray:
-    return cloth(local + place)
-
-
 def _showing_parts() -> list[tuple[int, ...]]:
-    """For each of the 17 joints, the parts through which it counts as seen."""
-    by_joint = {
+    """Return the parts that show each of the 17 keypoints."""
+    by_name = {
         'shoulder': (UPPER_ARM,),
         'elbow': (UPPER_ARM, LOWER_ARM),
         'wrist': (LOWER_ARM,),
@@ -365,25 +377,26 @@ def _showing_parts() -> list[tuple[int, ...]]:
     shared = {'shoulder': (TRUNK,), 'hip': (TRUNK, SKIRT), 'knee': (SKIRT,)}
     parts = [(HEAD,)] * 5
     for name in KEYPOINTS[5:]:
-        side, joint = name.split('_')
-        parts.append(tuple(part[side] for part in by_joint[joint]) + shared.get(joint, ()))
+        side, kind = name.split('_')
+        parts.append(tuple(part[side] for part in by_name[kind]) + shared.get(kind, ()))
     return parts
 
 
 SHOWING_PARTS = _showing_parts()
-# Flesh and cloth in metres that lies before a joint that is in view: the
-# head's points lie on the skin, shoulders and hips deep within.
-JOINT_DEPTHS = np.repeat([0.045, 0.15, 0.08, 0.075, 0.19, 0.12, 0.1], [5, 2, 2, 2, 2, 2, 2])
+# Depth in meters of each keypoint below the visible surface: those of the head lie on the skin,
+# shoulders and hips deep inside.
+KEYPOINT_DEPTHS = np.repeat([0.045, 0.15, 0.08, 0.075, 0.19, 0.12, 0.1], [5, 2, 2, 2, 2, 2, 2])
 
 
 def own_visibility(canvas: Canvas, figure: Figure) -> np.ndarray:
-    """(17,) bool: joints at whose place the current object shows the right
-    part, no further before the joint than its own flesh.
+    """Return (17,) bool, True for keypoints at which the current object shows the right part.
+
+    The surface may lie in front of the keypoint by :data:`KEYPOINT_DEPTHS`.
     """
-    seen = np.zeros(len(KEYPOINTS), bool)
+    visible = np.zeros(len(KEYPOINTS), bool)
     for k, (x, y, z) in enumerate(figure.keypoints()):
         at = canvas.sample(x, y)
         if at is None or canvas.part[at] not in SHOWING_PARTS[k]:
             continue
-        seen[k] = canvas.depth[at] - z < JOINT_DEPTHS[k] * figure.scale
-    return seen
+        visible[k] = canvas.depth[at] - z < KEYPOINT_DEPTHS[k] * figure.scale
+    return visible
