@@ -4,7 +4,7 @@
 `sweep` trains with several learning rates and chooses among them on a validation split of its
 own; `final` trains every condition with the chosen rates and tests it on images that nothing
 was chosen on. projects/multitask_refine/analysis/ablation/protocol.py defines conditions, data,
-seeds and the selection rule; docs/offsets.md has the results.
+seeds and the selection rule; docs/offsets-experiment.md has the results.
 
 When restarted, it skips finished runs and resumes the others. SIGTERM and Ctrl-C let the runs
 write a checkpoint first; exit status 75 then means that it is to be restarted.
@@ -665,7 +665,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'\n{name}\n\n{text}')
     print(
         f'Results files: {args.results}; python '
-        '-m tools.docs.build_docs writes docs/offsets.md from those in '
+        '-m tools.docs.build_docs writes docs/offsets-experiment.md from those in '
         'docs/results/offsets'
     )
     return 0

@@ -75,7 +75,7 @@ def needs_pytorch(args: Namespace) -> bool:
     if importlib.util.find_spec('torch') is None:
         raise SystemExit(
             'PyTorch is needed for a config and a checkpoint, and is not installed in this '
-            'environment. Set one up by make setup (docs/install.md), or give an exported '
+            'environment. Set one up by make setup (docs/installation.md), or give an exported '
             'MODEL.onnx.'
         )
     return True

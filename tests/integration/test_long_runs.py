@@ -213,9 +213,9 @@ def test_changed_order_of_images_is_logged(tmp_path):
     )
     other = runner(tmp_path, train_cfg=_steps(5), resume=True, train_dataloader=loader)
     other.train()
-    assert ('trained with 1 x 2 images a step out of 10, and this run continues with 1 x 5') in _log(
-        other
-    )
+    assert (
+        'trained with 1 x 2 images a step out of 10, and this run continues with 1 x 5'
+    ) in _log(other)
 
 
 def _steps(number):

@@ -248,7 +248,7 @@ def test_mask_loss_is_that_of_the_labelled_rois(model):
         for each in persons
     ]
     feats = torch.randn(6, 64, 14, 14, requires_grad=True)
-    loss = head._mask_loss(feats, samples, gts)['loss_mask']
+    loss = head._forward_mask(feats, samples, gts)['loss_mask']
     weight = head.mask_head.conv_logits.weight
     found = torch.autograd.grad(loss, [weight, feats])
     logits = head.mask_head(feats[[0, 2]])

@@ -1,4 +1,4 @@
-"""docs/tutorial.md does what it says, on drawn people with five keypoints."""
+"""docs/finetuning.md does what it says, on drawn people with five keypoints."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ NAMES = dict(
     right_foot='right_ankle',
 )
 COCO = list(load_meta_file('coco.py')['keypoint_name2id'])
-TEXT = (ROOT / 'docs/tutorial.md').read_text()
+TEXT = (ROOT / 'docs/finetuning.md').read_text()
 
 
 def _blocks(language):

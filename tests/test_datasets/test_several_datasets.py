@@ -355,7 +355,7 @@ def test_copy_paste_cuts_boxes_and_covers_keypoints():
     boxes = found['gt_bboxes']
     assert boxes.tensor.tolist() == [[0, 0, 6, 20], [30, 5, 40, 25], [6, 0, 16, 28]]
     # The keypoint at x = 7.5 is below the pasted person.
-    assert boxes.visible.tolist() == [[2, 1], [2, 1], [2, 0]]
+    assert boxes.keypoints_visible.tolist() == [[2, 1], [2, 1], [2, 0]]
     assert boxes.keypoints[2].tolist() == [[8.5, 4.5], [12.5, 4.5]]
     assert found['gt_bboxes_labels'].tolist() == [0, 1, 0]
     masks = found['gt_masks'].masks

@@ -176,7 +176,7 @@ def _check_origin(run, checkpoint):
 
 
 def _check_pages(project, result):
-    page = (project / 'docs/benchmarks.md').read_text()
+    page = (project / 'docs/reproducing-the-paper.md').read_text()
     rows = [
         [cell.strip() for cell in line.split('|')[1:-1]]
         for line in page.splitlines()
@@ -199,9 +199,9 @@ def _check_pages(project, result):
     for page in (
         'README.md',
         'checkpoints/README.md',
-        'docs/benchmarks.md',
+        'docs/reproducing-the-paper.md',
         'docs/performance.md',
-        'docs/offsets.md',
+        'docs/offsets-experiment.md',
     ):
         assert 'something old' not in (project / page).read_text()
         assert _by_hand(project / page) == _by_hand(ROOT / page)
@@ -305,9 +305,9 @@ def test_faults_in_the_tables_are_named(project, change, words):
     ],
 )
 def test_other_markers_in_a_page_are_refused(project, old, new, words):
-    page = project / 'docs/benchmarks.md'
+    page = project / 'docs/reproducing-the-paper.md'
     page.write_text(page.read_text().replace(old, new))
-    with pytest.raises(ResultsError, match=f'benchmarks.md: .*found.*{words}'):
+    with pytest.raises(ResultsError, match=f'reproducing-the-paper.md: .*found.*{words}'):
         pages.generate(project, project / 'tables.json')
 
 

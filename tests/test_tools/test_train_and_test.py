@@ -173,7 +173,7 @@ def test_mim_trains_and_tests(scene, tmp_path):
 
 
 def test_mmdets_tools_work_as_documented(trained, scene, tmp_path):
-    """docs/using.md; browse_dataset is part of the tutorial's test."""
+    """docs/inference.md; browse_dataset is part of the tutorial's test."""
     mmdet = [sys.executable, '-m', 'mim', 'run', 'mmdet']
     (log,) = trained.glob('*/vis_data/2*.json')
     _run(

@@ -46,7 +46,7 @@ def test_unsuitable_mmcv_is_explained(kind, tmp_path):
     assert 'Traceback' not in done.stderr
     *_, sentence = done.stderr.splitlines()
     assert re.search(expected, sentence), sentence
-    assert 'make setup' in sentence and 'docs/install.md' in sentence
+    assert 'make setup' in sentence and 'docs/installation.md' in sentence
 
 
 def test_cuda_out_of_memory_is_explained(scene, tmp_path, monkeypatch):

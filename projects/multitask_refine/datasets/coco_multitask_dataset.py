@@ -134,7 +134,7 @@ class CocoMultitaskDataset(CocoDataset):
                 raise AnnotationError(
                     f'{self.ann_file}: annotations: expected some to learn from, found that none '
                     f'of {len(content["annotations"])} can be used:\n'
-                    f'{format_issues(self._issues)}\nCorrect the file; docs/data.md says what '
+                    f'{format_issues(self._issues)}\nCorrect the file; docs/dataset-validation.md says what '
                     'each rule expects.'
                 )
             log_label_counts(repaired.get('annotations', ()), self.ann_file)

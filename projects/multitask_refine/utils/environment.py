@@ -23,7 +23,7 @@ def check_environment() -> None:
     if problem := _find_problem():
         raise EnvironmentMismatchError(
             f'{problem} Run make setup, which compiles a matching mmcv, or make setup '
-            'PYTHON=/path/to/bin/python for your own environment (docs/install.md).'
+            'PYTHON=/path/to/bin/python for your own environment (docs/installation.md).'
         )
 
 

@@ -23,7 +23,7 @@ _NO_CUDA_OPS = (
     'mmcv was built without CUDA operators, but the model is on CUDA '
     '({reason}). Compile mmcv where nvcc is available: make setup '
     'PYTHON=/path/to/bin/python with a CUDA build of torch '
-    '(docs/install.md), or run on the CPU: CUDA_VISIBLE_DEVICES= before the '
+    '(docs/installation.md), or run on the CPU: CUDA_VISIBLE_DEVICES= before the '
     'command.'
 )
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\w+)::([\w ]+) registry')

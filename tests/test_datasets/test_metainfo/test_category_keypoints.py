@@ -33,7 +33,7 @@ from multitask_runtime.io.frames import Frame
 from multitask_runtime.io.inputs import Source
 from multitask_runtime.io.results import PredictionsFile, to_result
 from tests.conftest import ROOT, as_arguments, tiny_options
-from tests.test_models.heads import offset_head, softmax_head
+from tests.test_models.heads import keypoint_loss, offset_head, softmax_head
 from tools.analysis_tools import report
 from tools.dataset import check_coco, predictions_to_coco
 
@@ -298,7 +298,7 @@ def test_what_a_category_lacks_stays_so_outside_of_the_image():
         [0, 1, 2],
     )
     boxes.clip_((20, 20))
-    assert boxes.visible.tolist() == [[2, 0, -1]]
+    assert boxes.keypoints_visible.tolist() == [[2, 0, -1]]
 
 
 def test_other_augmentations_and_wrappers(files, tmp_path, said):
@@ -384,20 +384,19 @@ def test_network_and_data_sets_are_compared(files, tmp_path):
 # Losses
 
 
-VISIBLE = torch.tensor([[2.0, -1.0, 0.0], [2.0, 1.0, -1.0], [-1.0, -1.0, -1.0]])
-POINTS = torch.full((3, 3, 2), 1.5)
-ROIS = torch.tensor([[0.0, 0.0, 3.0, 3.0]]).expand(3, 4)
+VISIBLE = torch.tensor([[2.0, -1.0, 0.0], [2.0, 1.0, -1.0]])
+POINTS = torch.full((2, 3, 2), 1.5)
+ROIS = torch.tensor([[0.0, 0.0, 3.0, 3.0]]).expand(2, 4)
 
 
 def test_loss_leaves_out_what_a_category_lacks():
     """Maps of 3 x 3 cells that are 0.5 everywhere, and a Gaussian that is 1
-    in one cell: each map costs 9 * 0.25. Of the first RoI two maps count (one
-    of an unlabelled keypoint), of the second two, of the third none: the mean
-    over the two RoIs with a labelled keypoint is 4.5."""
+    in one cell: each map costs 9 * 0.25. Of each RoI two maps count (of the
+    first, one is that of an unlabeled keypoint): the mean over the RoIs is 4.5."""
     head = offset_head(num_keypoints=3, size=3, sigma=0.05)
     logits = torch.zeros(2, 3, 3, 3, requires_grad=True)
     head.forward = lambda feats: (logits, None)
-    loss = head.loss(torch.zeros(3, 4, 14, 14), POINTS, VISIBLE, ROIS, 1)['loss_keypoint']
+    loss = keypoint_loss(head, torch.zeros(2, 4, 14, 14), POINTS, VISIBLE, ROIS)
     assert loss.item() == pytest.approx(4.5)
     loss.backward()
     assert (logits.grad.abs().sum((2, 3)) > 0).tolist() == [
@@ -413,13 +412,13 @@ def test_channels_of_other_categories_get_no_gradient(build):
     torch.manual_seed(0)
     head = build(num_keypoints=3, conv_cfg=dict(type='RefinedConv2d'))
     head.offset_pred.weight.data.normal_(std=0.01)
-    loss = head.loss(
+    loss = keypoint_loss(
+        head,
         torch.randn(2, 4, 14, 14),
         torch.full((2, 3, 2), 1.4),
         torch.tensor([[2.0, -1.0, 1.0]] * 2),
-        ROIS[:2],
-        1,
-    )['loss_keypoint']
+        ROIS,
+    )
     loss.backward()
     grads = head.heatmap_pred.weight.grad  # (C, K, 4, 4)
     offsets = head.offset_pred.weight.grad.unflatten(1, (3, 2))
@@ -727,7 +726,7 @@ def test_the_config_of_the_docs_is_trained_and_tested(tmp_path):
     (tmp_path / 'my_project').mkdir()
     (block,) = re.findall(
         r'```python\n(# my_project/person_dog.py\n.*?)```',
-        (ROOT / 'docs/data.md').read_text(),
+        (ROOT / 'docs/dataset-preparation.md').read_text(),
         re.S,
     )
     config = tmp_path / 'my_project/person_dog.py'

@@ -14,7 +14,7 @@ class Issue(NamedTuple):
     """An entry of an annotation file, or an image, that breaks a rule.
 
     Attributes:
-        rule: Name of the rule, as listed in docs/data.md.
+        rule: Name of the rule, as listed in docs/dataset-validation.md.
         found: Found value, in words or as in the file.
         expected: Expected value, in words.
         fix: Repair, in words.
