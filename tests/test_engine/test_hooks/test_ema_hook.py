@@ -138,7 +138,7 @@ def test_testing_uses_the_average_without_a_second_model(tmp_path):
     test = _run(
         tmp_path,
         model=model,
-        test_cfg=dict(),
+        test_cfg={},
         test_dataloader=DataLoader(Dice(1), collate_fn=list),
         test_evaluator=Evaluator(Scores([0])),
     )
