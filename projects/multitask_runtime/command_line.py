@@ -132,6 +132,7 @@ def run_inferencer(
         )
     except (OSError, ValueError, NoWindowError) as error:
         raise SystemExit(str(error)) from None
+    # SIGTERM ends the run like Ctrl-C, so that schedulers get complete files, too.
     status = 0
     received = []
 
@@ -139,6 +140,7 @@ def run_inferencer(
         received.append(number)
         raise KeyboardInterrupt
 
+    # Python sets signal handlers in the main thread only.
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if is_main else None
     try:

@@ -47,6 +47,7 @@ def draw_result(
     }
     if 'masks' in result:
         instances['masks'] = [mask_utils.decode(result['masks'][i]).astype(bool) for i in order]
+    # BGR -> RGB and back
     drawn = draw_instances(image[..., ::-1], instances, meta, kpt_thr, mask_alpha)
     drawn = np.ascontiguousarray(drawn[..., ::-1])
     line_width = _line_width(drawn)
@@ -104,6 +105,7 @@ def draw_instances(
         tuple(round(255 * each) for each in colorsys.hsv_to_rgb(i * _GOLDEN % 1, 0.75, 1))
         for i in ids
     ]
+    # Masks first, so that they cover no lines.
     for mask, color in zip(instances.get('masks', ()), colors, strict=False):
         blend = (1 - mask_alpha) * image[mask] + mask_alpha * np.array(color)
         image[mask] = blend.round().astype(np.uint8)
@@ -144,7 +146,7 @@ def _draw_skeleton(image: Array, keypoints: Array, visible: Array, meta: Meta) -
             rgb = [int(channel) for channel in color]
             ends = _to_grid(keypoints[start]), _to_grid(keypoints[end])
             cv2.line(image, *ends, rgb, line_width, cv2.LINE_AA, _SHIFT)
-    radius = (line_width + 1) << _SHIFT
+    radius = (line_width + 1) << _SHIFT  # in steps of OpenCV's grid
     for point, visibility, color in zip(keypoints, visible, meta['keypoint_colors'], strict=False):
         if visibility:
             rgb = [int(channel) for channel in color]

@@ -62,13 +62,14 @@ class OnnxExportModel(nn.Module):
             (N, K). In pixels of ``image``.
         """
         head = self.model.roi_head
+        # Read by an operator: image.shape would become a constant of the graph.
         limits = shape_as_tensor(image)[[3, 2, 3, 2]].to(image)  # W, H, W, H
         x = self.model.extract_feat(self.preprocess(image))
         boxes, scores = self.predict_bbox(x, self.predict_proposals(x, limits), limits)
         outputs = [boxes, scores]
         feats = self.extract_instance_feats(x, boxes)
         if head.with_mask:
-            outputs.append(head.mask_head(feats)[:, 0].sigmoid())
+            outputs.append(head.mask_head(feats)[:, 0].sigmoid())  # (N, 1, M, M) -> (N, M, M)
         if head.with_keypoint:
             heatmaps = head.keypoint_head.refined_heatmaps(feats)
             outputs += head.keypoint_head.codec.decode(heatmaps, boxes)
@@ -140,8 +141,8 @@ class OnnxExportModel(nn.Module):
             sizes = zip(feats.shape[-2:], head.roi_feat_size, strict=True)
             feats = F.avg_pool2d(feats, [int(side) // target for side, target in sizes])
         logits, deltas = head(feats)
-        logits, deltas = logits[:-1], deltas[:-1]
-        scores = logits.softmax(-1)[:, 0]
+        logits, deltas = logits[:-1], deltas[:-1]  # (R, classes + 1), (R, 4)
+        scores = logits.softmax(-1)[:, 0]  # (R), of the class person
         boxes = decode(head.bbox_coder, rois, deltas, limits)
         keep = nms(boxes, scores, cfg.nms.iou_threshold, cfg.max_per_img, cfg.score_thr)
         boxes, scores = boxes[keep], scores[keep]

@@ -43,13 +43,7 @@ def build_metadata(
     meta = model.dataset_meta if head.with_keypoint else {}
     preprocessor = model.data_preprocessor
     is_normalized = preprocessor._enable_normalize
-    load, steps = split_pipeline(cfg)
-    resize = steps[:-1]  # the last step packs
-    if len(resize) != 1:
-        raise ExportError(
-            f'{cfg.filename}: test_dataloader.dataset.pipeline: expected one step between '
-            f'loading and packing, the resize, found {[step["type"] for step in resize]}'
-        )
+    load, resize = _image_steps(cfg)
     evaluator = cfg.get('test_evaluator') or {}
     if isinstance(evaluator, (list, tuple)):
         evaluator = evaluator[0]
@@ -67,7 +61,7 @@ def build_metadata(
             # from an image file to the input of the graph
             image_backend=load.get('imdecode_backend', 'cv2'),
             channel_order='bgr',
-            resize=dict(resize[0]),
+            resize=resize,
             mean=preprocessor.mean.flatten() if is_normalized else [0.0] * 3,
             std=preprocessor.std.flatten() if is_normalized else [1.0] * 3,
             mean_order='rgb' if preprocessor._channel_conversion else 'bgr',
@@ -105,6 +99,18 @@ def to_props(content: dict[str, Any]) -> dict[str, str]:
     """
     description = json.dumps(content, default=lambda values: values.tolist())
     return dict(format=FORMAT, format_version=str(FORMAT_VERSION), description=description)
+
+
+def _image_steps(cfg: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the loading and the resizing step of the test pipeline."""
+    load, steps = split_pipeline(cfg)
+    resize = steps[:-1]  # the last step packs
+    if len(resize) != 1:
+        raise ExportError(
+            f'{cfg.filename}: test_dataloader.dataset.pipeline: expected one step between '
+            f'loading and packing, the resize, found {[step["type"] for step in resize]}'
+        )
+    return load, dict(resize[0])
 
 
 def _keypoint_score(head: nn.Module) -> str:

@@ -62,6 +62,7 @@ class OnnxRefinedConv2d(nn.Module):
         conv = self.conv
         offset, mask = conv.predict_sampling(x)
         if mask is None:
+            # (B, 2N, H, W) -> (B, N, H, W): version 1 has no modulation
             mask = torch.ones_like(offset[:, : offset.shape[1] // 2])
         return _DeformConv.apply(
             x,
@@ -80,7 +81,7 @@ class OnnxRefinedConv2d(nn.Module):
 class _RoIAlign(Function):
     @staticmethod
     def forward(ctx, x, boxes, batch_ids, size, scale, ratio, aligned):
-        rois = torch.cat([batch_ids[:, None].to(boxes), boxes], 1)
+        rois = torch.cat([batch_ids[:, None].to(boxes), boxes], 1)  # (R, 5)
         return separable_roi_align(x, rois, size, scale, ratio, aligned)
 
     @staticmethod
@@ -156,7 +157,7 @@ def nms(
         Tensor: Indices of the kept boxes, best first, int64.
     """
     keep = _NMS.apply(boxes[None], scores[None, None], iou_threshold, max_num, score_thr)
-    return keep[:, 2]
+    return keep[:, 2]  # (N, 3) -> (N)
 
 
 class _NonZero(Function):

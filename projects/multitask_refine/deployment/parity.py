@@ -82,6 +82,7 @@ def compare_outputs(found: Outputs, expected: Outputs) -> dict[str, Difference]:
         dict[str, Difference]: By output. Boxes, scores and masks are compared by instance,
         keypoints and their scores one by one.
     """
+    # (N, N'), largest distance of a coordinate
     distance = np.abs(found['boxes'][:, None] - expected['boxes'][None]).max(-1)
     score_gap = np.abs(found['scores'][:, None] - expected['scores'])
     is_near = (distance < TOLERANCES['boxes']) & (score_gap < TOLERANCES['scores'])

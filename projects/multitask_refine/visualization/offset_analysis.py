@@ -150,6 +150,7 @@ def analyze_offsets(
         if head.with_keypoint:
             kp_head.refined_heatmaps(feats)
 
+    # From here on in pixels of the original image, on the CPU.
     scale = torch.tensor(batch['data_samples'][0].scale_factor)
     box = roi[0].cpu() / scale.repeat(2)
     height, width = batch['inputs'].shape[-2:]
@@ -173,14 +174,7 @@ def analyze_offsets(
     kernels['keypoint head'] = (
         _trace_kernels(kp_head.convs, roi_inputs, box, location) if head.with_keypoint else None
     )
-    pooling = None
-    for layer in head.instance_roi_extractor.roi_layers:
-        if isinstance(layer, DeformRoIPool) and layer.conv_offset in roi_inputs:
-            shares = layer.conv_offset(roi_inputs[layer.conv_offset])[0].cpu()  # (2, P, P)
-            bins = layer.gamma * shares * shares.shape[1]  # from shares of the RoI to bins
-            grid = CellGrid.over(box, shares.shape[1:])
-            pooling = offset_arrows(bins, torch.ones_like(bins[0]), grid)
-            break  # the level of the RoI
+    pooling = _pooling_arrows(head.instance_roi_extractor, roi_inputs, box)
     return OffsetAnalysis(
         box, chosen.scores.item(), point, keypoint, location, kernels, pooling, heatmap
     )
@@ -231,6 +225,20 @@ def _trace_kernels(
     )
 
 
+def _pooling_arrows(
+    extractor: nn.Module, inputs: dict[nn.Module, Tensor], box: Tensor
+) -> Arrows | None:
+    """Convert the offsets of the RoI's bins to arrows; None without DeformRoIPool."""
+    for layer in extractor.roi_layers:
+        # Only the layer of the RoI's level has run.
+        if isinstance(layer, DeformRoIPool) and layer.conv_offset in inputs:
+            shares = layer.conv_offset(inputs[layer.conv_offset])[0].cpu()  # (2, P, P)
+            bins = layer.gamma * shares * shares.shape[1]  # from shares of the RoI to bins
+            grid = CellGrid.over(box, shares.shape[1:])
+            return offset_arrows(bins, torch.ones_like(bins[0]), grid)
+    return None
+
+
 def _analyze_keypoint(
     head: nn.Module,
     feats: Tensor,
@@ -265,6 +273,7 @@ def _analyze_keypoint(
         if isinstance(head, KeypointSoftmaxHead):
             heatmap = heatmap.flatten().softmax(0).reshape(heatmap.shape)
         maps.append(heatmap)
+    # (1, 2K, S, S) -> (2, S, S)
     offsets = head(feats)[1][0, 2 * keypoint : 2 * keypoint + 2].cpu()
     grid = CellGrid.over(roi[0].cpu() / scale.repeat(2), maps[1].shape)
     arrows = offset_arrows(offsets, maps[1], grid)

@@ -124,10 +124,12 @@ class Sampling:
         """
         offsets = _interpolate(self.offset.flatten(0, 1), points)
         offsets = offsets.reshape(len(points), -1, 2)  # (P, 2N) -> (P, N, 2)
+        # p_0 + p_n + dp_n (Dai et al. 2017, Equation 2), (P, N, 2)
         samples = (points * self.stride)[:, None] + self.taps + offsets
         weights = weights[:, None] * _interpolate(self.mask, points)
         samples, weights = samples.reshape(-1, 2), weights.flatten()
         limit = samples.new_tensor(self.size[::-1])
+        # Bilinear interpolation reads up to one cell away.
         inside = ((samples > -1) & (samples < limit)).all(-1)
         return samples[inside], weights[inside]
 
@@ -215,8 +217,8 @@ def refined_convs(module: nn.Module) -> list[RefinedConv2d]:
 def _interpolate(maps: Tensor, points: Tensor) -> Tensor:
     """Interpolate maps (C, H, W) bilinearly at cell positions (P, 2): (P, C)."""
     size = points.new_tensor([maps.shape[2], maps.shape[1]])
-    grid = (2 * points + 1) / size - 1
+    grid = (2 * points + 1) / size - 1  # cell centers to [-1, 1]
     values = F.grid_sample(
         maps[None], grid[None, None], padding_mode='border', align_corners=False
     )
-    return values[0, :, 0].T
+    return values[0, :, 0].T  # (1, C, 1, P) -> (P, C)

@@ -57,7 +57,7 @@ class ImageFile:
                 raise _RefusedError(
                     'expected an image of 8 or 16 bits per channel, found one of 32-bit floats'
                 )
-            # Pillow makes gray of 16 bits white.
+            # Pillow makes gray of 16 bits ('I;16') white.
             image = self._read(path, 'cv2' if mode.startswith('I') else self._backend)
             _check_size(image.shape[1], image.shape[0])
             return image
@@ -72,7 +72,7 @@ class ImageFile:
             raise ValueError(truncation)
         if backend != 'pillow':
             decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-            if decoded is None:
+            if decoded is None:  # OpenCV raises nothing
                 raise ValueError('not an image')
             return decoded
         # As mmcv does: upright, and with its canvas behind transparent gray.
@@ -82,7 +82,7 @@ class ImageFile:
             rgba = image.convert('RGBA')
             image = pillow.Image.new('RGB', rgba.size, _CANVAS)
             image.paste(rgba, mask=rgba.getchannel('A'))
-        return np.array(image.convert('RGB'))[..., ::-1]
+        return np.array(image.convert('RGB'))[..., ::-1]  # RGB -> BGR
 
 
 class _RefusedError(ValueError):

@@ -97,6 +97,7 @@ class OutputFolder:
                     f'{path}: OpenCV cannot write {drawn.shape[1]} x {drawn.shape[0]} pixels '
                     f'as {path.suffix}'
                 )
+            # cv2.imwrite cannot write paths that are not UTF-8.
             path.write_bytes(content.tobytes())
         self._predictions.write(frame.source.name, result)
 

@@ -183,6 +183,7 @@ def interpolate(image: Array, size: Size) -> Array:
         low = np.minimum(position.astype(int), old - 1)
         high = np.minimum(low + 1, old - 1)
         weight = position - low.astype(np.float32)
+        # (length) -> broadcast along the axis of (H, W, 3)
         weight = weight.reshape([-1 if i == axis else 1 for i in range(3)])
         image = image.take(low, axis) * (1 - weight) + image.take(high, axis) * weight
     return image

@@ -88,7 +88,7 @@ def to_coco(result: Result, dataset_meta: Meta | None = None) -> list[dict[str, 
         return rounded
 
     boxes = result['bboxes'].astype(float)
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes[:, 2:] -= boxes[:, :2]  # xyxy -> xywh
     fields = dict(
         category_id=(result['labels'] + 1).tolist(),
         bbox=to_list(boxes),

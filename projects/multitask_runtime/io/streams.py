@@ -65,6 +65,7 @@ class StreamReader:
         self._error: str | None = None
         self._stop = threading.Event()
         self._last_end: int | None = None  # frame at which the last connection ended
+        # A daemon: OpenCV may block in it after the main thread has ended.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         try:
@@ -94,6 +95,7 @@ class StreamReader:
                 item = self._frames.popleft() if self._frames else None
                 is_over = self._has_ended and item is None
                 self._changed.notify_all()
+            # Outside of the lock, because the consumer may take its time.
             for note in notes:
                 self._note(note)
             if item is not None:

@@ -164,7 +164,7 @@ class VideoWriter:
             OSError: If a video of this size cannot be written there.
         """
         height, width = frame.shape[:2]
-        if height % 2 or width % 2:
+        if height % 2 or width % 2:  # repeat the last row or column
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), 'edge')
         size = frame.shape[1], frame.shape[0]
         if self._writer is None:

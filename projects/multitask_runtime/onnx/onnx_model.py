@@ -50,9 +50,10 @@ class OnnxModel:
             (N), all 0; depending on the heads ``masks`` (N, H, W) bool, ``keypoints``
             (N, K, 2) and ``keypoint_scores`` (N, K). In pixels of the original image.
         """
+        # (3, H', W') -> (1, 3, H', W')
         feed = dict(image=np.ascontiguousarray(image[None], np.float32))
         outputs = dict(zip(self._output_names, self._session.run(None, feed), strict=True))
-        scale = np.array(scale_factor, np.float32)
+        scale = np.array(scale_factor, np.float32)  # (2): x, y
         instances = dict(
             bboxes=outputs['boxes'] / np.tile(scale, 2),
             scores=outputs['scores'],

@@ -98,7 +98,9 @@ class Tracker:
             similarity[~same_label | (similarity < self.min_similarity)] = 0
             rows, columns = linear_sum_assignment(similarity, maximize=True)
             for row, column in zip(rows, columns, strict=True):
-                if similarity[row, column]:
+                if similarity[
+                    row, column
+                ]:  # the assignment also pairs those that are too different
                     matches[int(column)] = self._tracks[row]
         ids = np.full(len(result['scores']), -1)
         for i, (index, box) in enumerate(zip(kept, boxes, strict=True)):
@@ -117,6 +119,7 @@ class Tracker:
     def _similarity(self, boxes: Array, keypoints: Array | None) -> Array:
         """Compute the similarity, shape (T, N), of tracks and detections, 0 to 1."""
         track_boxes = np.stack([track.box for track in self._tracks])
+        # pycocotools takes xywh
         xywh = [
             np.hstack([each[:, :2], each[:, 2:] - each[:, :2]]).astype(float)
             for each in (track_boxes, boxes)
@@ -124,6 +127,7 @@ class Tracker:
         iou: Array = mask_utils.iou(*xywh, [False] * len(boxes))
         if keypoints is None or self.sigmas is None:
             return iou
+        # (T, K, 2)
         track_keypoints = np.stack(
             [track.keypoints for track in self._tracks if track.keypoints is not None]
         )
@@ -150,10 +154,10 @@ def object_keypoint_similarity(
         np.ndarray: Shape (T, N), 0 to 1; NaN for instances without a common keypoint.
     """
     distance = ((keypoints[:, None] - others[None]) ** 2).sum(-1)  # (T, N, K)
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], -1)[:, None, None]
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], -1)[:, None, None]  # (T, 1, 1)
     variance = (2 * np.asarray(sigmas)) ** 2 * np.maximum(area, 1)
     similarity = np.exp(-distance / (2 * variance))
-    counts = np.isfinite(similarity).sum(-1)
+    counts = np.isfinite(similarity).sum(-1)  # (T, N), keypoints in common
     oks: Array = np.divide(
         np.nansum(similarity, -1), counts, where=counts > 0, out=np.full(counts.shape, np.nan)
     )

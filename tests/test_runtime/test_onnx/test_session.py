@@ -30,7 +30,7 @@ def test_foreign_files_are_refused(tmp_path):
     'change, match',
     [
         (dict(format=None), 'that this project exported .*found no format there'),
-        (dict(format='yolo'), 'found format=yolo. Export it anew'),
+        (dict(format='yolo'), 'found format=yolo. Export it again'),
         (dict(format_version='2'), 'expected format_version 1, found 2.*Update'),
         (dict(format_version='new'), 'a number as format_version.*found new'),
         (dict(description=None), 'a JSON object as description'),
