@@ -26,7 +26,7 @@ from multitask_refine.engine import (
     explained_errors,
     read_config,
 )
-from multitask_refine.engine.hooks.consistency_hook import HEADS
+from multitask_refine.engine.consistency import HEADS
 from tools.docs import build_docs as pages
 
 
@@ -238,7 +238,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         return 0
     failed = execute(jobs, args)
     pages.write(args.root, args.tables)
-    print(f'Tables: {args.root / "docs/benchmarks.md"}')
+    print(f'Tables: {args.root / "docs/reproducing-the-paper.md"}')
     if failed:
         print(f'{len(failed)} of {len(jobs)} failed:', *failed, sep='\n- ', file=sys.stderr)
     return 1 if failed else 0

@@ -26,15 +26,20 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import multitask_refine  # noqa: F401
-from multitask_refine.apis.settings import load_config
-from multitask_refine.deployment.export import load_network, record
-from multitask_refine.deployment.parity import LIMITS, Difference, compare, find_people
+from multitask_refine.deployment.export import load_model, to_onnx
+from multitask_refine.deployment.parity import (
+    TOLERANCES,
+    Difference,
+    compare_outputs,
+    predict_outputs,
+)
 from multitask_refine.engine import write_record
 from multitask_refine.evaluation.predictions import file_sha256
-from multitask_refine.testing.synthetic_weights import draw_synthetic_weights
+from multitask_refine.testing.synthetic_weights import draw_state_dict
+from multitask_refine.utils.config import read_config
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
-from multitask_runtime.resize import Resizer
+from multitask_runtime.io.resize import Resizer
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 HEAD = 'model.roi_head.keypoint_head'
@@ -85,7 +90,7 @@ def draw_checkpoint(cfg: Config, image: torch.Tensor, folder: str) -> str:
     torch.manual_seed(SEED)
     model = MODELS.build(cfg.model)
     if cfg.model.backbone.get('depth') == 50:
-        model.load_state_dict(draw_synthetic_weights(model, SEED), strict=False)
+        model.load_state_dict(draw_state_dict(model, SEED), strict=False)
     else:  # whose layers have other names
         with torch.no_grad():
             for name, module in model.named_modules():
@@ -104,7 +109,7 @@ def _set_norms(model: nn.Module, image: torch.Tensor) -> None:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train().momentum = 1.0
-    find_people(model, image)
+    predict_outputs(model, image)
 
 
 def compare_network(
@@ -118,21 +123,21 @@ def compare_network(
         them: see :func:`summarise`.
     """
     path = Path(folder) / 'model.onnx'
-    path.write_bytes(record(load_network(cfg, checkpoint), 19))
+    path.write_bytes(to_onnx(load_model(cfg, checkpoint), 19))
     session = onnxruntime.InferenceSession(path)
     names = [output.name for output in session.get_outputs()]
-    model = load_network(cfg, checkpoint)
-    exact = load_network(cfg, checkpoint).double()
+    model = load_model(cfg, checkpoint)
+    exact = load_model(cfg, checkpoint).double()
     people: Dict[str, List[int]] = dict(pytorch=[], onnx=[])
     rows: Dict[str, list] = dict(onnx=[], float64=[])
     for picture in pictures:
-        expected = find_people(model, picture)
+        expected = predict_outputs(model, picture)
         feed = dict(image=picture[None].float().numpy())
         found = dict(zip(names, session.run(None, feed)))
         people['pytorch'].append(len(expected['boxes']))
         people['onnx'].append(len(found['boxes']))
-        rows['onnx'].append(compare(found, expected))
-        rows['float64'].append(compare(find_people(exact, picture), expected))
+        rows['onnx'].append(compare_outputs(found, expected))
+        rows['float64'].append(compare_outputs(predict_outputs(exact, picture), expected))
     return dict(
         config=Path(cfg.filename).name,
         people=people,
@@ -147,7 +152,7 @@ def summarise(rows: List[Dict[str, Difference]]) -> Dict[str, dict]:
     return {
         name: dict(
             largest=max(row[name].largest for row in rows),
-            beyond=sum(row[name].others for row in rows),
+            beyond=sum(row[name].mismatched for row in rows),
             total=sum(row[name].total for row in rows),
         )
         for name in rows[0]
@@ -202,12 +207,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     trained, drawn = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for config, checkpoint in args.network:
-            row = compare_network(load_config(config), checkpoint, pictures + more, folder)
+            row = compare_network(read_config(config), checkpoint, pictures + more, folder)
             trained.append(dict(row, checkpoint_sha256=file_sha256(checkpoint)))
             print(row, file=sys.stderr)
         for kind in args.kinds:
             name, options = KINDS[kind]
-            cfg = load_config(CONFIGS / f'sample/multitask-rcnn_{name}.py')
+            cfg = read_config(CONFIGS / f'sample/multitask-rcnn_{name}.py')
             cfg.merge_from_dict(dict(FEWER, **options))
             weights = draw_checkpoint(cfg, pictures[0], folder)
             drawn[kind] = compare_network(cfg, weights, pictures, folder)
@@ -217,7 +222,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         dict(
             pictures=_sizes(pictures),
             more=_sizes(more),
-            limits=LIMITS,
+            limits=TOLERANCES,
             trained=trained,
             drawn=drawn,
         ),

@@ -10,7 +10,7 @@ from typing import Callable, List, Tuple
 
 from pycocotools.coco import COCO
 
-from multitask_refine.datasets.validation.masks import run_lengths
+from multitask_refine.datasets.validation.masks import decompress_counts
 from multitask_refine.utils.errors import ExplainedError
 
 from .coco_scores import TASKS, CocoData
@@ -233,7 +233,7 @@ def _check_masks(image: dict, field: str, known: dict) -> None:
         mask = entry['segmentation']
         name = f'{field}.segm[{index}].segmentation'
         _require(mask.get('size') == size, f'{name}.size', str(size), mask.get('size'))
-        runs = run_lengths(mask['counts'])
+        runs = decompress_counts(mask['counts'])
         _require(
             runs and min(runs) >= 0 and sum(runs) == size[0] * size[1],
             f'{name}.counts',

@@ -18,7 +18,7 @@ from multitask_refine.analysis import (
     joint_errors,
     precision_curves,
 )
-from multitask_refine.datasets.validation.instances import Place, inspect
+from multitask_refine.datasets.validation.instances import repair_instance
 from multitask_refine.evaluation import (
     CocoData,
     PredictionsFileError,
@@ -202,12 +202,12 @@ def _check_annotation(ann: dict, truth: COCO, path: str, num_joints: int) -> Non
             'of these joints.'
         )
     image = truth.imgs[ann['image_id']]
-    _, findings = inspect(ann, Place(image['width'], image['height'], num_joints))
-    for finding in findings:
-        if finding.stops_test:
+    _, issues = repair_instance(ann, (image['width'], image['height']), num_joints)
+    for issue in issues:
+        if issue.fatal_in_test:
             raise PredictionsFileError(
-                f'{title}: {finding.rule}: expected {finding.expected}, found '
-                f'{finding.found}. Mend the file and test again.'
+                f'{title}: {issue.rule}: expected {issue.expected}, found '
+                f'{issue.found}. Mend the file and test again.'
             )
 
 
