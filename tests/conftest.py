@@ -30,6 +30,7 @@ if WORKERS > 1:  # also for the processes that the tests start
     os.environ['OMP_NUM_THREADS'] = str(torch.get_num_threads())
 
 CONFIGS = ROOT / 'configs'
+SLOW = ('fuzz', 'integration', 'pins', 'test_benchmarks', 'test_converters')
 SAMPLE_CONFIG = CONFIGS / 'sample/multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py'
 
 
@@ -57,9 +58,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark whole folders as slow; other modules say so by their `pytestmark`."""
+    """Mark the tests of whole folders as slow; other modules set `pytestmark`."""
     for item in items:
-        if item.path.relative_to(ROOT).parts[1] in ('fuzz', 'integration', 'pins'):
+        if item.path.relative_to(ROOT / 'tests').parts[0] in SLOW:
             item.add_marker(pytest.mark.slow)
 
 

@@ -22,6 +22,8 @@ from multitask_runtime.io.inputs import collect
 from tests.conftest import SAMPLE_CONFIG
 from tests.test_apis.conftest import FIVE_JOINTS
 
+pytestmark = pytest.mark.slow
+
 ARRAYS = ('bboxes', 'scores', 'labels', 'keypoints', 'keypoint_scores')
 
 

@@ -19,6 +19,8 @@ from tests.conftest import ROOT
 from tools import finetune
 from tools.docs import results_page
 
+pytestmark = pytest.mark.slow
+
 COCO = list(load_meta_file('coco.py')['keypoint_name2id'])
 HEAD = 'roi_head.keypoint_head.'
 

@@ -34,6 +34,8 @@ from multitask_refine.testing.synthetic_people.skeleton import (
 )
 from tools.dataset.make_sample import main
 
+pytestmark = pytest.mark.slow
+
 SMALL = ['--size', '96', '--workers', '1']
 # Upright, the arms a little forward and away from the hips.
 ARMS_OUT = dict(shoulder_out=14.0, shoulder_flex=15.0)

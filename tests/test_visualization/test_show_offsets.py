@@ -21,6 +21,8 @@ from multitask_refine.visualization.offset_figures import make_panels
 from tests.conftest import SAMPLE_CONFIG
 from tools.analysis_tools import show_offsets
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 64, 96
 NET = {
     'model.backbone.base_channels': 4,

@@ -18,6 +18,8 @@ from multitask_refine.models import flip_tta_pipeline
 from multitask_refine.models.test_time_augs.multitask_tta import View, flip_deltas, map_boxes
 from tests.conftest import CONFIGS, SAMPLE_CONFIG, as_arguments, tiny_options
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 48, 80  # of the network's input, not a multiple of 32
 SWAP = CocoMultitaskDataset._load_metainfo()['flip_indices']
 SOFTMAX_CONFIG = CONFIGS / ('sample/multitask-rcnn_r26-w16_fpn-ms_softmax-rb-h_1xb8-500_sample.py')

@@ -24,6 +24,8 @@ from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.test_runtime.onnx_files import BOXES, KEYPOINTS, make_file
 from tools.deployment import export_onnx
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def image():
