@@ -31,6 +31,8 @@ from tests.test_converters.networks import (
     to_batch,
 )
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / 'golden'
 SOURCES = {
     'detectron2-r50-all': 'r50_fpn_detectron2',

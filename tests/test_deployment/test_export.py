@@ -26,6 +26,8 @@ from multitask_refine.testing.synthetic_images import draw_image
 from multitask_refine.testing.synthetic_weights import draw_weights
 from tests.conftest import CONFIGS, SAMPLE_CONFIG
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 
@@ -132,7 +134,8 @@ def calibrate(model: torch.nn.Module) -> None:
 
 def run(session: onnxruntime.InferenceSession, image: torch.Tensor) -> dict:
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, dict(image=image[None].float().numpy()))))
+    outputs = session.run(None, dict(image=image[None].float().numpy()))
+    return dict(zip(names, outputs, strict=True))
 
 
 def assert_same(found: dict, expected: dict, ties: float = 0) -> None:
@@ -161,7 +164,7 @@ def exported(request, tmp_path_factory):
     return cfg, checkpoint, folder / 'out.onnx'
 
 
-def test_every_variant_finds_what_pytorch_finds(exported):
+def test_every_variant_matches_pytorch(exported):
     cfg, checkpoint, path = exported
     domains = {node.domain for node in onnx.load(path).graph.node}
     assert domains <= {'', 'ai.onnx'}
@@ -182,7 +185,7 @@ def sample(tmp_path_factory):
     return cfg, save_drawn(cfg, folder), folder
 
 
-def test_the_file_says_what_it_is(sample):
+def test_metadata(sample):
     cfg, checkpoint, folder = sample
     differences = export(cfg, checkpoint, folder / 'new/out.onnx', opset=20)
     assert [path.name for path in (folder / 'new').iterdir()] == ['out.onnx']
@@ -244,7 +247,7 @@ def test_the_file_says_what_it_is(sample):
         ),
     ],
 )
-def test_what_cannot_be_exported_is_said(sample, tmp_path, options, message):
+def test_models_that_cannot_be_exported(sample, tmp_path, options, message):
     cfg = Config.fromfile(SAMPLE_CONFIG)
     cfg.merge_from_dict(options)
     checkpoint = sample[1]
@@ -255,7 +258,7 @@ def test_what_cannot_be_exported_is_said(sample, tmp_path, options, message):
     assert not list(tmp_path.glob('out*'))
 
 
-def test_nobody_pairs_up():
+def test_unpaired_instances_are_a_mismatch():
     here, there = (
         dict(
             boxes=np.float32([[0, 0, 9, 9]] * count) + shift,
@@ -270,7 +273,7 @@ def test_nobody_pairs_up():
         raise_if_different(compare_outputs(here, there))
 
 
-def test_other_files_and_operators_are_refused(sample, monkeypatch):
+def test_wrong_suffix_opset_and_missing_package(sample, monkeypatch):
     cfg, checkpoint, folder = sample
     with pytest.raises(ExportError, match='ends in .onnx'):
         export(cfg, checkpoint, folder / 'out.pth')

@@ -11,8 +11,10 @@ from onnx import TensorProto, helper, load, numpy_helper, save
 
 from multitask_refine.deployment.quantize import KINDS, QuantizationError, quantize
 from multitask_runtime.onnx.onnx_model import OnnxModel
-from tests.test_runtime.test_onnx_inferencer import DESCRIPTION, make_file
+from tests.test_runtime.onnx_files import DESCRIPTION, make_file
 from tools.deployment import quantize_onnx
+
+pytestmark = pytest.mark.slow
 
 # More exact than float16 has it at this size: 512.1 becomes 512.
 BOX = [[0.3, 512.1, 700.2, 900.7]]

@@ -66,7 +66,7 @@ def test_sampled_positions_by_hand():
 
 
 @torch.no_grad()
-def test_dilated_kernel_and_what_lies_outside():
+def test_dilated_kernel_and_padding():
     sampling = Sampling.of(_conv(padding=2, dilation=2), torch.zeros(1, 1, 8, 8))
     points, _ = trace([sampling], _cell(4, 1))
     # Row -1 reads nothing but zeros.
@@ -74,8 +74,8 @@ def test_dilated_kernel_and_what_lies_outside():
 
 
 @torch.no_grad()
-def test_offsets_differ_from_place_to_place():
-    """Between the cells of the upper convolution they are interpolated."""
+def test_offsets_are_interpolated_between_cells():
+    """At fractional positions of the upper convolution."""
     lower = Sampling.of(_conv(padding=1), torch.zeros(1, 1, 9, 9))
     lower.offset[:, 0] = torch.arange(9.0) / 10  # x offset grows with x
     upper = Sampling.of(_conv((0.5, 0.0), padding=1), torch.zeros(1, 1, 9, 9))
@@ -85,8 +85,8 @@ def test_offsets_differ_from_place_to_place():
 
 
 @pytest.mark.parametrize('upper', [(-1.0, 2.0), (-0.75, 0.5)])
-def test_traced_points_are_those_that_the_output_depends_on(upper):
-    """Where the gradient reaches the input of two stacked convolutions."""
+def test_traced_points_match_the_gradient(upper):
+    """The gradient of two stacked convolutions reaches the same input cells."""
     convs = [_conv((0.5, -0.25), padding=1), _conv(upper, padding=1)]
     feature = torch.zeros(1, 1, 12, 12, requires_grad=True)
     middle = convs[0](feature)
@@ -117,7 +117,7 @@ def test_modulation_of_version_2_is_multiplied():
 
 
 @torch.no_grad()
-def test_groups_with_offsets_of_their_own():
+def test_deformable_groups():
     conv = RefinedConv2d(2, 2, 3, padding=1, groups=2, deform_groups=2)
     conv.conv_offset.bias.data[18:] = 1.0
     sampling = Sampling.of(conv, torch.zeros(1, 2, 9, 9))
@@ -133,7 +133,7 @@ def test_nearest_cell_to_a_point():
     assert grid.cell_at(torch.tensor([99.0, 0.0]), (4, 8)).tolist() == [7, 0]
 
 
-def test_arrows_are_true_to_length_and_few():
+def test_arrows_are_true_to_length_and_thinned():
     offsets = torch.tensor([1.0, -0.5])[:, None, None].repeat(1, 8, 8)
     heatmap = torch.full((8, 8), 0.05)
     heatmap[3, 5] = 1.0
@@ -145,7 +145,7 @@ def test_arrows_are_true_to_length_and_few():
     assert len(many.starts) == 16
 
 
-# ---- the network
+# ---- the model
 
 
 def _config(path=SAMPLE_CONFIG, **options):
@@ -264,7 +264,7 @@ def test_model_without_keypoints():
     assert analysis.missing == ['keypoint head', 'RoI pooling', 'heatmaps']
 
 
-def test_points_are_drawn_where_they_are():
+def test_points_are_drawn_at_their_positions():
     """In axes that count in pixels of the image."""
     model = _network(_config())
     _move_kernels(model.backbone, x=0.5, y=-0.25)

@@ -37,6 +37,8 @@ from tests.test_models.heads import keypoint_loss, offset_head, softmax_head
 from tools.analysis_tools import report
 from tools.dataset import check_coco, predictions_to_coco
 
+pytestmark = pytest.mark.slow
+
 META = """
 dataset_info = dict(
     dataset_name={name!r},

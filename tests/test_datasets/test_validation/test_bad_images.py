@@ -19,6 +19,8 @@ from multitask_refine.engine.runner.reproducible_loop import seed_everything
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.trainings import Training, wait
 
+pytestmark = pytest.mark.slow
+
 BAD = '000000000002.png'
 
 
