@@ -255,7 +255,7 @@ def test_mask_loss_of_labeled_rois(model):
     expected = F.softplus(-logits).mean()
     wanted = torch.autograd.grad(expected, [weight, feats])
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    for one, other in zip(found, wanted):
+    for one, other in zip(found, wanted, strict=False):
         torch.testing.assert_close(one, other)
     assert not found[1][[1, 3, 4, 5]].any()
 
@@ -277,7 +277,7 @@ def test_batch_without_labels_keeps_keys_graph_and_statistics(model, loaded):
     assert losses['loss_bbox'] > 0
     model.zero_grad(set_to_none=True)
     model.parse_losses(losses)[0].backward()
-    for head, buffers in zip(heads, before):
+    for head, buffers in zip(heads, before, strict=False):
         for name, parameter in head.named_parameters():
             assert parameter.grad is not None, name
             assert not parameter.grad.any(), name

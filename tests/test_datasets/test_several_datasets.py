@@ -310,7 +310,7 @@ def _image(color, boxes, points, visible):
     """Rectangles of one color with one keypoint each, 40 x 30 pixels."""
     image = np.zeros((30, 40, 3), np.uint8)
     masks = np.zeros((len(boxes), 30, 40), np.uint8)
-    for mask, (x1, y1, x2, y2) in zip(masks, boxes):
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=False):
         mask[y1:y2, x1:x2] = 1
         image[y1:y2, x1:x2] = color
     count = len(boxes)

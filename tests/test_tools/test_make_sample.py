@@ -250,7 +250,7 @@ def test_self_occlusion(yaw, hidden):
     canvas = Canvas(np.zeros((256, 256, 3), np.uint8))
     canvas.start(1)
     seen = draw_person(canvas, standing(yaw), short_outfit())
-    names = [name for name, own in zip(KEYPOINTS, seen) if not own]
+    names = [name for name, own in zip(KEYPOINTS, seen, strict=False) if not own]
     assert set(hidden) <= set(names)
     if yaw == 0:
         assert names == []
@@ -344,7 +344,7 @@ def test_segmentation_formats():
         coco_mask.frPyObjects(plain, 20, 30),
     ]
     assert isinstance(codes[1]['counts'], str)
-    for code, mask in zip(codes, (block, ring, ring)):
+    for code, mask in zip(codes, (block, ring, ring), strict=False):
         np.testing.assert_array_equal(coco_mask.decode(code), mask)
     assert run_lengths(np.array([[1, 0], [1, 0]], bool)) == [0, 2, 2]
 

@@ -75,7 +75,7 @@ def check(
             entries,
         )
         results = tqdm(results, 'images', len(entries), mininterval=1)
-        for entry, (issue, own_notes) in zip(entries, results):
+        for entry, (issue, own_notes) in zip(entries, results, strict=True):
             for note in own_notes:
                 notes.setdefault(note, []).append(entry['id'])
             if issue:

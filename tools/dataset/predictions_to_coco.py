@@ -73,10 +73,10 @@ def _join_tasks(path: Path, content: dict, images: Path | None) -> dict:
         )
     images = images or (content['image_folder'] and Path(content['image_folder']))
     ids, names = content['categories']['ids'], content['categories']['names']
-    categories = [dict(id=number, name=name) for number, name in zip(ids, names)]
+    categories = [dict(id=number, name=name) for number, name in zip(ids, names, strict=False)]
     if 'keypoints' in content['tasks']:
         metas = content['categories'].get('joints') or [content['joints']] * len(ids)
-        for category, meta in zip(categories, metas):
+        for category, meta in zip(categories, metas, strict=False):
             if meta['names']:
                 skeleton = [[start + 1, end + 1] for start, end in meta['skeleton']]
                 category.update(keypoints=meta['names'], skeleton=skeleton)
@@ -101,7 +101,7 @@ def _join_tasks(path: Path, content: dict, images: Path | None) -> dict:
         entries.append(
             dict(id=image['image_id'], file_name=image['file_name'], width=width, height=height)
         )
-        for parts in zip(*(image[task] for task in tasks)):
+        for parts in zip(*(image[task] for task in tasks), strict=False):
             annotations.append({field: value for part in parts for field, value in part.items()})
     return dict(images=entries, annotations=annotations, categories=categories)
 
@@ -132,7 +132,7 @@ def to_annotations(content: dict, score_thr: float, keypoint_thr: float) -> dict
         flat = ann.get('keypoints')
         if isinstance(flat, list) and flat and are_finite_numbers(flat):
             ann['keypoints'] = keypoints = []
-            for x, y, score in zip(flat[::3], flat[1::3], flat[2::3]):
+            for x, y, score in zip(flat[::3], flat[1::3], flat[2::3], strict=False):
                 keypoints += [round(x, 2), round(y, 2), 2] if score >= keypoint_thr else [0, 0, 0]
             ann['num_keypoints'] = sum(visibility > 0 for visibility in keypoints[2::3])
         mask, box, size = ann.get('segmentation'), ann.get('bbox'), sizes.get(ann.get('image_id'))

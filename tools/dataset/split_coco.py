@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f'{len(content["images"])} in {len(groups)} groups that stay together. Ask for fewer '
             'parts, larger shares or smaller groups.'
         )
-    files = dict(zip(args.shares, parts))
+    files = dict(zip(args.shares, parts, strict=False))
     if args.folds:
         all_ids = set().union(*parts)
         for number, part in enumerate(parts, 1):

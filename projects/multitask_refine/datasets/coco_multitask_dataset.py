@@ -85,8 +85,8 @@ class CocoMultitaskDataset(CocoDataset):
         classes = merged['classes']
         if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
             raise ConfigError(
-                "metainfo.classes: expected names of distinct categories, such as ('person', ), found "
-                f'{classes!r}. Write a list or tuple, also for a single name.'
+                "metainfo.classes: expected names of distinct categories, such as ('person', ), "
+                f'found {classes!r}. Write a list or tuple, also for a single name.'
             )
         from_file = merged.pop('from_file')
         meta = (
@@ -337,7 +337,10 @@ def keypoints_per_class(meta: dict, classes: Sequence[str]) -> int | Mapping[str
     """
     if 'category_metas' not in meta:
         return len(meta['sigmas'])
-    return {name: own['num_keypoints'] for name, own in zip(classes, meta['category_metas'])}
+    return {
+        name: own['num_keypoints']
+        for name, own in zip(classes, meta['category_metas'], strict=True)
+    }
 
 
 def order_categories(

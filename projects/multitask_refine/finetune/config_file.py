@@ -33,7 +33,7 @@ def format_meta_file(keypoints: Sequence[str], skeleton: Sequence[Sequence[int]]
         Python code in mmpose's format.
     """
     coco = load_meta_file('coco.py')
-    sigmas = dict(zip(coco['keypoint_name2id'], coco['sigmas']))
+    sigmas = dict(zip(coco['keypoint_name2id'], coco['sigmas'], strict=True))
 
     def color(name: str) -> list[int]:
         colors = dict(left=[0, 255, 0], right=[255, 128, 0])

@@ -135,7 +135,9 @@ def format_tables(stats: DatasetStatistics, settings: Settings) -> str:
     """Format a table of the statistics and a table of the settings with their reasons."""
     labeled = [
         f'{count} of {stats.instances} with {name}'
-        for name, count in zip(('boxes', 'masks', 'keypoints'), stats.labeled.values())
+        for name, count in zip(
+            ('boxes', 'masks', 'keypoints'), stats.labeled.values(), strict=True
+        )
     ]
     keypoints = f'{len(stats.keypoints)}: {", ".join(stats.keypoints)}'
     if not stats.keypoints:
@@ -174,9 +176,12 @@ def format_tables(stats: DatasetStatistics, settings: Settings) -> str:
     ]
 
     def align(rows: list[tuple[str, ...]]) -> list[str]:
-        widths = [max(map(len, column)) for column in zip(*rows)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return [
-            '  ' + '  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+            '  '
+            + '  '.join(
+                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
             for row in rows
         ]
 

@@ -321,7 +321,7 @@ def test_other_augmentations_and_wrappers(files, tmp_path, said):
     for seed in range(6):
         np.random.seed(seed)
         people = twice[seed % 4]['data_samples'].gt_instances
-        for label, visible in zip(people.labels, people.keypoints_visible):
+        for label, visible in zip(people.labels, people.keypoints_visible, strict=False):
             absent = set(range(6)) - set(lacks[label]['indices'])
             assert set((visible == -1).nonzero()[:, 0].tolist()) == absent
             seen += 1
@@ -531,7 +531,7 @@ def test_pycocotools_agrees_on_each_category(files, tmp_path):
     annotations, predictions = [], []
     for image in range(1, 13):
         found = []
-        for label, x in zip(generator.integers(0, 2, 3).tolist(), (2, 22, 42)):
+        for label, x in zip(generator.integers(0, 2, 3).tolist(), (2, 22, 42), strict=False):
             ann = _instance(len(annotations) + 1, [3, 7][label], image, x)
             seen = generator.random(len(ann['keypoints']) // 3) < 0.8
             ann['keypoints'][2::3] = (2 * seen).tolist()
@@ -788,5 +788,5 @@ def test_the_config_of_the_docs_is_trained_and_tested(tmp_path):
     there = np.isfinite(result['keypoint_scores'])
     assert there.shape[1] == 31 and (there.sum(1) == 17).all()
     # Nose, eyes and ears: of a dog the first three.
-    for label, row in zip(result['labels'], there):
+    for label, row in zip(result['labels'], there, strict=False):
         assert row[:5].tolist() == [True] * 3 + [label == 0] * 2

@@ -102,7 +102,7 @@ def _score(path, image_ids=(1,)):
 @pytest.mark.parametrize('ids', [(0,), (5, 0), (7, 7), (2**53, 2**53 + 1), ('0', '1'), (2**70, 3)])
 def test_perfect_prediction_has_ap_100_for_any_ids(ids, tmp_path):
     content = _content(len(ids))
-    for ann, found in zip(content['annotations'], ids):
+    for ann, found in zip(content['annotations'], ids, strict=False):
         ann['id'] = found
     path = _write(tmp_path, content)
     metrics = _score(path, [image['id'] for image in content['images']])
@@ -219,7 +219,7 @@ def _with_corners(content):
 def _people(boxes, **fields):
     """A person for each of some boxes, each in an image of its own."""
     content = _content(len(boxes))
-    for ann, box in zip(content['annotations'], boxes):
+    for ann, box in zip(content['annotations'], boxes, strict=False):
         x, y, width, height = box
         ann.update(
             bbox=list(box),
@@ -258,7 +258,7 @@ def test_other_units_raise_and_are_converted(written, tmp_path, capsys):
     fixed = tmp_path / 'out.json'
     assert check_coco.main([path, '--fix', str(fixed)]) == 1
     assert f'{rule}: 1\n' in capsys.readouterr().out
-    for ann, box in zip(json.loads(fixed.read_text())['annotations'], boxes):
+    for ann, box in zip(json.loads(fixed.read_text())['annotations'], boxes, strict=False):
         assert ann['bbox'] == pytest.approx(box)
         assert ann['area'] == pytest.approx(box[2] * box[3])
         assert ann['keypoints'][:3] == pytest.approx([box[0] + 2, box[1] + 3, 2])

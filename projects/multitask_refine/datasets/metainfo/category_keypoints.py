@@ -80,7 +80,7 @@ def join_meta_files(files: Mapping[str, str | dict], classes: Sequence[str]) -> 
                     'exchanges the keypoints of all categories alike: correct the swap, or name '
                     'one of the two differently by names.'
                 )
-        for link, color in zip(meta['skeleton_links'], meta['skeleton_link_colors']):
+        for link, color in zip(meta['skeleton_links'], meta['skeleton_link_colors'], strict=True):
             ends = tuple(names[index] for index in link)
             links.setdefault(frozenset(ends), dict(link=ends, color=color))
 

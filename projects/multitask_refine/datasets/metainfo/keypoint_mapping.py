@@ -75,7 +75,9 @@ class KeypointMapping:
                 "pairs as names=dict(file='network')."
             )
         self.unused = [
-            source for source, name in zip(file_names, names) if name not in target_names
+            source
+            for source, name in zip(file_names, names, strict=True)
+            if name not in target_names
         ]
         self.unlabeled = [name for name in target_names if name not in names]
 

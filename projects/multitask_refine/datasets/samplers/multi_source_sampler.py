@@ -51,7 +51,7 @@ class MultiSourceInfiniteSampler(InfiniteSampler):
                 f'{setting}: expected {len(sizes)} numbers of 0 or more, not all 0, one for each '
                 f'data set, found {list(weights)}. Give the relative number of images from each.'
             )
-        for index, (size, weight) in enumerate(zip(sizes, weights)):
+        for index, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
             if weight and not size:
                 raise ConfigError(
                     f'{setting}: expected images in data set {index}, which has the weight '
@@ -76,7 +76,9 @@ class MultiSourceInfiniteSampler(InfiniteSampler):
                 yield from (order + start).tolist()
 
         ends = self.dataset.cumulative_sizes
-        images = [draw_images(start, end - start) for start, end in zip([0, *ends], ends)]
+        images = [
+            draw_images(start, end - start) for start, end in zip([0, *ends], ends, strict=False)
+        ]
         weights = torch.tensor(self.weights, dtype=torch.float64)
         while True:
             sources = torch.multinomial(

@@ -78,7 +78,7 @@ class MultitaskCopyPaste(CopyPaste):
         boxes, masks = dst_results['gt_bboxes'], dst_results['gt_masks'].masks  # (N, H, W)
         remaining = np.where(covered, 0, masks)
         keep = np.ones(len(boxes), dtype=bool)
-        for i, (before, after) in enumerate(zip(masks, remaining)):
+        for i, (before, after) in enumerate(zip(masks, remaining, strict=True)):
             if not before.any():  # without a mask
                 x1, y1, x2, y2 = boxes.tensor[i].round().int().tolist()
                 keep[i] = not covered[y1:y2, x1:x2].all()

@@ -148,7 +148,7 @@ def _are_corners(table: _BoxTable) -> bool:
     if valid.mean() < _MIN_VALID:
         return False
     votes = []
-    for ann, box, size in zip(*table):
+    for ann, box, size in zip(*table, strict=True):
         vote = _vote_for_corners(ann, box, size)
         if vote:
             votes.append(vote)

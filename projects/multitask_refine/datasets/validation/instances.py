@@ -66,7 +66,7 @@ def check_segmentation(ann: dict, size: Size, num_keypoints: int | None) -> Issu
     if not any(errors):
         return None
     found = next(filter(None, errors))
-    valid = [polygon for polygon, error in zip(mask, errors) if not error]
+    valid = [polygon for polygon, error in zip(mask, errors, strict=True) if not error]
     if not valid:
         return Issue('segmentation', found, expected, *removed)
     return Issue('segmentation', found, expected, 'polygon removed', dict(segmentation=valid))
@@ -117,7 +117,7 @@ def check_keypoints_inside(ann: dict, size: Size, num_keypoints: int | None) -> 
         return None
     outside = [
         3 * index
-        for index, (x, y, visibility) in enumerate(zip(xs, ys, flat[2::3]))
+        for index, (x, y, visibility) in enumerate(zip(xs, ys, flat[2::3], strict=True))
         if visibility and not (-MAX_OVERHANG <= x <= width and -MAX_OVERHANG <= y <= height)
     ]
     if not outside:

@@ -106,12 +106,12 @@ class Canvas:
         flat = [row[0] * dx + row[1] * dy for row in inverse]
         ray = inverse[:, 2]
         a = float(ray @ ray)
-        b = sum(f * r for f, r in zip(flat, ray))
+        b = sum(f * r for f, r in zip(flat, ray, strict=True))
         c = sum(f * f for f in flat) - 1
         root = b * b - a * c
         hit = np.nonzero(root > 0)
         z = (np.sqrt(root[hit]) - b[hit]) / a
-        unit = np.stack([f[hit] + z * r for f, r in zip(flat, ray)], 1)
+        unit = np.stack([f[hit] + z * r for f, r in zip(flat, ray, strict=True)], 1)
         local = unit * np.asarray(radii, np.float32)
         if tube:
             unit = unit * np.float32([1, 0, 1])
@@ -171,7 +171,7 @@ class Canvas:
         rows, cols, x, y = self._window(corners.min(0), corners.max(0), np.zeros(3))
         inside = np.ones((y.shape[0], x.shape[1]), bool)
         area = cv2.contourArea(corners, oriented=True)
-        for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0)):
+        for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
             cross = (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)
             inside &= cross * np.sign(area) >= 0
         hit = np.nonzero(inside)
@@ -189,7 +189,7 @@ class Canvas:
         """Return (N, H, W) bool masks of the pixels that each owner covers by more than half."""
         height, width = self.size
         masks = np.zeros((len(owners), height, width), bool)
-        for mask, owner in zip(masks, owners):
+        for mask, owner in zip(masks, owners, strict=True):
             covered = (self.owner == owner).astype(np.float32)
             mask[:] = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA) > 0.5
         return masks

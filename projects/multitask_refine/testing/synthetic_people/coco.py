@@ -49,7 +49,7 @@ def annotation(instance: Instance, *, id: int, image_id: int, with_keypoints: bo
     visibility = instance.visibility * with_keypoints
     stored = np.where(visibility[:, None] > 0, instance.keypoints - 0.5, 0)
     keypoints = []
-    for (x, y), v in zip(stored.tolist(), visibility.tolist()):
+    for (x, y), v in zip(stored.tolist(), visibility.tolist(), strict=True):
         keypoints += [round(x, 2), round(y, 2), v]
     return dict(
         segmentation=segmentation(instance.mask, instance.crowd),

@@ -147,8 +147,7 @@ def draw_person(canvas: Canvas, figure: Figure, outfit: Outfit) -> np.ndarray:
     _draw_trunk(canvas, figure, outfit)
     _draw_head(canvas, figure, outfit)
     for side, _ in SIDES:
-        _draw_arm(canvas, figure, outfit, side)
-        _draw_leg(canvas, figure, outfit, side)
+        _draw_limbs(canvas, figure, outfit, side)
     if outfit.skirt:
         _draw_skirt(canvas, figure, outfit)
     return own_visibility(canvas, figure)
@@ -160,12 +159,24 @@ def _draw_trunk(canvas: Canvas, figure: Figure, outfit: Outfit) -> None:
     widths = np.interp(shares, nodes, TRUNK_WIDTH) * outfit.girth
     depths = np.interp(shares, nodes, TRUNK_DEPTH) * outfit.girth
     heights = shares * np.linalg.norm(np.diff(figure.spine, axis=0), axis=1).sum() / figure.scale
+
+    def material(height: float, local: np.ndarray) -> np.ndarray:
+        """Return the colors of the slice at a height in meters above the hips."""
+        if height < 0.07:
+            return outfit.bottom(local)
+        position = local + np.float32([0, height, 0])
+        if outfit.emblem is None:
+            return outfit.top(position)
+        x, y, z = local[:, 0], position[:, 1], local[:, 2]
+        is_emblem = (abs(x) < 0.07) & (z > 0) & (y > 0.27) & (y < 0.38)
+        return np.where(is_emblem[:, None], outfit.emblem(local), outfit.top(position))
+
     for i, height in enumerate(heights):
         canvas.ellipsoid(
             figure.spine[i],
             figure.spine_frames[i],
             (widths[i], SLICE, depths[i]),
-            partial(_trunk_colors, outfit, height),
+            partial(material, height),
             TRUNK,
             tube=True,
         )
@@ -179,19 +190,6 @@ def _draw_trunk(canvas: Canvas, figure: Figure, outfit: Outfit) -> None:
         TRUNK,
         scale=figure.scale,
     )
-
-
-def _trunk_colors(outfit: Outfit, height: float, local: np.ndarray) -> np.ndarray:
-    """Return the colors of the slice of the trunk at a height in meters above the hips."""
-    if height < 0.07:
-        return outfit.bottom(local)
-    place = local + np.float32([0, height, 0])
-    if outfit.emblem is None:
-        return outfit.top(place)
-    front = (
-        (abs(local[:, 0]) < 0.07) & (local[:, 2] > 0) & (place[:, 1] > 0.27) & (place[:, 1] < 0.38)
-    )
-    return np.where(front[:, None], outfit.emblem(local), outfit.top(place))
 
 
 def _draw_head(canvas: Canvas, figure: Figure, outfit: Outfit) -> None:
@@ -244,12 +242,12 @@ def _draw_head(canvas: Canvas, figure: Figure, outfit: Outfit) -> None:
         )
 
 
-def _draw_arm(canvas: Canvas, figure: Figure, outfit: Outfit, side: str) -> None:
+def _draw_limbs(canvas: Canvas, figure: Figure, outfit: Outfit, side: str) -> None:
+    """Draw arm, hand, leg and shoe of a side."""
     points, scale = figure.points, figure.scale
-    ends = [points[f'{side}_{name}'] for name in ('shoulder', 'elbow', 'wrist')]
     _draw_limb(
         canvas,
-        ends,
+        [points[f'{side}_{name}'] for name in ('shoulder', 'elbow', 'wrist')],
         (0.052, 0.042, 0.031),
         outfit.skin,
         outfit.top,
@@ -258,21 +256,11 @@ def _draw_arm(canvas: Canvas, figure: Figure, outfit: Outfit, side: str) -> None
         scale,
         outfit.girth,
     )
-    canvas.ellipsoid(
-        points[f'{side}_hand'],
-        figure.frames[f'{side}_hand'],
-        (0.03, 0.075, 0.045),
-        outfit.skin,
-        LOWER_ARM[side],
-    )
-
-
-def _draw_leg(canvas: Canvas, figure: Figure, outfit: Outfit, side: str) -> None:
-    points, scale = figure.points, figure.scale
-    ends = [points[f'{side}_{name}'] for name in ('hip', 'knee', 'ankle')]
+    hand, frame = points[f'{side}_hand'], figure.frames[f'{side}_hand']
+    canvas.ellipsoid(hand, frame, (0.03, 0.075, 0.045), outfit.skin, LOWER_ARM[side])
     _draw_limb(
         canvas,
-        ends,
+        [points[f'{side}_{name}'] for name in ('hip', 'knee', 'ankle')],
         (0.082, 0.06, 0.042),
         outfit.skin,
         outfit.bottom,
@@ -281,24 +269,11 @@ def _draw_leg(canvas: Canvas, figure: Figure, outfit: Outfit, side: str) -> None
         scale,
         outfit.girth,
     )
-    canvas.cone(
-        points[f'{side}_heel'],
-        points[f'{side}_toe'],
-        0.044 * scale,
-        0.036 * scale,
-        outfit.shoes,
-        FOOT[side],
-        scale=scale,
-    )
-    canvas.cone(
-        points[f'{side}_ankle'],
-        points[f'{side}_heel'],
-        0.044 * scale,
-        0.044 * scale,
-        outfit.shoes,
-        FOOT[side],
-        scale=scale,
-    )
+    heel, toe, ankle = (points[f'{side}_{name}'] for name in ('heel', 'toe', 'ankle'))
+    for start, end, end_radius in ((heel, toe, 0.036), (ankle, heel, 0.044)):
+        canvas.cone(
+            start, end, 0.044 * scale, end_radius * scale, outfit.shoes, FOOT[side], scale=scale
+        )
 
 
 def _draw_limb(
@@ -364,25 +339,20 @@ def _draw_skirt(canvas: Canvas, figure: Figure, outfit: Outfit, slices: int = 14
         )
 
 
-def _showing_parts() -> list[tuple[int, ...]]:
-    """Return the parts that show each of the 17 keypoints."""
-    by_name = {
-        'shoulder': (UPPER_ARM,),
-        'elbow': (UPPER_ARM, LOWER_ARM),
-        'wrist': (LOWER_ARM,),
-        'hip': (THIGH,),
-        'knee': (THIGH, SHIN),
-        'ankle': (SHIN, FOOT),
-    }
-    shared = {'shoulder': (TRUNK,), 'hip': (TRUNK, SKIRT), 'knee': (SKIRT,)}
-    parts = [(HEAD,)] * 5
-    for name in KEYPOINTS[5:]:
-        side, kind = name.split('_')
-        parts.append(tuple(part[side] for part in by_name[kind]) + shared.get(kind, ()))
-    return parts
-
-
-SHOWING_PARTS = _showing_parts()
+# Parts that show a keypoint: of its side, and of the whole body.
+_SIDE_PARTS = {
+    'shoulder': (UPPER_ARM,),
+    'elbow': (UPPER_ARM, LOWER_ARM),
+    'wrist': (LOWER_ARM,),
+    'hip': (THIGH,),
+    'knee': (THIGH, SHIN),
+    'ankle': (SHIN, FOOT),
+}
+_BODY_PARTS = {'shoulder': (TRUNK,), 'hip': (TRUNK, SKIRT), 'knee': (SKIRT,)}
+SHOWING_PARTS = [(HEAD,)] * 5 + [
+    tuple(part[side] for part in _SIDE_PARTS[kind]) + _BODY_PARTS.get(kind, ())
+    for side, kind in (name.split('_') for name in KEYPOINTS[5:])
+]
 # Depth in meters of each keypoint below the visible surface: those of the head lie on the skin,
 # shoulders and hips deep inside.
 KEYPOINT_DEPTHS = np.repeat([0.045, 0.15, 0.08, 0.075, 0.19, 0.12, 0.1], [5, 2, 2, 2, 2, 2, 2])

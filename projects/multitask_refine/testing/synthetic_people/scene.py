@@ -231,7 +231,7 @@ def _draw(scene: Scene, layers: list[Person | Object]) -> tuple[Canvas, list[Ins
     single = [i for i in seen if not layers[i].crowd]
     masks = canvas.masks([i + 1 for i in single] + [crowd])
     instances, hidden = [], set()
-    for i, mask in zip(single, masks):
+    for i, mask in zip(single, masks[:-1], strict=True):
         shown = int(mask.sum())
         if shown < max(MIN_PIXELS, MIN_FRACTION * full[i] / canvas.factor**2):
             hidden.add(i)

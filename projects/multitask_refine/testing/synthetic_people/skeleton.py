@@ -279,22 +279,17 @@ def random_build(rng: np.random.Generator) -> Build:
     )
 
 
-def pose_figure(pose: Pose, build: Build) -> Figure:
-    """Compute the positions of a posed body in the body frame."""
+def pose_figure(pose: Pose, build: Build, slices: int = 18) -> Figure:
+    """Compute the positions of a posed body in the body frame.
+
+    Args:
+        pose: Angles in degrees.
+        build: Proportions.
+        slices: Number of slices of the trunk.
+    """
     root = rotation('z', pose['root_roll']) @ rotation('x', pose['root_pitch'])
-    spine, spine_frames = _bend_spine(pose, root)
-    points, frames = _place_head(pose, build, spine[-1], spine_frames[-1])
-    points['neck'] = spine[-1]
-    for side, sign in SIDES:
-        _place_arm(points, frames, pose, build, side, sign, spine[-3], spine_frames[-3])
-        _place_leg(points, frames, pose, build, side, sign, root)
-    return Figure(points, frames, spine, spine_frames)
-
-
-def _bend_spine(
-    pose: Pose, root: np.ndarray, slices: int = 18, length: float = 0.51
-) -> tuple[np.ndarray, np.ndarray]:
-    frames, centers, center = [], [], np.zeros(3)
+    # The bend of the spine is distributed over its length of 0.51 m.
+    spine_frames, spine, center = [], [], np.zeros(3)
     for share in np.linspace(0, 1, slices):
         frame = (
             root
@@ -302,10 +297,18 @@ def _bend_spine(
             @ rotation('z', share * pose['spine_lean'])
             @ rotation('x', share * pose['spine_bend'])
         )
-        centers.append(center)
-        frames.append(frame)
-        center = center + frame[:, 1] * (length / (slices - 1))
-    return np.stack(centers), np.stack(frames)
+        spine.append(center)
+        spine_frames.append(frame)
+        center = center + frame[:, 1] * (0.51 / (slices - 1))
+    spine, spine_frames = np.stack(spine), np.stack(spine_frames)  # (S, 3), (S, 3, 3)
+
+    points, frames = _place_head(pose, build, spine[-1], spine_frames[-1])
+    points['neck'] = spine[-1]
+    for side, sign in SIDES:
+        angle = {name: pose[f'{side}_{name}'] for name in LIMB_LIMITS}
+        _place_arm(points, frames, angle, build, side, sign, spine[-3], spine_frames[-3])
+        _place_leg(points, frames, angle, build, side, sign, root)
+    return Figure(points, frames, spine, spine_frames)
 
 
 def _place_head(
@@ -334,14 +337,13 @@ def _place_head(
 def _place_arm(
     points: dict,
     frames: dict,
-    pose: Pose,
+    angle: Pose,
     build: Build,
     side: str,
     sign: float,
     chest: np.ndarray,
     frame: np.ndarray,
 ) -> None:
-    angle = {name: pose[f'{side}_{name}'] for name in LIMB_LIMITS}
     upper = (
         frame
         @ rotation('z', sign * angle['shoulder_out'])
@@ -360,9 +362,8 @@ def _place_arm(
 
 
 def _place_leg(
-    points: dict, frames: dict, pose: Pose, build: Build, side: str, sign: float, root: np.ndarray
+    points: dict, frames: dict, angle: Pose, build: Build, side: str, sign: float, root: np.ndarray
 ) -> None:
-    angle = {name: pose[f'{side}_{name}'] for name in LIMB_LIMITS}
     upper = (
         root
         @ rotation('z', sign * angle['hip_out'])
