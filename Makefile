@@ -18,7 +18,7 @@ unexport PYTHONHOME
 MPLBACKEND ?= Agg
 export MPLBACKEND
 
-.PHONY: help setup quickstart ablation test test-fast fuzz lint format
+.PHONY: docs help setup quickstart ablation test test-fast fuzz lint format
 
 help:
 	@echo 'make quickstart  set up, then train from the base, test and draw on a small example'
@@ -73,3 +73,8 @@ fuzz: setup
 
 ablation: setup
 	$(PY) tools/ablation.py $(ABLATION_ARGS)
+
+docs:
+	@test -x work_dirs/docs-venv/bin/mkdocs || { python3 -m venv work_dirs/docs-venv && \
+		work_dirs/docs-venv/bin/pip install -q -r requirements-docs.txt; }
+	NO_MKDOCS_2_WARNING=1 work_dirs/docs-venv/bin/mkdocs build --strict

@@ -12,7 +12,7 @@ MODEL.onnx is an exported model; it needs onnxruntime, but not PyTorch.
 import argparse
 import sys
 
-from multitask_runtime.command_line import add_options, run
+from multitask_runtime.command_line import add_options, needs_pytorch
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -32,6 +32,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the demo and return its exit status."""
     args = parse_args(argv)
+    if needs_pytorch(args):
+        from multitask_refine.apis.command_line import run
+    else:
+        from multitask_runtime.command_line import run
     return run(args.inputs, args)
 
 

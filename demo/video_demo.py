@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from multitask_runtime.command_line import add_options, run
+from multitask_runtime.command_line import add_options, needs_pytorch
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -40,6 +40,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the demo and return its exit status."""
     args = parse_args(argv)
+    if needs_pytorch(args):
+        from multitask_refine.apis.command_line import run
+    else:
+        from multitask_runtime.command_line import run
     is_camera = args.video.isdecimal() and not Path(args.video).exists()
     return run(int(args.video) if is_camera else args.video, args, track=args.track)
 

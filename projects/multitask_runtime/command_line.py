@@ -1,5 +1,6 @@
 """Command line of the demos: options, the run and its errors."""
 
+import importlib.util
 import signal
 import threading
 from argparse import ArgumentParser, Namespace
@@ -55,8 +56,33 @@ def add_options(parser: ArgumentParser) -> None:
     )
 
 
+def needs_pytorch(args: Namespace) -> bool:
+    """Return whether the model is a checkpoint and not an ONNX file.
+
+    Args:
+        args (Namespace): Parsed options of :func:`add_options`.
+
+    Raises:
+        SystemExit: If there is neither, or PyTorch is needed and not installed.
+    """
+    if is_onnx(args.checkpoint or args.config):
+        return False
+    if not args.checkpoint:
+        raise SystemExit(
+            f'{args.config}: expected a config and a checkpoint, or a file that ends in '
+            '.onnx alone'
+        )
+    if importlib.util.find_spec('torch') is None:
+        raise SystemExit(
+            'PyTorch is needed for a config and a checkpoint, and is not installed in this '
+            'environment. Set one up by make setup (docs/installation.md), or give an exported '
+            'MODEL.onnx.'
+        )
+    return True
+
+
 def run(inputs: str | int, args: Namespace, **options: Any) -> int:
-    """Run a demo.
+    """Run a demo with an ONNX file.
 
     Args:
         inputs (str | int): As in ``BaseInferencer.stream``.
@@ -64,32 +90,13 @@ def run(inputs: str | int, args: Namespace, **options: Any) -> int:
         options: Further ones of ``BaseInferencer.stream``.
 
     Returns:
-        int: Exit status: 0; 1 if an input was skipped; 130 or 143 if the run was
-        interrupted by Ctrl-C or SIGTERM, with complete files of what was done before.
+        int: Exit status as in :func:`run_inferencer`.
 
     Raises:
         SystemExit: With a sentence about what is wrong.
     """
     model = args.checkpoint or args.config
-    if is_onnx(model):
-        return run_inferencer(inputs, args, lambda: OnnxInferencer(model, args.device), **options)
-    if not args.checkpoint:
-        raise SystemExit(
-            f'{args.config}: expected a config and a checkpoint, or a file that ends in '
-            '.onnx alone'
-        )
-    try:
-        # The only import that needs PyTorch, and only for models in it.
-        from multitask_refine.apis.command_line import run_checkpoint
-    except ModuleNotFoundError as error:
-        if error.name != 'torch':
-            raise
-        raise SystemExit(
-            'PyTorch is needed for a config and a checkpoint, and is not installed in this '
-            'environment. Set one up by make setup (docs/installation.md), or give an exported '
-            'MODEL.onnx.'
-        ) from None
-    return int(run_checkpoint(inputs, args, **options))
+    return run_inferencer(inputs, args, lambda: OnnxInferencer(model, args.device), **options)
 
 
 def run_inferencer(
@@ -104,7 +111,8 @@ def run_inferencer(
         options: Further ones of ``BaseInferencer.stream``.
 
     Returns:
-        int: Exit status as in :func:`run`.
+        int: Exit status: 0; 1 if an input was skipped; 130 or 143 if the run was
+        interrupted by Ctrl-C or SIGTERM, with complete files of what was done before.
 
     Raises:
         SystemExit: With a sentence about what is wrong.

@@ -1,4 +1,4 @@
-"""Spoilt annotations through the rules of one instance."""
+"""Mutated annotations through the rules of one instance."""
 
 import copy
 import json
@@ -15,8 +15,8 @@ _SIZE, _NUM_KEYPOINTS = (64, 48), 17
 
 
 @given(st.sampled_from(annotations()).flatmap(mutated_json))
-def test_what_remains_is_clean(ann):
-    """Nothing is found in what was repaired, and pycocotools takes it."""
+def test_repaired_instance_is_valid(ann):
+    """The repaired instance breaks no rule, and pycocotools reads its mask."""
     if not isinstance(ann, dict):
         return
     before = json.dumps(ann)

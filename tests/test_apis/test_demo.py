@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ from demo import image_demo, video_demo
 from multitask_refine.apis import VideoWriter
 from multitask_runtime import base_inferencer as finder
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -148,7 +151,7 @@ def test_number_is_a_camera_unless_it_is_a_file(names, photos, tmp_path, monkeyp
     with pytest.raises(SystemExit, match='camera 98765: expected a camera'):
         video_demo.main(['98765', *names, '--out-dir', ''])
     monkeypatch.chdir(tmp_path)
-    (tmp_path / '98765').write_bytes(open(photos[0], 'rb').read())
+    shutil.copy(photos[0], tmp_path / '98765')
     assert video_demo.main(['98765', *names, '--out-dir', '']) == 0
 
 

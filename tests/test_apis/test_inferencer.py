@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import shutil
 
 import cv2
 import numpy as np
@@ -84,7 +85,7 @@ def test_results_do_not_depend_on_the_batch(inferencer, noise, monkeypatch):
     )
     together = inferencer(images, batch_size=3)
     assert sizes == [3, 1, 2]  # a batch has one size of image
-    for one, other in zip(alone, together):
+    for one, other in zip(alone, together, strict=True):
         assert_same(one, other, rtol=1e-3, atol=1e-3)
     with pytest.raises(ValueError, match='batch_size: expected 1 or more'):
         inferencer(images, batch_size=0)
@@ -224,7 +225,7 @@ def test_interrupted_run_leaves_complete_files(inferencer, photos, tmp_path):
 
 def test_output_names_have_a_writable_extension(inferencer, photos, tmp_path):
     strange = tmp_path / 'photo.img'
-    strange.write_bytes(open(photos[0], 'rb').read())
+    shutil.copy(photos[0], strange)
     image = cv2.imread(photos[0])
     inferencer([strange, image], out_dir=tmp_path / 'out')
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {

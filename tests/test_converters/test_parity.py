@@ -21,7 +21,6 @@ from PIL import Image
 from multitask_refine.converters import detectron2 as detectron2_to_multitask
 from multitask_refine.converters import mmdet as mmdet_to_multitask
 from multitask_refine.converters import torchvision as torchvision_to_multitask
-from multitask_refine.ops import SeparableRoIAlign
 from multitask_refine.testing.synthetic_images import draw_image
 from multitask_refine.testing.synthetic_weights import draw_indices, draw_weights
 from tests.test_converters.networks import (
@@ -31,6 +30,8 @@ from tests.test_converters.networks import (
     run_layers,
     to_batch,
 )
+
+pytestmark = pytest.mark.slow
 
 GOLDEN = Path(__file__).parent / 'golden'
 SOURCES = {
@@ -250,23 +251,9 @@ def test_mmdets_mask_rcnn(tmp_path):
     mmdet_to_multitask.main(
         [str(config_path(config)), str(tmp_path / 'source.pth'), str(tmp_path / 'converted.pth')]
     )
-    # PyTorch's convolutions on both sides.
-    model = load_network(config, tmp_path / 'converted.pth', 1000, fast_convs=False)
-    rgb = draw_image(1, 300, 250)
-    # mmcv's RoIAlign rounds positions in another way than the one here.
-    _compare_with_mmdet(own, model, rgb, rtol=1e-5, atol=1e-4)
-    _take_pooling_from_here(own.roi_head)
-    _compare_with_mmdet(own, model, rgb)
-
-
-def _take_pooling_from_here(roi_head: torch.nn.Module) -> None:
-    for extractor in (roi_head.bbox_roi_extractor, roi_head.mask_roi_extractor):
-        extractor.roi_layers = torch.nn.ModuleList(
-            [
-                SeparableRoIAlign(layer.output_size, layer.spatial_scale, layer.sampling_ratio)
-                for layer in extractor.roi_layers
-            ]
-        )
+    # PyTorch's and mmcv's operators on both sides.
+    model = load_network(config, tmp_path / 'converted.pth', 1000, fast_cpu_ops=False)
+    _compare_with_mmdet(own, model, draw_image(1, 300, 250))
 
 
 def _compare_with_mmdet(

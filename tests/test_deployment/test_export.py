@@ -26,6 +26,8 @@ from multitask_refine.testing.synthetic_images import draw_image
 from multitask_refine.testing.synthetic_weights import draw_weights
 from tests.conftest import CONFIGS, SAMPLE_CONFIG
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
 

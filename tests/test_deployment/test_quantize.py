@@ -14,6 +14,8 @@ from multitask_runtime.onnx.onnx_model import OnnxModel
 from tests.test_runtime.onnx_files import DESCRIPTION, make_file
 from tools.deployment import quantize_onnx
 
+pytestmark = pytest.mark.slow
+
 # More exact than float16 has it at this size: 512.1 becomes 512.
 BOX = [[0.3, 512.1, 700.2, 900.7]]
 WEIGHTS = np.linspace(-1, 1, 64 * 3, dtype=np.float32).reshape(64, 3, 1, 1)

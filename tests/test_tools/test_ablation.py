@@ -1,4 +1,4 @@
-"""The experiment on offsets: smaller still, or with a stub for the training."""
+"""The ablation of the offsets, with a smaller model or a stub of the tools."""
 
 import fcntl
 import importlib
@@ -19,12 +19,14 @@ from multitask_runtime.utils.files import file_sha256
 from tests.conftest import ROOT, as_arguments, tiny_options
 from tools import ablation
 
+pytestmark = pytest.mark.slow
+
 REGULAR = ROOT / ablation_protocol.CONFIG.format('fpn-ms_regular')
 
 
 @pytest.fixture
 def options(tmp_path, monkeypatch):
-    """A network of seconds, and a base for it."""
+    """Options for a model that trains in seconds, and its base."""
     monkeypatch.setattr(ablation.torch.cuda, 'is_available', lambda: False)
     settings = {
         name: value
@@ -55,7 +57,7 @@ def _save_base(cfg, path):
 
 
 class Stub:
-    """Stands in for the tools that draw, train and test.
+    """Stub of the tools that draw, train and test.
 
     AP is higher at higher rates and with refinement.
     """
@@ -122,8 +124,8 @@ def stub(monkeypatch):
     return stub
 
 
-def test_a_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch, capsys, request):
-    """With the tools themselves, in this process."""
+def test_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch, capsys, request):
+    """With the real tools, in this process."""
 
     def run_tool(log, env, tool, *args):
         monkeypatch.setenv('BASE_SAMPLE_ROOT', env.get('BASE_SAMPLE_ROOT', ''))
@@ -163,7 +165,7 @@ def test_a_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch,
     assert not torch.equal(end[name], start[name])
 
 
-def test_killed_and_started_again(options, stub, tmp_path, capsys):
+def test_restart_after_failures(options, stub, tmp_path, capsys):
     stub.break_at = 5
     with pytest.raises(SystemExit, match='19 runs failed.*\n.*killed'):
         ablation.main(['sweep', *options])
@@ -190,7 +192,7 @@ def test_killed_and_started_again(options, stub, tmp_path, capsys):
     assert len(stub.trained) == 24 + finals
 
 
-def test_another_base_or_protocol_is_refused(options, stub, tmp_path):
+def test_other_base_or_protocol_is_refused(options, stub, tmp_path):
     begin = ['sweep', '--conditions', 'regular', *options]
     assert ablation.main(begin) == 0
     with pytest.raises(
@@ -226,7 +228,7 @@ def test_another_base_or_protocol_is_refused(options, stub, tmp_path):
         ablation.main(['final', *options])
 
 
-def test_a_condition_that_was_changed_since_is_refused(options, stub, tmp_path):
+def test_results_of_a_changed_condition_are_refused(options, stub, tmp_path):
     assert ablation.main(['sweep', '--conditions', 'regular', *options]) == 0
     file = tmp_path / 'results/sweep/regular_lr0.0001_seed100.json'
     content = json.loads(file.read_text())
@@ -236,7 +238,7 @@ def test_a_condition_that_was_changed_since_is_refused(options, stub, tmp_path):
         offsets_tables.load_runs(file.parent)
 
 
-def test_two_at_once_are_refused(options, stub, tmp_path):
+def test_concurrent_runs_in_a_work_dir_are_refused(options, stub, tmp_path):
     (tmp_path / 'runs').mkdir()
     with open(tmp_path / 'runs/lock', 'w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -244,7 +246,7 @@ def test_two_at_once_are_refused(options, stub, tmp_path):
             ablation.main(['sweep', *options])
 
 
-def test_every_condition_can_be_built_and_names_what_it_changes():
+def test_every_condition_changes_what_its_name_says():
     for run in ablation_protocol.final_runs(dict.fromkeys(ablation_protocol.BY_NAME, 1e-4)):
         if run.seed == 0:
             cfg = Config.fromfile(ROOT / run.config)

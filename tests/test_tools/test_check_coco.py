@@ -1,4 +1,4 @@
-"""tools/dataset/check_coco.py: every rule, what --fix makes of it, images."""
+"""tools/dataset/check_coco.py: each rule and its repair, images, options."""
 
 import copy
 import io
@@ -22,8 +22,8 @@ NAN = float('nan')
 
 
 def _content():
-    """Two pictures of 64 x 48 pixels; one person of 20 x 30, one crowd."""
-    joints = [12, 12, 2, 20, 20, 1, 0, 0, 0]
+    """Two images of 64 x 48 pixels; one instance of 20 x 30, one crowd."""
+    keypoints = [12, 12, 2, 20, 20, 1, 0, 0, 0]
     person = dict(
         id=1,
         image_id=1,
@@ -32,7 +32,7 @@ def _content():
         bbox=[10, 10, 20, 30],
         area=600,
         segmentation=[[10, 10, 30, 10, 30, 40, 10, 40]],
-        keypoints=joints,
+        keypoints=keypoints,
         num_keypoints=2,
         seen_by='me',
     )
@@ -62,9 +62,9 @@ def _write(path, content):
 
 
 def _check(tmp_path, content, *options):
-    """Exit status, findings, and the content of the fixed file."""
+    """Return exit status, issues as JSON, and the repaired content."""
     path = _write(tmp_path / 'in.json', content)
-    for name in ('out.json', 'findings.json'):
+    for name in ('out.json', 'issues.json'):
         (tmp_path / name).unlink(missing_ok=True)
     status = check_coco.main(
         [
@@ -72,23 +72,22 @@ def _check(tmp_path, content, *options):
             '--fix',
             str(tmp_path / 'out.json'),
             '--json',
-            str(tmp_path / 'findings.json'),
+            str(tmp_path / 'issues.json'),
             *options,
         ]
     )
-    found = json.loads((tmp_path / 'findings.json').read_text())
+    found = json.loads((tmp_path / 'issues.json').read_text())
     return status, found, json.loads((tmp_path / 'out.json').read_text())
 
 
-def test_file_in_order(tmp_path, capsys):
+def test_valid_file(tmp_path, capsys):
     status, found, fixed = _check(tmp_path, _content())
     assert (status, found['issues'], found['notes']) == (0, [], {})
     assert fixed == _content()
     assert 'in.json: no issues' in capsys.readouterr().out
 
 
-# What is put where, the rule that must say so, and what the fix leaves: the
-# new value of the field, or nothing of the entry.
+# Field and invalid value, the rule that it breaks, and the repaired value.
 REMOVED = object()
 PERSON = [
     ('iscrowd', 2, 'iscrowd', 0),
@@ -222,7 +221,7 @@ def test_rules_of_an_image(field, value, rule, left, tmp_path):
     assert check_coco.main([str(tmp_path / 'out.json')]) == 0
 
 
-def test_entries_that_are_none_and_categories(tmp_path):
+def test_invalid_entries_and_categories(tmp_path):
     content = _content()
     content['images'].append(3)
     content['annotations'].append('person')
@@ -241,7 +240,7 @@ def test_entries_that_are_none_and_categories(tmp_path):
     assert fixed == expected
 
 
-def test_annotations_go_with_their_image_or_to_the_first_of_a_file(tmp_path):
+def test_annotations_of_removed_and_merged_images(tmp_path):
     content = _content()
     content['annotations'][1]['image_id'] = 2
     content['images'][1]['file_name'] = '1.png'
@@ -252,8 +251,8 @@ def test_annotations_go_with_their_image_or_to_the_first_of_a_file(tmp_path):
     assert [ann['id'] for ann in fixed['annotations']] == [1]
 
 
-def test_what_coco_itself_has_is_in_order():
-    """Boxes and joints a bit outside; areas of overlapping polygons."""
+def test_deviations_of_coco_are_valid():
+    """Boxes and keypoints slightly outside; areas of overlapping polygons."""
     content = _content()
     person = content['annotations'][0]
     person.update(bbox=[-0.6, 10, 30, 38.9], area=700)
@@ -263,7 +262,7 @@ def test_what_coco_itself_has_is_in_order():
     assert repair(content) == (content, [])
 
 
-def test_number_of_joints_is_the_category_s_or_the_meta_file_s(tmp_path):
+def test_number_of_keypoints_of_category_or_meta_file(tmp_path):
     content = _content()
     assert check_coco.main([_write(tmp_path / 'a.json', content), '--meta', 'coco.py']) == 1
     for ann in content['annotations']:
@@ -284,7 +283,7 @@ def test_number_of_joints_is_the_category_s_or_the_meta_file_s(tmp_path):
         ('[' * 100000, 'expected a COCO annotation file in JSON'),
     ],
 )
-def test_files_that_are_none(text, reason, tmp_path, capsys):
+def test_invalid_files(text, reason, tmp_path, capsys):
     path = tmp_path / 'in.json'
     path.write_text(text)
     assert check_coco.main([str(path)]) == 1
@@ -294,7 +293,7 @@ def test_files_that_are_none(text, reason, tmp_path, capsys):
         read_annotations(str(path))
 
 
-def test_a_fix_that_leaves_nothing_is_not_written(tmp_path, capsys):
+def test_repaired_file_without_images_is_not_written(tmp_path, capsys):
     content = _content()
     for image in content['images']:
         image['width'] = 0
@@ -304,7 +303,7 @@ def test_a_fix_that_leaves_nothing_is_not_written(tmp_path, capsys):
     assert [each.name for each in tmp_path.iterdir()] == ['in.json']
 
 
-def test_usage(tmp_path):
+def test_invalid_options_exit_with_2(tmp_path):
     path = _write(tmp_path / 'in.json', _content())
     for options in (
         ['nothing.json'],
@@ -321,7 +320,7 @@ def test_usage(tmp_path):
     assert json.loads((tmp_path / 'in.json').read_text()) == _content()
 
 
-def test_first_cases_or_all(tmp_path, capsys):
+def test_first_issues_or_all(tmp_path, capsys):
     content = _content()
     content['annotations'] += [
         dict(content['annotations'][0], id=number, image_id=9) for number in range(3, 8)
@@ -336,7 +335,7 @@ def test_first_cases_or_all(tmp_path, capsys):
     assert 'annotation 7 of' in text and 'more' not in text
 
 
-def test_compressed_runs():
+def test_decompress_counts():
     """'1' is 1, 'O' is 31 with the sign bit: -1; 'P' is 0 and more to come,
     then 2 times 32. From the fourth on, differences to the last but one."""
     assert decompress_counts('123') == [1, 2, 3]
@@ -346,7 +345,7 @@ def test_compressed_runs():
     assert decompress_counts('P') is None and decompress_counts('1 ') is None
 
 
-def test_compressed_runs_of_pycocotools():
+def test_decompress_counts_of_pycocotools():
     mask = np.random.default_rng(0).random((200, 300)) < 0.01
     code = coco_mask.encode(np.asfortranarray(mask, np.uint8))
     runs = decompress_counts(code['counts'].decode())
@@ -357,7 +356,7 @@ def test_compressed_runs_of_pycocotools():
 # ---- images
 
 
-def _picture(mode='RGB', size=(64, 48)):
+def _image(mode='RGB', size=(64, 48)):
     gradient = np.linspace(0, 255, size[0] * size[1], dtype=np.uint8)
     image = Image.fromarray(gradient.reshape(size[::-1]))
     return image.convert(mode)
@@ -365,14 +364,14 @@ def _picture(mode='RGB', size=(64, 48)):
 
 def _coded(format, mode='RGB', size=(64, 48), **options):
     file = io.BytesIO()
-    _picture(mode, size).save(file, format, **options)
+    _image(mode, size).save(file, format, **options)
     return file.getvalue()
 
 
-def _check_picture(tmp_path, data, name='2.png', has_people=False):
+def _check_image(tmp_path, data, name='2.png', has_instances=False):
     content = _content()
     content['images'][1]['file_name'] = name
-    if has_people:
+    if has_instances:
         content['annotations'][1]['image_id'] = 2
     (tmp_path / '1.png').write_bytes(_coded('PNG'))
     if data is not None:
@@ -415,9 +414,9 @@ BAD = {
 
 
 @pytest.mark.parametrize('kind', BAD)
-def test_bad_images_go_with_their_annotations(kind, tmp_path):
+def test_invalid_images_are_removed_with_their_annotations(kind, tmp_path):
     data, rule = BAD[kind]
-    status, found, fixed = _check_picture(tmp_path, data, has_people=True)
+    status, found, fixed = _check_image(tmp_path, data, has_instances=True)
     assert status == 1
     assert [each['rule'] for each in found['issues']] == [rule]
     assert [image['id'] for image in fixed['images']] == [1]
@@ -428,14 +427,14 @@ def test_bad_images_go_with_their_annotations(kind, tmp_path):
 @pytest.mark.parametrize(
     'data, size', [(_coded('PNG', size=(40, 30)), (40, 30)), (_turned(6, (64, 48)), (48, 64))]
 )
-def test_size_of_an_image_without_annotations_is_corrected(data, size, tmp_path):
-    _, _, fixed = _check_picture(tmp_path, data)
+def test_size_of_image_without_annotations_is_corrected(data, size, tmp_path):
+    _, _, fixed = _check_image(tmp_path, data)
     assert (fixed['images'][1]['width'], fixed['images'][1]['height']) == size
     assert check_coco.main([str(tmp_path / 'out.json'), '--images', str(tmp_path)]) == 0
 
 
-def test_size_that_is_missing_is_taken_from_the_picture(tmp_path):
-    """In training nothing but the image entry tells it."""
+def test_missing_size_is_measured(tmp_path):
+    """Without --images the entry is removed."""
     content = _content()
     content['images'][0].update(width=None, height='')
     (tmp_path / '1.png').write_bytes(_coded('PNG'))
@@ -453,7 +452,7 @@ def test_size_that_is_missing_is_taken_from_the_picture(tmp_path):
 @pytest.mark.parametrize(
     'listed, stored', [('a.png', 'a.PNG'), ('caf\u00e9 1.png', 'cafe\u0301 1.png')]
 )
-def test_file_names_that_are_spelt_otherwise(listed, stored, tmp_path):
+def test_file_names_of_another_case_or_normalization(listed, stored, tmp_path):
     (tmp_path / stored).write_bytes(_coded('PNG'))
     if (tmp_path / listed).exists():
         pytest.skip('a file system that takes both for the same')
@@ -484,21 +483,21 @@ KINDS = {
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_kinds_of_images_that_are_fine(kind, tmp_path):
+def test_image_notes(kind, tmp_path):
     data, notes = KINDS[kind]
-    status, found, _ = _check_picture(tmp_path, data, has_people=True)
+    status, found, _ = _check_image(tmp_path, data, has_instances=True)
     assert status == 0, found
     assert found['notes'] == {note: [2] for note in notes}
 
 
-def test_every_cut_of_a_photo_is_noticed():
+def test_every_truncation_is_detected():
     """Up to the last byte before the end mark."""
     for photo, end in ((_coded('JPEG', progressive=True), 2), (_coded('PNG'), 12)):
         assert find_truncation(photo) is None
         assert all(find_truncation(photo[:length]) for length in range(8, len(photo) - end + 1))
 
 
-def test_missing_files_of_many_folders(tmp_path):
+def test_list_missing(tmp_path):
     (tmp_path / 'a').mkdir()
     (tmp_path / 'a/1.png').write_bytes(b'')
     paths = [str(tmp_path / name) for name in ('a/1.png', 'a/2.png', 'b/1.png', '1.png')]
@@ -507,13 +506,13 @@ def test_missing_files_of_many_folders(tmp_path):
 
 @pytest.mark.parametrize('split', ['train', 'val'])
 @pytest.mark.parametrize('kind', ['person_keypoints', 'instances'])
-def test_photos_of_coco_are_in_order(kind, split, tiny_coco, capsys):
+def test_coco_is_valid(kind, split, tiny_coco, capsys):
     path = tiny_coco / f'annotations/{kind}_{split}2017.json'
     status = check_coco.main([str(path), '--images', str(tiny_coco / f'{split}2017')])
     assert status == 0, capsys.readouterr().out
 
 
-def test_drawn_sample_is_in_order(tmp_path):
+def test_drawn_sample_is_valid(tmp_path):
     out = tmp_path / 'sample'
     make_sample.main([str(out), '--size', '96', '--train', '8', '--val', '0'])
     assert (
@@ -530,9 +529,8 @@ def test_drawn_sample_is_in_order(tmp_path):
     )
 
 
-def test_time_grows_with_the_file_and_no_faster():
-    """A file of COCO's size takes seconds: none of its lists is searched
-    for each entry."""
+def test_runtime_is_linear():
+    """A file of COCO's size takes seconds."""
     content = _content()
     person = content['annotations'][0]
     times = []
@@ -550,7 +548,7 @@ def test_time_grows_with_the_file_and_no_faster():
     assert times[1] < 8 * 3 * times[0]
 
 
-def test_page_names_every_rule_and_note():
+def test_docs_list_all_rules_and_notes():
     page = (ROOT / 'docs/dataset-validation.md').read_text()
     named = {rule for _, _, rule, _ in PERSON + IMAGE}
     named |= {rule for _, rule in BAD.values()} | {

@@ -14,6 +14,8 @@ from tests.conftest import ROOT
 from tools import quickstart
 from tools.dataset import make_sample
 
+pytestmark = pytest.mark.slow
+
 # Each stub records its arguments. The training exits with status 75 at SIGTERM, as with
 # PreemptionHook, and can be resumed.
 TOOLS = {

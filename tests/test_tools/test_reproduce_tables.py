@@ -25,6 +25,8 @@ from tests.conftest import CONFIGS, ROOT, SAMPLE_CONFIG, as_arguments, tiny_opti
 from tools import reproduce_tables as benchmark
 from tools.docs import build_docs as pages
 
+pytestmark = pytest.mark.slow
+
 REGULAR = SAMPLE_CONFIG.with_name(SAMPLE_CONFIG.name.replace('rb-h', 'regular'))
 KPS = 'multitask-rcnn_r50_fpn-ms_rb-h-kps_4xb3-90k_coco'
 HEADS = ['bbox_AP', 'segm_AP', 'keypoints_AP']

@@ -14,6 +14,8 @@ from multitask_refine.apis import test, train
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 
+pytestmark = pytest.mark.slow
+
 
 def _options(scene):
     return as_arguments(tiny_options(scene))

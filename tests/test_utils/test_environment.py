@@ -13,6 +13,8 @@ from multitask_refine.models import MultitaskRoIHead
 from multitask_refine.utils.errors import explained_errors
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 
+pytestmark = pytest.mark.slow
+
 NO_SYMBOL = '/x/mmcv/_ext.so: undefined symbol: _ZNK3c1010TensorImpl4sizeEv'
 # Stand-ins for mmcv: version, content of its operators, expected message.
 INSTALLATIONS = {

@@ -41,6 +41,8 @@ from tools import reproduce_tables as benchmark
 from tools.analysis_tools import report, show_offsets
 from tools.docs import ablation_tables
 
+pytestmark = pytest.mark.slow
+
 CONFIG = str(SAMPLE_CONFIG)
 REFUSED = (UnsafeCheckpointError, DamagedCheckpointError, SystemExit)
 SAYS = 'refused, because|not a whole|expected'

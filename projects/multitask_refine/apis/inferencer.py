@@ -93,7 +93,7 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
         return to_result(frame, dict(instances.items()), self.joint_shift, self.dataset_meta)
 
     def _results(
-        self, frames: Iterable[Frame], batch_size: int, report: Progress
+        self, frames: Iterable[Frame], batch_size: int, progress: Progress
     ) -> Iterator[tuple[Frame, dict]]:
         """Group the frames by input size, and predict batch by batch.
 
@@ -105,17 +105,17 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
             try:
                 data = self._preprocess(frame.image)
             except Exception as error:  # the other images continue
-                report.fail(frame.source, frame.title, error)
+                progress.fail(frame.source, frame.title, error)
                 continue
             if batch and data['inputs'].shape != batch[0][1]['inputs'].shape:
-                yield from self._predict(batch, report)
+                yield from self._predict(batch, progress)
                 batch = []
             batch.append((frame, data))
             if len(batch) == batch_size:
-                yield from self._predict(batch, report)
+                yield from self._predict(batch, progress)
                 batch = []
         if batch:
-            yield from self._predict(batch, report)
+            yield from self._predict(batch, progress)
 
     def _preprocess(self, image: np.ndarray) -> dict:
         """Send an image, (H, W, 3) BGR uint8, through the pipeline."""
@@ -130,7 +130,7 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
         return data
 
     def _predict(
-        self, batch: list[tuple[Frame, dict]], report: Progress
+        self, batch: list[tuple[Frame, dict]], progress: Progress
     ) -> Iterator[tuple[Frame, dict]]:
         """Yield the results of a batch; if it fails, those of each image alone."""
         results = None
@@ -143,12 +143,12 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
         except Exception as error:  # the other images continue
             if len(batch) == 1:
                 frame = batch[0][0]
-                report.fail(frame.source, frame.title, error)
+                progress.fail(frame.source, frame.title, error)
                 return
         # Outside of the handler, whose error keeps the batch in memory.
         if results is None:
             for item in batch:
-                yield from self._predict([item], report)
+                yield from self._predict([item], progress)
         else:
             yield from results
 

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from multitask_refine.deployment.onnx_detector import OnnxDetector
 from multitask_refine.evaluation import add_run
-from multitask_refine.models import mirrored_pipeline
+from multitask_refine.models import flip_tta_pipeline
 from multitask_refine.utils.config import (
     add_common_options,
     list_evaluators,
@@ -104,7 +104,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.tta:
         cfg.model = dict(cfg.get('tta_model') or dict(type='MultitaskTTAModel'), module=cfg.model)
         dataset = cfg.test_dataloader.dataset
-        dataset.pipeline = cfg.get('tta_pipeline') or mirrored_pipeline(dataset.pipeline)
+        dataset.pipeline = cfg.get('tta_pipeline') or flip_tta_pipeline(dataset.pipeline)
     if is_onnx(args.checkpoint):
         cfg.model = dict(type=OnnxDetector.__name__, file=args.checkpoint)
         cfg.load_from = None

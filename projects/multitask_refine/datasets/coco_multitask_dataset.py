@@ -85,7 +85,7 @@ class CocoMultitaskDataset(CocoDataset):
         classes = merged['classes']
         if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
             raise ConfigError(
-                "metainfo.classes: expected distinct category names, such as ('person', ), found "
+                "metainfo.classes: expected names of distinct categories, such as ('person', ), found "
                 f'{classes!r}. Write a list or tuple, also for a single name.'
             )
         from_file = merged.pop('from_file')
@@ -134,8 +134,8 @@ class CocoMultitaskDataset(CocoDataset):
                 raise AnnotationError(
                     f'{self.ann_file}: annotations: expected some to learn from, found that none '
                     f'of {len(content["annotations"])} can be used:\n'
-                    f'{format_issues(self._issues)}\nCorrect the file; docs/dataset-validation.md says what '
-                    'each rule expects.'
+                    f'{format_issues(self._issues)}\nCorrect the file; '
+                    'docs/dataset-validation.md lists what each rule expects.'
                 )
             log_label_counts(repaired.get('annotations', ()), self.ann_file)
         coco = COCO()

@@ -71,7 +71,8 @@ class OnnxExportModel(nn.Module):
         if head.with_mask:
             outputs.append(head.mask_head(feats)[:, 0].sigmoid())  # (N, 1, M, M) -> (N, M, M)
         if head.with_keypoint:
-            outputs += head.keypoint_head.predict(feats, boxes)
+            heatmaps = head.keypoint_head.refined_heatmaps(feats)
+            outputs += head.keypoint_head.codec.decode(heatmaps, boxes)
         return tuple(outputs)
 
     def preprocess(self, image: Tensor) -> Tensor:

@@ -7,13 +7,12 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from multitask_refine.utils.errors import ExplainedError
 from multitask_runtime.onnx.metadata import to_dataset_meta
 from multitask_runtime.onnx.onnx_model import OnnxModel
 from multitask_runtime.utils.errors import OnnxError
 
 
-class OnnxFileError(ExplainedError, OnnxError):
+class OnnxFileError(OnnxError):
     """An ONNX file that cannot be evaluated."""
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from multitask_refine.ops import RefinedConv2d, deform_conv, roi_align_by_sums
+from multitask_refine.ops import RefinedConv2d, deform_conv, separable_roi_align
 
 _TRACED_BOXES = 3
 
@@ -82,7 +82,7 @@ class _RoIAlign(Function):
     @staticmethod
     def forward(ctx, x, boxes, batch_ids, size, scale, ratio, aligned):
         rois = torch.cat([batch_ids[:, None].to(boxes), boxes], 1)  # (R, 5)
-        return roi_align_by_sums(x, rois, size, scale, ratio, aligned)
+        return separable_roi_align(x, rois, size, scale, ratio, aligned)
 
     @staticmethod
     def symbolic(g, x, boxes, batch_ids, size, scale, ratio, aligned):

@@ -64,8 +64,9 @@ def predict_outputs(model: nn.Module, image: Tensor) -> Outputs:
     if head.with_mask:
         outputs['masks'] = head.mask_head(feats)[:, 0].sigmoid()
     if head.with_keypoint:
-        outputs['keypoints'], outputs['keypoint_scores'] = head.keypoint_head.predict(
-            feats, detections.bboxes
+        heatmaps = head.keypoint_head.refined_heatmaps(feats).to(detections.bboxes)
+        outputs['keypoints'], outputs['keypoint_scores'] = head.keypoint_head.codec.decode(
+            heatmaps, detections.bboxes
         )
     return {name: values.numpy() for name, values in outputs.items()}
 

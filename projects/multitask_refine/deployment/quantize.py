@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multitask_refine.utils.errors import ExplainedError
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
 from multitask_runtime.io.resize import Resizer
@@ -30,7 +29,7 @@ _FLOAT16_OPERATORS = [*_INT8_OPERATORS, 'ConvTranspose', 'Relu', 'MaxPool', 'Add
 _MAX_IMAGES = 100  # for calibration
 
 
-class QuantizationError(ExplainedError, OnnxError):
+class QuantizationError(OnnxError):
     """A file that cannot be quantized, or not with these images."""
 
 

@@ -205,14 +205,14 @@ def _check_head_sizes(roi_head: nn.Module, setting: str, meta: dict) -> None:
 def _check_labels(roi_head: nn.Module, dataset: Dataset) -> None:
     """Refuse a trainable head without any labels in the training set."""
     leaves = list(_iterate_leaves(dataset))
-    if not all(hasattr(leaf, 'labelled_tasks') for leaf in leaves):
+    if not all(hasattr(leaf, 'labeled_tasks') for leaf in leaves):
         return  # other dataset classes do not list what is labelled
     for task, name in HEADS.items():
         head = getattr(roi_head, name, None)
         # A frozen head needs no labels.
         if head is None or not any(each.requires_grad for each in head.parameters()):
             continue
-        if not any(task in leaf.labelled_tasks for leaf in leaves):
+        if not any(task in leaf.labeled_tasks for leaf in leaves):
             files = ', '.join(str(leaf.ann_file) for leaf in leaves)
             remedy = (
                 'Add the boxes.'
@@ -244,10 +244,10 @@ def _check_metric(
                 "keypoint head, whose results COCO's server takes, found "
                 'one with a box head alone.'
             )
-    leaves = [leaf for leaf in _iterate_leaves(dataset) if hasattr(leaf, 'labelled_tasks')]
+    leaves = [leaf for leaf in _iterate_leaves(dataset) if hasattr(leaf, 'labeled_tasks')]
     if not leaves or metric.format_only:
         return
-    labelled = frozenset().union(*(leaf.labelled_tasks for leaf in leaves))
+    labelled = frozenset().union(*(leaf.labeled_tasks for leaf in leaves))
     missing = [task for task in metric.tasks or () if task not in labelled]
     if missing and labelled:
         raise ConfigError(

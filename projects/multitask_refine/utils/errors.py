@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from multitask_runtime.utils.errors import InputError, OnnxError
+from multitask_runtime.utils.errors import ExplainedError
 
 _OUT_OF_MEMORY = (
     'CUDA is out of memory ({reason}). Try, in this order: a smaller batch '
@@ -27,14 +27,6 @@ _NO_CUDA_OPS = (
     'command.'
 )
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\w+)::([\w ]+) registry')
-
-
-class ExplainedError(Exception):
-    """Base class of the errors that users can fix.
-
-    The message names file and field, what was expected, what was found and how to fix it.
-    Tools print it without a traceback and exit with status 1.
-    """
 
 
 class ConfigError(ExplainedError, ValueError):
@@ -96,7 +88,7 @@ def explained_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ExplainedError, InputError, OnnxError) as error:
+    except ExplainedError as error:
         raise SystemExit(str(error)) from None
     except OSError as error:
         if error.filename is None and not isinstance(error, FileNotFoundError):

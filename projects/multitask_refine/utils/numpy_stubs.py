@@ -34,6 +34,7 @@ class PlainArray(np.ndarray):
         return np.empty(0).view(cls)
 
     def __setstate__(self, state: tuple) -> None:
+        """Build the array from its pickled state."""
         _, shape, dtype, fortran, data = state
         values = frombuffer(data, dtype, shape, 'F' if fortran else 'C')
         super().__setstate__(values.__reduce__()[2])

@@ -1,4 +1,4 @@
-"""Categories with keypoints of their own: one head for their union."""
+"""Categories with keypoints of their own: union, data set, head, evaluation, results."""
 
 import json
 import math
@@ -33,9 +33,11 @@ from multitask_runtime.io.frames import Frame
 from multitask_runtime.io.inputs import Source
 from multitask_runtime.io.results import PredictionsFile, to_result
 from tests.conftest import ROOT, as_arguments, tiny_options
-from tests.test_models.heads import offset_head, softmax_head
+from tests.test_models.heads import keypoint_loss, offset_head, softmax_head
 from tools.analysis_tools import report
 from tools.dataset import check_coco, predictions_to_coco
+
+pytestmark = pytest.mark.slow
 
 META = """
 dataset_info = dict(
@@ -161,7 +163,7 @@ def _dataset(path, files, between=(), **kwargs):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What the data set logs."""
+    """Collect what the data set logs."""
     lines = []
     log = SimpleNamespace(warning=lines.append, info=lines.append)
     monkeypatch.setattr(startup, 'MMLogger', SimpleNamespace(get_current_instance=lambda: log))
@@ -171,7 +173,7 @@ def said(monkeypatch):
 # The union
 
 
-def test_keypoints_of_one_name_are_one_and_orders_stay(files):
+def test_union_merges_names_and_keeps_orders(files):
     meta = join_meta_files(files, CLASSES)
     assert list(meta['keypoint_id2name'].values()) == UNION
     assert meta['flip_indices'] == [0, 2, 1, 3, 5, 4]
@@ -195,7 +197,7 @@ def test_keypoints_of_one_name_are_one_and_orders_stay(files):
     ]
 
 
-def test_meta_files_of_mmpose_are_joined():
+def test_join_meta_files_of_mmpose():
     """COCO's persons and AP-10K's animals share what is given one name."""
     meta = join_meta_files(
         dict(
@@ -237,7 +239,7 @@ def test_meta_files_of_mmpose_are_joined():
     ],
     ids=['class', 'none', 'kind', 'no file', 'name', 'twice', 'mirror'],
 )
-def test_meta_files_that_cannot_be_joined_are_refused(change, words, files):
+def test_inconsistent_meta_files_raise(change, words, files):
     with pytest.raises(ConfigError, match=words):
         join_meta_files(change(files), CLASSES)
 
@@ -245,7 +247,7 @@ def test_meta_files_that_cannot_be_joined_are_refused(change, words, files):
 # Loading
 
 
-def test_annotations_are_read_in_the_order_of_their_category(files, tmp_path, said):
+def test_keypoints_are_parsed_in_the_order_of_their_category(files, tmp_path, said):
     dataset = DATASETS.build(_dataset(_write(tmp_path, SCENE), files))
     people = dataset[0]['data_samples'].gt_instances
     assert people.labels.tolist() == [0, 1, 2]
@@ -263,7 +265,7 @@ def test_annotations_are_read_in_the_order_of_their_category(files, tmp_path, sa
         [26.5, 14.5],
         [27.5, 15.5],
     ]
-    # A dog without keypoints: not labelled, and no hands.
+    # A dog without keypoints: unlabeled, and without hands.
     alone = dataset[1]['data_samples'].gt_instances
     assert alone.keypoints_visible.tolist() == [[0, -1, -1, 0, 0, 0]]
     assert dataset.labeled_tasks == {'bbox', 'segm', 'keypoints'}
@@ -298,7 +300,7 @@ def test_what_a_category_lacks_stays_so_outside_of_the_image():
         [0, 1, 2],
     )
     boxes.clip_((20, 20))
-    assert boxes.visible.tolist() == [[2, 0, -1]]
+    assert boxes.keypoints_visible.tolist() == [[2, 0, -1]]
 
 
 def test_other_augmentations_and_wrappers(files, tmp_path, said):
@@ -337,7 +339,7 @@ def test_other_augmentations_and_wrappers(files, tmp_path, said):
                     _instance(2, 7, 1, 24, keypoints=[30, 20, 2] * 3),
                 ]
             ),
-            "annotation 2 has 9 numbers.*the others of 'dog'.*each of the 4 joints",
+            "annotation 2 has 9 numbers.*all others of 'dog'.*each of the 4 keypoints",
         ),
         (dict(keypoints_from='coco.py'), 'keypoints_from: expected one meta file'),
     ],
@@ -384,20 +386,19 @@ def test_network_and_data_sets_are_compared(files, tmp_path):
 # Losses
 
 
-VISIBLE = torch.tensor([[2.0, -1.0, 0.0], [2.0, 1.0, -1.0], [-1.0, -1.0, -1.0]])
-POINTS = torch.full((3, 3, 2), 1.5)
-ROIS = torch.tensor([[0.0, 0.0, 3.0, 3.0]]).expand(3, 4)
+VISIBLE = torch.tensor([[2.0, -1.0, 0.0], [2.0, 1.0, -1.0]])
+POINTS = torch.full((2, 3, 2), 1.5)
+ROIS = torch.tensor([[0.0, 0.0, 3.0, 3.0]]).expand(2, 4)
 
 
 def test_loss_leaves_out_what_a_category_lacks():
     """Maps of 3 x 3 cells that are 0.5 everywhere, and a Gaussian that is 1
-    in one cell: each map costs 9 * 0.25. Of the first RoI two maps count (one
-    of an unlabelled keypoint), of the second two, of the third none: the mean
-    over the two RoIs with a labelled keypoint is 4.5."""
+    in one cell: each map costs 9 * 0.25. Of each RoI two maps count (of the
+    first, one is that of an unlabeled keypoint): the mean over the RoIs is 4.5."""
     head = offset_head(num_keypoints=3, size=3, sigma=0.05)
     logits = torch.zeros(2, 3, 3, 3, requires_grad=True)
     head.forward = lambda feats: (logits, None)
-    loss = head.loss(torch.zeros(3, 4, 14, 14), POINTS, VISIBLE, ROIS, 1)['loss_keypoint']
+    loss = keypoint_loss(head, torch.zeros(2, 4, 14, 14), POINTS, VISIBLE, ROIS)
     assert loss.item() == pytest.approx(4.5)
     loss.backward()
     assert (logits.grad.abs().sum((2, 3)) > 0).tolist() == [
@@ -413,13 +414,13 @@ def test_channels_of_other_categories_get_no_gradient(build):
     torch.manual_seed(0)
     head = build(num_keypoints=3, conv_cfg=dict(type='RefinedConv2d'))
     head.offset_pred.weight.data.normal_(std=0.01)
-    loss = head.loss(
+    loss = keypoint_loss(
+        head,
         torch.randn(2, 4, 14, 14),
         torch.full((2, 3, 2), 1.4),
         torch.tensor([[2.0, -1.0, 1.0]] * 2),
-        ROIS[:2],
-        1,
-    )['loss_keypoint']
+        ROIS,
+    )
     loss.backward()
     grads = head.heatmap_pred.weight.grad  # (C, K, 4, 4)
     offsets = head.offset_pred.weight.grad.unflatten(1, (3, 2))

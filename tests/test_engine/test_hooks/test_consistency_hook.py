@@ -21,6 +21,8 @@ from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.trainings import Dice
 
+pytestmark = pytest.mark.slow
+
 NAMES = list(load_meta_file('coco.py')['keypoint_name2id'])
 
 

@@ -16,6 +16,8 @@ from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import CONFIGS
 from tests.trainings import Dice, OneNumber, Scores, runner, same
 
+pytestmark = pytest.mark.slow
+
 RECIPE = (
     CONFIGS / 'multitask_refine/multitask-rcnn_r50-tnr-pre_fpn-ms_rb-h_8xb2-adamw-ema-270k_coco.py'
 )
@@ -136,7 +138,7 @@ def test_testing_uses_the_average_without_a_second_model(tmp_path):
     test = _run(
         tmp_path,
         model=model,
-        test_cfg=dict(),
+        test_cfg={},
         test_dataloader=DataLoader(Dice(1), collate_fn=list),
         test_evaluator=Evaluator(Scores([0])),
     )

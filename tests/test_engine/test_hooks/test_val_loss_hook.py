@@ -14,6 +14,8 @@ from tests.conftest import SAMPLE_CONFIG
 from tests.shrink import shrink
 from tests.trainings import runner, same
 
+pytestmark = pytest.mark.slow
+
 
 class Distance(BaseModel):
     """Model with a fixed weight whose loss is the squared distance to each item."""

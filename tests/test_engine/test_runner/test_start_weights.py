@@ -11,6 +11,8 @@ from multitask_refine.engine.runner.start_weights import check_start_weights
 from tests.conftest import CONFIGS, SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.shrink import shrink_network
 
+pytestmark = pytest.mark.slow
+
 LEAF = CONFIGS / 'sample/multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb8-350_sample.py'
 BASE = CONFIGS / 'sample/multitask-rcnn_r26-w24_fpn-ms_regular_1xb8-10k_sample.py'
 OFFSETS = 'backbone.layer2.0.conv2.conv_offset.weight'

@@ -26,6 +26,8 @@ from multitask_runtime.io.streams import StreamReader
 from tests.conftest import ROOT
 from tests.test_runtime.onnx_files import make_file
 
+pytestmark = pytest.mark.slow
+
 BOUNDARY = 'next'
 STEP = 10  # of gray between one frame and the next
 

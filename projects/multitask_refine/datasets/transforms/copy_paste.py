@@ -95,7 +95,7 @@ class MultitaskCopyPaste(CopyPaste):
         x, y = boxes.keypoints.floor().long().unbind(-1)  # (N, K) each
         is_hidden = torch.from_numpy(covered)[y.clamp(0, height - 1), x.clamp(0, width - 1)]
         is_hidden &= (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        boxes.visible[is_hidden & (boxes.visible == 2)] = 1
+        boxes.keypoints_visible[is_hidden & (boxes.keypoints_visible == 2)] = 1
 
         joined = dict(
             img=np.where(covered[..., None], src_results['img'], dst_results['img']),

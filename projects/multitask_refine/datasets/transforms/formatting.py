@@ -30,7 +30,7 @@ class PackMultitaskInputs(PackDetInputs):
                 results,
                 gt_bboxes=HorizontalBoxes(boxes.tensor),
                 gt_keypoints=boxes.keypoints.numpy(),
-                gt_keypoints_visible=boxes.visible.numpy(),
+                gt_keypoints_visible=boxes.keypoints_visible.numpy(),
                 gt_has_mask=boxes.has_mask.numpy(),
             )
         packed = super().transform(results)

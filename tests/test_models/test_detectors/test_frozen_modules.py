@@ -1,4 +1,4 @@
-"""Parts of the network that are not trained."""
+"""Frozen modules of the network."""
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ def _build(*frozen):
     return MODELS.build(dict(cfg.model, frozen_modules=frozen))
 
 
-def test_frozen_parts_stay_and_the_rest_moves():
-    """Weight decay and the statistics of batch norm included."""
+def test_frozen_modules_do_not_change_and_others_do():
+    """Including by weight decay, and including statistics of batch norm."""
     model = _build('backbone', 'roi_head.keypoint_head').train()
     assert not model.backbone.layer1.training and model.neck.training
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -49,6 +49,6 @@ def test_frozen_parts_stay_and_the_rest_moves():
         (['backbone', 'neck', 'rpn_head', 'roi_head'], 'nothing to train'),
     ],
 )
-def test_names_that_freeze_nothing_or_all_are_refused(names, message):
+def test_unknown_names_and_nothing_to_train_are_rejected(names, message):
     with pytest.raises(ExplainedError, match=message):
         _build(*names)

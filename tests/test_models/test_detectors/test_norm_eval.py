@@ -1,4 +1,4 @@
-"""Batch norm that keeps its statistics in training."""
+"""Batch norm in evaluation mode while the network is trained."""
 
 import torch
 from mmdet.registry import MODELS
@@ -12,8 +12,8 @@ from tests.shrink import shrink_network
 LEAF = CONFIGS / 'sample/multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-1000_sample-256.py'
 
 
-def test_a_step_moves_the_weights_of_batch_norm_and_not_its_statistics():
-    """In backbone, neck, mask head and keypoint head."""
+def test_a_step_changes_the_weight_of_batch_norm_but_not_its_statistics():
+    """In the backbone, neck, mask head and keypoint head."""
     cfg = Config.fromfile(LEAF)
     shrink_network(cfg.model)
     model = MODELS.build(cfg.model).train()
