@@ -140,7 +140,7 @@ def test_narrow_images_of_an_exported_model(model):
 def test_first_of_several_images_is_used(model, tmp_path, capsys):
     first, second = (Image.new('RGB', (64, 48), color) for color in ('white', 'black'))
     for name in ('a.gif', 'b.tif', 'c.webp'):
-        first.save_image(tmp_path / name, save_all=True, append_images=[second])
+        first.save(tmp_path / name, save_all=True, append_images=[second])
     results = OnnxInferencer(model)(tmp_path)
     assert all(result['scores'].min() > 0.95 for result in results)
     said = capsys.readouterr().err

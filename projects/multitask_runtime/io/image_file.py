@@ -71,7 +71,9 @@ class ImageFile:
         if truncation:
             raise ValueError(truncation)
         if backend != 'pillow':
-            decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+            decoded: Array | None = cv2.imdecode(
+                np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR
+            )
             if decoded is None:  # OpenCV raises nothing
                 raise ValueError('not an image')
             return decoded

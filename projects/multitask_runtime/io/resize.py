@@ -50,7 +50,8 @@ def limit_aspect(image: Array) -> Array:
         return image
     height, width = image.shape[:2]
     least = -(-max(height, width) // MAX_ASPECT)  # rounded up
-    return cv2.resize(image, (max(width, least), max(height, least)))
+    stretched: Array = cv2.resize(image, (max(width, least), max(height, least)))
+    return stretched
 
 
 class Resizer:
@@ -107,7 +108,9 @@ class Resizer:
             pillow = import_pillow('resizes')
             code = pillow.Image.Resampling[self._interpolation.upper()]
             return np.array(pillow.Image.fromarray(image).resize(size, code))
-        return cv2.resize(image, size, interpolation=_CV2_CODES[self._interpolation])
+        code = _CV2_CODES[self._interpolation]
+        resized: Array = cv2.resize(image, size, interpolation=code)
+        return resized
 
 
 def rescale_size(size: Size, scale: int | Sequence[int], keep_ratio: bool = False) -> Size:

@@ -83,6 +83,7 @@ def read_frame(capture: cv2.VideoCapture, timeout: float = math.inf) -> Array | 
     Returns:
         np.ndarray | None: BGR, uint8, shape (H, W, 3); None at the end.
     """
+    frame: Array
     start = time.monotonic()
     for _ in range(_MAX_DAMAGED):
         is_read, frame = capture.read()

@@ -21,7 +21,7 @@ def test_image_file_matches_the_pipeline(noise, tmp_path, mode, backend):
     path = str(tmp_path / f'a{suffix}')
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise
-    Image.fromarray(noise(20, 30)).convert(mode).save_image(path, exif=exif)
+    Image.fromarray(noise(20, 30)).convert(mode).save(path, exif=exif)
     step = dict(type='LoadImageFromFile', imdecode_backend=backend)
     expected = image_loader.ImageFile(step)(path)
     np.testing.assert_array_equal(ImageFile(backend)(path), expected)
@@ -68,7 +68,7 @@ def test_image_formats(tmp_path, backend, name, options):
         image = image.quantize(4)
     if name == 'cmyk.jpg':
         image = image.convert('CMYK')
-    image.save_image(tmp_path / name, **options)
+    image.save(tmp_path / name, **options)
     (source,), _ = collect(tmp_path)
     step = dict(type='LoadImageFromFile', imdecode_backend=backend)
     read = image_loader.ImageFile(step)(source.value)
@@ -82,14 +82,14 @@ def test_image_formats(tmp_path, backend, name, options):
     'exif', [b'Exif\0\0no exif', b'Exif\0\0MM\0*\0\0\0\x08\xff\xff', b'Exif\0\0']
 )
 def test_damaged_exif_is_ignored(tmp_path, backend, exif):
-    Image.new('RGB', (60, 40), 'white').save_image(tmp_path / 'a.jpg', exif=exif)
+    Image.new('RGB', (60, 40), 'white').save(tmp_path / 'a.jpg', exif=exif)
     step = dict(type='LoadImageFromFile', imdecode_backend=backend)
     read = image_loader.ImageFile(step)(str(tmp_path / 'a.jpg'))
     assert read.shape == (40, 60, 3) and read.min() > 250
 
 
 def test_float_images_are_refused(tmp_path):
-    Image.new('F', (60, 40)).save_image(tmp_path / 'a.tif')
+    Image.new('F', (60, 40)).save(tmp_path / 'a.tif')
     step = dict(type='LoadImageFromFile', imdecode_backend='pillow')
     with pytest.raises(InputError, match='found one of 32-bit floats'):
         image_loader.ImageFile(step)(str(tmp_path / 'a.tif'))

@@ -210,7 +210,7 @@ def milder(make_network):
     network = make_network()
     content = torch.load(network.checkpoint, weights_only=True)
     content['state_dict']['roi_head.bbox_head.fc_cls.weight'] /= 10
-    torch.save_image(content, network.checkpoint)
+    torch.save(content, network.checkpoint)
     return network
 
 

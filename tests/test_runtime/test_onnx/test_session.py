@@ -61,7 +61,7 @@ def test_unsupported_graphs(tmp_path, model, monkeypatch):
         if not changes:
             content = onnx.load(newer)
             content.ir_version = 99
-            onnx.save_image(content, newer)
+            onnx.save(content, newer)
         with pytest.raises(OnnxError, match='is too old for this file'):
             load_session(newer)
 
