@@ -18,9 +18,9 @@ class RestartingIterator:
     """Iterate over a data loader, and restart it when a worker was killed.
 
     PyTorch handles SIGCHLD by raising an error wherever the main process is, in the middle of
-    a training step for instance. That handler is removed here: while it waits for a batch,
-    PyTorch checks the workers every few seconds anyway. Exceptions raised inside a worker
-    propagate.
+    a training step for instance. Here that handler is active only while a batch is fetched,
+    where it is needed: the message of a worker that was killed while writing never ends, and
+    only a signal interrupts the read. Exceptions raised inside a worker propagate.
 
     Args:
         start (Callable): Starts the workers and returns an iterator whose first batch is the
@@ -32,6 +32,9 @@ class RestartingIterator:
             one before.
     """
 
+    # PyTorch's SIGCHLD handler, which it installs once per process.
+    _handler: Callable | None = None
+
     def __init__(self, start: Callable[[], Iterator], first: int) -> None:
         self._start = start
         self._number = self._last_death = first
@@ -41,9 +44,21 @@ class RestartingIterator:
     def _restart(self) -> None:
         self._batches = None  # ends the other workers
         self._batches = self._start()
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main and getattr(self._batches, '_workers', None):
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def _fetch(self) -> Any:
+        """Return the next batch, with PyTorch's SIGCHLD handler active meanwhile."""
+        if threading.current_thread() is not threading.main_thread():
+            return next(self._batches)
+        handler = RestartingIterator._handler
+        try:
+            if handler:
+                signal.signal(signal.SIGCHLD, handler)
+                handler(signal.SIGCHLD, None)  # deaths since the last batch
+            return next(self._batches)
+        finally:
+            installed = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if callable(installed):
+                RestartingIterator._handler = installed
 
     def __iter__(self) -> Iterator:
         return self
@@ -51,7 +66,7 @@ class RestartingIterator:
     def __next__(self) -> Any:
         while True:
             try:
-                batch = next(self._batches)
+                batch = self._fetch()
                 self._number += 1
                 return batch
             except (RuntimeError, EOFError, OSError) as error:
