@@ -13,11 +13,12 @@ _FAR = st.one_of(
 )
 # Without values that float32 rounds to zero beside a box.
 _NORMAL = _FAR.map(lambda x: x if abs(x) > 1e-9 else 0.0)
+_CORNER = st.floats(-2e3, 2e3, width=32)
 _EXTENT = st.sampled_from([0.0, 1e-6, 1e-3, 0.5, 1.0, 17.3, 640.0, 1e4])
 
 
 @st.composite
-def _rois(draw, count, extent=_EXTENT, corner=st.floats(-2e3, 2e3, width=32)):
+def _rois(draw, count, extent=_EXTENT, corner=_CORNER):
     corners = [[draw(corner), draw(corner)] for _ in range(count)]
     extents = [[draw(extent), draw(extent)] for _ in range(count)]
     corners = torch.tensor(corners).reshape(count, 2)

@@ -98,7 +98,7 @@ def test_any_heatmap_decodes_within_half_a_cell_of_its_maximum():
 
 
 @pytest.mark.parametrize(
-    'settings, word', [(dict(heatmap_size=2), 'size'), (dict(heatmap_size=8, sigma=0), 'sigma')]
+    'settings, word', [({'heatmap_size': 2}, 'size'), ({'heatmap_size': 8, 'sigma': 0}, 'sigma')]
 )
 def test_settings_out_of_range_are_rejected(settings, word):
     with pytest.raises(ValueError, match=word):

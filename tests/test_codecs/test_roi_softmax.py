@@ -112,8 +112,8 @@ def test_scores_by_hand():
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(heatmap_size=0), 'heatmap_size: expected a positive number, found 0'),
-        (dict(heatmap_size=4, score='sum'), "'probability' or 'logit', found 'sum'"),
+        ({'heatmap_size': 0}, 'heatmap_size: expected a positive number, found 0'),
+        ({'heatmap_size': 4, 'score': 'sum'}, "'probability' or 'logit', found 'sum'"),
     ],
 )
 def test_settings_out_of_range_are_rejected(options, message):

@@ -15,7 +15,7 @@ from tests.test_ops.inputs import random_rois, random_tensor
 
 
 def test_moved_bins_by_hand():
-    """On a ramp whose pixel (column i, row j) is i + 100 j the value of a bin is that of its center,
+    """On a ramp of pixels i + 100 j (column i, row j) the value of a bin is that of its center,
     whose pixel index is half a pixel less than its position."""
     ramp = torch.arange(16.0) + 100 * torch.arange(16.0)[:, None]
     x = ramp.double()[None, None]

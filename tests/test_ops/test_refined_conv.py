@@ -14,10 +14,10 @@ from tests.test_ops.inputs import random_tensor
 @pytest.mark.parametrize(
     'settings',
     [
-        dict(),
-        dict(stride=2, bias=False),
-        dict(dilation=2, padding=2),
-        dict(groups=2, deform_groups=2),
+        {},
+        {'stride': 2, 'bias': False},
+        {'dilation': 2, 'padding': 2},
+        {'groups': 2, 'deform_groups': 2},
     ],
 )
 def test_initialized_to_the_regular_convolution(modulated, settings):
@@ -112,7 +112,7 @@ def test_mixed_precision(groups):
     x.grad = None
     conv.zero_grad()
     conv(x).square().sum().backward()
-    for found, exact in zip(mixed, (x.grad, conv.weight.grad, conv.bias.grad)):
+    for found, exact in zip(mixed, (x.grad, conv.weight.grad, conv.bias.grad), strict=True):
         assert (found - exact).abs().max() < 0.03 * exact.abs().max()
 
 

@@ -161,7 +161,7 @@ class KeypointBoxes(HorizontalBoxes):
         Keypoints outside the image become unlabeled.
         """
         super().clip_(img_shape)
-        limit = self.keypoints.new_tensor([img_shape[1], img_shape[0]])
+        limit = self.keypoints.new_tensor([img_shape[1], img_shape[0]])  # x, y
         inside = ((self.keypoints >= 0) & (self.keypoints <= limit)).all(-1)
         visible = self.keypoints_visible
         self.keypoints_visible = torch.where(inside, visible, visible.clamp(max=0))

@@ -36,16 +36,16 @@ def sample(
     boxes = torch.stack([left, left * 0 + 6, left + 16, left * 0 + 56], -1)
     keypoints = boxes[:, None, :2] + torch.rand(people, 17, 2) * torch.tensor([16.0, 50.0])
     masks = torch.zeros(people, HEIGHT, WIDTH, dtype=torch.uint8)
-    for mask, box in zip(masks, boxes.int()):
+    for mask, box in zip(masks, boxes.int(), strict=True):
         mask[box[1] : box[3] - 9, box[0] + 2 : box[2]] = 1
-    meta = dict(
-        img_id=1,
-        img_shape=(HEIGHT, WIDTH),
-        ori_shape=(HEIGHT, WIDTH),
-        batch_input_shape=(HEIGHT, WIDTH),
-        pad_shape=(HEIGHT, WIDTH),
-        scale_factor=(1.0, 1.0),
-    )
+    meta = {
+        'img_id': 1,
+        'img_shape': (HEIGHT, WIDTH),
+        'ori_shape': (HEIGHT, WIDTH),
+        'batch_input_shape': (HEIGHT, WIDTH),
+        'pad_shape': (HEIGHT, WIDTH),
+        'scale_factor': (1.0, 1.0),
+    }
     result = DetDataSample(metainfo=meta)
     result.gt_instances = InstanceData(
         bboxes=boxes,
@@ -60,37 +60,37 @@ def sample(
 
 
 # Four images each; of two ranks the first gets the first two.
-CASES = dict(
-    uneven=lambda: [sample(4), sample(3), sample(1, crowds=[[30, 0, 96, 64]]), sample()],
-    one_person_in_all=lambda: [sample(1), sample(), sample(), sample()],
-    no_person_on_one=lambda: [sample(4), sample(2), sample(), sample()],
-    no_keypoint_on_one=lambda: [sample(4), sample(2), sample(1, False), sample(2, False)],
-    no_mask_on_one=lambda: [
+CASES = {
+    'uneven': lambda: [sample(4), sample(3), sample(1, crowds=[[30, 0, 96, 64]]), sample()],
+    'one_person_in_all': lambda: [sample(1), sample(), sample(), sample()],
+    'no_person_on_one': lambda: [sample(4), sample(2), sample(), sample()],
+    'no_keypoint_on_one': lambda: [sample(4), sample(2), sample(1, False), sample(2, False)],
+    'no_mask_on_one': lambda: [
         sample(4),
         sample(2),
         sample(1, masked=[False]),
         sample(2, masked=[False] * 2),
     ],
-    some_masks=lambda: [
+    'some_masks': lambda: [
         sample(4, masked=[True, False, False, True]),
         sample(3, masked=[False] * 3),
         sample(1),
         sample(2, masked=[False, True]),
     ],
-    crowd_only_on_one=lambda: [
+    'crowd_only_on_one': lambda: [
         sample(4),
         sample(2, crowds=[[48, 0, 96, 64]]),
         sample(crowds=EVERYWHERE),
         sample(crowds=EVERYWHERE),
     ],
-    no_roi_on_one=lambda: [
+    'no_roi_on_one': lambda: [
         sample(4),
         sample(2),
         sample(2, crowds=EVERYWHERE),
         sample(1, crowds=EVERYWHERE),
     ],
-    no_person=lambda: [sample(), sample(), sample(), sample()],
-)
+    'no_person': lambda: [sample(), sample(), sample(), sample()],
+}
 
 
 @MODELS.register_module()
@@ -147,14 +147,14 @@ def step(model: nn.Module, case: str, images: slice) -> dict:
         if 'loss' in key
     )
     total.backward()
-    return dict(
-        keys=sorted(losses),
-        total=total.item(),
-        gradients={
+    return {
+        'keys': sorted(losses),
+        'total': total.item(),
+        'gradients': {
             name.removeprefix('module.'): parameter.grad
             for name, parameter in model.named_parameters()
         },
-    )
+    }
 
 
 def main(rank: int, world_size: int, folder: Path) -> None:

@@ -15,8 +15,13 @@ def test_large_logits_keep_their_rank(head_type, first):
     the first of the anchors is kept."""
     head = head_type(
         in_channels=1,
-        anchor_generator=dict(type='AnchorGenerator', strides=[8], ratios=[1.0], scales=[8]),
-        bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
+        anchor_generator={
+            'type': 'AnchorGenerator',
+            'strides': [8],
+            'ratios': [1.0],
+            'scales': [8],
+        },
+        bbox_coder={'type': 'DeltaXYWHBBoxCoder'},
     )
     logits = torch.tensor([20.0, 30.0]).reshape(1, 1, 2)
     boxes = torch.tensor([[0.0, 0.0, 50.0, 51.0], [0.0, 0.0, 50.0, 52.0]])
@@ -26,9 +31,12 @@ def test_large_logits_keep_their_rank(head_type, first):
             [torch.zeros(4, 1, 2)],
             [],
             [boxes],
-            dict(img_shape=(99, 99)),
+            {'img_shape': (99, 99)},
             ConfigDict(
-                nms_pre=10, max_per_img=5, min_bbox_size=0, nms=dict(type='nms', iou_threshold=0.7)
+                nms_pre=10,
+                max_per_img=5,
+                min_bbox_size=0,
+                nms={'type': 'nms', 'iou_threshold': 0.7},
             ),
         )
     ]
@@ -36,7 +44,7 @@ def test_large_logits_keep_their_rank(head_type, first):
 
 
 @pytest.mark.parametrize(
-    'more', [{}, dict(score_threshold=0.5), dict(type='soft_nms'), dict(max_num=90)]
+    'more', [{}, {'score_threshold': 0.5}, {'type': 'soft_nms'}, {'max_num': 90}]
 )
 def test_nms_by_level_equals_mmdet(more):
     """Overlapping boxes of four levels: the same boxes in the same order for all settings."""
@@ -48,7 +56,7 @@ def test_nms_by_level_equals_mmdet(more):
         level_ids=torch.arange(300) % 4,
     )
     cfg = ConfigDict(
-        max_per_img=80, min_bbox_size=0, nms=dict(dict(type='nms', iou_threshold=0.7), **more)
+        max_per_img=80, min_bbox_size=0, nms=dict({'type': 'nms', 'iou_threshold': 0.7}, **more)
     )
     found, expected = (
         head_type._bbox_post_process(object.__new__(head_type), proposals[:], cfg)

@@ -23,7 +23,7 @@ def test_frozen_modules_do_not_change_and_others_do():
     assert not model.backbone.layer1.training and model.neck.training
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = build_optim_wrapper(
-        model, dict(optimizer=dict(type='SGD', lr=0.1, weight_decay=0.5))
+        model, {'optimizer': {'type': 'SGD', 'lr': 0.1, 'weight_decay': 0.5}}
     )
     feats = model.extract_feat(torch.rand(2, 3, 64, 64))
     instances = torch.rand(3, feats[0].shape[1], 14, 14)

@@ -23,7 +23,7 @@ def test_a_step_changes_the_weight_of_batch_norm_but_not_its_statistics():
     parts = {'backbone', 'neck', 'roi_head.mask_head', 'roi_head.keypoint_head'}
     assert all(any(name.startswith(part) for name in norms) for part in parts)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = build_optim_wrapper(model, dict(optimizer=dict(type='SGD', lr=0.1)))
+    optimizer = build_optim_wrapper(model, {'optimizer': {'type': 'SGD', 'lr': 0.1}})
     feats = model.extract_feat(torch.rand(2, 3, 64, 64))
     instances = torch.rand(3, feats[0].shape[1], 14, 14)
     optimizer.update_params(

@@ -37,7 +37,7 @@ def image(seed, num_rois):
 def test_targets_equal_mmdet(soft):
     cfg = ConfigDict(mask_size=(7, 9), soft_mask_target=soft)
     both = [image(0, 20), image(1, 0), image(2, 5)]
-    rois, gts = zip(*both)
+    rois, gts = zip(*both, strict=True)
     found = PersonMaskHead().get_targets(rois, gts, cfg)
     assert found.shape == (25, 7, 9)
     assert 0.2 < found.mean() < 0.8

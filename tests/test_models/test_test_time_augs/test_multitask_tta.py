@@ -56,23 +56,23 @@ def _images(count, seed=3):
 def _sample(flip, scale=1.0):
     """Make the metainfo of an image; the original is twice as large."""
     return DetDataSample(
-        metainfo=dict(
-            img_id=1,
-            img_shape=(int(HEIGHT * scale), int(WIDTH * scale)),
-            ori_shape=(2 * HEIGHT, 2 * WIDTH),
-            scale_factor=(0.5 * scale, 0.5 * scale),
-            flip=flip,
-            flip_direction='horizontal' if flip else None,
-            flip_indices=SWAP,
-        )
+        metainfo={
+            'img_id': 1,
+            'img_shape': (int(HEIGHT * scale), int(WIDTH * scale)),
+            'ori_shape': (2 * HEIGHT, 2 * WIDTH),
+            'scale_factor': (0.5 * scale, 0.5 * scale),
+            'flip': flip,
+            'flip_direction': 'horizontal' if flip else None,
+            'flip_indices': SWAP,
+        }
     )
 
 
 def _views(images):
-    return dict(
-        inputs=[images, [image.flip(-1) for image in images]],
-        data_samples=[[_sample(flip) for _ in images] for flip in (False, True)],
-    )
+    return {
+        'inputs': [images, [image.flip(-1) for image in images]],
+        'data_samples': [[_sample(flip) for _ in images] for flip in (False, True)],
+    }
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def _assert_flipped(one, other):
     width = 2 * WIDTH
     order = one.scores.argsort(descending=True)
     one, other = one[order], other[other.scores.argsort(descending=True)]
-    close = dict(rtol=1e-4, atol=1e-3)
+    close = {'rtol': 1e-4, 'atol': 1e-3}
     torch.testing.assert_close(one.scores, other.scores, **close)
     expected = one.bboxes[:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1])
     expected = expected + torch.tensor([width, 0, width, 0])
@@ -264,8 +264,8 @@ def test_flipped_deltas_decode_to_flipped_boxes():
 
 def test_boxes_are_mapped_between_views_of_other_size_and_flip():
     """An image of width 100, and flipped at half its width."""
-    plain = dict(img_shape=(40, 100), scale_factor=(1.0, 1.0), flip=False)
-    small = dict(img_shape=(40, 50), scale_factor=(0.5, 1.0), flip=True)
+    plain = {'img_shape': (40, 100), 'scale_factor': (1.0, 1.0), 'flip': False}
+    small = {'img_shape': (40, 50), 'scale_factor': (0.5, 1.0), 'flip': True}
     boxes = torch.tensor([[10.0, 5.0, 30.0, 35.0]])
     there = map_boxes(boxes, plain, small)
     assert there.tolist() == [[35.0, 5.0, 45.0, 35.0]]
@@ -312,7 +312,7 @@ def test_views_of_several_sizes(model):
     [
         (lambda sample: delattr(sample, 'flip_indices'), 'flip_indices'),
         (lambda sample: delattr(sample, 'flip'), "'flip'"),
-        (lambda sample: sample.set_metainfo(dict(flip_direction='vertical')), 'vertical'),
+        (lambda sample: sample.set_metainfo({'flip_direction': 'vertical'}), 'vertical'),
     ],
 )
 def test_views_that_cannot_be_averaged_are_rejected(model, change, message):
@@ -337,7 +337,7 @@ def test_flip_tta_pipeline_applies_the_transforms_of_the_config_to_both_images(n
     dataset = CocoMultitaskDataset(
         data_root=f'{scene}/',
         ann_file='annotations/person_keypoints_val2017.json',
-        data_prefix=dict(img='val2017/'),
+        data_prefix={'img': 'val2017/'},
         test_mode=True,
         pipeline=[],
     )

@@ -38,7 +38,9 @@ def test_equals_mmcv(count, extent, threshold):
     boxes[::11] = boxes[:1].clone()
     boxes[5::13, 2] = boxes[5::13, 0]
     scores = (40 * torch.rand(count)).round() / 40
-    for ours, theirs in zip(nms(boxes, scores, threshold), mmcv.ops.nms(boxes, scores, threshold)):
+    for ours, theirs in zip(
+        nms(boxes, scores, threshold), mmcv.ops.nms(boxes, scores, threshold), strict=True
+    ):
         assert torch.equal(ours, theirs)
     if count == 700:
         assert count // 20 < len(theirs) < count - count // 20

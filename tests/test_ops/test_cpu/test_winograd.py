@@ -106,5 +106,5 @@ def test_prepacked_weight_does_not_affect_gradients():
     found, expected = (
         torch.autograd.grad(y.square().sum(), inputs) for y in (layer(x), expected_output)
     )
-    for one, other in zip(found, expected):
+    for one, other in zip(found, expected, strict=True):
         assert (one - other).abs().max() < 1e-4 * other.abs().max()

@@ -131,6 +131,7 @@ class MultitaskRoIHead(BaseRoIHead):
                 for sample in samples
             ]
         )
+        # (R, C, 7, 7) and (R_fg, C, 14, 14), before and independent of any head
         bbox_feats, instance_feats = self._pool(x, rois, foreground)
         losses = self._forward_bbox(bbox_feats, samples)
         if self.with_mask:
@@ -164,7 +165,7 @@ class MultitaskRoIHead(BaseRoIHead):
             else torch.ones_like(sample.pos_assigned_gt_inds, dtype=torch.bool)
             for gt, sample in zip(gts, samples, strict=True)
         ]
-        mask_preds = self.mask_head(feats[torch.cat(labeled)])
+        mask_preds = self.mask_head(feats[torch.cat(labeled)])  # (R_labeled, classes, 2P, 2P)
         losses = self.mask_head.loss_and_target(
             mask_preds, _select_foreground(samples, labeled), gts, self.train_cfg
         )['loss_mask']
@@ -178,6 +179,7 @@ class MultitaskRoIHead(BaseRoIHead):
             (gt.keypoints_visible[sample.pos_assigned_gt_inds] > 0).any(-1)
             for gt, sample in zip(gts, samples, strict=True)
         ]
+        # (R_labeled, K, S, S)
         heatmaps = self.keypoint_head.refined_heatmaps(feats[torch.cat(labeled)])
         # The head synchronizes its average factor, which may be a number of keypoints.
         return self.keypoint_head.loss_and_target(
@@ -343,7 +345,7 @@ class MultitaskRoIHead(BaseRoIHead):
         Returns:
             list[InstanceData]: As in :meth:`predict`.
         """
-        counts = [len(result) for result in results]
+        counts = [len(result) for result in results]  # to split R into images
         if mask_preds is not None:
             # Copies, because mmdet's mask head rescales the boxes in place.
             copies = [

@@ -91,9 +91,9 @@ def _bilinear_corners(positions: Tensor, size: torch.Size) -> tuple[Tensor, Tens
         pixels outside, each (B, G, N, H_out, W_out, 4).
     """
     height, width = size
-    low = positions.detach().floor()
+    low = positions.detach().floor()  # the pixel up and left
     fraction_y, fraction_x = (positions - low).unbind(3)
-    y, x = low.unbind(3)
+    y, x = low.unbind(3)  # (B, G, N, H_out, W_out)
     y, x = torch.stack([y, y, y + 1, y + 1], -1), torch.stack([x, x + 1, x, x + 1], -1)
     weight_y = torch.stack([1 - fraction_y, 1 - fraction_y, fraction_y, fraction_y], -1)
     weight_x = torch.stack([1 - fraction_x, fraction_x, 1 - fraction_x, fraction_x], -1)
