@@ -17,8 +17,6 @@ import sys
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-ROOT = Path(__file__).resolve().parents[1]
-
 from multitask_refine.analysis.report_tables import FILE, Row, Table, load_tables, rows_by_config
 from multitask_refine.engine import (
     ExplainedError,
@@ -27,7 +25,8 @@ from multitask_refine.engine import (
     read_config,
 )
 from multitask_refine.engine.hooks.consistency_hook import HEADS
-from tools.docs import build_docs as pages
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class RowError(ExplainedError):
@@ -237,7 +236,14 @@ def main(argv: Optional[List[str]] = None) -> int:
             print(f'{job.config}: {job.keys}: {state or "no checkpoint"}')
         return 0
     failed = execute(jobs, args)
-    pages.write(args.root, args.tables)
+    subprocess.run(
+        [
+            *(sys.executable, '-m', 'tools.docs.build_docs'),
+            *('--root', str(args.root), '--tables', str(args.tables.resolve())),
+        ],
+        cwd=ROOT,
+        check=True,
+    )
     print(f'Tables: {args.root / "docs/benchmarks.md"}')
     if failed:
         print(f'{len(failed)} of {len(jobs)} failed:', *failed, sep='\n- ', file=sys.stderr)

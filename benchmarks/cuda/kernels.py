@@ -11,7 +11,7 @@ from typing import Callable, List, Optional
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.speed.baselines.ours import Ours
+from benchmarks.speed.baselines.multitask_net import MultitaskNet
 from benchmarks.speed.inputs import image_names, load_images, load_people
 from multitask_refine.engine import write_record
 
@@ -54,7 +54,7 @@ def measure(variant: str, device: str, side: int) -> dict:
     """The profiles of a training step and of inference."""
     names = image_names(side, 2)
     people = [load_people(*name) for name in names]
-    network = Ours(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
+    network = MultitaskNet(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
     network.set_copies(people)
     images = load_images(names)
     train, test = network.to_batch(images, people), network.to_batch(images)

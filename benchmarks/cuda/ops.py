@@ -16,7 +16,7 @@ import torch
 from mmcv.ops import nms
 from torch import Tensor
 
-from benchmarks.micro.micro import peaks_by_resize
+from benchmarks.micro.functions import peaks_by_resize
 from multitask_refine import codecs, ops
 from multitask_refine.codecs import roi_softmax
 from multitask_refine.engine import write_record
@@ -113,7 +113,7 @@ def _boxes() -> Dict[str, Case]:
     def suppressed(boxes, scores):  # mmcv's CPU operator takes float32 only
         return nms(boxes.float(), scores.float(), 0.5)[1].double()
 
-    def joints(logits):
+    def keypoints(logits):
         return codecs.RoISoftmaxCodec(56).decode(logits, rois.to(logits))[0]
 
     def peaks(logits):
@@ -125,7 +125,7 @@ def _boxes() -> Dict[str, Case]:
     single = (torch.float32,)
     return {
         'suppression of boxes': Case(suppressed, suppressed, (boxes, scores), single, learned=0),
-        'joints of the softmax': Case(joints, joints, (logits,), single, learned=0),
+        'keypoints of the softmax': Case(keypoints, keypoints, (logits,), single, learned=0),
         'resized peaks of the softmax': Case(peaks_on_device, peaks, (logits,), single, learned=0),
     }
 

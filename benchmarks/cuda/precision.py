@@ -13,7 +13,7 @@ from typing import Dict, List, Optional
 import torch
 from torch import Tensor
 
-from benchmarks.speed.baselines.ours import Ours
+from benchmarks.speed.baselines.multitask_net import MultitaskNet
 from benchmarks.speed.inputs import image_names, load_images, load_people
 from multitask_refine.engine import write_record
 from multitask_refine.engine.runner.reproducible_loop import seed_everything
@@ -22,7 +22,7 @@ VARIANTS = ('regular', 'rb', 'rb-h')
 TYPES = dict(float32=None, float16=torch.float16, bfloat16=torch.bfloat16)
 
 
-def step(network: Ours, batch: dict, dtype: Optional[torch.dtype]) -> Dict[str, object]:
+def step(network: MultitaskNet, batch: dict, dtype: Optional[torch.dtype]) -> Dict[str, object]:
     """The loss and all gradients as one vector."""
     network.model.train()
     network.model.zero_grad()
@@ -52,7 +52,7 @@ def measure(variant: str, device: str, side: int) -> List[dict]:
     """A row for each type."""
     names = image_names(side, 2)
     people = [load_people(*name) for name in names]
-    network = Ours(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
+    network = MultitaskNet(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
     network.set_copies(people)
     batch = network.to_batch(load_images(names), people)
     exact, rows = None, []

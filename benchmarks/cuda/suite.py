@@ -144,7 +144,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     )
     parser.add_argument('--detectron2', help='a checkout of it')
     args = parser.parse_args(argv)
-    parts = list_parts(args.contestant_python, args.detectron2)
+    parts = list_parts(args.baseline_python, args.detectron2)
     names = [part.name for part in parts]
     unknown = sorted(set(args.only or ()) - set(names))
     if unknown:

@@ -33,7 +33,7 @@ Figures = Dict[str, Dict[str, float]]
 
 
 def sigmas_of_coco() -> np.ndarray:
-    """OKS sigma of each of COCO's 17 joints."""
+    """OKS sigma of each of COCO's 17 keypoints."""
     meta = parse_pose_metainfo(dict(from_file=find_meta_file('coco.py')))
     return np.array(meta['sigmas'])
 

@@ -5,9 +5,9 @@
         --forms pytorch float32 --json docs/results/onnx/evaluation.json
 
 Each form goes through tools/test.py. Files have their sizes, too, and the
-seconds that onnxruntime takes for a picture of --images with its own number
-of threads, with masks brought into the picture: the files take turns on each
-picture, and the median is written.
+seconds that onnxruntime takes for an image of --images with its own number
+of threads, with masks brought into the image: the files take turns on each
+image, and the median is written.
 """
 
 import argparse
@@ -79,11 +79,11 @@ def evaluate(config: str, weights: str, folder: Path) -> dict:
 
 
 def time_files(files: Dict[str, str], images: str, count: int) -> Dict[str, float]:
-    """Median seconds a picture; the files take turns.
+    """Median seconds an image; the files take turns.
 
     Args:
         files (dict[str, str]): ONNX files by form.
-        images (str): A folder of pictures.
+        images (str): A folder of images.
         count (int): How many of them.
     """
     networks = {form: OnnxModel(path) for form, path in files.items()}
@@ -133,10 +133,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument(
         '--images',
         metavar='FOLDER',
-        help='pictures with people, not those of the test: int8-static '
+        help='images with people, not those of the test: int8-static '
         'measures ranges in them, and the first are timed',
     )
-    parser.add_argument('--count', type=int, default=50, help='pictures to time')
+    parser.add_argument('--count', type=int, default=50, help='images to time')
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
     with explained_errors():

@@ -14,7 +14,7 @@ ANNOTATION_FAULTS: Dict[str, Callable[[dict], object]] = {
     'box outside': lambda ann: ann.update(bbox=[9000, 9000, 5, 5]),
     'area missing': lambda ann: ann.pop('area', None),
     'image unknown': lambda ann: ann.update(image_id=10**9),
-    'joints cut short': lambda ann: ann.update(keypoints=ann['keypoints'][:-3]),
+    'keypoints cut short': lambda ann: ann.update(keypoints=ann['keypoints'][:-3]),
     'polygon of two points': lambda ann: ann.update(segmentation=[[1.0, 1.0, 5.0, 5.0]]),
 }
 

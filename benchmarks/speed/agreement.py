@@ -4,7 +4,7 @@ from typing import Dict
 
 import numpy as np
 
-FAR = 0.5  # pixels from which on a joint counts as elsewhere
+FAR = 0.5  # pixels from which on a keypoint counts as elsewhere
 
 
 def differences(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -> Dict[str, float]:
@@ -19,7 +19,7 @@ def differences(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -
 
     Returns:
         dict: ``persons``, how many were expected; the largest difference of
-        ``box_pixels`` and ``score``; of the joints the median distance,
+        ``box_pixels`` and ``score``; of the keypoints the median distance,
         the largest and the share further than half a pixel apart; the
         smallest and the median IoU of the masks.
     """
@@ -32,11 +32,11 @@ def differences(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -
         score=float(_apart('scores', expected, found, nearest).max()),
     )
     if 'keypoints' in expected and 'keypoints' in found:
-        joints = _apart('keypoints', expected, found, nearest).max(-1)
+        keypoints = _apart('keypoints', expected, found, nearest).max(-1)
         result.update(
-            joint_pixels_median=float(np.median(joints)),
-            joint_pixels_largest=float(joints.max()),
-            joints_elsewhere=float((joints > FAR).mean()),
+            keypoint_pixels_median=float(np.median(keypoints)),
+            keypoint_pixels_largest=float(keypoints.max()),
+            keypoints_elsewhere=float((keypoints > FAR).mean()),
         )
     if 'masks' in expected and 'masks' in found:
         overlaps = _overlaps(expected['masks'], found['masks'][nearest])

@@ -13,7 +13,7 @@ from multitask_refine.testing.drawn import draw_image
 
 PEOPLE = 4  # of an image
 COPIES = 8  # near every person, added to the proposals
-JOINTS = 17
+KEYPOINTS = 17
 SHIFT = 0.08  # of the sides at most: the IoU stays above 0.7
 
 
@@ -23,14 +23,14 @@ class People(NamedTuple):
     Attributes:
         boxes: xyxy in image pixels, (N, 4).
         masks: An ellipse in each box, uint8 (N, H, W).
-        joints: x, y inside the box, all visible, (N, 17, 2).
+        keypoints: x, y inside the box, all visible, (N, 17, 2).
         copies: Boxes that overlap a person's with an IoU above 0.7,
             (8 N, 4).
     """
 
     boxes: np.ndarray
     masks: np.ndarray
-    joints: np.ndarray
+    keypoints: np.ndarray
     copies: np.ndarray
 
 
@@ -63,13 +63,15 @@ def load_people(seed: int, height: int, width: int) -> People:
     )
     centre = np.stack([(np.arange(PEOPLE) + 0.5) * width / PEOPLE, np.full(PEOPLE, height / 2)], 1)
     boxes = np.concatenate([centre - extent / 2, centre + extent / 2], 1)
-    joints = centre[:, None] + extent[:, None] * random.uniform(-0.45, 0.45, (PEOPLE, JOINTS, 2))
+    keypoints = centre[:, None] + extent[:, None] * random.uniform(
+        -0.45, 0.45, (PEOPLE, KEYPOINTS, 2)
+    )
     moves = random.uniform(-SHIFT, SHIFT, (PEOPLE, COPIES, 2))
     copies = boxes[:, None] + np.tile(moves * extent[:, None], 2)
     return People(
         boxes.astype(np.float32),
         _ellipses(centre, extent, height, width),
-        joints.astype(np.float32),
+        keypoints.astype(np.float32),
         copies.reshape(-1, 4).astype(np.float32),
     )
 

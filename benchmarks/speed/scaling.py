@@ -45,12 +45,12 @@ def start(point: Point, device: str, stack: contextlib.ExitStack) -> Dict[str, P
     """The networks with the point's limit of detections."""
     processes = {}
     for name in NETWORKS:
-        entrant = PARTS['refinement'].entrants[name]
+        spec = PARTS['refinement'].baselines[name]
         processes[name] = stack.enter_context(Process(name))
         processes[name].ask(
             'build',
-            baseline=entrant.baseline,
-            options=dict(entrant.options, device=device, detections=point.people),
+            baseline=spec.baseline,
+            options=dict(spec.options, device=device, detections=point.people),
         )
     return processes
 

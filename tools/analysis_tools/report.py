@@ -15,10 +15,9 @@ import sys
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-ROOT = Path(__file__).resolve().parents[2]
-
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from multitask_refine.analysis import report as report_package
 from multitask_refine.analysis.breakdown import SIZES
 from multitask_refine.analysis.keypoint_errors import GOOD, MATCH, NEAR
 from multitask_refine.analysis.report.charts import KIND_COLORS, RUN_COLORS, TITLES, curve_chart
@@ -34,7 +33,7 @@ from multitask_refine.analysis.report.sections import (
 from multitask_refine.evaluation import percent
 from multitask_refine.utils.errors import explained_errors
 
-TEMPLATES = Path(__file__).with_name('templates')
+TEMPLATES = Path(report_package.__file__).with_name('templates')
 _BREAKDOWNS = dict(
     size='By size of the person',
     people='By number of people in the image',

@@ -4,11 +4,11 @@ from pathlib import Path
 from textwrap import fill
 from typing import Dict, List, Optional, Sequence, Tuple
 
+from multitask_refine.analysis.ablation import seeds
+from multitask_refine.analysis.ablation.seeds import HEADS, headings, not_measured
 from multitask_refine.analysis.report_tables import Row, Table
 from multitask_refine.analysis.results_files import ResultsError, read_results, require_fields
 from multitask_refine.evaluation import TASKS, markdown_table, percent
-from tools.docs import ablation_tables
-from tools.docs.ablation_tables import HEADS, headings, not_measured
 
 _FIELDS = (
     'checkpoint_sha256',
@@ -73,7 +73,7 @@ def sections(tables: Sequence[Table], folder: Path) -> Dict[str, str]:
         'report': '\n'.join(report),
         'more': '\n'.join(more),
         'runs': _runs(results),
-        'small-scale': ablation_tables.render(folder / 'ablation'),
+        'small-scale': seeds.render(folder / 'ablation'),
     }
 
 
@@ -86,7 +86,7 @@ def excerpt(tables: Sequence[Table], folder: Path) -> str:
         rows.append([f'{row.name}, report', *map(percent, report)])
         rows.append([f'{row.name}, here', *_measured(results, row, HEADS)])
     text = markdown_table(['val2017', *headings(HEADS)], rows) + '\n'
-    for group in ablation_tables.load_groups(folder / 'ablation'):
+    for group in seeds.load_groups(folder / 'ablation'):
         text += f'\n{_small_scale(group)}\n'
     return text
 
@@ -181,15 +181,15 @@ def _known(value: Optional[object]) -> str:
     return 'unknown' if value is None else str(value)
 
 
-def _small_scale(group: 'ablation_tables.Group') -> str:
+def _small_scale(group: 'seeds.Group') -> str:
     rows = []
     for variant in ('fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h', 'fpn-ms_rb-h-slow-offset'):
         values = [list(group.values(variant, f'{task}_AP').values()) for task in TASKS]
         rows.append(
             [
-                ablation_tables.NAMES[variant],
+                seeds.NAMES[variant],
                 str(len(group.runs.get(variant, {}))),
-                *map(ablation_tables.mean_and_deviation, values),
+                *map(seeds.mean_and_deviation, values),
             ]
         )
     return markdown_table([f'drawn people, {group.name}', 'n', *headings(HEADS)], rows)

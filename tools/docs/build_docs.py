@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional
 
-ROOT = Path(__file__).resolve().parents[2]
-
 from multitask_refine.analysis.ablation import tables as offsets_tables
 from multitask_refine.analysis.report_tables import FILE, load_tables
 from multitask_refine.analysis.results_files import ResultsError
@@ -23,6 +21,7 @@ from tools.docs import (
     results_page,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 BEGIN = '<!-- made by tools/docs/build_docs.py:'
 END = '<!-- end of what is made -->'
 _PART = re.compile(f'({re.escape(BEGIN)} ?([\\w-]*) -->\n).*?({re.escape(END)})', re.DOTALL)
@@ -93,8 +92,13 @@ def _fill(page: Path, parts: Dict[str, str]) -> str:
 
 @explained_errors()
 def main(argv: Optional[List[str]] = None) -> int:
-    argparse.ArgumentParser(description=__doc__).parse_args(argv)
-    write()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--root', type=Path, default=ROOT, help='folder with the pages and docs/results'
+    )
+    parser.add_argument('--tables', type=Path, default=FILE, help="the report's tables")
+    args = parser.parse_args(argv)
+    write(args.root, args.tables)
     return 0
 
 

@@ -101,14 +101,14 @@ class Detectron2Net(Baseline):
 
     @staticmethod
     def _annotate(people: People) -> Instances:
-        joints = torch.from_numpy(people.joints)
-        visible = torch.full_like(joints[..., :1], 2)
+        keypoints = torch.from_numpy(people.keypoints)
+        visible = torch.full_like(keypoints[..., :1], 2)
         return Instances(
             people.masks.shape[1:],
             gt_boxes=Boxes(torch.from_numpy(people.boxes)),
-            gt_classes=torch.zeros(len(joints), dtype=torch.int64),
+            gt_classes=torch.zeros(len(keypoints), dtype=torch.int64),
             gt_masks=BitMasks(torch.from_numpy(people.masks)),
-            gt_keypoints=Keypoints(torch.cat([joints, visible], -1)),
+            gt_keypoints=Keypoints(torch.cat([keypoints, visible], -1)),
         )
 
     def run(self, batch: List[dict]) -> List[dict]:

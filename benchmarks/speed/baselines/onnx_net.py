@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 import onnxruntime
 import torch
 
-from benchmarks.speed.baselines.ours import Ours
+from benchmarks.speed.baselines.multitask_net import MultitaskNet
 from multitask_refine.deployment.export import record
 from multitask_refine.deployment.support import OPSETS
 from multitask_runtime.masks import paste_masks
@@ -15,8 +15,8 @@ from multitask_runtime.masks import paste_masks
 MASK_THRESHOLD = 0.5
 
 
-class OnnxNet(Ours):
-    """The same network as ``Ours``, one image after the other."""
+class OnnxNet(MultitaskNet):
+    """The same network as ``MultitaskNet``, one image after the other."""
 
     session: Optional[onnxruntime.InferenceSession] = None
 
@@ -28,9 +28,11 @@ class OnnxNet(Ours):
 
     def _find(self, image: torch.Tensor) -> Dict[str, Any]:
         outputs = self.session.run(None, dict(image=image[None].float().numpy()))
-        boxes, scores, masks, joints, _ = outputs
+        boxes, scores, masks, keypoints, _ = outputs
         pasted = paste_masks(masks, boxes, image.shape[1:], MASK_THRESHOLD)
-        found = dict(boxes=boxes, scores=scores, labels=0 * scores, masks=pasted, keypoints=joints)
+        found = dict(
+            boxes=boxes, scores=scores, labels=0 * scores, masks=pasted, keypoints=keypoints
+        )
         return {name: torch.from_numpy(values) for name, values in found.items()}
 
     def to_arrays(self, result: Dict[str, Any]) -> Dict[str, Any]:

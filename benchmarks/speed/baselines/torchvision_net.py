@@ -87,9 +87,9 @@ class TorchvisionNet(Baseline):
         if self.task == 'masks':
             target['masks'] = torch.from_numpy(people.masks)
         else:
-            joints = torch.from_numpy(people.joints)
-            visible = torch.full_like(joints[..., :1], 2)
-            target['keypoints'] = torch.cat([joints, visible], -1)
+            keypoints = torch.from_numpy(people.keypoints)
+            visible = torch.full_like(keypoints[..., :1], 2)
+            target['keypoints'] = torch.cat([keypoints, visible], -1)
         return target
 
     def run(self, batch: tuple) -> List[Dict[str, Tensor]]:

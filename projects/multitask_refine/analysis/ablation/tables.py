@@ -7,6 +7,16 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from multitask_refine.analysis.ablation import protocol
+from multitask_refine.analysis.ablation.seeds import (
+    HEADS,
+    differences,
+    headings,
+    load_groups,
+    mean_and_deviation,
+    not_measured,
+    paired_difference,
+    verdict,
+)
 from multitask_refine.analysis.results_files import (
     NOT_MEASURED,
     ResultsError,
@@ -14,14 +24,6 @@ from multitask_refine.analysis.results_files import (
     require_fields,
 )
 from multitask_refine.evaluation import TASKS, markdown_table, percent
-from tools.docs import ablation_tables
-from tools.docs.ablation_tables import (
-    HEADS,
-    headings,
-    mean_and_deviation,
-    paired_difference,
-    verdict,
-)
 
 _FIELDS = (
     'condition',
@@ -179,8 +181,8 @@ def random_start(folder: Path) -> str:
     Args:
         folder (Path): docs/results/ablation; may be missing.
     """
-    groups = ablation_tables.load_groups(folder)
-    return '\n\n'.join(map(ablation_tables.differences, groups)) or NOT_MEASURED
+    groups = load_groups(folder)
+    return '\n\n'.join(map(differences, groups)) or NOT_MEASURED
 
 
 def _conditions() -> str:
@@ -270,7 +272,7 @@ def _averages(runs: Runs) -> str:
             [
                 condition.title,
                 str(n),
-                *(map(mean_and_deviation, values) if n else ablation_tables.not_measured(HEADS)),
+                *(map(mean_and_deviation, values) if n else not_measured(HEADS)),
             ]
         )
     return markdown_table(['test split', 'n', *headings(HEADS)], rows)
@@ -291,13 +293,7 @@ def _differences(runs: Runs, pairs: Sequence[Tuple[str, str]]) -> str:
             middle, low, high = (percent(each, sign=True) for each in found)
             cells.append(f'{middle} [{low}, {high}] {verdict(*found[1:])}')
         titles = (protocol.BY_NAME[each].title for each in (name, other))
-        rows.append(
-            [
-                ' minus '.join(titles),
-                str(n),
-                *(cells if n else ablation_tables.not_measured(HEADS)),
-            ]
-        )
+        rows.append([' minus '.join(titles), str(n), *(cells if n else not_measured(HEADS))])
     return (
         markdown_table(['', 'n', *headings(HEADS)], rows)
         + f'\n\nIntervals hold together for all {comparisons} '

@@ -27,7 +27,7 @@ from multitask_refine.testing.synthetic_weights import draw_synthetic_weights
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 
 
-class Ours(MMDetNet):
+class MultitaskNet(MMDetNet):
     """A config of this project.
 
     Args:
@@ -39,7 +39,7 @@ class Ours(MMDetNet):
             on the CPU, too.
         mmcv_pooling (bool): Whether RoIAlign is mmcv's operator on the CPU,
             too.
-        joint_suppression (bool): Whether the proposals of all levels are
+        mmcv_nms (bool): Whether the proposals of all levels are
             suppressed at once and by mmcv's operator on the CPU, too.
         pool_twice (bool): Whether mask and keypoint head each pool, in the
             place of sharing a feature.
@@ -63,7 +63,7 @@ class Ours(MMDetNet):
         usual_convs: bool = False,
         mmcv_deform: bool = False,
         mmcv_pooling: bool = False,
-        joint_suppression: bool = False,
+        mmcv_nms: bool = False,
         pool_twice: bool = False,
         channels_last: bool = False,
         fold_norms: bool = False,
@@ -82,7 +82,7 @@ class Ours(MMDetNet):
             refined_conv.deform_conv = deform_conv_by_mmcv
         if mmcv_pooling:
             SeparableRoIAlign.forward = mmcv.ops.RoIAlign.forward
-        if joint_suppression:
+        if mmcv_nms:
             SyncAvgFactorRPNHead._bbox_post_process = RPNHead._bbox_post_process
         super().__init__(config, **common)
         if pool_twice:
@@ -107,8 +107,8 @@ class Ours(MMDetNet):
 
     def annotate(self, people: People) -> InstanceData:
         instances = super().annotate(people)
-        instances.keypoints = torch.from_numpy(people.joints)
-        instances.keypoints_visible = torch.full(people.joints.shape[:2], 2.0)
+        instances.keypoints = torch.from_numpy(people.keypoints)
+        instances.keypoints_visible = torch.full(people.keypoints.shape[:2], 2.0)
         return instances
 
     def predict(self, batch: dict) -> List[DetDataSample]:
