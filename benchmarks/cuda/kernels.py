@@ -6,7 +6,7 @@ python -m benchmarks.cuda.kernels --json docs/results/performance/cuda-kernels.j
 
 import argparse
 import sys
-from typing import Callable, List, Optional
+from collections.abc import Callable
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -64,7 +64,7 @@ def measure(variant: str, device: str, side: int) -> dict:
     )
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', default='cuda')
     parser.add_argument('--side', type=int, default=800)

@@ -1,6 +1,6 @@
 """Ground truth and predictions of the size of COCO's val2017, drawn."""
 
-from typing import Dict, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as rle_codec
@@ -20,7 +20,7 @@ class DrawnPeople(NamedTuple):
     """
 
     truth: dict
-    entries: Dict[str, List[dict]]
+    entries: dict[str, list[dict]]
 
 
 def draw_people(
@@ -67,7 +67,7 @@ def draw_people(
     return DrawnPeople(truth, _entries(found, rng))
 
 
-def _draw_person(rng: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
+def _draw_person(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A box (x, y, width, height), and keypoints (K, 2) in it."""
     tall = 400 * rng.random() ** 2 + 12
     box = np.array(
@@ -105,7 +105,7 @@ def _annotate(
     )
 
 
-def _entries(found: list, rng: np.random.Generator) -> Dict[str, List[dict]]:
+def _entries(found: list, rng: np.random.Generator) -> dict[str, list[dict]]:
     entries = dict(bbox=[], segm=[], keypoints=[])
     for image, box, keypoints, score in found:
         common = dict(image_id=image, category_id=1, score=float(score))

@@ -17,7 +17,8 @@ import importlib
 import io
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -56,7 +57,7 @@ class Comparison(NamedTuple):
     """Alternatives with the same result; the first is the reference."""
 
     about: str
-    ways: Dict[str, Variant]
+    ways: dict[str, Variant]
 
 
 def draw_boxes() -> Tensor:
@@ -119,7 +120,7 @@ def keypoints() -> Comparison:
     )
 
 
-def peaks_by_resize(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
+def peaks_by_resize(logits: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """What ``get_heatmap_maximum`` finds, by torch's own interpolation.
 
     Args:
@@ -211,12 +212,12 @@ def transforms() -> Comparison:
     )
 
 
-def quarter(matrix: Tensor) -> List[Tensor]:
+def quarter(matrix: Tensor) -> list[Tensor]:
     """Upper left, upper right, lower left, lower right."""
     return [part for half in matrix.chunk(2) for part in half.chunk(2, 1)]
 
 
-def prepare_quarters(other: Tensor) -> List[Tensor]:
+def prepare_quarters(other: Tensor) -> list[Tensor]:
     """The second factors of Strassen's products in Winograd's form (Higham,
     "Accuracy and Stability of Numerical Algorithms", 2002, section 23.1)."""
     first, right, below, last = quarter(other)
@@ -233,7 +234,7 @@ def prepare_quarters(other: Tensor) -> List[Tensor]:
     ]
 
 
-def multiply_quarters(matrix: Tensor, factors: List[Callable[[Tensor], Tensor]]) -> Tensor:
+def multiply_quarters(matrix: Tensor, factors: list[Callable[[Tensor], Tensor]]) -> Tensor:
     """``matrix`` (a, b) by the matrix (b, c) of :func:`prepare_quarters`,
     each of whose factors is given as what multiplies by it; a, b and c are
     even."""
@@ -249,7 +250,9 @@ def multiply_quarters(matrix: Tensor, factors: List[Callable[[Tensor], Tensor]])
         two,
         first - below,
     )
-    p1, p2, p3, p4, p5, p6, p7 = (factor(left) for factor, left in zip(factors, lefts))
+    p1, p2, p3, p4, p5, p6, p7 = (
+        factor(left) for factor, left in zip(factors, lefts, strict=True)
+    )
     u2 = p1 + p6
     u3 = u2 + p7
     return torch.cat([torch.cat([p1 + p2, u2 + p5 + p3], 1), torch.cat([u3 - p4, u3 + p5], 1)])
@@ -297,7 +300,7 @@ def photos() -> Comparison:
     )
 
 
-def all_comparisons() -> List[Comparison]:
+def all_comparisons() -> list[Comparison]:
     return [
         masks(),
         keypoints(),
@@ -342,7 +345,7 @@ def _timer(call: Callable[[], Any], repeats: int) -> Callable[[], float]:
     return timed
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--repeats', type=int, default=10, help='calls of a round')

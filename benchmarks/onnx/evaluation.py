@@ -18,7 +18,6 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Dict, List, Optional
 
 import multitask_refine  # noqa: F401
 from multitask_refine.apis.settings import load_config
@@ -37,8 +36,8 @@ METRICS = ('bbox_AP', 'segm_AP', 'keypoints_AP')
 
 
 def write_forms(
-    config: str, checkpoint: str, forms: List[str], images: Optional[str], folder: Path
-) -> Dict[str, str]:
+    config: str, checkpoint: str, forms: list[str], images: str | None, folder: Path
+) -> dict[str, str]:
     """Export a network and quantize the file.
 
     Returns:
@@ -78,7 +77,7 @@ def evaluate(config: str, weights: str, folder: Path) -> dict:
     return dict({name: content[name] for name in METRICS}, images=content['run']['num_images'])
 
 
-def time_files(files: Dict[str, str], images: str, count: int) -> Dict[str, float]:
+def time_files(files: dict[str, str], images: str, count: int) -> dict[str, float]:
     """Median seconds an image; the files take turns.
 
     Args:
@@ -87,7 +86,7 @@ def time_files(files: Dict[str, str], images: str, count: int) -> Dict[str, floa
         count (int): How many of them.
     """
     networks = {form: OnnxModel(path) for form, path in files.items()}
-    seconds: Dict[str, List[float]] = {form: [] for form in files}
+    seconds: dict[str, list[float]] = {form: [] for form in files}
     for source in collect(images).sources[:count]:
         for form, network in networks.items():
             said = network.description
@@ -102,7 +101,7 @@ def time_files(files: Dict[str, str], images: str, count: int) -> Dict[str, floa
 
 
 def measure(
-    config: str, checkpoint: str, forms: List[str], images: Optional[str], count: int
+    config: str, checkpoint: str, forms: list[str], images: str | None, count: int
 ) -> dict:
     """All figures of one network.
 
@@ -124,7 +123,7 @@ def measure(
     return dict(config=Path(config).name, checkpoint_sha256=file_sha256(checkpoint), forms=rows)
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--network', nargs=2, action='append', required=True, metavar=('CONFIG', 'CHECKPOINT')

@@ -15,7 +15,6 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Optional
 
 import numpy as np
 import onnxruntime
@@ -85,7 +84,7 @@ def draw_checkpoint(cfg: Config, image: torch.Tensor, folder: str) -> str:
     torch.manual_seed(SEED)
     model = MODELS.build(cfg.model)
     if cfg.model.backbone.get('depth') == 50:
-        model.load_state_dict(draw_synthetic_weights(model, SEED), strict=False)
+        model.load_state_dict(draw_synthetic_weights(model, SEED), strict=True)
     else:  # whose layers have other names
         with torch.no_grad():
             for name, module in model.named_modules():
@@ -107,7 +106,7 @@ def _set_norms(model: nn.Module, image: torch.Tensor) -> None:
     find_people(model, image)
 
 
-def compare_network(cfg: Config, checkpoint: str, images: List[torch.Tensor], folder: str) -> dict:
+def compare_network(cfg: Config, checkpoint: str, images: list[torch.Tensor], folder: str) -> dict:
     """Record a network as ONNX and run it, PyTorch and its float64.
 
     Returns:
@@ -121,12 +120,12 @@ def compare_network(cfg: Config, checkpoint: str, images: List[torch.Tensor], fo
     names = [output.name for output in session.get_outputs()]
     model = load_network(cfg, checkpoint)
     exact = load_network(cfg, checkpoint).double()
-    people: Dict[str, List[int]] = dict(pytorch=[], onnx=[])
-    rows: Dict[str, list] = dict(onnx=[], float64=[])
+    people: dict[str, list[int]] = dict(pytorch=[], onnx=[])
+    rows: dict[str, list] = dict(onnx=[], float64=[])
     for image in images:
         expected = find_people(model, image)
         feed = dict(image=image[None].float().numpy())
-        found = dict(zip(names, session.run(None, feed)))
+        found = dict(zip(names, session.run(None, feed), strict=False))
         people['pytorch'].append(len(expected['boxes']))
         people['onnx'].append(len(found['boxes']))
         rows['onnx'].append(compare(found, expected))
@@ -138,7 +137,7 @@ def compare_network(cfg: Config, checkpoint: str, images: List[torch.Tensor], fo
     )
 
 
-def summarise(rows: List[Dict[str, Difference]]) -> Dict[str, dict]:
+def summarise(rows: list[dict[str, Difference]]) -> dict[str, dict]:
     """Of each output over all images: ``largest``, the largest difference
     of those within the limit, and how many are ``beyond`` it, of how many
     (``total``)."""
@@ -152,7 +151,7 @@ def summarise(rows: List[Dict[str, Difference]]) -> Dict[str, dict]:
     }
 
 
-def read_images(folder: str, count: int, side: int) -> List[torch.Tensor]:
+def read_images(folder: str, count: int, side: int) -> list[torch.Tensor]:
     """The first images of a folder, and a grey one: BGR (3, H, W).
 
     Args:
@@ -169,12 +168,12 @@ def read_images(folder: str, count: int, side: int) -> List[torch.Tensor]:
     return [torch.from_numpy(image).permute(2, 0, 1) for image in found]
 
 
-def _sizes(images: List[torch.Tensor]) -> List[List[int]]:
+def _sizes(images: list[torch.Tensor]) -> list[list[int]]:
     """Width and height of each."""
     return [list(image.shape[:0:-1]) for image in images]
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--images', required=True, metavar='FOLDER')
     parser.add_argument(

@@ -1,13 +1,11 @@
 """How far two baselines' outputs are apart."""
 
-from typing import Dict
-
 import numpy as np
 
 FAR = 0.5  # pixels from which on a keypoint counts as elsewhere
 
 
-def differences(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -> Dict[str, float]:
+def differences(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> dict[str, float]:
     """Compare the persons of an image.
 
     Each expected person is looked for among the found ones by its box and
@@ -46,7 +44,7 @@ def differences(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -
     return result
 
 
-def _match(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -> np.ndarray:
+def _match(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> np.ndarray:
     """The index of the found person that each expected one is."""
     one, other = (
         np.concatenate([people['boxes'], people['scores'][:, None]], 1)
@@ -56,7 +54,7 @@ def _match(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -> np.
 
 
 def _apart(
-    name: str, expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray], nearest: np.ndarray
+    name: str, expected: dict[str, np.ndarray], found: dict[str, np.ndarray], nearest: np.ndarray
 ) -> np.ndarray:
     return abs(expected[name] - found[name][nearest])
 

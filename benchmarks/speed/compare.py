@@ -50,8 +50,9 @@ import importlib
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -79,9 +80,9 @@ class Running(NamedTuple):
         score_threshold: Detections below are dropped.
     """
 
-    processes: Dict[str, Process]
-    about: Dict[str, dict]
-    not_installed: Dict[str, str]
+    processes: dict[str, Process]
+    about: dict[str, dict]
+    not_installed: dict[str, str]
     weights: str
     score_threshold: float
 
@@ -112,7 +113,7 @@ def start_baselines(part: Part, args: argparse.Namespace, stack: contextlib.Exit
 def _start_baseline(
     name: str,
     spec: BaselineSpec,
-    weights: Optional[str],
+    weights: str | None,
     running: Running,
     args: argparse.Namespace,
     stack: contextlib.ExitStack,
@@ -137,7 +138,7 @@ def _start_baseline(
     )
 
 
-def _environment(spec: BaselineSpec, args: argparse.Namespace) -> Tuple[str, Optional[str]]:
+def _environment(spec: BaselineSpec, args: argparse.Namespace) -> tuple[str, str | None]:
     if spec.elsewhere:
         return args.baseline_python, args.detectron2
     return sys.executable, None
@@ -176,7 +177,7 @@ def warm_up(name: str, process: Process, task: str, images: list) -> dict:
 
 def time_task(
     running: Running, part: Part, task: str, images: list, rounds: int
-) -> Dict[str, dict]:
+) -> dict[str, dict]:
     """Seconds, ratios, memory and checks of the baselines that do a task."""
     chosen = {
         name: process
@@ -193,7 +194,7 @@ def time_task(
     return {name: dict(compared[name], **checks[name]) for name in chosen}
 
 
-def compare_outputs(running: Running, part: Part, side: int) -> Dict[str, dict]:
+def compare_outputs(running: Running, part: Part, side: int) -> dict[str, dict]:
     """How far the baselines' persons are from the reference's."""
     if not part.same_outputs or part.reference not in running.processes:
         return {}
@@ -211,7 +212,7 @@ def compare_outputs(running: Running, part: Part, side: int) -> Dict[str, dict]:
 
 def time_stages(running: Running, part: Part, args: argparse.Namespace) -> dict:
     """By baseline, task and side, for those whose stages are known."""
-    result: Dict[str, dict] = {}
+    result: dict[str, dict] = {}
     for name, process in running.processes.items():
         if not part.baselines[name].stages:
             continue
@@ -237,7 +238,7 @@ def measure(part: Part, args: argparse.Namespace) -> dict:
     with contextlib.ExitStack() as stack:
         running = start_baselines(part, args, stack)
         outputs = {str(side): compare_outputs(running, part, side) for side in args.sides}
-        tasks: Dict[str, dict] = {}
+        tasks: dict[str, dict] = {}
         for title in part.tasks:
             task, count = TASKS[title]
             for side in args.sides[:1] if count == 8 else args.sides:
@@ -274,7 +275,7 @@ def save_part(path: str, name: str, content: dict) -> None:
     write_record(path, dict(parts=parts))
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--only',
@@ -307,7 +308,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     for number, name in enumerate(args.only, 1):
         log(f'[{number}/{len(args.only)}] {name}')

@@ -4,8 +4,9 @@ It needs numpy alone, so it runs beside every framework, and all processes
 draw the same bits.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class People(NamedTuple):
     copies: np.ndarray
 
 
-def image_names(side: int, count: int) -> List[Tuple[int, int, int]]:
+def image_names(side: int, count: int) -> list[tuple[int, int, int]]:
     """Seed, height and width of 4:3 images with a short side of ``side``."""
     return [(seed, side, round(side * 4 / 3)) for seed in range(1, count + 1)]
 
@@ -45,7 +46,7 @@ def load_image(seed: int, height: int, width: int) -> np.ndarray:
     return draw_image(seed, height, width)
 
 
-def load_images(names: Sequence[Sequence[int]]) -> List[np.ndarray]:
+def load_images(names: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """The images of :func:`image_names`."""
     return [load_image(*name) for name in names]
 
@@ -80,6 +81,6 @@ def _ellipses(centre: np.ndarray, extent: np.ndarray, height: int, width: int) -
     y, x = np.mgrid[:height, :width] + 0.5
     far = [
         ((x - cx) / wide) ** 2 + ((y - cy) / tall) ** 2
-        for (cx, cy), (wide, tall) in zip(centre, extent)
+        for (cx, cy), (wide, tall) in zip(centre, extent, strict=True)
     ]
     return (np.stack(far) < 0.25).astype(np.uint8)

@@ -1,7 +1,7 @@
 """How fast this process multiplies and copies: the ground of the floors."""
 
 import time
-from typing import Callable, Dict
+from collections.abc import Callable
 
 import torch
 
@@ -12,7 +12,7 @@ SIDES = dict(cpu=2048, cuda=8192)  # of the matrices
 COPIED = 1 << 28  # bytes
 
 
-def measure_rates(device: torch.device) -> Dict[str, float]:
+def measure_rates(device: torch.device) -> dict[str, float]:
     """The best of some tries, in float32 and with torch's threads.
 
     Returns:

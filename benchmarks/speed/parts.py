@@ -1,6 +1,6 @@
 """Baselines of each part of the speed comparison."""
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 MULTITASK = 'benchmarks.speed.baselines.multitask_net:MultitaskNet'
 MMDET = 'benchmarks.speed.baselines.mmdet_net:MMDetNet'
@@ -24,8 +24,8 @@ class BaselineSpec(NamedTuple):
     """
 
     baseline: str
-    options: Dict[str, Any]
-    tasks: Tuple[str, ...] = EVERY_TASK
+    options: dict[str, Any]
+    tasks: tuple[str, ...] = EVERY_TASK
     elsewhere: bool = False
     stages: bool = False
     prediction: str = ''
@@ -50,10 +50,10 @@ class Part(NamedTuple):
 
     about: str
     reference: str
-    baselines: Dict[str, BaselineSpec]
-    converter: Optional[str] = None
+    baselines: dict[str, BaselineSpec]
+    converter: str | None = None
     same_outputs: bool = True
-    tasks: Tuple[str, ...] = EVERY_BATCH
+    tasks: tuple[str, ...] = EVERY_BATCH
     score_threshold: float = 0.05
 
 
@@ -140,7 +140,7 @@ MEANS = {
     },
 }
 
-PARTS: Dict[str, Part] = {
+PARTS: dict[str, Part] = {
     'detectron2': _against(
         "Boxes, masks and keypoints: Detectron2's Keypoint R-CNN R50-FPN with a mask head",
         'detectron2',

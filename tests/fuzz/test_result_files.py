@@ -93,7 +93,7 @@ def test_the_whole_file_makes_a_page(folder, predictions):
 def test_predictions_without_joints(folder, predictions):
     content = {k: v for k, v in predictions.items() if k != 'joints'}
     (folder / 'p.json').write_text(json.dumps(content))
-    with pytest.raises(PredictionsFileError, match='joints: expected'):
+    with pytest.raises(PredictionsFileError, match='keypoints: expected'):
         read_predictions(str(folder / 'p.json'))
 
 

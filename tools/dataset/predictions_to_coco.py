@@ -78,12 +78,12 @@ def _join_tasks(path: Path, content: dict, folder: Path | None) -> dict:
     ids, names = content['categories']['ids'], content['categories']['names']
     keypoints = [{}] * len(ids)
     if 'keypoints' in content['tasks']:
-        joints = content['categories'].get('joints') or ([content['joints']] * len(ids))
+        sets = content['categories'].get('keypoints') or ([content['keypoints']] * len(ids))
         keypoints = [
             dict(keypoints=own['names'], skeleton=[[a + 1, b + 1] for a, b in own['skeleton']])
             if own['names']
             else {}
-            for own in joints
+            for own in sets
         ]
     images, annotations = [], []
     for image in content['images']:

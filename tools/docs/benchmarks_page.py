@@ -1,8 +1,8 @@
 """The tables of docs/benchmarks.md and the README's excerpt of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import Dict, List, Optional, Sequence, Tuple
 
 from multitask_refine.analysis.ablation import seeds
 from multitask_refine.analysis.ablation.seeds import HEADS, headings, not_measured
@@ -22,7 +22,7 @@ _FIELDS = (
 )
 
 
-def load_results(folder: Path) -> Dict[str, dict]:
+def load_results(folder: Path) -> dict[str, dict]:
     """Read results files.
 
     Args:
@@ -46,7 +46,7 @@ def load_results(folder: Path) -> Dict[str, dict]:
     return results
 
 
-def sections(tables: Sequence[Table], folder: Path) -> Dict[str, str]:
+def sections(tables: Sequence[Table], folder: Path) -> dict[str, str]:
     """Make the generated parts of the page.
 
     Args:
@@ -91,15 +91,15 @@ def excerpt(tables: Sequence[Table], folder: Path) -> str:
     return text
 
 
-def _all_tasks(tables: Sequence[Table]) -> List[Tuple[Row, List[float]]]:
-    """Rows on val2017 with the report's AP of boxes, masks and joints."""
-    rows: Dict[str, Row] = {}
-    found: Dict[str, Dict[str, float]] = {}
+def _all_tasks(tables: Sequence[Table]) -> list[tuple[Row, list[float]]]:
+    """Rows on val2017 with the report's AP of boxes, masks and keypoints."""
+    rows: dict[str, Row] = {}
+    found: dict[str, dict[str, float]] = {}
     for table in (table for table in tables if table.split == 'val2017'):
         for row in (row for row in table.rows if row.config and row.report):
             rows.setdefault(row.config, row)
             values = found.setdefault(row.config, {})
-            for column, value in zip(table.columns, row.report):
+            for column, value in zip(table.columns, row.report, strict=True):
                 values.setdefault(column, value)
     return [
         (row, [found[config][head] for head in HEADS])
@@ -112,13 +112,13 @@ def _in_report(table: Table) -> bool:
     return any(row.report for row in table.rows)
 
 
-def _section(table: Table, results: Dict[str, dict]) -> str:
+def _section(table: Table, results: dict[str, dict]) -> str:
     rows = [line for row in table.rows for line in _lines(table, row, results)]
     text = markdown_table(['', 'source', *headings(table.columns)], rows)
     return text + ('\n\n' + fill(table.note, 79) if table.note else '') + '\n'
 
 
-def _lines(table: Table, row: Row, results: Dict[str, dict]) -> List[list]:
+def _lines(table: Table, row: Row, results: dict[str, dict]) -> list[list]:
     """The lines of a row: the report's, this project's, the difference."""
     report = [percent(value, digits=table.digits) for value in row.report or ()]
     if not row.config:
@@ -138,23 +138,23 @@ def _lines(table: Table, row: Row, results: Dict[str, dict]) -> List[list]:
     return lines
 
 
-def _measured(results: Dict[str, dict], row: Row, columns: Sequence[str]) -> List[str]:
+def _measured(results: dict[str, dict], row: Row, columns: Sequence[str]) -> list[str]:
     found = results.get(row.config)
     if found is None:
         return not_measured(columns)
     return [percent(found.get(column)) for column in columns]
 
 
-def _differences(found: dict, row: Row, columns: Sequence[str]) -> List[str]:
+def _differences(found: dict, row: Row, columns: Sequence[str]) -> list[str]:
     cells = []
-    for column, theirs in zip(columns, row.report):
+    for column, theirs in zip(columns, row.report, strict=True):
         ours = found.get(column)
         both = ours is not None and theirs is not None
         cells.append(percent(ours - theirs if both else None, sign=True))
     return cells
 
 
-def _runs(results: Dict[str, dict]) -> str:
+def _runs(results: dict[str, dict]) -> str:
     if not results:
         return 'No config was tested on COCO yet.'
     rows = []
@@ -177,7 +177,7 @@ def _runs(results: Dict[str, dict]) -> str:
     )
 
 
-def _known(value: Optional[object]) -> str:
+def _known(value: object | None) -> str:
     return 'unknown' if value is None else str(value)
 
 

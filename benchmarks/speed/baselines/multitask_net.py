@@ -4,7 +4,7 @@ import copy
 import ctypes
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, ContextManager, Dict, List, Optional, Tuple
+from typing import Any, ContextManager
 
 import mmcv.ops
 import torch
@@ -75,7 +75,7 @@ class MultitaskNet(MMDetNet):
     ) -> None:
         self.bfloat16, self.checkpointing = bfloat16, checkpointing
         self.prepare, self.usual_convs = prepare, usual_convs
-        self.learner: Optional[nn.Module] = None  # while another predicts
+        self.learner: nn.Module | None = None  # while another predicts
         if keep_memory:
             _keep_memory()
         if mmcv_deform:
@@ -102,7 +102,7 @@ class MultitaskNet(MMDetNet):
         config.model.fast_convs = not self.usual_convs
         return config
 
-    def draw(self, shapes: Dict[str, Tuple[int, ...]]) -> Dict[str, Tensor]:
+    def draw(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
         return draw_synthetic_weights(self.model, SEED)
 
     def annotate(self, people: People) -> InstanceData:
@@ -111,7 +111,7 @@ class MultitaskNet(MMDetNet):
         instances.keypoints_visible = torch.full(people.keypoints.shape[:2], 2.0)
         return instances
 
-    def predict(self, batch: dict) -> List[DetDataSample]:
+    def predict(self, batch: dict) -> list[DetDataSample]:
         if self.prepare and self.learner is None:
             self.learner = self.model
             self.model = copy.deepcopy(self.model).eval()
@@ -123,7 +123,7 @@ class MultitaskNet(MMDetNet):
             self.model, self.learner = self.learner, None
         return super().step(batch)
 
-    def run(self, batch: dict) -> List[DetDataSample]:
+    def run(self, batch: dict) -> list[DetDataSample]:
         with self._precision():
             return super().run(batch)
 
@@ -146,7 +146,7 @@ class MultitaskNet(MMDetNet):
 
         heads._pool_instances = pool
 
-    def stage_calls(self) -> List[Tuple[Any, str, str]]:
+    def stage_calls(self) -> list[tuple[Any, str, str]]:
         model, heads = self.model, self.model.roi_head
         calls = [
             (model.data_preprocessor, 'forward', 'preprocessing'),
@@ -171,7 +171,7 @@ class MultitaskNet(MMDetNet):
             + self._keypoint_calls()
         )
 
-    def _mask_calls(self, head: Optional[nn.Module]) -> list:
+    def _mask_calls(self, head: nn.Module | None) -> list:
         return (
             []
             if head is None

@@ -2,7 +2,7 @@
 
 import copy
 from importlib.metadata import version
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import onnxruntime
 import torch
@@ -18,15 +18,15 @@ MASK_THRESHOLD = 0.5
 class OnnxNet(MultitaskNet):
     """The same network as ``MultitaskNet``, one image after the other."""
 
-    session: Optional[onnxruntime.InferenceSession] = None
+    session: onnxruntime.InferenceSession | None = None
 
-    def run(self, batch: dict) -> List[Dict[str, Any]]:
+    def run(self, batch: dict) -> list[dict[str, Any]]:
         if self.session is None:
             graph = record(copy.deepcopy(self.model), OPSETS[0])
             self.session = onnxruntime.InferenceSession(graph, providers=['CPUExecutionProvider'])
         return [self._find(image) for image in batch['inputs']]
 
-    def _find(self, image: torch.Tensor) -> Dict[str, Any]:
+    def _find(self, image: torch.Tensor) -> dict[str, Any]:
         outputs = self.session.run(None, dict(image=image[None].float().numpy()))
         boxes, scores, masks, keypoints, _ = outputs
         pasted = paste_masks(masks, boxes, image.shape[1:], MASK_THRESHOLD)
@@ -35,8 +35,8 @@ class OnnxNet(MultitaskNet):
         )
         return {name: torch.from_numpy(values) for name, values in found.items()}
 
-    def to_arrays(self, result: Dict[str, Any]) -> Dict[str, Any]:
+    def to_arrays(self, result: dict[str, Any]) -> dict[str, Any]:
         return result
 
-    def versions(self) -> Dict[str, str]:
+    def versions(self) -> dict[str, str]:
         return dict(super().versions(), onnxruntime=version('onnxruntime'))

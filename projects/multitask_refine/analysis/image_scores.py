@@ -1,7 +1,7 @@
 """Which images are done well, and which are not."""
 
 from collections import Counter
-from typing import Dict, NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
@@ -19,7 +19,7 @@ class ImageScore(NamedTuple):
         found: How many were, rightly or not.
     """
 
-    tasks: Dict[str, float]
+    tasks: dict[str, float]
     people: int
     found: int
 
@@ -30,7 +30,7 @@ class ImageScore(NamedTuple):
         return sum(values) / len(values) if values else 100.0
 
 
-def image_scores(data: CocoData, threshold: float) -> Dict[int, ImageScore]:
+def image_scores(data: CocoData, threshold: float) -> dict[int, ImageScore]:
     """Score each image.
 
     The F-measure of a task is 2 TP / (people found + people to be found), as
@@ -49,7 +49,7 @@ def image_scores(data: CocoData, threshold: float) -> Dict[int, ImageScore]:
     sure = [entry['score'] >= threshold for entry in first]
     data = data._replace(
         entries={
-            task: [e for e, keep in zip(entries, sure) if keep]
+            task: [e for e, keep in zip(entries, sure, strict=True) if keep]
             for task, entries in data.entries.items()
         }
     )
@@ -65,7 +65,7 @@ def image_scores(data: CocoData, threshold: float) -> Dict[int, ImageScore]:
     }
 
 
-def _f_measures(result: COCOeval) -> Dict[int, Tuple[float, int]]:
+def _f_measures(result: COCOeval) -> dict[int, tuple[float, int]]:
     """By image the F-measure in percent, and how many are to be found."""
     right, counted, people = {}, {}, Counter()
     for image in filter(None, result.evalImgs):

@@ -9,8 +9,8 @@ nothing is written.
 import argparse
 import logging
 import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Callable, Collection, List, Optional, Sequence, Tuple
 
 import torch
 from mmdet.registry import MODELS
@@ -27,7 +27,7 @@ from .weights_file import Checkpoint, read_checkpoint, save
 _OFFSETS = r'.*\.(conv_offset|offset_pred)\.'
 
 
-def run(doc: str, describe: Callable[[Checkpoint], Layout], argv: Optional[List[str]]) -> int:
+def run(doc: str, describe: Callable[[Checkpoint], Layout], argv: list[str] | None) -> int:
     """The command line of a converter.
 
     Args:
@@ -116,7 +116,7 @@ def fill(conversion: Conversion) -> dict:
     return dict(meta=meta, state_dict=dict(target))
 
 
-def build_network(config: str) -> Tuple[Config, nn.Module]:
+def build_network(config: str) -> tuple[Config, nn.Module]:
     """Build a config's network with its start from a fixed seed.
 
     Nothing is downloaded: pretrained weights are left out.
@@ -177,7 +177,7 @@ def match_names(checkpoint: Checkpoint, layout: Layout, target: Collection[str])
     return match
 
 
-def _first(rules: Sequence[Rule], key: str) -> Optional[str]:
+def _first(rules: Sequence[Rule], key: str) -> str | None:
     for pattern, name in rules:
         found = re.fullmatch(pattern, key)
         if found:
@@ -185,7 +185,7 @@ def _first(rules: Sequence[Rule], key: str) -> Optional[str]:
     return None
 
 
-def _why_left(name: Optional[str], target: Collection[str]) -> Optional[str]:
+def _why_left(name: str | None, target: Collection[str]) -> str | None:
     for head in HEADS:
         if name and name.startswith(head) and not _any_of(head, target):
             return f'the config has no {PARTS[head]}'
@@ -196,7 +196,7 @@ def _any_of(prefix: str, names: Collection[str]) -> bool:
     return any(name.startswith(prefix) for name in names)
 
 
-def why_new(name: str, found: Collection[str]) -> Optional[str]:
+def why_new(name: str, found: Collection[str]) -> str | None:
     """Why a weight of the network need not be in the source.
 
     Args:

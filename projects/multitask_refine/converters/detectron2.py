@@ -7,7 +7,7 @@ person is the only class or the first of COCO's 80.
 
 import re
 import sys
-from typing import Collection, List, Optional
+from collections.abc import Collection
 
 from .conversion import run
 from .layout import NORM, PARAM, Layout, Rule, renamed
@@ -63,7 +63,7 @@ def describe(checkpoint: Checkpoint) -> Layout:
     )
 
 
-def _backbone() -> List[Rule]:
+def _backbone() -> list[Rule]:
     stem = r'backbone\.bottom_up\.stem\.conv1\.'
     rules = [
         (rf'{stem}norm\.{NORM}', r'backbone.bn1.\1'),
@@ -99,7 +99,7 @@ def _pyramid(keys: Collection[str]) -> dict:
     return layers
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     return run(__doc__, describe, argv)
 
 

@@ -1,13 +1,14 @@
 """What a converter says of its source, and how rows are brought in order."""
 
 import re
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from .weights_file import Checkpoint, Weights
 
-Rule = Tuple[str, str]
+Rule = tuple[str, str]
 
 # Endings of names, as groups of a regular expression.
 PARAM = '(weight|bias)'
@@ -46,11 +47,11 @@ class Layout(NamedTuple):
     num_classes: Sequence[int] = ()
     derived: Sequence[Rule] = ()
     size_first: bool = False
-    unit_factors: Optional[bool] = True
-    settings: Dict[str, object] = {}
+    unit_factors: bool | None = True
+    settings: dict[str, object] = {}
 
 
-def renamed(layers: Dict[str, str]) -> List[Rule]:
+def renamed(layers: dict[str, str]) -> list[Rule]:
     """Rules for layers with weight and bias.
 
     Args:
@@ -60,7 +61,7 @@ def renamed(layers: Dict[str, str]) -> List[Rule]:
 
 
 def arrange(
-    checkpoint: Checkpoint, layout: Layout, found: Dict[str, str], network: nn.Module
+    checkpoint: Checkpoint, layout: Layout, found: dict[str, str], network: nn.Module
 ) -> Weights:
     """Bring the rows of the weights into this project's order.
 
@@ -109,7 +110,7 @@ def _check_classes(checkpoint: Checkpoint, layout: Layout, num_classes: int) -> 
         )
 
 
-def _class_order(layout: Layout, rows: int, wanted: int) -> List[int]:
+def _class_order(layout: Layout, rows: int, wanted: int) -> list[int]:
     """The person, the other classes where there is room, the background."""
     background = layout.background % rows
     others = [row for row in range(rows) if row not in (layout.person, background)]
@@ -132,7 +133,7 @@ def _ratio_first(value: Tensor, anchors: object) -> Tensor:
     return grid.transpose(0, 1).flatten(0, 2)
 
 
-def _modulated(values: Weights, network: nn.Module) -> List[str]:
+def _modulated(values: Weights, network: nn.Module) -> list[str]:
     """Convolutions whose factors come from the source."""
     return [
         name

@@ -10,7 +10,6 @@ only one or the first of COCO's 80.
 import ast
 import re
 import sys
-from typing import Dict, List, Optional
 
 from .conversion import run
 from .layout import Layout
@@ -85,13 +84,13 @@ def _refuse_old(checkpoint: Checkpoint) -> None:
         )
 
 
-def _class_names(meta: dict) -> List[str]:
+def _class_names(meta: dict) -> list[str]:
     dataset = meta.get('dataset_meta') or {}
     names = dataset.get('classes') or dataset.get('CLASSES') or meta.get('CLASSES') or ()
     return [names] if isinstance(names, str) else list(names)
 
 
-def _settings(meta: dict) -> Dict[str, object]:
+def _settings(meta: dict) -> dict[str, object]:
     """What the text of mmdet 3's config says; nothing of it is run."""
     found = {}
     for key, part in _SETTINGS.items():
@@ -101,7 +100,7 @@ def _settings(meta: dict) -> Dict[str, object]:
     return found
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     return run(__doc__, describe, argv)
 
 

@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import NamedTuple
 
 from mmengine.config import Config
 from torch import Tensor
@@ -67,9 +68,9 @@ class Match(NamedTuple):
         unknown: Names in the source that should have a place and have none.
     """
 
-    found: Dict[str, str]
-    left: Dict[str, str]
-    unknown: List[str]
+    found: dict[str, str]
+    left: dict[str, str]
+    unknown: list[str]
 
 
 class Conversion(NamedTuple):
@@ -92,10 +93,10 @@ class Conversion(NamedTuple):
     target: Weights
     match: Match
     values: Weights
-    starts: Dict[str, Optional[str]]
+    starts: dict[str, str | None]
 
     @property
-    def problems(self) -> Dict[str, List[str]]:
+    def problems(self) -> dict[str, list[str]]:
         """dict[str, list[str]]: What does not fit, and which weights."""
         source = self.checkpoint.weights
         found = self.match.found
@@ -114,7 +115,7 @@ class Conversion(NamedTuple):
         return {what: names for what, names in problems.items() if names}
 
     @property
-    def untrained(self) -> List[str]:
+    def untrained(self) -> list[str]:
         """list[str]: Names here of what is not from any training; counters
         are not trained and not among them."""
         before = self.checkpoint.meta.get('untrained', ())
@@ -176,7 +177,7 @@ def _part(name: str) -> str:
     return next(part for prefix, part in PARTS.items() if name.startswith(prefix))
 
 
-def _grouped(title: str, reasons: Dict[str, str]) -> Iterator[str]:
+def _grouped(title: str, reasons: dict[str, str]) -> Iterator[str]:
     if reasons:
         yield title
     for why in dict.fromkeys(reasons.values()):

@@ -7,7 +7,6 @@ of 2 or of COCO's 91.
 """
 
 import sys
-from typing import List, Optional
 
 from .conversion import run
 from .layout import NORM, Layout, renamed
@@ -72,7 +71,7 @@ def describe(checkpoint: Checkpoint) -> Layout:
     )
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     return run(__doc__, describe, argv)
 
 

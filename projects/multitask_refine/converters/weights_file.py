@@ -3,7 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from multitask_refine.engine import (
     load_checkpoint_file,
 )
 
-Weights = Dict[str, Tensor]
+Weights = dict[str, Tensor]
 
 CAFFE2 = (
     'It is a file of Caffe2 (Detectron1): load it in Detectron2, save '
@@ -94,7 +94,7 @@ def _weights(path: str, content: object) -> Weights:
     return weights
 
 
-def _tensor(value: object) -> Optional[Tensor]:
+def _tensor(value: object) -> Tensor | None:
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         # PyTorch has no other byte order than the machine's.
@@ -114,7 +114,7 @@ def save(path: str, content: dict) -> None:
         draft.unlink(missing_ok=True)
 
 
-def listed(names: List[str]) -> List[str]:
+def listed(names: list[str]) -> list[str]:
     """Lines with the first few names, and how many more there are."""
     more = len(names) - _SHOWN
     return [

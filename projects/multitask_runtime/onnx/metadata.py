@@ -6,30 +6,21 @@ resized, thresholds, and where the weights come from.
 """
 
 import json
-from typing import Dict
+
+from pydantic import ValidationError
+
+from ..schemas import OnnxDescription, explain
 
 FORMAT = 'multitask_refine'
 FORMAT_VERSION = 1
 _EXPORT = 'Export it anew by tools/deployment/export_onnx.py.'
-_NEEDED = (
-    'classes',
-    'keypoint_names',
-    'skeleton',
-    'keypoint_colors',
-    'skeleton_colors',
-    'sigmas',
-    'resize',
-    'image_backend',
-    'joint_shift',
-    'mask_threshold',
-)
 
 
 class OnnxError(ValueError):
     """An ONNX file that cannot be used, or not here."""
 
 
-def read_description(path: str, metadata: Dict[str, str]) -> dict:
+def read_description(path: str, metadata: dict[str, str]) -> dict:
     """Read the description of a file.
 
     Args:
@@ -53,14 +44,17 @@ def read_description(path: str, metadata: Dict[str, str]) -> dict:
     _check_version(path, metadata.get('format_version'))
     try:
         description = json.loads(metadata['description'])
-        missing = [name for name in _NEEDED if name not in description]
     except (KeyError, TypeError, ValueError) as error:
         raise OnnxError(
             f'{path}: expected a JSON object as description in its metadata, '
             f'found none ({error}). {_EXPORT}'
         ) from None
-    if missing:
-        raise OnnxError(f'{path}: its description lacks {", ".join(missing)}. {_EXPORT}')
+    try:
+        OnnxDescription.model_validate(description)
+    except ValidationError as error:
+        missing = [str(each['loc'][0]) for each in error.errors() if each['type'] == 'missing']
+        reason = f'its description lacks {", ".join(missing)}' if missing else explain(error)
+        raise OnnxError(f'{path}: {reason}. {_EXPORT}') from None
     return description
 
 

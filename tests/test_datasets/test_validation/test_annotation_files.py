@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from multitask_refine.analysis import joint_errors
+from multitask_refine.analysis import find_keypoint_errors
 from multitask_refine.datasets import AnnotationError, CocoMultitaskDataset, mend, read_annotations
 from multitask_refine.datasets.validation import summary as startup
 from multitask_refine.evaluation import CocoData, MultitaskCocoMetric, load_ground_truth
@@ -109,7 +109,7 @@ def test_diagnosis_finds_the_person_whose_id_is_0(tmp_path):
     ann = content['annotations'][0]
     ann['id'] = 0
     entry = dict(image_id=1, category_id=1, score=0.9, keypoints=ann['keypoints'])
-    errors = joint_errors(
+    errors = find_keypoint_errors(
         CocoData(
             load_ground_truth(_write(tmp_path, content), 17),
             dict(keypoints=[entry]),

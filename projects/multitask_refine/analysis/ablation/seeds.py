@@ -1,8 +1,8 @@
 """Tables of runs with several seeds: means, deviations and paired differences."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy import stats
@@ -55,18 +55,18 @@ class Group:
 
     name: str
     origin: dict
-    runs: Dict[str, Dict[int, dict]] = field(default_factory=dict)
+    runs: dict[str, dict[int, dict]] = field(default_factory=dict)
     devices: set = field(default_factory=set)
     commits: set = field(default_factory=set)
 
-    def values(self, variant: str, metric: str) -> Dict[int, float]:
+    def values(self, variant: str, metric: str) -> dict[int, float]:
         """A metric by seed; empty if a run lacks it."""
         runs = self.runs.get(variant, {})
         values = {seed: run.get(metric) for seed, run in runs.items()}
         return {} if None in values.values() else values
 
 
-def variant_of(config: str) -> Tuple[str, str]:
+def variant_of(config: str) -> tuple[str, str]:
     """Split a config's name into what is varied and the rest.
 
     'multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco' gives 'fpn-ms_rb-h' and
@@ -76,7 +76,7 @@ def variant_of(config: str) -> Tuple[str, str]:
     return '_'.join(parts[2:-2]), '_'.join([parts[1], *parts[-2:]])
 
 
-def load_groups(folder: Path) -> List[Group]:
+def load_groups(folder: Path) -> list[Group]:
     """Read the runs.
 
     Args:
@@ -89,7 +89,7 @@ def load_groups(folder: Path) -> List[Group]:
         ResultsError: If a file is no results file, not what its name says, or
             was tested on other data or trained for longer than the rest of its group.
     """
-    groups: Dict[str, Group] = {}
+    groups: dict[str, Group] = {}
     for path in sorted(folder.glob('*.json')):
         metrics = read_results(path)
         run = metrics.pop('run')
@@ -122,8 +122,8 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 
 
 def paired_difference(
-    values: Dict[int, float], others: Dict[int, float], comparisons: int = 1
-) -> Optional[Tuple[float, float, float]]:
+    values: dict[int, float], others: dict[int, float], comparisons: int = 1
+) -> tuple[float, float, float] | None:
     """Mean difference over the seeds that both have, and its 95 % interval.
 
     Args:
@@ -223,7 +223,7 @@ def _difference(group: Group, variant: str, other: str, metric: str) -> str:
     return f'{mean} [{low}, {high}] {verdict(*found[1:])}'
 
 
-def headings(columns: Sequence[str]) -> List[str]:
+def headings(columns: Sequence[str]) -> list[str]:
     """'AP50' where all columns are of one task, 'box AP' where not."""
     tasks = dict(bbox='box', segm='mask', keypoints='keypoint')
     split = [column.split('_') for column in columns]
@@ -232,6 +232,6 @@ def headings(columns: Sequence[str]) -> List[str]:
     return [f'{tasks[task]} {name}' for task, name in split]
 
 
-def not_measured(columns: Sequence[str]) -> List[str]:
+def not_measured(columns: Sequence[str]) -> list[str]:
     """The cells of a row without results."""
     return ['not measured', *[''] * (len(columns) - 1)]

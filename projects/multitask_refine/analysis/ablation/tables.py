@@ -1,8 +1,8 @@
 """The tables of docs/offsets.md, from the results files of tools/ablation.py."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -42,7 +42,7 @@ _FIELDS = (
 # Conditions with offsets in every layer, for the table of their lengths.
 _LENGTHS = ('rb-h', 'rb-h-x0.1', 'rb-h-x0.01', 'rb-h-bounded', 'rb-h-sgd')
 
-Runs = Dict[str, dict]
+Runs = dict[str, dict]
 
 
 def read_json(path: Path) -> dict:
@@ -65,7 +65,7 @@ def read_json(path: Path) -> dict:
 
 def first_difference(
     found: object, expected: object, name: str = ''
-) -> Optional[Tuple[str, str, str]]:
+) -> tuple[str, str, str] | None:
     """The first place in which two JSON values differ.
 
     Returns:
@@ -85,7 +85,7 @@ def first_difference(
     return name, *(('nothing' if each is None else str(each))[:60] for each in (found, expected))
 
 
-def load_runs(folder: Path, shared: Optional[dict] = None) -> Runs:
+def load_runs(folder: Path, shared: dict | None = None) -> Runs:
     """Read the runs of one phase.
 
     Args:
@@ -141,7 +141,7 @@ def load_runs(folder: Path, shared: Optional[dict] = None) -> Runs:
     return runs
 
 
-def by_seed(runs: Runs, condition: str, metric: str) -> Dict[int, float]:
+def by_seed(runs: Runs, condition: str, metric: str) -> dict[int, float]:
     """A metric by seed; without the runs that lack it."""
     found = {
         content['run']['seed']: content.get(metric)
@@ -151,7 +151,7 @@ def by_seed(runs: Runs, condition: str, metric: str) -> Dict[int, float]:
     return {seed: value for seed, value in found.items() if value is not None}
 
 
-def sections(folder: Path) -> Dict[str, str]:
+def sections(folder: Path) -> dict[str, str]:
     """The generated parts of docs/offsets.md.
 
     Args:
@@ -219,7 +219,7 @@ def _sweep(runs: Runs, folder: Path) -> str:
         return NOT_MEASURED
     choice = folder / 'choice.json'
     rates = read_json(choice).get('rates', {}) if choice.is_file() else {}
-    groups: Dict[tuple, list] = {}
+    groups: dict[tuple, list] = {}
     for content in runs.values():
         run = content['run']
         groups.setdefault((run['condition'], run['rate']), []).append(content)
@@ -250,7 +250,8 @@ def _origin(runs: Runs) -> str:
     devices, commits = (
         {str(value) for value in values}
         for values in zip(
-            *((each['run']['machine']['device'], each['run']['commit']) for each in runs.values())
+            *((each['run']['machine']['device'], each['run']['commit']) for each in runs.values()),
+            strict=True,
         )
     )
     train, test = shared['train'], shared['test']
@@ -278,7 +279,7 @@ def _averages(runs: Runs) -> str:
     return markdown_table(['test split', 'n', *headings(HEADS)], rows)
 
 
-def _differences(runs: Runs, pairs: Sequence[Tuple[str, str]]) -> str:
+def _differences(runs: Runs, pairs: Sequence[tuple[str, str]]) -> str:
     comparisons = len(pairs) * len(TASKS)
     rows = []
     for name, other in pairs:
@@ -340,7 +341,7 @@ def _lengths(runs: Runs) -> str:
 
 
 def _time(runs: Runs) -> str:
-    rows: List[list] = []
+    rows: list[list] = []
     for condition in protocol.CONDITIONS:
         found = [
             each['run'] for each in runs.values() if each['run']['condition'] == condition.name
