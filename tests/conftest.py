@@ -1,11 +1,10 @@
-"""A handful of drawn people and the smallest network, shared by the tests."""
+"""Hand-made COCO scenes and settings of the smallest network, shared by the tests."""
 
 import functools
 import json
 import os
 import signal
 from pathlib import Path
-from typing import Callable
 
 import cv2
 import numpy as np
@@ -15,50 +14,58 @@ import torch
 from mmdet.utils import register_all_modules
 from mmengine.config import config as mmengine_config
 
-ROOT = Path(__file__).resolve().parents[1]
+import multitask_refine  # noqa: F401  (registers the modules)
 
-import multitask_refine  # noqa: F401
+ROOT = Path(__file__).resolve().parents[1]
 
 register_all_modules(init_default_scope=True)
 
-# In the background of a shell SIGINT is ignored, also by processes that tests
-# start and interrupt.
+# A shell ignores SIGINT for background jobs; tests interrupt the processes that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CORES = len(os.sched_getaffinity(0))
-BESIDE = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
-torch.set_num_threads(max(1, min(2, CORES // BESIDE)))
-if BESIDE > 1:  # also for the processes that the tests start
+WORKERS = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
+torch.set_num_threads(max(1, min(2, CORES // WORKERS)))
+if WORKERS > 1:  # also for the processes that the tests start
     os.environ['OMP_NUM_THREADS'] = str(torch.get_num_threads())
 
 CONFIGS = ROOT / 'configs'
 SAMPLE_CONFIG = CONFIGS / 'sample/multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py'
 
 
-def _once(format_code: Callable) -> Callable:
-    """Keep what was formatted: MMEngine formats the same config again for
-    every checkpoint, which takes longer than a step of the smallest network.
-    """
-    format_text = functools.lru_cache(maxsize=32)(
-        lambda text, style: format_code(text, style_config=dict(style))
-    )
-    return lambda text, style_config: format_text(text, tuple(style_config.items()))
+_yapf = mmengine_config.FormatCode
 
 
-mmengine_config.FormatCode = _once(mmengine_config.FormatCode)
+@functools.lru_cache(maxsize=32)
+def _format_code(text: str, style: tuple) -> tuple:
+    return _yapf(text, style_config=dict(style))
+
+
+# MMEngine formats the same config again for every checkpoint, which takes longer than a training
+# step of the smallest network.
+mmengine_config.FormatCode = lambda text, style_config: _format_code(
+    text, tuple(style_config.items())
+)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` means: one worker a core, each with 3 GB of memory."""
+    """Return the workers of `-n auto`: one per core, each with 3 GB of memory."""
     memory = psutil.virtual_memory().available // 2**30
     workers = min(CORES, 4, memory // 3)
     return workers if workers > 1 else 0
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whole folders as slow; other modules say so by their `pytestmark`."""
+    for item in items:
+        if item.path.relative_to(ROOT).parts[1] in ('fuzz', 'integration', 'pins'):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope='session')
 def tiny_coco() -> Path:
-    """An excerpt of COCO with photos, where there is one."""
+    """Return the folder of an excerpt of COCO with photos, or skip the test."""
     folder = Path(os.environ.get('TINY_COCO_ROOT', ROOT / 'data/tiny_coco'))
     if not (folder / 'annotations').is_dir():
         pytest.skip(f'no photos in {folder} (TINY_COCO_ROOT)')
@@ -67,15 +74,15 @@ def tiny_coco() -> Path:
 
 @pytest.fixture(scope='session')
 def scene(tmp_path_factory) -> Path:
-    """What :func:`draw_scene` makes."""
+    """Return the folder that :func:`draw_scene` writes."""
     return draw_scene(tmp_path_factory.mktemp('scene'))
 
 
 def draw_scene(folder: Path) -> Path:
-    """Make a COCO folder by hand: three images of 64 x 48 pixels.
+    """Write a COCO dataset of three images of 64 x 48 pixels.
 
-    Image 1 has a person with a polygon and joints, one with RLE and no
-    joints, and a crowd; image 2 has a crowd only; image 3 has nothing.
+    Image 1 has an instance with a polygon and keypoints, one with RLE and no keypoints, and a
+    crowd; image 2 has a crowd only; image 3 has no annotation.
     """
     images = []
     for split in ('train2017', 'val2017'):
@@ -100,66 +107,35 @@ def _write_image(folder: Path, index: int) -> dict:
 
 
 def _annotations() -> list:
-    joints = np.zeros((17, 3), int)
-    joints[:, 0] = np.linspace(11, 28, 17)
-    joints[:, 1] = np.linspace(11, 38, 17)
-    joints[:, 2] = [2, 1, 0] + [2] * 14
-    crowd = np.zeros((48, 64), np.uint8)
-    crowd[:, 50:] = 1
+    keypoints = np.zeros((17, 3), int)
+    keypoints[:, 0] = np.linspace(11, 28, 17)
+    keypoints[:, 1] = np.linspace(11, 38, 17)
+    keypoints[:, 2] = [2, 1, 0] + [2] * 14
     crowd_rle = dict(size=[48, 64], counts=[50 * 48, 14 * 48])
     patch_rle = dict(
         size=[48, 64], counts=[34 * 48 + 5] + [20, 28] * 9 + [20, 48 * 64 - 43 * 48 - 25]
     )
-    common = dict(category_id=1, iscrowd=0)
-    nothing = [0] * 51
+    unlabeled = dict(category_id=1, iscrowd=0, keypoints=[0] * 51, num_keypoints=0)
+    crowd = dict(unlabeled, iscrowd=1, bbox=[50, 0, 14, 48], area=672, segmentation=crowd_rle)
+    polygon = dict(
+        unlabeled,
+        bbox=[10, 10, 20, 30],
+        area=600,
+        segmentation=[[10, 10, 30, 10, 30, 40, 10, 40]],
+        keypoints=keypoints.flatten().tolist(),
+        num_keypoints=16,
+    )
+    patch = dict(unlabeled, bbox=[34, 5, 10, 20], area=200, segmentation=patch_rle)
     return [
-        dict(
-            common,
-            id=1,
-            image_id=1,
-            bbox=[10, 10, 20, 30],
-            area=600,
-            segmentation=[[10, 10, 30, 10, 30, 40, 10, 40]],
-            keypoints=joints.flatten().tolist(),
-            num_keypoints=16,
-        ),
-        dict(
-            common,
-            id=2,
-            image_id=1,
-            bbox=[34, 5, 10, 20],
-            area=200,
-            segmentation=patch_rle,
-            keypoints=nothing,
-            num_keypoints=0,
-        ),
-        dict(
-            common,
-            id=3,
-            image_id=1,
-            iscrowd=1,
-            bbox=[50, 0, 14, 48],
-            area=672,
-            segmentation=crowd_rle,
-            keypoints=nothing,
-            num_keypoints=0,
-        ),
-        dict(
-            common,
-            id=4,
-            image_id=2,
-            iscrowd=1,
-            bbox=[50, 0, 14, 48],
-            area=672,
-            segmentation=crowd_rle,
-            keypoints=nothing,
-            num_keypoints=0,
-        ),
+        dict(annotation, id=index, image_id=image)
+        for index, (image, annotation) in enumerate(
+            [(1, polygon), (1, patch), (1, crowd), (2, crowd)], 1
+        )
     ]
 
 
 def as_arguments(options: dict) -> list:
-    """Settings as a user gives them to a tool."""
+    """Return settings as command-line arguments of a tool."""
     return [
         '--cfg-options',
         *(f'{name}={value}'.replace(' ', '') for name, value in options.items()),
@@ -167,7 +143,7 @@ def as_arguments(options: dict) -> list:
 
 
 def tiny_options(scene: Path) -> dict:
-    """Settings that turn a sample config into a test of seconds."""
+    """Return settings that shrink a sample config to a test of seconds."""
     options = {
         'train_cfg.max_iters': 2,
         'train_cfg.val_interval': 2,
@@ -179,7 +155,7 @@ def tiny_options(scene: Path) -> dict:
         'model.neck.in_channels': [32, 64, 128],
         'model.roi_head.mask_head.conv_out_channels': 8,
         'model.roi_head.keypoint_head.conv_channels': 8,
-        # What is not trained finds people everywhere.
+        # An untrained network detects instances everywhere.
         'model.test_cfg.rpn.max_per_img': 10,
     }
     for split in ('train', 'val', 'test'):

@@ -1,4 +1,4 @@
-"""Small trainings for the tests: real processes, and a model of one number."""
+"""Small trainings for tests: real processes, and a model with one parameter."""
 
 import itertools
 import multiprocessing
@@ -23,16 +23,17 @@ from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from multitask_refine.apis import train
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 
 STEPS = 10
-# One server imports everything once; the trainings are forked from it.
+# A server imports everything once, and trainings are forked from it.
 SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(['multitask_refine', 'mmdet.apis', 'mmdet.utils'])
 
 
 def _train(argv, log, environ):
-    """In a process of its own: what `python tools/train.py ARGV` does."""
+    """Do what `python tools/train.py ARGV` does, in a process group of its own."""
     os.setsid()
     os.environ.update(environ)
     for stream in (sys.stdout, sys.stderr):
@@ -42,7 +43,7 @@ def _train(argv, log, environ):
 
 
 class Training:
-    """A training in real processes, one a rank, which can be killed."""
+    """Training in real processes, one per rank, which can be killed."""
 
     def __init__(self, scene, work_dir, *argv, ranks=1, config=SAMPLE_CONFIG, **options):
         self.work_dir = Path(work_dir)
@@ -87,12 +88,12 @@ class Training:
             process.start()
 
     def finish(self):
-        """Wait for the end; the state that it saved last."""
+        """Wait for the end and return the last checkpoint."""
         self.end_with(0)
-        return torch.load(self.work_dir / f'iter_{STEPS}.pth', weights_only=True)
+        return load_checkpoint_file(self.work_dir / f'iter_{STEPS}.pth')
 
     def end_with(self, *statuses):
-        """Wait for the end of all ranks; what they wrote."""
+        """Wait for the end of all ranks and return their output."""
         for process in self.processes:
             process.join(300)
             assert process.exitcode in statuses, (process.exitcode, self.log.read_text()[-3000:])
@@ -102,14 +103,14 @@ class Training:
         wait(lambda: self._has_done(iteration), self)
 
     def workers(self, rank=0):
-        """The process ids of the loader's workers."""
+        """Return the process ids of the loader workers."""
         pid = self.processes[rank].pid
         children = Path(f'/proc/{pid}/task/{pid}/children').read_text()
         return [int(child) for child in children.split()]
 
     def kill(self):
-        """SIGKILL all of it, loader workers too, somewhere after the first
-        checkpoint; the iteration that was logged last."""
+        """Kill all processes with their loader workers at a random moment after the first
+        checkpoint, and return the last iteration logged."""
         moment = random.randint(4, STEPS - 4)
         self.wait_for(1)
         start = time.monotonic()
@@ -128,8 +129,8 @@ class Training:
 
 
 @HOOKS.register_module()
-class SpoiltImage(Hook):
-    """One rank gets an image of NaN once."""
+class NaNImageHook(Hook):
+    """Replace one image by NaN, in one iteration on one rank."""
 
     def __init__(self, rank, iteration):
         self.rank = rank
@@ -142,7 +143,7 @@ class SpoiltImage(Hook):
 
 
 def train_without_end(work_dir):
-    """Write a checkpoint after each of very many short iterations."""
+    """Train for very many short iterations with a checkpoint after each."""
     loop = dict(type='ReproducibleTrainLoop', max_iters=10**6, val_interval=10**6)
     runner(work_dir, train_cfg=loop, resume=True).train()
 
@@ -165,7 +166,7 @@ def wait(condition, training):
 
 
 def same(one, other):
-    """Equal to the last bit."""
+    """Return whether two states are bit-identical."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
@@ -186,7 +187,7 @@ def assert_same_end(unbroken, resumed, moment):
 
 
 class Dice(Dataset):
-    """Each item is its index and what three generators throw."""
+    """Dataset whose items are their index and a number of each random generator."""
 
     def __init__(self, size=10):
         self.size = size
@@ -217,7 +218,7 @@ class OneNumber(BaseModel):
 
 
 class Scores(BaseMetric):
-    """Says what it is told; False stops the run."""
+    """Metric with given scores; False interrupts the run."""
 
     def __init__(self, scores):
         super().__init__()
@@ -233,11 +234,11 @@ class Scores(BaseMetric):
         return {'coco/keypoints_AP': score}
 
 
-def runner(work_dir, scores=(0,) * 9, model=None, checkpoint={}, **kwargs):
-    """MMEngine's runner with this project's hooks."""
+def runner(work_dir, scores=(0,) * 9, model=None, checkpoint=None, **kwargs):
+    """Build MMEngine's runner with this project's hooks."""
     cfg = Config.fromfile(SAMPLE_CONFIG)
     hooks = dict(
-        checkpoint=dict(cfg.default_hooks.checkpoint, **{'interval': 1, **checkpoint}),
+        checkpoint=dict(cfg.default_hooks.checkpoint, **{'interval': 1, **(checkpoint or {})}),
         resume=dict(type='ResumeHook'),
         preemption=cfg.default_hooks.preemption,
     )
@@ -252,7 +253,7 @@ def runner(work_dir, scores=(0,) * 9, model=None, checkpoint={}, **kwargs):
         train_cfg=dict(type='ReproducibleTrainLoop', max_iters=8, val_interval=2),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
         val_dataloader=DataLoader(Dice(1), collate_fn=list),
-        val_cfg=dict(),
+        val_cfg={},
         val_evaluator=Evaluator(Scores(scores)),
         default_hooks=hooks,
         default_scope='mmdet',

@@ -1,14 +1,13 @@
 #!/usr/bin/env python
-"""Do learned offsets help? The pretrained base, trained further in many ways.
+"""Ablation of the learned offsets: further training of a pretrained base under many conditions.
 
-`sweep` trains with several rates and chooses among them on a validation split
-of its own; `final` trains every condition with the chosen rates and tests it
-on images that nothing was chosen on. Conditions, data, seeds and the rule of
-the choice are in projects/multitask_refine/analysis/ablation/protocol.py, what came out in docs/offsets.md.
+`sweep` trains with several learning rates and chooses among them on a validation split of its
+own; `final` trains every condition with the chosen rates and tests it on images that nothing
+was chosen on. projects/multitask_refine/analysis/ablation/protocol.py defines conditions, data,
+seeds and the selection rule; docs/offsets-experiment.md has the results.
 
-Stopped and started again, it goes on where it was: finished runs are skipped,
-half-trained ones are resumed. SIGTERM and Ctrl-C let the runs write a
-checkpoint first; status 75 then says that it wants to be started again.
+When restarted, it skips finished runs and resumes the others. SIGTERM and Ctrl-C let the runs
+write a checkpoint first; exit status 75 then means that it is to be restarted.
 """
 
 import argparse
@@ -20,42 +19,36 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
-from typing import Dict, Iterator, List, Optional, Set
 
 import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
-ROOT = Path(__file__).resolve().parents[1]
-
-from multitask_refine.analysis.ablation import protocol
-from multitask_refine.analysis.ablation import tables as offsets_tables
+from multitask_refine.analysis.ablation import protocol, tables
 from multitask_refine.analysis.ablation.protocol import Run
-from multitask_refine.engine import (
-    describe_command,
-    load_checkpoint_file,
-    read_config,
-    write_record,
-    write_results,
-)
 from multitask_refine.engine.hooks.preemption_hook import EX_TEMPFAIL
-from multitask_refine.engine.runner.launch import SettingsAction
 from multitask_refine.evaluation import TASKS
-from multitask_refine.evaluation.predictions import file_sha256
+from multitask_refine.utils.config import SettingsAction, read_config
 from multitask_refine.utils.errors import ConfigError, explained_errors
+from multitask_refine.utils.results_file import describe_command, write_record, write_results
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
+from multitask_runtime.utils.files import file_sha256
 
-# The place where the base is named.
+ROOT = Path(__file__).resolve().parents[1]
+# The config that names the base.
 BASE_FILE = 'configs/_base_/base_checkpoint.py'
 REGULAR = protocol.CONFIG.format('fpn-ms_regular')
 CURVE_POINTS = 6
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -64,13 +57,13 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         nargs='?',
         choices=['sweep', 'final', 'all'],
         default='all',
-        help='all is one after the other (default)',
+        help='all runs both phases (default)',
     )
     parser.add_argument(
         '--jobs',
         type=int,
         default=1 if torch.cuda.is_available() else os.cpu_count(),
-        help='runs at a time (default: one on CUDA, else one a core)',
+        help='number of concurrent runs (default: 1 on CUDA, else one per core)',
     )
     parser.add_argument(
         '--conditions',
@@ -81,15 +74,13 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         help='run only these: ' + ', '.join(protocol.BY_NAME),
     )
     parser.add_argument(
-        '--base',
-        type=Path,
-        help=f'checkpoint of the pretrained base (default: as {BASE_FILE} says)',
+        '--base', type=Path, help=f'checkpoint of the pretrained base (default: as in {BASE_FILE})'
     )
     parser.add_argument(
         '--work-dir',
         type=Path,
         default=ROOT / 'work_dirs/ablation',
-        help='folder of checkpoints and logs',
+        help='folder of checkpoints and logs (default: work_dirs/ablation)',
     )
     parser.add_argument(
         '--results',
@@ -109,26 +100,35 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         action=SettingsAction,
         default={},
         help='settings of all runs that override the configs, for trials; '
-        'they are a part of the protocol',
+        'they are part of the protocol',
     )
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error(f'--jobs: expected at least 1, got {args.jobs}')
-    for name in ('work_dir', 'results', 'data'):
-        setattr(args, name, getattr(args, name).resolve())
+    args.work_dir = args.work_dir.resolve()
+    args.results = args.results.resolve()
+    args.data = args.data.resolve()
     return args
 
 
-def call(log: Path, env: dict, tool: str, *args: str) -> None:
-    """Run one of the project's tools, its output in a log.
+_running: set[subprocess.Popen] = set()
+
+
+def run_tool(log: Path, env: dict[str, str], tool: str, *args: str) -> None:
+    """Run one of the project's tools.
+
+    Args:
+        log (Path): File to append its output to.
+        env (dict[str, str]): Its environment variables.
+        tool (str): Path of the tool in tools/.
+        args (str): Its arguments.
 
     Raises:
         SystemExit: If it fails, with the end of the log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('a') as out:
-        # What the files that this process has locked are to the children,
-        # too: they may outlive it.
+        # The children inherit the lock of the work dir, as they may outlive this process.
         process = subprocess.Popen(
             [sys.executable, f'tools/{tool}', *args],
             cwd=ROOT,
@@ -137,24 +137,26 @@ def call(log: Path, env: dict, tool: str, *args: str) -> None:
             stderr=subprocess.STDOUT,
             close_fds=False,
         )
-        _RUNNING.add(process)
+        _running.add(process)
         code = process.wait()
-        _RUNNING.discard(process)
+        _running.discard(process)
     if code:
         tail = ''.join(log.read_text(errors='replace').splitlines(True)[-15:])
         raise SystemExit(f'tools/{tool} failed with status {code}; the end of {log}:\n{tail}')
 
 
-_RUNNING: Set[subprocess.Popen] = set()
+class SignalForwarder:
+    """Context manager that forwards SIGTERM and Ctrl-C to the trainings, which then save.
 
+    Attributes:
+        received (bool): Whether a signal was received.
+    """
 
-class Stop:
-    """Pass SIGTERM and Ctrl-C on to the trainings, which then save."""
-
-    def __enter__(self) -> 'Stop':
-        self.asked = False
+    def __enter__(self) -> 'SignalForwarder':
+        self.received = False
         self._former = {
-            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
+            number: signal.signal(number, self._forward)
+            for number in (signal.SIGTERM, signal.SIGINT)
         }
         return self
 
@@ -162,131 +164,126 @@ class Stop:
         for number, handler in self._former.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: object) -> None:
-        self.asked = True
-        for process in list(_RUNNING):
+    def _forward(self, number: int, frame: object) -> None:
+        self.received = True
+        for process in list(_running):
             process.send_signal(signal.SIGTERM)
 
 
 def check_base(path: Path, cfg: Config) -> str:
-    """Compare the base with the network that is to start from it.
+    """Check that the weights of the base fit the regular model.
 
     Args:
         path (Path): The checkpoint.
-        cfg (Config): Of the regular network.
+        cfg (Config): Config of the regular model.
 
     Returns:
-        str: The file's SHA-256.
+        str: SHA-256 of the file.
 
     Raises:
-        ConfigError: If there is no such file, or its weights have other names
-            or shapes.
-        DamagedCheckpointError, UnsafeCheckpointError: If it is no checkpoint.
+        ConfigError: If the file does not exist, or its weights have other names or shapes.
+        DamagedCheckpointError, UnsafeCheckpointError: If it is not a checkpoint.
     """
     if not path.is_file():
         raise ConfigError(
             f'{path}: expected the checkpoint of the pretrained base, found '
             f'no such file. Correct {BASE_FILE}, or name the file by --base.'
         )
-    content = load_checkpoint_file(str(path), 'cpu')
+    content = load_checkpoint_file(path, 'cpu')
     found = {
         name: tuple(value.shape)
         for name, value in content.get('state_dict', content).items()
         if hasattr(value, 'shape')
     }
     register_all_modules(init_default_scope=True)
-    expected = {
-        name: tuple(value.shape) for name, value in MODELS.build(cfg.model).state_dict().items()
-    }
-    differing = sorted(
-        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-    )
+    model = MODELS.build(cfg.model)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    names = sorted(expected.keys() | found.keys())
+    differing = [name for name in names if expected.get(name) != found.get(name)]
     if differing:
         name = differing[0]
         raise ConfigError(
-            f'{path}: expected the weights of the network of {REGULAR}, found '
-            f'{len(differing)} of another name or shape, such as {name} '
+            f'{path}: expected the weights of the model of {REGULAR}, found '
+            f'{len(differing)} with another name or shape, such as {name} '
             f'({found.get(name, "missing")} instead of '
             f'{expected.get(name, "none")}). Name the checkpoint of that '
-            'network by --base.'
+            'model by --base.'
         )
-    return file_sha256(str(path))
+    return file_sha256(path)
 
 
-def draw_samples(args: argparse.Namespace, env: dict) -> Dict[str, Path]:
-    """Draw the images of all phases, unless they are there.
+def draw_samples(args: argparse.Namespace, env: dict[str, str]) -> dict[str, Path]:
+    """Draw the images of all phases, unless they exist.
+
+    Args:
+        args (argparse.Namespace): From :func:`parse_args`.
+        env (dict[str, str]): Environment variables of the tool.
 
     Returns:
-        dict[str, Path]: The folder to test on by phase; that of the sweep
-        also has the images to train on.
+        dict[str, Path]: Folder of the test images by phase; that of the sweep also has the
+        training images.
     """
     folders = {phase: args.data / phase for phase in protocol.TEST}
     for phase, test in protocol.TEST.items():
         train = protocol.TRAIN['images'] if phase == 'sweep' else 0
         print(f'Drawing {train + test["images"]} images into {folders[phase]}', flush=True)
-        call(
+        options = dict(seed=test['seed'], size=protocol.IMAGE_SIZE, train=train)
+        options['val'] = test['images']
+        run_tool(
             args.work_dir / 'samples.txt',
             env,
             'dataset/make_sample.py',
             str(folders[phase]),
-            '--seed',
-            str(test['seed']),
-            '--size',
-            str(protocol.IMAGE_SIZE),
-            '--train',
-            str(train),
-            '--val',
-            str(test['images']),
+            *(word for name, value in options.items() for word in (f'--{name}', str(value))),
         )
     return folders
 
 
 def describe_protocol(
-    phase: str, base: str, cfg: Config, folders: Dict[str, Path], options: dict
+    phase: str, base: str, cfg: Config, folders: dict[str, Path], options: dict
 ) -> dict:
-    """What all results files of a phase have in common.
+    """Describe what all results files of a phase have in common.
 
     Args:
         phase (str): 'sweep' or 'final'.
         base (str): SHA-256 of the base.
-        cfg (Config): Of the regular network.
+        cfg (Config): Config of the regular model.
         folders (dict[str, Path]): From :func:`draw_samples`.
         options (dict): Settings that override the configs.
 
     Returns:
-        dict: As JSON has it.
+        dict: A JSON object.
     """
 
     def describe(name: str, sample: dict) -> dict:
         record = json.loads((folders[name] / 'sample.json').read_text())
         return dict(sample, size=protocol.IMAGE_SIZE, sha256=record['sha256'])
 
-    return json.loads(
-        json.dumps(
-            dict(
-                base_sha256=base,
-                train=describe('sweep', protocol.TRAIN),
-                test=describe(phase, protocol.TEST[phase]),
-                schedule=dict(
-                    max_iters=cfg.train_cfg.max_iters,
-                    batch_size=cfg.train_dataloader.batch_size,
-                    norm_eval=cfg.model.norm_eval,
-                    optim_wrapper=cfg.optim_wrapper.to_dict(),
-                    param_scheduler=[each.to_dict() for each in cfg.param_scheduler],
-                ),
-                cfg_options=options,
-            )
-        )
+    description = dict(
+        base_sha256=base,
+        train=describe('sweep', protocol.TRAIN),
+        test=describe(phase, protocol.TEST[phase]),
+        schedule=dict(
+            max_iters=cfg.train_cfg.max_iters,
+            batch_size=cfg.train_dataloader.batch_size,
+            norm_eval=cfg.model.norm_eval,
+            optim_wrapper=cfg.optim_wrapper.to_dict(),
+            param_scheduler=[each.to_dict() for each in cfg.param_scheduler],
+        ),
+        cfg_options=options,
     )
+    return json.loads(json.dumps(description))  # tuples as lists, as in results files
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep others out for as long as this process or one that it started
-    lives.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder for as long as this process or one that it started lives.
+
+    Args:
+        folder (Path): The work dir.
 
     Raises:
-        ConfigError: If another one is at work there.
+        ConfigError: If another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = os.open(folder / 'lock', os.O_CREAT | os.O_RDWR)
@@ -296,7 +293,7 @@ def locked(folder: Path) -> Iterator[None]:
     except BlockingIOError:
         raise ConfigError(
             f'{folder}: another tools/ablation.py, or a training that it '
-            'started, is still at work there. Wait for it or end it, or name '
+            'started, is still running there. Wait for it, end it, or use '
             'another --work-dir.'
         ) from None
     else:
@@ -306,7 +303,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def keep_protocol(folder: Path, expected: dict) -> None:
-    """Write the protocol beside the trainings; compare with what is there.
+    """Write the protocol next to the trainings, or compare it with the one written before.
+
+    Args:
+        folder (Path): Folder of the trainings of a phase.
+        expected (dict): From :func:`describe_protocol`.
 
     Raises:
         ConfigError: If the folder holds trainings of another protocol.
@@ -318,41 +319,46 @@ def keep_protocol(folder: Path, expected: dict) -> None:
         return
     found = json.loads(file.read_text())['protocol']
     if found != expected:
-        name, old, new = offsets_tables.first_difference(found, expected)
+        name, old, new = tables.first_difference(found, expected)
         raise ConfigError(
             f'{folder}: holds trainings of another protocol: {name} is {old} '
-            f'there and {new} now. Name another --work-dir (and --results), '
-            'or move it away.'
+            f'there and {new} now. Use another --work-dir (and --results), '
+            'or move the folder away.'
         )
 
 
-def read_scalars(work_dir: Path) -> Dict[int, dict]:
-    """What a training logged, by iteration; of what it did again after a
-    stop, the later."""
-    steps: Dict[int, dict] = {}
+def read_scalars(work_dir: Path) -> dict[int, dict]:
+    """Read the log of a training, by iteration.
+
+    Iterations that were repeated after a stop count once, with the later values.
+
+    Args:
+        work_dir (Path): The work dir of the training.
+    """
+    steps: dict[int, dict] = {}
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in file.read_text().splitlines():
             try:
                 record = json.loads(line)
-            except ValueError:  # cut short by a kill
+            except ValueError:  # truncated when the process was killed
                 continue
             steps.setdefault(record['step'], {}).update(record)
     return dict(sorted(steps.items()))
 
 
-def summarize_training(scalars: Dict[int, dict]) -> dict:
-    """Time, offsets and a short curve of a training.
+def summarize_training(scalars: dict[int, dict]) -> dict:
+    """Summarize time, offsets and learning curve of a training.
 
     Args:
         scalars (dict[int, dict]): From :func:`read_scalars`.
 
     Returns:
-        dict: ``training_minutes``; ``offsets``, mean and largest of every
-        layer at the end, in cells; ``records_outside``, how many records had
-        offsets that left their map, of how many ``records``; ``curve``.
+        dict: ``training_minutes``; ``offsets``, the final mean and maximum length of every
+        layer, in cells; ``records``, the number of log entries, and ``records_outside``, the
+        number of those with offsets that left their map; ``curve``.
     """
     records = [(iteration, record) for iteration, record in scalars.items() if 'time' in record]
-    interval = records[0][0]  # each record has the mean over its iterations
+    interval = records[0][0]  # iterations that a record averages over
     layers = {name.split('/')[1] for name in records[-1][1] if name.endswith('/mean')}
     step = max(1, len(records) // CURVE_POINTS)
     curve = []
@@ -380,14 +386,25 @@ def summarize_training(scalars: Dict[int, dict]) -> dict:
 
 
 def execute(
-    run: Run, args: argparse.Namespace, env: dict, folders: Dict[str, Path], shared: dict
+    run: Run, args: argparse.Namespace, env: dict[str, str], folders: dict[str, Path], shared: dict
 ) -> str:
-    """Train, test and write the results file; returns what to print."""
+    """Train, test and write the results file of a run.
+
+    Args:
+        run (Run): The run.
+        args (argparse.Namespace): From :func:`parse_args`.
+        env (dict[str, str]): Environment variables of the tools.
+        folders (dict[str, Path]): From :func:`draw_samples`.
+        shared (dict): From :func:`describe_protocol`.
+
+    Returns:
+        str: Times and AP, to be printed.
+    """
     work_dir = args.work_dir / run.phase / run.name
     log = work_dir / 'output.txt'
     settings = {**run.settings, **args.cfg_options}
     options = [f'{key}={value}'.replace(' ', '') for key, value in settings.items()]
-    # Room for a resume, and no test before the one that counts.
+    # Frequent checkpoints, and no validation: only the final test counts.
     training = [
         f'load_from={args.base}',
         'default_hooks.checkpoint.interval=250',
@@ -395,7 +412,7 @@ def execute(
         'train_cfg.val_begin=1000000000',
         *options,
     ]
-    call(
+    run_tool(
         log,
         dict(env, BASE_SAMPLE_ROOT=str(folders['sweep'])),
         'train.py',
@@ -410,7 +427,7 @@ def execute(
     )
     checkpoint = (work_dir / 'last_checkpoint').read_text()
     tested = work_dir / 'test/metrics.json'
-    call(
+    run_tool(
         log,
         dict(env, BASE_SAMPLE_ROOT=str(folders[run.phase])),
         'test.py',
@@ -424,20 +441,20 @@ def execute(
         *options,
     )
     metrics = json.loads(tested.read_text())
-    origin = metrics.pop('run')
+    test_run = metrics.pop('run')
     metrics = {name: math.nan if value is None else value for name, value in metrics.items()}
     summary = summarize_training(read_scalars(work_dir))
     write_results(
         str(args.results / run.phase / f'{run.name}.json'),
         metrics,
         dict(
-            origin,
+            test_run,
             command=describe_command()['command'],
             condition=run.condition.name,
             rate=run.rate,
             settings=run.settings,
             protocol=shared,
-            test_minutes=round(origin['seconds'] / 60, 2),
+            test_minutes=round(test_run['seconds'] / 60, 2),
             **summary,
         ),
     )
@@ -446,23 +463,31 @@ def execute(
     )
     return (
         f'{summary["training_minutes"]:.1f} min of training, '
-        f'{origin["seconds"] / 60:.1f} of test; AP {found}'
+        f'{test_run["seconds"] / 60:.1f} of testing; AP {found}'
     )
 
 
 def execute_all(
-    runs: List[Run],
+    runs: list[Run],
     args: argparse.Namespace,
-    env: dict,
-    folders: Dict[str, Path],
+    env: dict[str, str],
+    folders: dict[str, Path],
     shared: dict,
-    stop: Stop,
+    signals: SignalForwarder,
 ) -> None:
-    """Go through the runs, several at a time, with progress.
+    """Execute the runs that have no results file yet, several concurrently.
+
+    Args:
+        runs (list[Run]): The runs of one phase.
+        args (argparse.Namespace): As in :func:`execute`.
+        env (dict[str, str]): As in :func:`execute`.
+        folders (dict[str, Path]): As in :func:`execute`.
+        shared (dict): As in :func:`execute`.
+        signals (SignalForwarder): Tells whether to stop.
 
     Raises:
-        SystemExit: After the last run if some failed; or with status 75, when
-            the runs have saved, if a signal asked to stop.
+        SystemExit: After the last run if some failed; with status 75 if a signal was received,
+            after the runs have saved.
     """
     folder = args.results / runs[0].phase
     todo = [run for run in runs if not (folder / f'{run.name}.json').exists()]
@@ -473,7 +498,7 @@ def execute_all(
     start, failures = time.perf_counter(), []
 
     def start_run(run: Run) -> str:
-        if stop.asked:
+        if signals.received:
             raise SystemExit(EX_TEMPFAIL)
         begin = time.perf_counter()
         text = execute(run, args, env, folders, shared)
@@ -486,37 +511,36 @@ def execute_all(
             try:
                 text = future.result()
             except SystemExit as error:
-                if not stop.asked:
+                if not signals.received:
                     failures.append(f'{name}: {error}')
-                text = 'stopped' if stop.asked else f'failed: {error}'
+                text = 'stopped' if signals.received else f'failed: {error}'
             spent = (time.perf_counter() - start) / 60
             left = spent / done * (len(todo) - done)
             print(f'[{done}/{len(todo)}] {name}: {text}; about {left:.0f} min left', flush=True)
-    if stop.asked:
-        print('Stopped; go on by the same command.')
+    if signals.received:
+        print('Stopped; continue with the same command.')
         raise SystemExit(EX_TEMPFAIL)
     if failures:
         raise SystemExit(
-            f'{len(failures)} runs failed; the same command '
-            'tries them again.\n' + '\n'.join(failures)
+            f'{len(failures)} runs failed; the same command retries them.\n' + '\n'.join(failures)
         )
 
 
-def choose(folder: Path, shared: dict) -> Optional[Path]:
-    """Write the rates that the sweep's results files choose.
+def choose_rates(folder: Path, shared: dict) -> Path | None:
+    """Choose the learning rates from the results of the sweep and write them.
 
     Args:
-        folder (Path): Of all results files.
+        folder (Path): Folder of all results files.
         shared (dict): The sweep's protocol.
 
     Returns:
-        Path, optional: The file; None while runs are missing.
+        Path or None: The file; None while runs are missing.
     """
-    runs = offsets_tables.load_runs(folder / 'sweep', shared)
+    runs = tables.load_runs(folder / 'sweep', shared)
     expected = protocol.sweep_runs()
     if any(run.name not in runs for run in expected):
         return None
-    scores: Dict[str, Dict[float, list]] = {}
+    scores: dict[str, dict[float, list]] = {}
     for run in expected:
         by_rate = scores.setdefault(run.condition.name, {})
         by_rate.setdefault(run.rate, []).append(
@@ -545,12 +569,18 @@ def choose(folder: Path, shared: dict) -> Optional[Path]:
     return file
 
 
-def read_choice(folder: Path, base: str) -> Dict[str, float]:
-    """Read the rates that the sweep chose.
+def read_choice(folder: Path, base: str) -> dict[str, float]:
+    """Read the learning rates that were chosen from the sweep.
+
+    Args:
+        folder (Path): Folder of all results files.
+        base (str): SHA-256 of the base.
+
+    Returns:
+        dict[str, float]: Learning rate by condition.
 
     Raises:
-        ConfigError: If there is no choice, or it is of another base or of
-            other conditions.
+        ConfigError: If the file is missing, or of another base or of other conditions.
     """
     file = folder / 'choice.json'
     if not file.is_file():
@@ -558,7 +588,7 @@ def read_choice(folder: Path, base: str) -> Dict[str, float]:
             f'{file}: expected the rates that the sweep chose, found no such '
             'file. Run tools/ablation.py sweep first.'
         )
-    content = offsets_tables.read_json(file)
+    content = tables.read_json(file)
     found = (content.get('protocol') or {}).get('base_sha256')
     if found != base:
         raise ConfigError(
@@ -581,8 +611,13 @@ def read_choice(folder: Path, base: str) -> Dict[str, float]:
     return rates
 
 
-def run_phases(args: argparse.Namespace, stop: Stop) -> None:
-    """Check the base, draw the images, and run what is left to do."""
+def run_phases(args: argparse.Namespace, signals: SignalForwarder) -> None:
+    """Check the base, draw the images, and execute the phases.
+
+    Args:
+        args (argparse.Namespace): From :func:`parse_args`.
+        signals (SignalForwarder): Tells whether to stop.
+    """
     cfg = read_config(ROOT / REGULAR, args.cfg_options)
     args.base = (args.base or ROOT / Config.fromfile(ROOT / BASE_FILE).load_from).resolve()
     base = check_base(args.base, cfg)
@@ -601,28 +636,36 @@ def run_phases(args: argparse.Namespace, stop: Stop) -> None:
         if not runs:
             continue
         shared = describe_protocol(phase, base, cfg, folders, args.cfg_options)
-        offsets_tables.load_runs(args.results / phase, shared)
+        tables.load_runs(args.results / phase, shared)
         keep_protocol(args.work_dir / phase, shared)
-        execute_all(runs, args, env, folders, shared, stop)
+        execute_all(runs, args, env, folders, shared, signals)
         if phase == 'sweep':
-            file = choose(args.results, shared)
+            file = choose_rates(args.results, shared)
             print(
                 f'Rates: {file}'
                 if file
-                else 'No rates are chosen before all of the sweep is done.'
+                else 'No rates are chosen before the whole sweep is finished.'
             )
 
 
 @explained_errors()
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool.
+
+    Args:
+        argv (list[str], optional): Arguments. Defaults to those of the process.
+
+    Returns:
+        int: The exit status.
+    """
     args = parse_args(argv)
-    with locked(args.work_dir), Stop() as stop:
-        run_phases(args, stop)
-    for name, text in offsets_tables.sections(args.results).items():
+    with lock_folder(args.work_dir), SignalForwarder() as signals:
+        run_phases(args, signals)
+    for name, text in tables.sections(args.results).items():
         print(f'\n{name}\n\n{text}')
     print(
         f'Results files: {args.results}; python '
-        'tools/docs/build_docs.py writes docs/offsets.md from those in '
+        '-m tools.docs.build_docs writes docs/offsets-experiment.md from those in '
         'docs/results/offsets'
     )
     return 0

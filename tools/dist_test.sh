@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test on several processes of this machine, or of several (docs/clusters.md).
+# Test on several processes of this machine, or of several (docs/distributed-training.md).
 # Without CUDA the processes run on the CPU.
 USAGE='[NNODES= NODE_RANK= MASTER_ADDR= PORT=] bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]'
 . "$(dirname "$0")/launch.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on several processes of this machine, or of several (docs/clusters.md).
+# Train on several processes of this machine, or of several (docs/distributed-training.md).
 # Without CUDA the processes run on the CPU.
 USAGE='[NNODES= NODE_RANK= MASTER_ADDR= PORT=] bash tools/dist_train.sh CONFIG GPUS [options of tools/train.py]'
 . "$(dirname "$0")/launch.sh"

@@ -1,43 +1,44 @@
 #!/usr/bin/env python
-"""Fine-tune the pretrained base on a folder of few photos.
+"""Fine-tune the pretrained base on a few images.
 
     python tools/finetune.py IMAGES ANNOTATIONS.json --work-dir WORK_DIR --val VAL.json
 
-reads the statistics of the COCO annotations, chooses the settings from them,
-writes them as WORK_DIR/config.py, trains, and tests the checkpoint that was best
-on VAL.json. The config can be edited and trained by tools/train.py like any
-other; --no-train only writes it.
-"""  # noqa: E501
+collects statistics of the COCO annotations, chooses the settings by rules, writes them to
+WORK_DIR/config.py, trains, and tests the best checkpoint on VAL.json. The config can be edited,
+and trained by tools/train.py like any other; --no-train only writes it.
+"""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from multitask_refine.apis import test, train
-from multitask_refine.datasets import AnnotationError, load_meta_file, read_annotations
-from multitask_refine.datasets.splits import assign_groups, group_images, select_images
-from multitask_refine.datasets.validation.annotations import remove_images, write_json
-from multitask_refine.datasets.validation.images import list_missing
+from multitask_refine.datasets import load_meta_file, read_annotations
+from multitask_refine.datasets.annotation_file import write_json
 from multitask_refine.engine import ConfigError, SettingsAction, explained_errors
 from multitask_refine.finetune import (
     COCO_KEYPOINTS,
     VARIANTS,
+    Keypoints,
     Source,
     append_options,
+    check_validation,
     choose_settings,
     collect_statistics,
     find_base,
     format_config,
     format_meta_file,
     format_tables,
-    mend_annotations,
+    hold_out,
     read_keypoints,
+    repair_source,
     select_classes,
 )
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,8 +59,8 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     validation.add_argument(
         '--hold-out',
         type=float,
-        metavar='SHARE',
-        help='validate on this share of the images, such as 0.2, and do not train on it',
+        metavar='FRACTION',
+        help='validate on this fraction of the images, such as 0.2, and do not train on it',
     )
     parser.add_argument(
         '--val-images',
@@ -80,12 +81,14 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         help='start from this checkpoint instead of the pretrained base',
     )
     start.add_argument('--from-scratch', action='store_true', help='start from random weights')
-    parser.add_argument('--iterations', type=int, help='instead of the number by the rules')
+    parser.add_argument(
+        '--iterations', type=int, help='number of iterations (default: chosen by rules)'
+    )
     parser.add_argument(
         '--long-side',
         type=int,
         metavar='PIXELS',
-        help='of the input, instead of that by the rules',
+        help='longer side of the input (default: chosen by rules)',
     )
     parser.add_argument(
         '--classes',
@@ -103,7 +106,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='NAME=BASE_NAME',
-        help='keypoints that the base names differently, such as head=nose',
+        help='names in the base of keypoints that it names differently, such as head=nose',
     )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
@@ -116,11 +119,11 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument('--no-train', action='store_true', help='only write the config')
     args = parser.parse_args(argv)
     if args.hold_out is not None and not 0 < args.hold_out < 1:
-        parser.error(f'--hold-out: expected a share between 0 and 1, got {args.hold_out}')
-    for name, least in (('iterations', 2), ('long_side', 32)):
+        parser.error(f'--hold-out: expected a fraction between 0 and 1, got {args.hold_out}')
+    for name, minimum in (('iterations', 2), ('long_side', 32)):
         value = getattr(args, name)
-        if value is not None and value < least:
-            parser.error(f'--{name.replace("_", "-")}: expected at least {least}, got {value}')
+        if value is not None and value < minimum:
+            parser.error(f'--{name.replace("_", "-")}: expected at least {minimum}, got {value}')
     pairs = [pair.partition('=') for pair in args.same_keypoints]
     if not all(name and base for name, _, base in pairs):
         parser.error(
@@ -130,197 +133,71 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     return args
 
 
-class Keypoints(NamedTuple):
-    """Of the training data.
+def find_keypoints(
+    args: argparse.Namespace, content: dict, classes: Sequence[str]
+) -> tuple[Keypoints, str, str | None]:
+    """Find the keypoints of the training data and their meta file.
 
-    Attributes:
-        names: The K names, empty if nothing is labelled.
-        named: Whether the file or a meta file names them.
-        meta_file: Its text, or the name of an existing one.
-        is_text: Which of the two it is.
-    """
-
-    names: List[str]
-    named: bool
-    meta_file: str
-    is_text: bool = False
-
-
-def find_keypoints(args: argparse.Namespace, content: dict, classes: Tuple[str, ...]) -> Keypoints:
-    """Find names and meta file of the keypoints.
+    Returns:
+        Keypoints, the name of an existing meta file, and otherwise the text of a new one.
 
     Raises:
-        AnnotationError, ConfigError: See :func:`read_keypoints` and
-            :func:`load_meta_file`.
+        AnnotationError: If the annotations do not name their keypoints.
+        ConfigError: If the meta file is inconsistent.
     """
     if args.metainfo:
-        names = list(load_meta_file(args.metainfo)['keypoint_name2id'])
+        keypoints = Keypoints(list(load_meta_file(args.metainfo)['keypoint_name2id']), True)
         path = Path(args.metainfo)
-        return Keypoints(names, True, str(path.resolve()) if path.is_file() else args.metainfo)
-    names, named = read_keypoints(content, str(args.annotations), classes)
-    if names in ([], COCO_KEYPOINTS):
-        return Keypoints(names, named, 'coco.py')
-    skeleton = next(
-        (
-            category['skeleton']
-            for category in content['categories']
-            if category.get('name') in classes and category.get('skeleton')
-        ),
-        [],
-    )
-    valid = [
-        pair
-        for pair in skeleton
-        if len(pair) == 2 and all(type(end) is int and 0 < end <= len(names) for end in pair)
+        return keypoints, str(path.resolve()) if path.is_file() else args.metainfo, None
+    keypoints = read_keypoints(content, str(args.annotations), classes)
+    if keypoints.names in ([], COCO_KEYPOINTS):
+        return keypoints, 'coco.py', None
+    skeletons = [
+        category['skeleton']
+        for category in content['categories']
+        if category.get('name') in classes and category.get('skeleton')
     ]
-    return Keypoints(names, named, format_meta_file(names, valid), True)
-
-
-def read_source(
-    source: Source,
-    classes: Tuple[str, ...],
-    keypoints: Keypoints,
-    content: dict,
-    for_test: bool = False,
-) -> dict:
-    """Mend annotations; leave out images whose file is missing.
-
-    Raises:
-        AnnotationError: If nothing is left.
-    """
-    content = mend_annotations(
-        content,
-        str(source.annotations),
-        str(source.images),
-        classes,
-        len(keypoints.names),
-        for_test,
-    )
-    paths = {image['id']: str(source.images / image['file_name']) for image in content['images']}
-    missing = list_missing(paths.values())
-    if missing.issuperset(paths.values()):
-        raise AnnotationError(
-            f'{source.images}: expected the images of {source.annotations} '
-            f'in this folder, found none of {len(paths)}, such as '
-            f'{min(missing)}. Name their folder.'
-        )
-    if missing and for_test:
-        raise AnnotationError(
-            f'{source.images}: expected the images of {source.annotations}, '
-            f'found {len(paths) - len(missing)} of {len(paths)} without '
-            f'{min(missing)}. Copy them there, or take them out of the file: '
-            f'tools/dataset/check_coco.py {source.annotations} --images '
-            f'{source.images} --fix OUT.json'
-        )
-    if missing:
-        print(
-            f'{len(missing)} of {len(paths)} images are missing and left '
-            f'out, such as {min(missing)}'
-        )
-        content = remove_images(content, {key for key, path in paths.items() if path in missing})
-    if not any(not ann['iscrowd'] for ann in content['annotations']):
-        raise AnnotationError(
-            f'{source.annotations}: annotations: expected an instance '
-            'in the images that are there, found none.'
-        )
-    return content
-
-
-def read_validation(source: Source, classes: Tuple[str, ...], keypoints: Keypoints) -> None:
-    """Check that a file can be evaluated with.
-
-    Raises:
-        AnnotationError: If it lacks a class, has other keypoints or
-            problems that would spoil the evaluation.
-    """
-    path = str(source.annotations)
-    content = read_annotations(path)
-    select_classes(content, path, classes)
-    names, named = read_keypoints(content, path, classes)
-    if (
-        names
-        and keypoints.names
-        and (
-            named
-            and keypoints.named
-            and names != keypoints.names
-            or len(names) != len(keypoints.names)
-        )
-    ):
-        raise AnnotationError(
-            f'{path}: categories: keypoints: expected those of the training, '
-            f'{keypoints.names}, found {names}. Validate on a file with the '
-            'same keypoints.'
-        )
-    read_source(source, classes, keypoints, content, for_test=True)
-
-
-def hold_out(content: dict, share: float, seed: int, path: Path) -> Tuple[dict, dict]:
-    """Split annotations into a part to train on and one to validate on.
-
-    Raises:
-        AnnotationError: If one of them would be empty.
-    """
-    groups = group_images(content['images'], None, None)
-    parts = assign_groups(groups, [1 - share, share], seed)
-    halves = [select_images(content, part) for part in parts]
-    for name, half in zip(('train', 'validate'), halves):
-        if not any(not ann['iscrowd'] for ann in half['annotations']):
-            raise AnnotationError(
-                f'{path}: images: expected enough to {name} on with '
-                f'--hold-out {share:g}, found no instance for it in '
-                f'{len(content["images"])} images. Annotate more, or leave '
-                '--hold-out out.'
-            )
-    return halves[0], halves[1]
-
-
-def write_files(files: Dict[Path, object]) -> None:
-    """Write new files.
-
-    Raises:
-        ConfigError: If one exists.
-    """
-    for path in files:
-        if path.exists():
-            raise ConfigError(
-                f'{path}: expected no such file, found one. Name another '
-                '--work-dir, or train the config that is there by python '
-                'tools/train.py: nothing is overwritten.'
-            )
-    for path, content in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, str):
-            path.write_text(content)
-        else:
-            write_json(path, content)
+    count = len(keypoints.names)
+    links = [
+        link
+        for link in (skeletons[0] if skeletons else [])
+        if len(link) == 2 and all(type(end) is int and 0 < end <= count for end in link)
+    ]
+    return keypoints, '', format_meta_file(keypoints.names, links)
 
 
 def prepare(args: argparse.Namespace) -> Path:
-    """Read the data, choose the settings, print both, write the config.
+    """Check the data, choose and print the settings, and write the config.
 
     Returns:
-        Path: Of the config.
+        Path of the config.
+
+    Raises:
+        AnnotationError: If the data cannot be used.
+        ConfigError: If an option or the base is invalid, or a file exists.
     """
     folder = args.work_dir.resolve()
-    source = Source(args.images.resolve(), args.annotations.resolve())
+    config = folder / 'config.py'
+    source, validation = Source(args.images.resolve(), args.annotations.resolve()), None
     content = read_annotations(str(args.annotations))
     classes = select_classes(content, str(args.annotations), args.classes)
-    keypoints = find_keypoints(args, content, classes)
-    content = read_source(source, classes, keypoints, content)
-    config = folder / 'config.py'
-    files: Dict[Path, object] = {config: ''}
-    validation = None
+    keypoints, meta_file, meta_text = find_keypoints(args, content, classes)
+    content = repair_source(source, content, classes, len(keypoints.names))
+    files: dict[Path, object] = {config: ''}
     if args.val:
         validation = Source((args.val_images or args.images).resolve(), args.val.resolve())
-        read_validation(validation, classes, keypoints)
+        check_validation(validation, classes, keypoints)
     elif args.hold_out:
         content, held_out = hold_out(content, args.hold_out, args.seed, args.annotations)
         source, validation = (
             Source(source.images, folder / f'{part}.json') for part in ('train', 'val')
         )
-        files.update({source.annotations: content, validation.annotations: held_out})
-    stats = collect_statistics(content, classes, keypoints.names, keypoints.named)
+        files |= {source.annotations: content, validation.annotations: held_out}
+    if meta_text:
+        meta_file = str(folder / 'keypoints.py')
+        files[folder / 'keypoints.py'] = meta_text
+
+    stats = collect_statistics(content, classes, keypoints)
     base, base_keypoints = find_base(args.base, args.from_scratch)
     settings = choose_settings(
         stats,
@@ -332,10 +209,6 @@ def prepare(args: argparse.Namespace) -> Path:
         args.long_side,
     )
     print(format_tables(stats, settings), flush=True)
-    meta_file = keypoints.meta_file
-    if keypoints.is_text:
-        meta_file = str(folder / 'keypoints.py')
-        files[folder / 'keypoints.py'] = keypoints.meta_file
     files[config] = format_config(
         stats,
         settings,
@@ -346,8 +219,19 @@ def prepare(args: argparse.Namespace) -> Path:
         args.same_keypoints,
         args.seed,
     )
+    for path in files:
+        if path.exists():
+            raise ConfigError(
+                f'{path}: expected no such file, found one. Name another --work-dir, or train '
+                'the config that is there by python tools/train.py: nothing is overwritten.'
+            )
     is_new = not folder.exists()
-    write_files(files)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, file_content in files.items():
+        if isinstance(file_content, str):
+            path.write_text(file_content)
+        else:
+            write_json(path, file_content)
     if args.cfg_options:
         try:
             config.write_text(append_options(config, args.cfg_options))
@@ -362,7 +246,7 @@ def prepare(args: argparse.Namespace) -> Path:
 
 
 def run(config: Path, validated: bool) -> None:
-    """Train, test on the validation data, and print what to do next."""
+    """Train, test on the validation data, and print further commands."""
     train.main([str(config)])
     folder = config.parent
     checkpoint = Path((folder / 'train/last_checkpoint').read_text())
@@ -390,7 +274,8 @@ def run(config: Path, validated: bool) -> None:
 
 
 @explained_errors()
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the config and, unless --no-train, train and test it; return 0."""
     args = parse_args(argv)
     config = prepare(args)
     if not args.no_train:

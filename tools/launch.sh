@@ -1,7 +1,7 @@
-# Read by dist_train.sh, dist_test.sh, slurm_train.sh and slurm_test.sh: checks
-# of what they are given, and the two ways to start a process for each GPU.
-# The Python is $PYTHON, else the project's own environment, else the one on
-# the PATH.
+# Sourced by dist_train.sh, dist_test.sh, slurm_train.sh and slurm_test.sh: checks
+# of their arguments, and the two launchers that start a process per GPU.
+# The interpreter is $PYTHON, else that of the project's environment, else the one
+# on the PATH.
 set -euo pipefail
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PYTHON=${PYTHON:-$([ -x "$TOOLS/../.venv/bin/python" ] && echo "$TOOLS/../.venv/bin/python" || echo python)}
@@ -24,10 +24,10 @@ need_number() {
         fail "$1: expected a whole number from $3 to $4, but found '$2'"
 }
 
-# run_stoppable COMMAND...: pass SIGTERM and SIGUSR1 on, wait, and end with the
-# status of the command; with 75 if a training wrote a checkpoint and stopped
-# because of the signal (engine/preemption.py), as torchrun and srun may then
-# end with another one.
+# run_stoppable COMMAND...: forward SIGTERM and SIGUSR1, wait, and exit with the
+# status of the command; with 75 if a training stopped at the signal
+# (engine/hooks/preemption_hook.py), as torchrun and srun may exit with another
+# status.
 run_stoppable() {
     local child signalled=yes status
     MULTITASK_STATUS_FILE=$(mktemp)
@@ -37,7 +37,7 @@ run_stoppable() {
     child=$!
     trap 'signalled=yes; kill -TERM "$child" 2>/dev/null || true' TERM USR1
     trap 'signalled=yes' INT # the terminal sends it to the command, too
-    # A signal ends `wait` before the command has ended.
+    # A signal interrupts `wait` before the command has ended.
     while [ -n "$signalled" ]; do
         signalled='' status=0
         wait "$child" || status=$?
@@ -46,8 +46,7 @@ run_stoppable() {
     exit "$status"
 }
 
-# ignoring_usr1 COMMAND...: torchrun would die of it and leave its processes
-# behind.
+# ignoring_usr1 COMMAND...: SIGUSR1 would kill torchrun and orphan its processes.
 ignoring_usr1() {
     trap '' USR1
     exec "$@"
@@ -77,11 +76,11 @@ run_slurm() {
     local per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
     need_number GPUS_PER_NODE "$per_node" 1 1024
     need_number CPUS_PER_TASK "$cpus" 1 1024
-    # Jobs of one machine need a port each.
+    # Concurrent jobs on one machine need different ports.
     export MASTER_PORT=${PORT:-$((20000 + RANDOM % 10000))}
     need_number PORT "$MASTER_PORT" 1 65535
     command -v srun >/dev/null ||
-        fail "srun: there is no such command here; without Slurm take dist_${1%.py}.sh"
+        fail "srun: there is no such command here; without Slurm use dist_${1%.py}.sh"
     read -ra srun_args <<<"${SRUN_ARGS:-}"
     run_stoppable srun -p "$2" --job-name="$3" --gres="gpu:$per_node" \
         --ntasks="$gpus" --ntasks-per-node="$per_node" \

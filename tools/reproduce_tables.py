@@ -25,7 +25,7 @@ from multitask_refine.engine import (
     explained_errors,
     read_config,
 )
-from multitask_refine.engine.hooks.consistency_hook import HEADS
+from multitask_refine.engine.consistency import HEADS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -245,7 +245,7 @@ def main(argv: list[str] | None = None) -> int:
         cwd=ROOT,
         check=True,
     )
-    print(f'Tables: {args.root / "docs/benchmarks.md"}')
+    print(f'Tables: {args.root / "docs/reproducing-the-paper.md"}')
     if failed:
         print(f'{len(failed)} of {len(jobs)} failed:', *failed, sep='\n- ', file=sys.stderr)
     return 1 if failed else 0

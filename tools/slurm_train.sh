@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on a Slurm cluster (docs/clusters.md).
+# Train on a Slurm cluster (docs/distributed-training.md).
 USAGE='[GPUS= GPUS_PER_NODE= CPUS_PER_TASK= SRUN_ARGS= PORT=] bash tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR [options of tools/train.py]'
 . "$(dirname "$0")/launch.sh"
 [ $# -ge 4 ] || fail "expected PARTITION, JOB, CONFIG and WORK_DIR, found $# arguments"

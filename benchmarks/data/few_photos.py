@@ -28,12 +28,12 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from multitask_refine.datasets import read_annotations
-from multitask_refine.datasets.splits import assign_groups, group_images, select_images
-from multitask_refine.datasets.validation.annotations import write_json
+from multitask_refine.datasets.annotation_file import select_images, write_json
+from multitask_refine.datasets.splits import assign_groups, group_images
 from multitask_refine.engine import ConfigError, explained_errors, write_record
 from multitask_refine.evaluation.predictions import file_sha256
 from multitask_refine.finetune import find_base
-from tools.ablation import call
+from tools.ablation import run_tool
 
 TASKS = ('bbox', 'segm', 'keypoints')
 TRAIN, TEST = 'person_keypoints_train.json', 'person_keypoints_heldout.json'
@@ -151,7 +151,7 @@ def execute(run: Run, args: argparse.Namespace) -> dict:
             if run.start == 'scratch'
             else (['--base', args.base] if args.base else [])
         )
-        call(
+        run_tool(
             log,
             env,
             'finetune.py',
@@ -174,8 +174,8 @@ def execute(run: Run, args: argparse.Namespace) -> dict:
             'default_hooks.checkpoint.max_keep_ckpts=1',
             *args.cfg_options,
         )
-    call(log, env, 'train.py', str(config), *(['--resume'] * resumed))
-    call(
+    run_tool(log, env, 'train.py', str(config), *(['--resume'] * resumed))
+    run_tool(
         log,
         env,
         'test.py',

@@ -27,7 +27,7 @@ from mmengine.config import Config
 
 from multitask_refine.engine import load_checkpoint_file, write_record
 from multitask_refine.evaluation.predictions import file_sha256
-from tools.ablation import call
+from tools.ablation import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = 'configs/sample/multitask-rcnn_r26-w24_fpn-ms_regular_1xb4-base-1000_sample-256.py'
@@ -110,7 +110,7 @@ def train_and_test(variant: str, seed: int, args: argparse.Namespace) -> dict:
             'default_hooks.checkpoint.interval=200',
             'default_hooks.checkpoint.max_keep_ckpts=1',
         ]
-        call(
+        run_tool(
             log,
             env,
             'train.py',
@@ -124,7 +124,7 @@ def train_and_test(variant: str, seed: int, args: argparse.Namespace) -> dict:
             *options,
         )
         checkpoint = (work_dir / 'last_checkpoint').read_text()
-        call(
+        run_tool(
             log,
             env,
             'test.py',
@@ -180,7 +180,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    call(
+    run_tool(
         args.work_dir / 'sample.txt',
         dict(os.environ),
         'dataset/make_sample.py',

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.data.drawn_people import HEIGHT, WIDTH, draw_people
 from multitask_refine.engine import write_record
-from multitask_refine.testing.drawn import draw_image
+from multitask_refine.testing.synthetic_images import draw_image
 
 CONFIG = 'configs/multitask_refine/multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco.py'
 PERSONS_PER_IMAGE = 4  # 262465 in 64115 images of train2017

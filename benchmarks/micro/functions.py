@@ -31,7 +31,7 @@ from torch import Tensor
 from benchmarks.speed.rounds import compare_pairs, run_rounds
 from multitask_refine.codecs.roi_softmax import get_heatmap_maximum
 from multitask_refine.engine import write_record
-from multitask_refine.testing.drawn import draw_image
+from multitask_refine.testing.synthetic_images import draw_image
 
 PEOPLE, KEYPOINTS, CELLS, MASK = 20, 17, 56, 28
 HEIGHT, WIDTH = 480, 640

@@ -20,15 +20,15 @@ from pathlib import Path
 from statistics import median
 
 import multitask_refine  # noqa: F401
-from multitask_refine.apis.settings import load_config
 from multitask_refine.deployment import export
 from multitask_refine.deployment.quantize import KINDS, quantize
 from multitask_refine.engine import explained_errors, write_record
 from multitask_refine.evaluation.predictions import file_sha256
+from multitask_refine.utils.config import read_config
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
+from multitask_runtime.io.resize import Resizer
 from multitask_runtime.onnx.onnx_model import OnnxModel
-from multitask_runtime.resize import Resizer
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMS = ('pytorch', 'float32', *KINDS)
@@ -44,7 +44,7 @@ def write_forms(
         dict[str, str]: The weights' file of each form.
     """
     exported = folder / 'float32.onnx'
-    export(load_config(config), checkpoint, exported)
+    export(read_config(config), checkpoint, exported)
     files = dict(pytorch=checkpoint, float32=str(exported))
     for kind in set(forms) & set(KINDS):
         files[kind] = str(folder / f'{kind}.onnx')
@@ -89,7 +89,7 @@ def time_files(files: dict[str, str], images: str, count: int) -> dict[str, floa
     seconds: dict[str, list[float]] = {form: [] for form in files}
     for source in collect(images).sources[:count]:
         for form, network in networks.items():
-            said = network.description
+            said = network.metadata
             image = ImageFile(said['image_backend'])(source.value)
             pixels = Resizer(said['resize'])(image)
             height, width = image.shape[:2]

@@ -25,15 +25,20 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import multitask_refine  # noqa: F401
-from multitask_refine.apis.settings import load_config
-from multitask_refine.deployment.export import load_network, record
-from multitask_refine.deployment.parity import LIMITS, Difference, compare, find_people
+from multitask_refine.deployment.export import load_model, to_onnx
+from multitask_refine.deployment.parity import (
+    TOLERANCES,
+    Difference,
+    compare_outputs,
+    predict_outputs,
+)
 from multitask_refine.engine import write_record
 from multitask_refine.evaluation.predictions import file_sha256
-from multitask_refine.testing.synthetic_weights import draw_synthetic_weights
+from multitask_refine.testing.synthetic_weights import draw_state_dict
+from multitask_refine.utils.config import read_config
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
-from multitask_runtime.resize import Resizer
+from multitask_runtime.io.resize import Resizer
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 HEAD = 'model.roi_head.keypoint_head'
@@ -84,7 +89,7 @@ def draw_checkpoint(cfg: Config, image: torch.Tensor, folder: str) -> str:
     torch.manual_seed(SEED)
     model = MODELS.build(cfg.model)
     if cfg.model.backbone.get('depth') == 50:
-        model.load_state_dict(draw_synthetic_weights(model, SEED), strict=True)
+        model.load_state_dict(draw_state_dict(model, SEED), strict=False)
     else:  # whose layers have other names
         with torch.no_grad():
             for name, module in model.named_modules():
@@ -103,7 +108,7 @@ def _set_norms(model: nn.Module, image: torch.Tensor) -> None:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train().momentum = 1.0
-    find_people(model, image)
+    predict_outputs(model, image)
 
 
 def compare_network(cfg: Config, checkpoint: str, images: list[torch.Tensor], folder: str) -> dict:
@@ -115,21 +120,21 @@ def compare_network(cfg: Config, checkpoint: str, images: list[torch.Tensor], fo
         them: see :func:`summarise`.
     """
     path = Path(folder) / 'model.onnx'
-    path.write_bytes(record(load_network(cfg, checkpoint), 19))
+    path.write_bytes(to_onnx(load_model(cfg, checkpoint), 19))
     session = onnxruntime.InferenceSession(path)
     names = [output.name for output in session.get_outputs()]
-    model = load_network(cfg, checkpoint)
-    exact = load_network(cfg, checkpoint).double()
+    model = load_model(cfg, checkpoint)
+    exact = load_model(cfg, checkpoint).double()
     people: dict[str, list[int]] = dict(pytorch=[], onnx=[])
     rows: dict[str, list] = dict(onnx=[], float64=[])
     for image in images:
-        expected = find_people(model, image)
+        expected = predict_outputs(model, image)
         feed = dict(image=image[None].float().numpy())
         found = dict(zip(names, session.run(None, feed), strict=False))
         people['pytorch'].append(len(expected['boxes']))
         people['onnx'].append(len(found['boxes']))
-        rows['onnx'].append(compare(found, expected))
-        rows['float64'].append(compare(find_people(exact, image), expected))
+        rows['onnx'].append(compare_outputs(found, expected))
+        rows['float64'].append(compare_outputs(predict_outputs(exact, image), expected))
     return dict(
         config=Path(cfg.filename).name,
         people=people,
@@ -144,7 +149,7 @@ def summarise(rows: list[dict[str, Difference]]) -> dict[str, dict]:
     return {
         name: dict(
             largest=max(row[name].largest for row in rows),
-            beyond=sum(row[name].others for row in rows),
+            beyond=sum(row[name].mismatched for row in rows),
             total=sum(row[name].total for row in rows),
         )
         for name in rows[0]
@@ -199,12 +204,12 @@ def main(argv: list[str] | None = None) -> int:
     trained, drawn = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for config, checkpoint in args.network:
-            row = compare_network(load_config(config), checkpoint, images + more, folder)
+            row = compare_network(read_config(config), checkpoint, images + more, folder)
             trained.append(dict(row, checkpoint_sha256=file_sha256(checkpoint)))
             print(row, file=sys.stderr)
         for kind in args.kinds:
             name, options = KINDS[kind]
-            cfg = load_config(CONFIGS / f'sample/multitask-rcnn_{name}.py')
+            cfg = read_config(CONFIGS / f'sample/multitask-rcnn_{name}.py')
             cfg.merge_from_dict(dict(FEWER, **options))
             weights = draw_checkpoint(cfg, images[0], folder)
             drawn[kind] = compare_network(cfg, weights, images, folder)
@@ -212,7 +217,11 @@ def main(argv: list[str] | None = None) -> int:
     write_record(
         args.json,
         dict(
-            pictures=_sizes(images), more=_sizes(more), limits=LIMITS, trained=trained, drawn=drawn
+            pictures=_sizes(images),
+            more=_sizes(more),
+            limits=TOLERANCES,
+            trained=trained,
+            drawn=drawn,
         ),
     )
     print(f'Results file: {args.json}')

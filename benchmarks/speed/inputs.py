@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multitask_refine.testing.drawn import draw_image
+from multitask_refine.testing.synthetic_images import draw_image
 
 PEOPLE = 4  # of an image
 COPIES = 8  # near every person, added to the proposals

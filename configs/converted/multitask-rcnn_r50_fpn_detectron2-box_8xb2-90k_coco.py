@@ -1,3 +1,7 @@
+# Command: python tools/test.py CONFIG CONVERTED, or bash tools/dist_train.sh CONFIG 8
+# Cost: 90000 iterations of 16 images; time and memory not measured.
+# Expected result: not measured.
+#
 # Runs Detectron2's Faster R-CNN (COCO-Detection of its model zoo).
 _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn_detectron2-80.py',

@@ -1,3 +1,7 @@
+# Command: python tools/test.py CONFIG CONVERTED, or bash tools/dist_train.sh CONFIG 8
+# Cost: 90000 iterations of 16 images; time and memory not measured.
+# Expected result: not measured.
+#
 # Runs Detectron2's Mask R-CNN with deformable convolutions in conv3 to conv5
 # (mask_rcnn_R_50_FPN_3x_dconv_c3-c5 of its model zoo): the report's RB.
 _base_ = [

@@ -1,12 +1,10 @@
+# Command: bash tools/dist_train.sh CONFIG 8
+# Cost: 270000 iterations of 16 images; time and memory not measured.
+# Expected result: not measured.
+#
 # RB+H, AdamW, three times as long (Detectron2's 3x), with the exponential moving
-# average of the weights, which is validated and saved. Without the average:
-# --cfg-options custom_hooks="[]".
-#
-#     bash tools/dist_train.sh \
-#         configs/multitask_refine/multitask-rcnn_r50-tnr-pre_fpn-ms_rb-h_8xb2-adamw-ema-270k_coco.py 8
-#
-# Cost: 270000 iterations of 16 images, and a second copy of the weights; time
-# and memory not measured. Expected result: not measured.
+# average of the weights (a second copy of them), which is validated and saved.
+# Without the average: --cfg-options custom_hooks="[]".
 _base_ = './multitask-rcnn_r50-tnr-pre_fpn-ms_rb-h_8xb2-adamw-90k_coco.py'
 
 max_iters = 270000

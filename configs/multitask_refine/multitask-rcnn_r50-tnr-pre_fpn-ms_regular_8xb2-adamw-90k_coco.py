@@ -1,13 +1,11 @@
+# Command: bash tools/dist_train.sh CONFIG 8
+# Cost: 90000 iterations of 16 images; time and memory not measured.
+# Expected result: not measured.
+#
 # Regular network from torchvision's newer ImageNet weights (IMAGENET1K_V2), with
 # AdamW. In MMDetection this start and schedule lift Faster R-CNN 1x from 37.4 to
 # 40.2 box AP on COCO's 80 classes; its other strong start (rsb-pre, timm's recipe
 # A1, AdamW 2e-4) to 40.8.
-#
-#     bash tools/dist_train.sh \
-#         configs/multitask_refine/multitask-rcnn_r50-tnr-pre_fpn-ms_regular_8xb2-adamw-90k_coco.py 8
-#
-# Cost: 90000 iterations of 16 images; time and memory not measured.
-# Expected result: not measured.
 _base_ = [
     '../_base_/models/multitask-rcnn_r50_fpn-ms_regular.py',
     '../_base_/datasets/coco_multitask.py',

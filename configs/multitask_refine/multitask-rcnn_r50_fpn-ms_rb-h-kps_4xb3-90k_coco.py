@@ -1,4 +1,8 @@
-# Keypoints only: the full model without the segmentation head (Table 6).
+# Command: bash tools/dist_train.sh CONFIG 4
+# Cost: 90000 iterations of 12 images; time and memory not measured.
+# Expected result: not measured.
+#
+# Keypoints only: the full model without the mask head (Table 6).
 _base_ = './multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco.py'
 
 model = dict(roi_head=dict(mask_head=None))

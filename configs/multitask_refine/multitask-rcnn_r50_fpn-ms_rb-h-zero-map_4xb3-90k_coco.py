@@ -1,4 +1,8 @@
-# Occluded joints get the zero map, as in the report's words.
+# Command: bash tools/dist_train.sh CONFIG 4
+# Cost: 90000 iterations of 12 images; time and memory not measured.
+# Expected result: not measured.
+#
+# Occluded keypoints get an all-zero target, as in the report's text.
 _base_ = './multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco.py'
 
 model = dict(roi_head=dict(keypoint_head=dict(supervise_occluded=False)))

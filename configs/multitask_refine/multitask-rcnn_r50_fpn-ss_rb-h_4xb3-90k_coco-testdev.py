@@ -1,3 +1,7 @@
+# Command: python tools/test.py CONFIG CHECKPOINT
+# Cost: 90000 iterations of 12 images; time and memory not measured.
+# Expected result: not measured.
+#
 # Writes the files of test-dev2017 for COCO's server (Table 2).
 _base_ = [
     './multitask-rcnn_r50_fpn-ss_rb-h_4xb3-90k_coco.py',

@@ -1,5 +1,9 @@
+# Command: python tools/train.py CONFIG --cfg-options load_from=CONVERTED
+# Cost: 500 iterations of 8 images; time and memory not measured.
+# Expected result: docs/results/finetune-3-refined.json.
+#
 # Adds the refinements (RB+H and that of the heatmaps) to the trained network
-# that load_from names, and trains on. They start as the identity.
+# that load_from names, and trains it further. They start as the identity.
 _base_ = './multitask-rcnn_r26-w16_fpn-ms_softmax_1xb8-1500_sample.py'
 
 refined = dict(type='RefinedConv2d')

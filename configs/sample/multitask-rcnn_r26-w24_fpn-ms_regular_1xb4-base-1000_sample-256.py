@@ -1,5 +1,9 @@
+# Command: python tools/train.py CONFIG
+# Cost: 1000 iterations of 4 images; time in docs/offsets-experiment.md.
+# Expected result: docs/offsets-experiment.md.
+#
 # The pretrained base trained further, without refinement. All refined variants
-# inherit this training; see docs/offsets.md.
+# inherit this training; see docs/offsets-experiment.md.
 _base_ = [
     '../_base_/models/multitask-rcnn_r26-w24_fpn-ms_regular.py',
     '../_base_/datasets/sample-256_multitask.py',

@@ -1,16 +1,13 @@
-"""What finds and shows people without PyTorch.
+"""Inference without PyTorch: ONNX models, images, videos, tracking and drawing.
 
 Nothing in this package imports torch, mmcv, mmengine, mmdet or mmpose. The
-pictures, videos, results and drawings are also those of
-``multitask_refine.apis``, which imports them from here.
+inferencer of ``multitask_refine.apis`` shares its inputs, outputs and drawing.
 """
 
-from .io.image_viewer import NoWindowError
-from .io.inputs import InputError
 from .io.video import VideoReader, VideoWriter
 from .onnx.inferencer import OnnxInferencer
-from .onnx.metadata import OnnxError
 from .tracking.tracker import Tracker
+from .utils.errors import InputError, NoWindowError, OnnxError
 
 __all__ = [
     'InputError',

@@ -1,204 +1,166 @@
-"""People drawn into their picture: boxes, masks and skeletons.
+"""Draw boxes, masks, skeletons and track ids.
 
-N people, K joints.
+Shape letters: N instances, K keypoints. Coordinates are image pixels.
 """
 
 import colorsys
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as rle
+from pycocotools import mask as mask_utils
 
-from .category_meta import category_meta
+from .utils.category_meta import category_meta
+from .utils.types import Array, Meta, Result
 
 KPT_THR, MASK_ALPHA = 0.2, 0.4
 _SHIFT = 4  # OpenCV draws on a grid of 1/16 pixel
 _FAR = 1e6  # pixels; OpenCV counts with 32 bits
 _GOLDEN = 0.618034  # steps of hue that stay far apart
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FIELDS = ('bboxes', 'scores', 'labels', 'keypoints', 'keypoint_scores', 'track_ids')
 
 
-def draw(
-    image: np.ndarray,
-    result: dict,
-    meta: dict,
-    score_thr: float,
-    kpt_thr: float,
-    mask_alpha: float,
-) -> np.ndarray:
-    """Draw the people of a result.
+def draw_result(
+    image: Array, result: Result, meta: Meta, score_thr: float, kpt_thr: float, mask_alpha: float
+) -> Array:
+    """Draw the instances of a result.
 
     Args:
-        image (np.ndarray): (H, W, 3) BGR uint8; is left as it is.
-        result (dict): As ``to_result`` returns it, maybe with ``track_ids``.
-        meta (dict): Skeleton and colours, as in :func:`draw_people`.
-        score_thr (float): People with no higher score are not drawn.
-        kpt_thr (float): As in :func:`draw_people`.
-        mask_alpha (float): As in :func:`draw_people`.
+        image (np.ndarray): BGR, uint8, shape (H, W, 3); is not modified.
+        result (dict): From ``to_result``, optionally with ``track_ids``.
+        meta (dict): Dataset meta, as in :func:`draw_instances`.
+        score_thr (float): Instances must have a higher score.
+        kpt_thr (float): As in :func:`draw_instances`.
+        mask_alpha (float): As in :func:`draw_instances`.
 
     Returns:
-        np.ndarray: A new image, (H, W, 3) BGR uint8.
+        np.ndarray: A new image, BGR, uint8, shape (H, W, 3).
     """
-    people = _select(result, score_thr)
-    picture = draw_people(image[..., ::-1], people, meta, kpt_thr, mask_alpha)
-    picture = np.ascontiguousarray(picture[..., ::-1])
-    for box, number in zip(people['bboxes'], people.get('track_ids', ())):
-        if number >= 0:
-            _write_number(picture, int(number), box.tolist())
-    return picture
-
-
-def _select(result: dict, score_thr: float) -> Dict[str, np.ndarray]:
-    """The people to draw, in the order in which they are drawn."""
     order = np.flatnonzero(result['scores'] > score_thr)
     if 'track_ids' in result:
-        # Later people are drawn above earlier ones, the same in every frame.
-        tracks = np.asarray(result['track_ids'])[order]
-        order = order[tracks.argsort(kind='stable')]
-    people = {name: np.asarray(result[name])[order] for name in _FIELDS if name in result}
+        # In every frame the same tracks are drawn above the others.
+        order = order[np.asarray(result['track_ids'])[order].argsort(kind='stable')]
+    instances: dict[str, Any] = {
+        name: np.asarray(result[name])[order] for name in _FIELDS if name in result
+    }
     if 'masks' in result:
-        people['masks'] = [rle.decode(result['masks'][i]).astype(bool) for i in order]
-    return people
+        instances['masks'] = [mask_utils.decode(result['masks'][i]).astype(bool) for i in order]
+    # BGR -> RGB and back
+    drawn = draw_instances(image[..., ::-1], instances, meta, kpt_thr, mask_alpha)
+    drawn = np.ascontiguousarray(drawn[..., ::-1])
+    line_width = _line_width(drawn)
+    scale = 0.3 + 0.2 * line_width
+    for box, track_id in zip(instances['bboxes'], instances.get('track_ids', ()), strict=False):
+        if track_id < 0:
+            continue
+        # Below the score, inside the image, white with a black outline.
+        text = f'#{track_id}'
+        (width, height), base = cv2.getTextSize(text, _FONT, scale, line_width)
+        line = height + 2 * base
+        x = int(min(max(box[0], 0) + 2 * line_width, drawn.shape[1] - width))
+        y = int(min(max(box[1], line) + line, drawn.shape[0])) - base
+        for color, thickness in (((0,) * 3, 2 * line_width + 1), ((255,) * 3, line_width)):
+            cv2.putText(drawn, text, (x, y), _FONT, scale, color, thickness, cv2.LINE_AA)
+    return drawn
 
 
-def draw_people(
-    image: np.ndarray,
-    people: dict,
-    meta: dict,
+def draw_instances(
+    image: Array,
+    instances: dict[str, Any],
+    meta: Meta,
     kpt_thr: float = KPT_THR,
     mask_alpha: float = MASK_ALPHA,
-) -> np.ndarray:
-    """Draw each person's mask and box in its own colour, and its skeleton in
-    the colours of the data set's meta file. With ``track_ids`` the colour
-    goes by that number.
+) -> Array:
+    """Draw mask and box of each instance in its own color, and its skeleton.
+
+    The color of an instance follows from its track id, if there is one, otherwise from
+    its index. The colors of the skeleton are those of the dataset meta.
 
     Args:
-        image (np.ndarray): (H, W, 3) RGB uint8; is left as it is.
-        people (dict): ``bboxes`` (N, 4) xyxy and what else there is:
-            ``scores`` (N), ``masks``, N of (H, W) bool, ``keypoints``
-            (N, K, 2) with ``keypoint_scores`` (N, K) or
-            ``keypoints_visible`` (N, K): 0 hide, 1 ring, 2 dot;
-            ``track_ids`` (N); and ``labels`` (N), needed with
-            ``category_metas``.
-        meta (dict): In mmpose's terms; for joints ``skeleton_links``,
-            ``skeleton_link_colors`` and ``keypoint_colors``, RGB, or
-            ``category_metas`` with these for each class.
-        kpt_thr (float): Joints with a lower score are hidden, with their
-            limbs. Defaults to 0.2.
+        image (np.ndarray): RGB, uint8, shape (H, W, 3); is not modified.
+        instances (dict): ``bboxes`` (N, 4) xyxy and optionally ``scores`` (N), ``masks``,
+            N of (H, W) bool, ``keypoints`` (N, K, 2) with ``keypoint_scores`` (N, K) or
+            ``keypoints_visible`` (N, K): 0 hidden, 1 ring, 2 dot; ``track_ids`` (N), -1
+            for none; ``labels`` (N), needed with ``category_metas``.
+        meta (dict): Dataset meta; for keypoints ``skeleton_links``,
+            ``skeleton_link_colors`` and ``keypoint_colors``, RGB, or ``category_metas``
+            with these for each class.
+        kpt_thr (float): Keypoints with a lower score are hidden, with their limbs.
+            Defaults to 0.2.
         mask_alpha (float): Opacity of the masks. Defaults to 0.4.
 
     Returns:
-        np.ndarray: A new image, (H, W, 3) RGB uint8.
+        np.ndarray: A new image, RGB, uint8, shape (H, W, 3).
     """
     image = np.ascontiguousarray(image).copy()
-    colors = [_person_color(number) for number in _numbers(people)]
-    # Small pictures get thin lines.
-    unit = max(1, round(min(image.shape[:2]) / 320))
-    for mask, color in zip(people.get('masks', ()), colors):
-        _draw_mask(image, mask, color, mask_alpha)
-    for i, (box, color) in enumerate(zip(people['bboxes'], colors)):
-        _draw_box(image, box, color, unit)
-        if 'scores' in people:
-            _draw_text(image, f'{float(people["scores"][i]):.2f}', box[:2].tolist(), color, unit)
-    if 'keypoints' in people:
-        visibility = _visibility(people, kpt_thr)
-        for i, points in enumerate(people['keypoints']):
-            own = (
-                meta if 'category_metas' not in meta else category_meta(meta, people['labels'][i])
-            )
-            chosen = own.get('indices', slice(None))
-            _draw_skeleton(image, points[chosen], visibility[i][chosen], own, unit)
+    line_width = _line_width(image)
+    boxes = instances['bboxes']
+    ids = list(range(len(boxes)))
+    if 'track_ids' in instances:
+        tracks = instances['track_ids']
+        ids = [i if track < 0 else int(track) for i, track in enumerate(tracks)]
+    colors = [
+        tuple(round(255 * each) for each in colorsys.hsv_to_rgb(i * _GOLDEN % 1, 0.75, 1))
+        for i in ids
+    ]
+    # Masks first, so that they cover no lines.
+    for mask, color in zip(instances.get('masks', ()), colors, strict=False):
+        blend = (1 - mask_alpha) * image[mask] + mask_alpha * np.array(color)
+        image[mask] = blend.round().astype(np.uint8)
+    for i, (box, color) in enumerate(zip(boxes, colors, strict=True)):
+        corners = _to_grid(box[:2]), _to_grid(box[2:])
+        cv2.rectangle(image, *corners, color, line_width, cv2.LINE_AA, _SHIFT)
+        if 'scores' in instances:
+            _draw_label(image, f'{float(instances["scores"][i]):.2f}', box, color)
+    if 'keypoints' in instances:
+        visible = (
+            2 * (instances['keypoint_scores'] >= kpt_thr)
+            if 'keypoint_scores' in instances
+            else instances['keypoints_visible']
+        )
+        for i, keypoints in enumerate(instances['keypoints']):
+            own = category_meta(meta, instances['labels'][i]) if 'category_metas' in meta else meta
+            indices = own.get('indices', slice(None))
+            _draw_skeleton(image, keypoints[indices], visible[i][indices], own)
     return image
 
 
-def _visibility(people: dict, kpt_thr: float) -> np.ndarray:
-    """0 hide, 1 ring, 2 dot; shape (N, K)."""
-    if 'keypoint_scores' in people:
-        return 2 * (people['keypoint_scores'] >= kpt_thr)
-    return people['keypoints_visible']
+def _draw_label(image: Array, text: str, box: Array, color: Sequence[int]) -> None:
+    """Write black text on a label above the box, inside the image."""
+    scale = 0.3 + 0.1 * _line_width(image)
+    (width, height), base = cv2.getTextSize(text, _FONT, scale, 1)
+    x = int(min(max(box[0], 0), image.shape[1] - width))
+    y = int(max(box[1], height + base))
+    cv2.rectangle(image, (x, y - height - base), (x + width, y), color, cv2.FILLED)
+    origin = (x, y - base // 2 - 1)
+    cv2.putText(image, text, origin, _FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
 
 
-def _draw_skeleton(
-    image: np.ndarray, points: np.ndarray, visible: np.ndarray, meta: dict, unit: int
-) -> None:
-    for (start, end), color in zip(meta['skeleton_links'], meta['skeleton_link_colors']):
+def _draw_skeleton(image: Array, keypoints: Array, visible: Array, meta: Meta) -> None:
+    line_width = _line_width(image)
+    limbs = zip(meta['skeleton_links'], meta['skeleton_link_colors'], strict=False)
+    for (start, end), color in limbs:
         if visible[start] and visible[end]:
-            cv2.line(
-                image,
-                _grid(points[start]),
-                _grid(points[end]),
-                _rgb(color),
-                unit,
-                cv2.LINE_AA,
-                _SHIFT,
-            )
-    for point, seen, color in zip(points, visible, meta['keypoint_colors']):
-        if seen:
-            radius = (unit + 1) << _SHIFT
-            thickness = 1 if seen == 1 else cv2.FILLED
-            cv2.circle(image, _grid(point), radius, _rgb(color), thickness, cv2.LINE_AA, _SHIFT)
+            rgb = [int(channel) for channel in color]
+            ends = _to_grid(keypoints[start]), _to_grid(keypoints[end])
+            cv2.line(image, *ends, rgb, line_width, cv2.LINE_AA, _SHIFT)
+    radius = (line_width + 1) << _SHIFT  # in steps of OpenCV's grid
+    for point, visibility, color in zip(keypoints, visible, meta['keypoint_colors'], strict=False):
+        if visibility:
+            rgb = [int(channel) for channel in color]
+            thickness = 1 if visibility == 1 else cv2.FILLED
+            cv2.circle(image, _to_grid(point), radius, rgb, thickness, cv2.LINE_AA, _SHIFT)
 
 
-def _numbers(people: dict) -> List[int]:
-    """A number for each person: the track's, else the place in the order."""
-    order = range(len(people['bboxes']))
-    tracks = [int(i) for i in people.get('track_ids', order)]
-    return [i if track < 0 else track for i, track in zip(order, tracks)]
+def _line_width(image: Array) -> int:
+    """Return the width of lines in pixels, thin in small images."""
+    return max(1, round(float(min(image.shape[:2])) / 320))
 
 
-def _person_color(number: int) -> Tuple[int, int, int]:
-    rgb = colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.75, 1)
-    return tuple(round(255 * channel) for channel in rgb)
-
-
-def _rgb(color: Sequence[int]) -> Tuple[int, int, int]:
-    return tuple(int(channel) for channel in color)
-
-
-def _grid(point: np.ndarray) -> Tuple[int, int]:
-    """Image pixels to OpenCV's grid, where 0 is the first pixel's centre."""
+def _to_grid(point: Array) -> tuple[int, int]:
+    """Convert image pixels to OpenCV's grid, where 0 is the center of the first pixel."""
     near = np.clip(np.asarray(point, dtype=float), -_FAR, _FAR)
     x, y = (near - 0.5) * (1 << _SHIFT)
     return int(round(x)), int(round(y))
-
-
-def _draw_mask(image: np.ndarray, mask: np.ndarray, color: tuple, alpha: float) -> None:
-    blend = (1 - alpha) * image[mask] + alpha * np.array(color)
-    image[mask] = blend.round().astype(np.uint8)
-
-
-def _draw_box(image: np.ndarray, box: np.ndarray, color: tuple, unit: int) -> None:
-    cv2.rectangle(image, _grid(box[:2]), _grid(box[2:]), color, unit, cv2.LINE_AA, _SHIFT)
-
-
-def _draw_text(image: np.ndarray, text: str, corner: List[float], color: tuple, unit: int) -> None:
-    """Write black on a label of the person's colour, inside the image."""
-    scale = 0.3 + 0.1 * unit
-    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    x = int(min(max(corner[0], 0), image.shape[1] - width))
-    y = int(max(corner[1], height + base))
-    cv2.rectangle(image, (x, y - height - base), (x + width, y), color, cv2.FILLED)
-    cv2.putText(
-        image,
-        text,
-        (x, y - base // 2 - 1),
-        cv2.FONT_HERSHEY_SIMPLEX,
-        scale,
-        (0, 0, 0),
-        1,
-        cv2.LINE_AA,
-    )
-
-
-def _write_number(picture: np.ndarray, number: int, box: List[float]) -> None:
-    """Write the track's number below the score, inside the picture."""
-    text = f'#{number}'
-    unit = max(1, round(min(picture.shape[:2]) / 320))
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.3 + 0.2 * unit
-    (width, height), base = cv2.getTextSize(text, font, scale, unit)
-    line = height + 2 * base
-    x = int(min(max(box[0], 0) + 2 * unit, picture.shape[1] - width))
-    y = int(min(max(box[1], line) + line, picture.shape[0])) - base
-    for color, thickness in (((0, 0, 0), 2 * unit + 1), ((255,) * 3, unit)):
-        cv2.putText(picture, text, (x, y), font, scale, color, thickness, cv2.LINE_AA)

@@ -296,8 +296,8 @@ class Results(BaseModel):
     run: Run
 
 
-class OnnxDescription(BaseModel):
-    """What is needed to use an exported network."""
+class OnnxMetadata(BaseModel):
+    """Metadata that are needed to run an exported network."""
 
     model_config = _STRICT
     classes: list[str]

@@ -1,7 +1,7 @@
-"""Strategies that spoil files: bytes, and JSON by its structure."""
+"""Hypothesis strategies that mutate files, as bytes or as JSON."""
 
 import copy
-from typing import Callable
+from collections.abc import Callable
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -54,14 +54,13 @@ ODD = st.one_of(
 
 
 def portion(share: float) -> int:
-    """So much of the profile's number of examples, for slow properties."""
+    """Return a fraction of the number of examples of the profile, for slow properties."""
     return max(5, int(settings.default.max_examples * share))
 
 
 @st.composite
 def mutated_json(draw: Callable, content: object) -> object:
-    """A copy of which up to four nodes are replaced, removed, doubled or
-    added."""
+    """Replace, remove, duplicate or add up to four nodes of a copy."""
     content = [copy.deepcopy(content)]
     for _ in range(draw(st.integers(1, 4))):
         _mutate(draw, content)
@@ -69,7 +68,7 @@ def mutated_json(draw: Callable, content: object) -> object:
 
 
 def _mutate(draw: Callable, owner: object) -> None:
-    """Go down from container to container, and change where it stops."""
+    """Descend to a random container and change it."""
     while True:
         keys = list(owner) if isinstance(owner, dict) else range(len(owner))
         if not keys:
@@ -92,11 +91,11 @@ def _mutate(draw: Callable, owner: object) -> None:
 
 @st.composite
 def mutated_bytes(draw: Callable, content: bytes, pieces: tuple = (b'',)) -> bytes:
-    """A copy of which up to six places are overwritten, cut or filled.
+    """Overwrite, cut or fill up to six positions of a copy.
 
     Args:
-        content (bytes): A whole file.
-        pieces (tuple[bytes]): What is put in, besides any bytes.
+        content: A valid file.
+        pieces: Bytes to insert, besides random ones.
     """
     content = bytearray(content)
     some = st.one_of(st.sampled_from(pieces), st.binary(max_size=4))

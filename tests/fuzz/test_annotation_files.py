@@ -1,4 +1,4 @@
-"""Spoilt annotation files through the data set, up to the network's input."""
+"""Mutated annotation files through the data set, up to the input of the network."""
 
 import json
 import math
@@ -11,12 +11,12 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from multitask_refine.datasets import mend
+from multitask_refine.datasets import repair
 from multitask_refine.utils.errors import ExplainedError
 from tests.conftest import SAMPLE_CONFIG
 from tests.fuzz.mutations import mutated_bytes, mutated_json, portion
 
-_DOCUMENTED = (ExplainedError, ValueError, FileNotFoundError)
+_DOCUMENTED_ERRORS = (ExplainedError, ValueError, FileNotFoundError)
 
 
 @pytest.fixture(scope='module')
@@ -27,8 +27,8 @@ def content(scene):
 
 @pytest.fixture(scope='module')
 def folder(scene, tmp_path_factory):
-    """A data set whose annotation file the tests write."""
-    folder = tmp_path_factory.mktemp('spoilt')
+    """Prepare a data set whose annotation file the tests write."""
+    folder = tmp_path_factory.mktemp('mutated')
     (folder / 'train2017').symlink_to(scene / 'train2017')
     (folder / 'annotations').mkdir()
     MMLogger.get_current_instance().setLevel('ERROR')
@@ -45,7 +45,7 @@ def _load(folder, text, test_mode):
 
 
 def _use(dataset):
-    """What is loaded is clean, whatever stood in the file."""
+    """Check that all samples are valid."""
     for index in range(len(dataset)):
         sample = dataset[index]['data_samples']
         people = sample.gt_instances
@@ -62,11 +62,11 @@ def _use(dataset):
 
 @settings(max_examples=portion(0.2))
 @given(data=st.data(), test_mode=st.booleans())
-def test_spoilt_structure(content, folder, data, test_mode):
+def test_mutated_structure(content, folder, data, test_mode):
     text = json.dumps(data.draw(mutated_json(content))).encode()
     try:
         dataset = _load(folder, text, test_mode)
-    except _DOCUMENTED as error:
+    except _DOCUMENTED_ERRORS as error:
         assert len(str(error)) > 20
         return
     if not test_mode:
@@ -75,30 +75,30 @@ def test_spoilt_structure(content, folder, data, test_mode):
 
 @settings(max_examples=portion(0.2))
 @given(data=st.data())
-def test_spoilt_bytes(content, folder, data):
+def test_mutated_bytes(content, folder, data):
     text = data.draw(
         mutated_bytes(json.dumps(content).encode(), (b'"', b'[', b'}', b'NaN', b'1e999'))
     )
     try:
         dataset = _load(folder, text, False)
-    except _DOCUMENTED as error:
+    except _DOCUMENTED_ERRORS as error:
         assert len(str(error)) > 20
         return
     _use(dataset)
 
 
 @given(data=st.data())
-def test_what_was_mended_is_in_order(content, data):
-    spoilt = data.draw(mutated_json(content))
+def test_repaired_content_is_valid(content, data):
+    damaged = data.draw(mutated_json(content))
     lists = ('images', 'annotations', 'categories')
-    if not isinstance(spoilt, dict) or not all(
-        isinstance(spoilt.get(name), list) for name in lists
+    if not isinstance(damaged, dict) or not all(
+        isinstance(damaged.get(name), list) for name in lists
     ):
-        return  # read_annotations refuses it
-    mended, _ = mend(spoilt, {1: 17})
-    again, problems = mend(mended, {1: 17})
-    assert not [each for each in problems if each.stops_test]
-    assert _same(again, mended)
+        return  # read_annotations raises
+    repaired, _ = repair(damaged, 17)
+    again, issues = repair(repaired, 17)
+    assert not [issue for issue in issues if issue.fatal_in_test]
+    assert _same(again, repaired)
 
 
 def _same(one, other):

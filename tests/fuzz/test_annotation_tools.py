@@ -1,4 +1,4 @@
-"""Spoilt files through the tools that write annotation files."""
+"""Mutated files through the tools that write annotation files."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multitask_refine.datasets import mend, read_annotations
+from multitask_refine.datasets import read_annotations, repair
 from tests.fuzz.mutations import mutated_json, portion
 from tests.test_tools.test_predictions_to_coco import _of_a_demo, _of_a_test
 from tools.dataset import predictions_to_coco, split_coco
@@ -25,9 +25,9 @@ def predictions(request, folder):
 
 @settings(max_examples=portion(0.5))
 @given(data=st.data())
-def test_predictions_become_annotations_in_order(predictions, folder, data):
-    """Or a sentence names the file."""
-    path, out = folder / 'spoilt.json', folder / 'out.json'
+def test_predictions_become_valid_annotations(predictions, folder, data):
+    """Or an error names the file."""
+    path, out = folder / 'mutated.json', folder / 'out.json'
     out.unlink(missing_ok=True)
     path.write_text(json.dumps(data.draw(mutated_json(predictions))))
     try:
@@ -35,14 +35,14 @@ def test_predictions_become_annotations_in_order(predictions, folder, data):
     except SystemExit as error:
         assert str(path) in str(error)
         return
-    _, problems = mend(read_annotations(str(out)))
-    assert not [each for each in problems if each.stops_test]
+    _, issues = repair(read_annotations(str(out)))
+    assert not [issue for issue in issues if issue.fatal_in_test]
 
 
 @settings(max_examples=portion(0.5))
 @given(data=st.data())
-def test_annotations_are_split_or_refused(folder, scene, data):
-    path, out = folder / 'spoilt.json', folder / 'parts'
+def test_annotations_are_split_or_raise(folder, scene, data):
+    path, out = folder / 'mutated.json', folder / 'parts'
     shutil.rmtree(out, ignore_errors=True)
     content = json.loads((scene / 'annotations/person_keypoints_train2017.json').read_text())
     path.write_text(json.dumps(data.draw(mutated_json(content))))

@@ -1,4 +1,4 @@
-"""Spoilt pictures through what reads them: an image or a sentence."""
+"""Mutated images through the image loaders: an image or an error."""
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ _PIECES = (
 
 @pytest.fixture(scope='module')
 def path(tmp_path_factory):
-    return tmp_path_factory.mktemp('spoilt') / 'picture'
+    return tmp_path_factory.mktemp('mutated') / 'image'
 
 
 @pytest.fixture(scope='module')
@@ -47,18 +47,18 @@ def readers():
     st.sampled_from(list(_FILES)).flatmap(lambda kind: mutated_bytes(_FILES[kind], _PIECES)),
     st.sampled_from(['cv2', 'pillow']),
 )
-def test_spoilt_pictures(path, readers, data, backend):
+def test_mutated_images(path, readers, data, backend):
     path.write_bytes(data)
     try:
         image = readers[backend](str(path))
     except InputError as error:
         assert str(path) in str(error) and 'expected' in str(error)
     else:
-        check_image(image, 'the picture')
+        check_image(image, 'the image')
 
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 @pytest.mark.parametrize('kind', list(_FILES))
-def test_whole_pictures(path, readers, kind, backend):
+def test_valid_images(path, readers, kind, backend):
     path.write_bytes(_FILES[kind])
     assert readers[backend](str(path)).shape == _PHOTO.shape

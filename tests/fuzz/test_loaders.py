@@ -1,4 +1,4 @@
-"""Spoilt checkpoints and pickles: plain data or a refusal; nothing runs."""
+"""Mutated checkpoints and pickles: plain data or an error; no code runs."""
 
 import io
 import pickle
@@ -25,7 +25,7 @@ _RAN = []
 
 
 def trap(*_):
-    """What no file may call."""
+    """Record a call, which no file may make."""
     _RAN.append(1)
 
 
@@ -90,7 +90,7 @@ ARRAYS = [
 
 
 def _pickle_of(data):
-    """The pickle within a zip file, and the other parts."""
+    """Return the name of the pickle in a zip file, and all parts."""
     with zipfile.ZipFile(io.BytesIO(data)) as file:
         parts = {name: file.read(name) for name in file.namelist()}
     name = next(name for name in parts if name.endswith('data.pkl'))
@@ -102,7 +102,7 @@ _NAME, _PARTS = _pickle_of(ZIP)
 
 @pytest.fixture(scope='module')
 def path(tmp_path_factory):
-    return tmp_path_factory.mktemp('spoilt') / 'file'
+    return tmp_path_factory.mktemp('mutated') / 'file'
 
 
 def _check(load, path, data):
@@ -136,7 +136,7 @@ def _require_plain(node, depth):
 
 
 def _is_inert(node):
-    """PyTorch's loader may leave an allowed class or function as it is."""
+    """Check for an allowed class or function, which PyTorch's loader returns as it is."""
     name = getattr(type(node), '__module__', '')
     return callable(node) or name.startswith(('torch', 'multitask_refine.engine.numpy_stubs'))
 
@@ -160,7 +160,7 @@ def test_legacy_files(path, data):
     _check(load_checkpoint_file, path, data)
 
 
-# These made the unpickler take all the memory that they say they need.
+# These made the unpickler allocate as much memory as they declare.
 @example(b'\x80\x05\x96' + (2**38).to_bytes(8, 'little') + b'.')
 @example(b'\x80\x02Nr\xff\xff\xff\x7f.')
 @given(st.sampled_from(ARRAYS).flatmap(lambda x: mutated_bytes(x, _PIECES)))
@@ -168,7 +168,7 @@ def test_pickles_of_arrays(path, data):
     _check(load_arrays, path, data)
 
 
-def test_the_trap_is_a_live_one():
+def test_trap_works():
     pickle.loads(_CALL + b')R.')
     assert _RAN
     _RAN.clear()

@@ -1,4 +1,4 @@
-"""Extreme offsets through what samples by them."""
+"""Extreme offsets in all operators that sample by offsets."""
 
 import math
 
@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmcv.ops import modulated_deform_conv2d
 
-from multitask_refine.ops.deform_conv import deform_conv_by_rows
-from multitask_refine.ops.resample_heatmaps import resample_heatmaps
+from multitask_refine.ops import deform_conv_by_gather, resample_heatmaps
 
 _OFFSET = st.one_of(
     st.floats(-3, 3, width=32),
@@ -22,7 +21,7 @@ _OFFSET = st.one_of(
 
 @st.composite
 def _tensor(draw, *shape, value=_OFFSET):
-    """Values drawn for a few places, and noise for the others."""
+    """Draw the values of a few elements; the others are noise."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
     tensor = 2 * torch.randn(shape, generator=generator)
     for _ in range(draw(st.integers(1, 8))):
@@ -44,10 +43,10 @@ def _value(image, x, y):
 
 
 @given(st.data(), st.integers(1, 2), st.integers(1, 7), st.integers(1, 7))
-def test_heatmaps_by_any_offsets(data, joints, height, width):
-    """As by hand in double precision."""
-    maps = data.draw(_tensor(1, joints, height, width, value=st.floats(0, 1, width=32)))
-    offsets = data.draw(_tensor(1, 2 * joints, height, width))
+def test_resampling_by_any_offsets(data, keypoints, height, width):
+    """Equals the definition in double precision."""
+    maps = data.draw(_tensor(1, keypoints, height, width, value=st.floats(0, 1, width=32)))
+    offsets = data.draw(_tensor(1, 2 * keypoints, height, width))
     refined = resample_heatmaps(maps, offsets)
     expected = torch.tensor(
         [
@@ -62,31 +61,31 @@ def test_heatmaps_by_any_offsets(data, joints, height, width):
                 ]
                 for y in range(height)
             ]
-            for k in range(joints)
+            for k in range(keypoints)
         ]
     )
     torch.testing.assert_close(refined[0], expected, atol=1e-3, rtol=1e-3)
 
 
 @given(st.data(), st.sampled_from([1, 3]), st.sampled_from([1, 2]), st.booleans())
-def test_convolutions_by_any_offsets(data, kernel, stride, modulated):
-    """As mmcv's operator."""
+def test_deform_conv_by_any_offsets(data, kernel, stride, modulated):
+    """Equals mmcv's operator."""
     x = data.draw(_tensor(2, 2, 5, 6, value=st.floats(-9, 9, width=32)))
     weight = data.draw(_tensor(3, 2, kernel, kernel, value=st.floats(-1, 1, width=32)))
     size = [(side - 1) // stride + 1 for side in (5, 6)]
     points = kernel * kernel
     offset = data.draw(_tensor(2, 2 * points, *size))
-    factor = torch.ones(2, points, *size)
+    mask = torch.ones(2, points, *size)
     if modulated:
-        factor = data.draw(_tensor(2, points, *size, value=st.floats(0, 2, width=32)))
+        mask = data.draw(_tensor(2, points, *size, value=st.floats(0, 2, width=32)))
     options = (None, (stride, stride), (kernel // 2, kernel // 2), (1, 1), 1, 1)
-    y = deform_conv_by_rows(x, offset, factor, weight, *options)
-    expected = modulated_deform_conv2d(x, offset.clamp(-1e6, 1e6), factor, weight, *options)
+    y = deform_conv_by_gather(x, offset, mask, weight, *options)
+    expected = modulated_deform_conv2d(x, offset.clamp(-1e6, 1e6), mask, weight, *options)
     torch.testing.assert_close(y, expected, atol=2e-2, rtol=1e-3)
 
 
 @given(st.data())
-def test_gradients_by_any_offsets_are_finite(data):
+def test_gradients_of_any_offsets_are_finite(data):
     maps = torch.rand(1, 2, 4, 5, requires_grad=True)
     offsets = data.draw(_tensor(1, 4, 4, 5)).requires_grad_()
     resample_heatmaps(maps, offsets).square().sum().backward()
@@ -95,7 +94,7 @@ def test_gradients_by_any_offsets_are_finite(data):
 
 @pytest.mark.parametrize('value', [3e38, -3e38, 1e30])
 def test_offsets_that_overflowed(value):
-    """They gave NaN, in the map and in the offsets' gradient."""
+    """They once gave NaN in the map and in the gradient of the offsets."""
     maps = torch.rand(1, 1, 4, 4)
     offsets = torch.full((1, 2, 4, 4), value, requires_grad=True)
     refined = resample_heatmaps(maps, offsets)
@@ -104,10 +103,10 @@ def test_offsets_that_overflowed(value):
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
-def test_offsets_that_are_no_numbers_do_not_crash(value):
+def test_offsets_that_are_not_finite_do_not_crash(value):
     offsets = torch.full((1, 2, 4, 4), value)
     assert resample_heatmaps(torch.rand(1, 1, 4, 4), offsets).shape == (1, 1, 4, 4)
-    deform_conv_by_rows(
+    deform_conv_by_gather(
         torch.rand(1, 1, 4, 4),
         offsets,
         None,

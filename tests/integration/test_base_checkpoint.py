@@ -1,4 +1,4 @@
-"""The pretrained base that the project ships."""
+"""The pretrained base checkpoint of the project."""
 
 import hashlib
 
@@ -21,17 +21,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_it_is_small_and_what_its_name_says():
+def test_size_hash_and_name():
     content = BASE.read_bytes()
     assert len(content) <= 10e6
     digest = hashlib.sha256(content).hexdigest()
     assert BASE.name.endswith(f'-{digest[:8]}.pth')
     assert BASE.name.startswith('multitask-rcnn_r26-w24_fpn-ms_regular_sample')
-    # It does not tell of the machine that trained it.
+    # It holds no paths of the machine that trained it.
     assert b"'/home/" not in content and b"'/root/" not in content
 
 
-def test_it_finds_the_people_of_drawn_images():
+def test_detections_on_synthetic_people():
     """All weights fit, as the inferencer is strict, and each of the two people
     who stand apart in either image has a box of IoU above 0.5. The base was
     trained on another seed."""

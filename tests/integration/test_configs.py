@@ -1,6 +1,7 @@
-"""Every shipped config trains, validates, resumes, tests and exports."""
+"""Every shipped config: name, header, README; training, resume, test, export."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -10,11 +11,69 @@ from mmengine.config import Config
 
 from multitask_refine.apis import test, train
 from multitask_refine.deployment import export
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT
 from tests.shrink import cheap_parts, shrink
 from tests.trainings import same
 
 LEAVES = sorted(file for file in (ROOT / 'configs').rglob('*.py') if '_base_' not in file.parts)
+HEADER = re.compile(
+    r'# Command: (?P<command>(?:bash tools/dist_train\.sh|python tools/t\w+\.py) CONFIG.*)\n'
+    r'# Cost: (?P<iterations>\d+) iterations of (?P<images>\d+) images; .+\.\n'
+    r'# Expected result: (?P<result>.+)\.\n'
+)
+
+
+def read_header(leaf):
+    """The fields of the comment that a config begins with."""
+    match = HEADER.match(leaf.read_text())
+    assert match, f'{leaf.name}: expected the lines # Command, # Cost, # Expected result'
+    return match.groupdict()
+
+
+@pytest.mark.parametrize('leaf', LEAVES, ids=lambda leaf: f'{leaf.parent.name}/{leaf.stem}')
+def test_name_and_header_agree_with_the_settings(leaf):
+    *_, batch, _ = leaf.stem.split('_')
+    processes, batch_size, number, kilo = re.fullmatch(
+        r'(\d+)xb(\d+)-(?:[a-z]+-)*(\d+)(k?)', batch
+    ).groups()
+    iterations, images = int(number) * (1000 if kilo else 1), int(processes) * int(batch_size)
+    header, cfg = read_header(leaf), Config.fromfile(leaf)
+    assert cfg.train_cfg.max_iters == iterations == int(header['iterations'])
+    assert cfg.train_dataloader.batch_size == int(batch_size)
+    assert images == int(header['images'])
+    # --auto-scale-lr scales from the batch size that the learning rate is for.
+    if cfg.get('auto_scale_lr') and '1xb3' not in batch:
+        assert cfg.auto_scale_lr.base_batch_size == images
+    if 'dist_train.sh' in header['command']:
+        assert f'CONFIG {processes}' in header['command']
+
+
+@pytest.mark.parametrize('leaf', LEAVES, ids=lambda leaf: f'{leaf.parent.name}/{leaf.stem}')
+def test_expected_result_is_that_of_a_results_file(leaf):
+    expected = read_header(leaf)['result'].split(',')[0]
+    if expected == 'not measured' or expected.endswith('.md'):
+        assert expected == 'not measured' or (ROOT / expected).is_file()
+        return
+    path = ROOT / expected
+    files = [path] if path.is_file() else list(path.glob(f'{leaf.stem}_seed*.json'))
+    assert files
+    assert {json.loads(file.read_text())['run']['config'] for file in files} == {leaf.name}
+
+
+@pytest.mark.parametrize('folder', sorted({leaf.parent for leaf in LEAVES}), ids=lambda x: x.name)
+def test_readme_lists_every_config(folder):
+    rows = re.findall(
+        r'^\| \[(.+)\]\((.+)\.py\) \| .+ \| (.+) \| (.+) \|$',
+        (folder / 'README.md').read_text(),
+        re.MULTILINE,
+    )
+    assert all(name == link for name, link, *_ in rows)
+    headers = {leaf.stem: read_header(leaf) for leaf in LEAVES if leaf.parent == folder}
+    assert {name: (cost, result) for name, _, cost, result in rows} == {
+        name: (f'{header["iterations"]} x {header["images"]}', header['result'])
+        for name, header in headers.items()
+    }
 
 
 @pytest.fixture
@@ -30,16 +89,16 @@ def cheap():
 
 @pytest.mark.parametrize('leaf', LEAVES, ids=lambda leaf: f'{leaf.parent.name}/{leaf.stem}')
 def test_config_runs_from_training_to_test(leaf, data_root, tmp_path):
-    """Two iterations; the second is lost by a kill and done again."""
+    """Train two iterations, remove the second checkpoint, resume, compare, test."""
     cfg, work_dir = shrink(Config.fromfile(leaf), data_root), tmp_path / 'work'
     train.main([_write(cfg, tmp_path / 'unbroken.py'), '--work-dir', str(work_dir)])
-    # One for each data set that is validated.
+    # One for each validated dataset.
     best, *others = sorted(work_dir.glob('best_*.pth'))
     assert len(others) + 1 == len(cfg.val_dataloader.dataset.get('datasets', [None]))
-    unbroken = torch.load(work_dir / 'iter_2.pth', weights_only=True)
+    unbroken = load_checkpoint_file(work_dir / 'iter_2.pth')
     (work_dir / 'iter_2.pth').unlink()
     train.main([_write(cfg, tmp_path / 'resumed.py'), '--work-dir', str(work_dir), '--resume'])
-    resumed = torch.load(work_dir / 'iter_2.pth', weights_only=True)
+    resumed = load_checkpoint_file(work_dir / 'iter_2.pth')
     assert unbroken.keys() == resumed.keys()
     for part in {
         'state_dict',
@@ -64,14 +123,14 @@ def test_config_runs_from_training_to_test(leaf, data_root, tmp_path):
     _check_results(cfg, tmp_path / 'tested')
 
 
-def _part_types(config):
-    """The registered names of all parts of a network."""
+def _module_types(config):
+    """Registered names of all modules of a network."""
     if isinstance(config, dict):
         for key, value in config.items():
             if key == 'type':
                 yield value
             elif key not in ('train_cfg', 'init_cfg'):
-                yield from _part_types(value)
+                yield from _module_types(value)
 
 
 def one_of_each_kind():
@@ -79,13 +138,13 @@ def one_of_each_kind():
     for leaf in LEAVES:
         model = Config.fromfile(leaf).model
         heads = [model.roi_head.get(name) is not None for name in ('mask_head', 'keypoint_head')]
-        kinds.setdefault((frozenset(_part_types(model)), *heads), leaf)
+        kinds.setdefault((frozenset(_module_types(model)), *heads), leaf)
     return list(kinds.values())
 
 
 @pytest.mark.parametrize('leaf', one_of_each_kind(), ids=lambda leaf: leaf.stem)
 def test_each_kind_of_network_is_exported(leaf, data_root, tmp_path):
-    """The exporter compares the file with PyTorch before it is written."""
+    """The exporter compares the outputs with PyTorch before it writes the file."""
     pytest.importorskip('onnxruntime')
     cfg = shrink(Config.fromfile(leaf), data_root)
     torch.manual_seed(0)
@@ -104,12 +163,12 @@ def _check_results(cfg, folder):
     head = cfg.model.roi_head
     tasks = {'bbox': True, 'segm': head.get('mask_head'), 'keypoints': head.get('keypoint_head')}
     assert metrics['run']['num_images'] == 3
-    for task, there in tasks.items():
-        assert (f'{task}_AP' in metrics) == bool(there), task
+    for task, enabled in tasks.items():
+        assert (f'{task}_AP' in metrics) == bool(enabled), task
 
 
 def _write(cfg, file):
-    """The config as a file that tools can read."""
+    """Write a merged config to a file."""
     cfg.experiment_name = f'{file.parent.name}-{file.stem}'
     cfg.dump(file)
     return str(file)

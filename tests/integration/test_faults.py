@@ -1,4 +1,4 @@
-"""Killed workers, full disks, signals, damaged files, losses of NaN."""
+"""Fault tolerance: killed workers, full disks, signals, damaged files, losses of NaN."""
 
 import itertools
 import json
@@ -19,7 +19,6 @@ import torch.utils.data._utils as data_utils
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.evaluator import Evaluator
-from mmengine.fileio import get_file_backend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import OPTIM_WRAPPERS
@@ -29,11 +28,12 @@ from multitask_refine.engine import (
     AtomicCheckpointHook,
     DamagedCheckpointError,
     FileWriteError,
+    LoaderWorkerError,
     PreemptionHook,
-    WorkersDieError,
     load_checkpoint_file,
 )
 from multitask_refine.engine.hooks import preemption_hook as preemption
+from multitask_refine.engine.hooks.checkpoint_hook import AtomicLocalBackend
 from multitask_refine.engine.hooks.resume_hook import find_latest_checkpoint
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
 from multitask_refine.models import MultitaskRCNN
@@ -56,13 +56,13 @@ WORKERS = {'train_dataloader.num_workers': 2, 'train_dataloader.persistent_worke
 
 @pytest.fixture(scope='module')
 def unbroken(scene, tmp_path_factory):
-    """The end of a training that nothing happened to."""
+    """Final state of an uninterrupted training."""
     return Training(scene, tmp_path_factory.mktemp('unbroken')).finish()
 
 
 @pytest.fixture(scope='module')
 def unbroken_pair(scene, tmp_path_factory):
-    """The same with two ranks."""
+    """Final state of an uninterrupted training on two ranks."""
     folder = tmp_path_factory.mktemp('unbroken_pair')
     return Training(scene, folder, ranks=2).finish()
 
@@ -70,7 +70,7 @@ def unbroken_pair(scene, tmp_path_factory):
 # Loader workers
 
 
-def test_training_goes_on_when_a_worker_is_killed(unbroken, scene, tmp_path):
+def test_training_continues_when_a_worker_is_killed(unbroken, scene, tmp_path):
     training = Training(scene, tmp_path, **WORKERS)
     training.wait_for(2)
     os.kill(training.workers()[0], signal.SIGKILL)
@@ -101,8 +101,8 @@ def _children():
     return {int(child) for child in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()}
 
 
-def test_death_is_not_told_in_the_middle_of_a_step(monkeypatch):
-    """Also not if the dead worker was writing more than a pipe takes."""
+def test_dead_worker_does_not_interrupt_a_step(monkeypatch):
+    """Nor if the worker was writing more than a pipe buffers."""
 
     class Large(Dice):
         def __getitem__(self, index):
@@ -121,7 +121,7 @@ def test_death_is_not_told_in_the_middle_of_a_step(monkeypatch):
 
 
 class Deadly(Dice):
-    """Some item kills, or fails, whoever reads it."""
+    """Dataset with an item that kills its reader, or raises an error."""
 
     def __init__(self, error=None):
         super().__init__()
@@ -136,31 +136,31 @@ class Deadly(Dice):
         return super().__getitem__(index)
 
 
-def test_batch_that_always_kills_ends_the_training(monkeypatch):
-    # The others may wait for the dead one's lock; PyTorch ends them after it.
+def test_repeated_worker_deaths_end_the_training(monkeypatch):
+    # Other workers may wait for the lock of the dead one until PyTorch ends them.
     monkeypatch.setattr(data_utils, 'MP_STATUS_CHECK_INTERVAL', 0.5)
     batches = iter(_loader(Deadly()))
     with pytest.raises(
-        WorkersDieError,
+        LoaderWorkerError,
         match=r'before iteration [23] '
         r'\(process \d+ ended with SIGKILL.*num_workers.*'
         'number 4.*--resume',
     ):
-        for number in range(9):
+        for delivered in range(9):  # noqa: B007
             next(batches)
-    assert number in (1, 2)
+    assert delivered in (1, 2)
 
 
-def test_errors_of_a_worker_are_passed_on():
-    with pytest.raises(KeyError, match='no such joint'):
-        list(itertools.islice(_loader(Deadly(KeyError('no such joint'))), 3))
+def test_exceptions_in_a_worker_propagate():
+    with pytest.raises(KeyError, match='no such keypoint'):
+        list(itertools.islice(_loader(Deadly(KeyError('no such keypoint'))), 3))
 
 
 # Full disks
 
 
 class FullDisk(Hook):
-    """From the third iteration on files may have 1000 bytes."""
+    """Limit files to 1000 bytes from the third iteration on."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if batch_idx == 2:
@@ -178,7 +178,7 @@ def _on_a_full_disk(work_dir):
 
 
 def test_full_disk_leaves_the_former_checkpoint(tmp_path):
-    """With one to keep: MMEngine removes it before it writes the next."""
+    """MMEngine would remove the only checkpoint before it writes the next."""
     process = SERVER.Process(target=_on_a_full_disk, args=(str(tmp_path),))
     process.start()
     process.join(300)
@@ -204,7 +204,7 @@ def test_no_space_left(tmp_path):
     if mounted.returncode:
         pytest.skip(f'no small disk can be mounted: {mounted.stderr}')
     try:
-        backend = get_file_backend(str(tmp_path))
+        backend = AtomicLocalBackend()
         backend.put(b'old', tmp_path / 'iter_1.pth')
         with pytest.raises(
             FileWriteError,
@@ -219,9 +219,9 @@ def test_no_space_left(tmp_path):
 
 
 def test_best_checkpoint_of_the_same_iteration_is_not_removed(tmp_path):
-    """Resumed before its validation is known, which is then better."""
+    """The validation that is made up for after the resume improves on it."""
     runner(tmp_path, [0.3] * 4).train()
-    hub = torch.load(tmp_path / 'iter_8.pth', weights_only=True)
+    hub = load_checkpoint_file(tmp_path / 'iter_8.pth')
     hub['message_hub']['runtime_info'].update(
         best_score=0.1, best_ckpt=str(tmp_path / 'best_coco_keypoints_AP_iter_8.pth')
     )
@@ -234,8 +234,8 @@ def test_best_checkpoint_of_the_same_iteration_is_not_removed(tmp_path):
 
 
 @pytest.mark.parametrize('sign', ['SIGTERM', 'SIGUSR1'])
-def test_signal_to_one_process_stops_it_resumably(sign, unbroken, scene, tmp_path):
-    """SIGUSR1 goes to its loader workers, too."""
+def test_signal_stops_a_single_process(sign, unbroken, scene, tmp_path):
+    """SIGUSR1 is sent to its loader workers, too."""
     training = Training(scene, tmp_path, **WORKERS)
     training.wait_for(2)
     send = os.killpg if sign == 'SIGUSR1' else os.kill
@@ -251,7 +251,7 @@ def test_signal_to_one_process_stops_it_resumably(sign, unbroken, scene, tmp_pat
 
 
 def test_signal_to_one_of_two_ranks_stops_both(unbroken_pair, scene, tmp_path):
-    """At an even iteration, when they look together."""
+    """At an even iteration, when the ranks agree."""
     options = {'default_hooks.preemption.interval': 2}
     training = Training(scene, tmp_path, ranks=2, **options)
     training.wait_for(2)
@@ -264,19 +264,21 @@ def test_signal_to_one_of_two_ranks_stops_both(unbroken_pair, scene, tmp_path):
 
 
 def test_signal_while_the_ranks_agree_is_kept(monkeypatch):
-    """Too late for this time; they stop the next time."""
+    """It takes effect at the next agreement."""
     hook = PreemptionHook()
     hook._group = 'a group'
     late = [signal.SIGTERM]
     monkeypatch.setattr(
-        preemption.distributed, 'all_reduce', lambda *args: late and hook._note(late.pop(), None)
+        preemption.distributed,
+        'all_reduce',
+        lambda *args: late and hook._set_flag(late.pop(), None),
     )
-    assert [hook._agree(), hook._agree()] == [False, True]
+    assert [hook._any_rank_signalled(), hook._any_rank_signalled()] == [False, True]
 
 
 @pytest.fixture
 def own_handlers():
-    """Signals of this process are again what they were."""
+    """Restore the signal handlers of this process."""
     former = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGUSR1)}
     yield former
     for sign, handler in former.items():
@@ -300,14 +302,14 @@ def test_signal_in_a_validation(own_handlers, tmp_path):
     assert [path.name for path in tmp_path.glob('best*')] == ['best_coco_keypoints_AP_iter_2.pth']
 
 
-def test_signals_are_as_before_when_the_training_has_ended(own_handlers, tmp_path):
+def test_signal_handlers_are_restored_after_training(own_handlers, tmp_path):
     runner(tmp_path).train()
     for sign, handler in own_handlers.items():
         assert signal.getsignal(sign) == handler
 
 
 def _scripts(folder, work_dir):
-    """What starts two ranks, and the variables that it needs."""
+    """Commands that start two ranks, and their environment variables."""
     stand_in = ROOT / 'tests/integration/distributed/stand_in_srun.py'
     for name, line in (
         ('srun', f'exec "{sys.executable}" "{stand_in}" "$@"'),
@@ -338,8 +340,10 @@ def _scripts(folder, work_dir):
         ('slurm', signal.SIGUSR1, os.kill),
     ],
 )
-def test_script_ends_with_the_status_of_its_processes(launcher, sign, send, scene, tmp_path):
-    """torchrun alone would end with 1, and leave its processes at SIGUSR1."""
+def test_launch_scripts_exit_with_the_status_of_their_processes(
+    launcher, sign, send, scene, tmp_path
+):
+    """torchrun alone would exit with 1, and abandon its processes at SIGUSR1."""
     options = dict(
         tiny_options(scene),
         **{
@@ -377,12 +381,12 @@ def test_script_ends_with_the_status_of_its_processes(launcher, sign, send, scen
 
 
 @pytest.mark.parametrize('damage', ['flipped', 'zeroed'])
-def test_damaged_checkpoint_is_passed_over(damage, tmp_path):
+def test_damaged_checkpoint_is_skipped(damage, tmp_path):
     runner(tmp_path).train()
     newest = tmp_path / 'iter_8.pth'
     whole = newest.read_bytes()
     assert find_latest_checkpoint(str(tmp_path)) == str(newest)
-    weight = torch.load(newest, weights_only=True)['state_dict']['weight']
+    weight = load_checkpoint_file(newest)['state_dict']['weight']
     place = whole.index(weight.numpy().tobytes())
     if damage == 'flipped':
         newest.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
@@ -394,8 +398,8 @@ def test_damaged_checkpoint_is_passed_over(damage, tmp_path):
         load_checkpoint_file(str(newest))
 
 
-def test_checkpoint_later_than_the_note_is_found(tmp_path):
-    """Killed between the two; a longer run before is not meant."""
+def test_checkpoint_newer_than_the_note_is_found(tmp_path):
+    """As after a kill between the two; files of an earlier, longer run are ignored."""
     for moment, name in enumerate(('iter_9', 'iter_5', 'iter_6')):
         torch.save(dict(x=1), tmp_path / f'{name}.pth')
         os.utime(tmp_path / f'{name}.pth', (moment, moment))
@@ -407,8 +411,8 @@ def test_checkpoint_later_than_the_note_is_found(tmp_path):
     assert find_latest_checkpoint(str(tmp_path)).endswith('iter_6.pth')
 
 
-def test_killed_at_any_moment_a_whole_checkpoint_is_found(tmp_path):
-    """Three are kept, and for the time of writing one more."""
+def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
+    """Three are kept, and one more while the next is written."""
     reached = 0
     for _ in range(15):
         process = SERVER.Process(target=train_without_end, args=(str(tmp_path),))
@@ -428,8 +432,8 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_found(tmp_path):
         reached = highest
 
 
-def test_what_a_kill_left_is_removed_before_the_next_is_written(tmp_path, monkeypatch):
-    """Killed after the third was written, before the second was removed."""
+def test_leftovers_of_a_killed_process_are_removed(tmp_path, monkeypatch):
+    """Killed between writing the third and removing the second."""
     remove = AtomicCheckpointHook._remove
 
     def die(hook, outdated):
@@ -454,8 +458,8 @@ def _newest(folder):
 # Losses that are not finite
 
 
-def test_loss_of_nan_stops_and_can_be_repeated(scene, tmp_path):
-    """A learning rate far too high; the weights are still finite."""
+def test_non_finite_loss_stops_the_training_and_can_be_reproduced(scene, tmp_path):
+    """The learning rate is far too high; the weights are still finite."""
     options = {'optim_wrapper.optimizer.lr': 1e30}
     log = Training(scene, tmp_path, **options).end_with(1)
     assert 'Traceback' not in log
@@ -488,11 +492,11 @@ def test_loss_of_nan_stops_and_can_be_repeated(scene, tmp_path):
     assert json.loads(repeated.read_text()) == told
 
 
-def test_nan_on_one_of_two_ranks_ends_both(scene, tmp_path):
+def test_non_finite_loss_on_one_rank_ends_both(scene, tmp_path):
     config = tmp_path / 'spoilt.py'
     config.write_text(
         f"_base_ = '{SAMPLE_CONFIG}'\n"
-        "custom_hooks = [dict(type='SpoiltImage', rank=1, iteration=4)]"
+        "custom_hooks = [dict(type='NaNImageHook', rank=1, iteration=4)]"
     )
     training = Training(scene, tmp_path, ranks=2, config=config)
     training.processes[1].join(300)
@@ -507,7 +511,7 @@ def test_nan_on_one_of_two_ranks_ends_both(scene, tmp_path):
     assert load_checkpoint_file(str(tmp_path / f'{name}.pth'))['meta']['iter'] == 3
 
 
-def test_bad_terms_are_named():
+def test_non_finite_terms_are_named():
     terms = dict(
         loss_a=torch.tensor(1.0), loss_b=torch.tensor(torch.inf), acc=torch.tensor(torch.nan)
     )
@@ -517,7 +521,7 @@ def test_bad_terms_are_named():
 
 
 class OneTerm(MultitaskRCNN):
-    """The detector's sum of losses, over a network of one number."""
+    """The sum of losses of the detector, for a model with one parameter."""
 
     def __init__(self):
         BaseModel.__init__(self, data_preprocessor=None)
@@ -527,8 +531,8 @@ class OneTerm(MultitaskRCNN):
         return dict(loss_one=(self.weight * factor + 1).sum())
 
 
-def test_overflow_in_the_scaled_domain_is_not_a_bad_loss(monkeypatch):
-    """GradScaler leaves out the step and halves the scale."""
+def test_overflow_of_the_scaled_loss_is_no_error(monkeypatch):
+    """GradScaler skips the step and halves the scale."""
     monkeypatch.setattr(amp, 'is_cuda_available', lambda: True)
     monkeypatch.setattr(amp, 'GradScaler', lambda **kwargs: torch.amp.GradScaler('cpu', **kwargs))
     model = OneTerm()
@@ -548,7 +552,7 @@ def test_overflow_in_the_scaled_domain_is_not_a_bad_loss(monkeypatch):
     assert model.weight.item() < 0
 
 
-def test_gradients_can_be_clipped(tmp_path):
+def test_gradient_clipping(tmp_path):
     name = 'multitask_refine/multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco.py'
     settings = Config.fromfile(CONFIGS / name).optim_wrapper
     assert 'clip_grad' not in settings

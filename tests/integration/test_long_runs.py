@@ -1,4 +1,4 @@
-"""Runs that are killed and resumed, their checkpoints, logs and curves."""
+"""Killed and resumed runs: checkpoints, logs and curves."""
 
 import importlib.util
 import itertools
@@ -14,7 +14,6 @@ import torch
 from mmdet.datasets.samplers import AspectRatioBatchSampler
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
-from mmengine.fileio import get_file_backend
 from mmengine.hooks import Hook
 from mmengine.registry import VISBACKENDS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -23,31 +22,35 @@ from torch.utils.data import BatchSampler, DataLoader
 from multitask_refine.apis import train
 from multitask_refine.datasets import AspectRatioGroupedBatchSampler
 from multitask_refine.engine import ResumeError
-from multitask_refine.engine.hooks import resume_hook as resume
-from multitask_refine.engine.hooks.resume_hook import find_latest_checkpoint
+from multitask_refine.engine.hooks.checkpoint_hook import AtomicLocalBackend
+from multitask_refine.engine.hooks.resume_hook import (
+    collect_training_settings,
+    find_latest_checkpoint,
+)
 from multitask_refine.engine.runner import reproducible_loop
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.trainings import STEPS, Dice, OneNumber, Training, assert_same_end, runner
 
 
 @pytest.fixture(scope='module')
 def unbroken(scene, tmp_path_factory):
-    """The work dir of one process without loader workers, never stopped."""
+    """Work dir of an uninterrupted run in one process without loader workers."""
     work_dir = tmp_path_factory.mktemp('unbroken')
     Training(scene, work_dir, '--tensorboard').finish()
     return work_dir
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_killed_and_resumed_run_ends_as_an_unbroken_one(unbroken, scene, tmp_path, workers):
+def test_resume_after_a_kill_is_bit_exact(unbroken, scene, tmp_path, workers):
     options = {
         'train_dataloader.num_workers': workers,
         'train_dataloader.persistent_workers': workers > 0,
     }
     moment = Training(scene, tmp_path, **options).kill()
     resumed = Training(scene, tmp_path, '--resume', **options).finish()
-    expected = torch.load(unbroken / f'iter_{STEPS}.pth', weights_only=True)
+    expected = load_checkpoint_file(unbroken / f'iter_{STEPS}.pth')
     assert_same_end(expected, resumed, moment)
     begin, end = (tmp_path / 'out.txt').read_text().split('Load checkpoint from')
     assert 3 <= int(re.search(r'iter_(\d+)\.pth', end).group(1)) < STEPS
@@ -57,7 +60,7 @@ def test_killed_and_resumed_run_ends_as_an_unbroken_one(unbroken, scene, tmp_pat
     assert f'[{STEPS}/{STEPS}]' in lines[-1] and 'eta: 0:00:00' in lines[-1]
 
 
-def test_two_ranks_are_killed_and_resumed(scene, tmp_path):
+def test_resume_of_two_ranks_is_bit_exact(scene, tmp_path):
     expected = Training(scene, tmp_path / 'unbroken', ranks=2)
     stopped = Training(scene, tmp_path / 'stopped', ranks=2)
     moment = stopped.kill()
@@ -66,7 +69,7 @@ def test_two_ranks_are_killed_and_resumed(scene, tmp_path):
     assert_same_end(expected, resumed.finish(), moment)
 
 
-def test_log_says_time_left_and_losses(unbroken):
+def test_log_contains_eta_and_losses(unbroken):
     (log,) = unbroken.glob('*/*.log')
     lines = [line for line in log.read_text().splitlines() if 'Iter(train)' in line]
     assert len(lines) == STEPS
@@ -77,20 +80,20 @@ def test_log_says_time_left_and_losses(unbroken):
     assert 'eta: 0:00:00' in lines[-1]
 
 
-def test_option_without_the_tool_writes_for_tensorboard(tmp_path):
-    """As a user of mim says it."""
+def test_tensorboard_by_a_config_option(tmp_path):
+    """As with mim, without --tensorboard."""
     cfg = Config.fromfile(SAMPLE_CONFIG)
     cfg.merge_from_dict({'visualizer.vis_backends.0.type': 'TensorboardVisBackend'})
     (backend,) = cfg.visualizer.vis_backends
     assert VISBACKENDS.build(dict(backend, save_dir=str(tmp_path))).experiment
 
 
-def test_tensorboard_has_the_curves(unbroken):
-    """The curves are means over the last iterations, as in the log."""
+def test_tensorboard_event_files(unbroken):
+    """The curves are averages over the last iterations, as in the log."""
     (events,) = unbroken.glob('*/vis_data/events.*')
     curves = EventAccumulator(str(events))
     curves.Reload()
-    state = torch.load(unbroken / f'iter_{STEPS}.pth', weights_only=True)
+    state = load_checkpoint_file(unbroken / f'iter_{STEPS}.pth')
     for name in ('loss', 'loss_mask', 'loss_keypoint'):
         points = curves.Scalars(name)
         assert [point.step for point in points] == list(range(1, STEPS + 1))
@@ -119,41 +122,41 @@ def _take(loader, number):
     return list(itertools.islice(loader, number))
 
 
-def test_order_is_that_of_the_sampler():
+def test_loader_follows_the_order_of_the_sampler():
     order = [item[0] for batch in _take(_loader(Dice()), 10) for item in batch]
     assert order == list(itertools.islice(InfiniteSampler(Dice(), seed=5), 30))
 
 
 @pytest.mark.parametrize('sampler', [InfiniteSampler, DefaultSampler])
 @pytest.mark.parametrize('batches', [BatchSampler, AspectRatioGroupedBatchSampler])
-def test_loader_goes_on_anywhere_with_any_workers(sampler, batches):
+def test_loader_starts_anywhere_with_any_number_of_workers(sampler, batches):
     kinds = dict(sampler=sampler, batches=batches)
     whole = _take(_loader(Dice(), **kinds), 30)
     assert _take(_loader(Dice(), 17, **kinds), 13) == whole[17:]
     assert _take(_loader(Dice(), 17, num_workers=2, **kinds), 13) == whole[17:]
     assert _take(_loader(Dice(), seed=6, **kinds), 30) != whole
-    throws = {item[1:] for batch in whole for item in batch}
-    assert len(throws) == sum(map(len, whole))  # a visit, a throw
+    numbers = {item[1:] for batch in whole for item in batch}
+    assert len(numbers) == sum(map(len, whole))  # each draw has its own random numbers
 
 
-def test_nothing_is_read_on_the_way():
+def test_skipped_batches_are_not_loaded():
     dataset = Dice()
     (batch,) = _take(_loader(dataset, 1000), 1)
     assert len(dataset.drawn) == len(batch) == 3
 
 
-def test_ranks_share_the_visits_of_one_process(monkeypatch):
+def test_ranks_share_the_draws_of_one_process(monkeypatch):
     whole = _take(_loader(Dice(), size=4), 5)
     shares = []
     for rank in range(2):
         for module in (reproducible_loop, mmengine.dataset.sampler):
-            monkeypatch.setattr(module, 'get_dist_info', lambda: (rank, 2))
+            monkeypatch.setattr(module, 'get_dist_info', lambda rank=rank: (rank, 2))
         shares.append(_take(_loader(Dice(), size=2), 5))
-    for batch, *parts in zip(whole, *shares):
+    for batch, *parts in zip(whole, *shares, strict=True):
         assert sorted(batch) == sorted(itertools.chain(*parts))
 
 
-def test_batches_of_like_shape_are_those_of_mmdet():
+def test_aspect_ratio_batches_match_mmdet():
     for sampler in (InfiniteSampler, DefaultSampler):
         ours, theirs = (
             list(itertools.islice(kind(sampler(Dice(), seed=2), 3), 40))
@@ -166,20 +169,20 @@ def test_batches_of_like_shape_are_those_of_mmdet():
             assert sorted(sum(ours, [])) == list(range(10))
 
 
-def test_dataset_without_images_is_refused():
+def test_empty_dataset_is_refused():
     with pytest.raises(ValueError, match='at least one image'):
         ReproducibleLoader(DataLoader(Dice(0)))
 
 
-# Checkpoints, with a model of one number
+# Checkpoints of a model with one parameter
 
 
 def _kept(work_dir, pattern):
     return sorted(path.name for path in work_dir.glob(pattern))
 
 
-def test_limit_and_best_checkpoint_survive_stops(tmp_path):
-    """Stopped in the second validation, after it, and resumed."""
+def test_checkpoint_limit_and_best_checkpoint_survive_interruptions(tmp_path):
+    """Interrupted in the second validation, after it, and resumed."""
     with pytest.raises(KeyboardInterrupt):
         runner(tmp_path, [0.3, False]).train()
     assert _kept(tmp_path, 'best*') == ['best_coco_keypoints_AP_iter_2.pth']
@@ -190,7 +193,7 @@ def test_limit_and_best_checkpoint_survive_stops(tmp_path):
     runner(tmp_path, [0.4, 0.45], resume=True).train()
     assert _kept(tmp_path, 'best*') == ['best_coco_keypoints_AP_iter_4.pth']
     assert _kept(tmp_path, 'iter*') == [f'iter_{i}.pth' for i in (6, 7, 8)]
-    best = torch.load(tmp_path / 'best_coco_keypoints_AP_iter_4.pth', weights_only=True)
+    best = load_checkpoint_file(tmp_path / 'best_coco_keypoints_AP_iter_4.pth')
     assert best['meta']['iter'] == 4
 
 
@@ -198,7 +201,7 @@ def _log(runner):
     return (Path(runner.log_dir) / f'{runner.timestamp}.log').read_text()
 
 
-def test_other_split_of_the_images_is_told(tmp_path):
+def test_changed_order_of_images_is_logged(tmp_path):
     runner(tmp_path, train_cfg=_steps(3)).train()
     same = runner(tmp_path, train_cfg=_steps(4), resume=True)
     same.train()
@@ -210,17 +213,17 @@ def test_other_split_of_the_images_is_told(tmp_path):
     )
     other = runner(tmp_path, train_cfg=_steps(5), resume=True, train_dataloader=loader)
     other.train()
-    assert ('trained with 1 x 2 images a step out of 10, and this run goes on with 1 x 5') in _log(
-        other
-    )
+    assert (
+        'trained with 1 x 2 images a step out of 10, and this run continues with 1 x 5'
+    ) in _log(other)
 
 
 def _steps(number):
     return dict(type='ReproducibleTrainLoop', max_iters=number, val_interval=100)
 
 
-def test_seed_comes_with_the_checkpoint(tmp_path):
-    """No run is given one, so that MMEngine draws another for each."""
+def test_seed_is_restored_from_the_checkpoint(tmp_path):
+    """Without a seed in the config, MMEngine draws one for each run."""
     loader = dict(
         dataset=Dice(),
         sampler=dict(type='InfiniteSampler'),
@@ -256,8 +259,8 @@ def test_newest_whole_checkpoint_is_found(tmp_path):
     assert find_latest_checkpoint(str(tmp_path)) == newest
 
 
-def test_process_killed_while_it_writes_leaves_the_old_file(tmp_path):
-    backend = get_file_backend(str(tmp_path))
+def test_kill_during_a_write_keeps_the_former_file(tmp_path):
+    backend = AtomicLocalBackend()
     backend.put(b'old', tmp_path / 'iter_1.pth')
     pid = os.fork()
     if pid == 0:
@@ -271,7 +274,7 @@ def test_process_killed_while_it_writes_leaves_the_old_file(tmp_path):
     assert (tmp_path / 'iter_1.pth').read_bytes() == b'newer'
 
 
-def test_nothing_to_resume_from_is_told(tmp_path):
+def test_missing_checkpoint_is_logged(tmp_path):
     run = runner(tmp_path, train_cfg=_steps(1), resume=True)
     run.train()
     assert 'there is no checkpoint to resume from' in _log(run)
@@ -340,8 +343,8 @@ def test_other_optimizer_or_schedule_is_refused(tmp_path, changed, told):
     assert str(error.value).count(' now\n') == len(told)
 
 
-def test_settings_that_take_effect_are_told(tmp_path):
-    """Gradients of this model are above 1, so clipping changes the step."""
+def test_other_changed_settings_are_logged(tmp_path):
+    """The gradients of this model exceed 1, so clipping changes the step."""
     runner(tmp_path / 'plain', train_cfg=_steps(4)).train()
     begin = tmp_path / 'plain/iter_2.pth'
     clipped = dict(optimizer=SGD, clip_grad=dict(max_norm=0.01))
@@ -354,7 +357,7 @@ def test_settings_that_take_effect_are_told(tmp_path):
     )
     weights = [
         resumed.train().weight,
-        torch.load(tmp_path / 'plain/iter_4.pth', weights_only=True)['state_dict']['weight'],
+        load_checkpoint_file(tmp_path / 'plain/iter_4.pth')['state_dict']['weight'],
     ]
     assert not torch.equal(*weights)
     assert ('optim_wrapper.clip_grad.max_norm: not set in the checkpoint, 0.01 now') in _log(
@@ -362,8 +365,8 @@ def test_settings_that_take_effect_are_told(tmp_path):
     )
 
 
-def test_unchanged_settings_are_not_mentioned(tmp_path):
-    """Lists and tuples are the same, and so is what changes no result."""
+def test_equivalent_settings_are_equal(tmp_path):
+    """Lists equal tuples, and settings without influence on the result are left out."""
 
     def cfg(kind, **extra):
         return Config(
@@ -374,28 +377,28 @@ def test_unchanged_settings_are_not_mentioned(tmp_path):
         )
 
     settings = [
-        resume._training_settings(each) for each in (cfg(list), cfg(tuple, val_interval=3))
+        collect_training_settings(each) for each in (cfg(list), cfg(tuple, val_interval=3))
     ]
     assert settings[0] == settings[1] == {'train_cfg.max_iters': 8, 'model.out_indices': '[1, 2]'}
 
 
-def test_end_before_the_checkpoint_is_refused(tmp_path):
+def test_max_iters_below_the_checkpoint_is_refused(tmp_path):
     runner(tmp_path, train_cfg=_steps(3)).train()
     with pytest.raises(ResumeError, match='at least 3.*found 2'):
         runner(tmp_path, train_cfg=_steps(2), resume=True).train()
 
 
-def test_checkpoint_without_settings_is_told(tmp_path):
+def test_checkpoint_without_settings_is_logged(tmp_path):
     runner(tmp_path, train_cfg=_steps(2)).train()
-    state = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
+    state = load_checkpoint_file(tmp_path / 'iter_2.pth')
     del state['meta']['training_settings']
     torch.save(state, tmp_path / 'iter_2.pth')
     old = runner(tmp_path, train_cfg=_steps(3), resume=True)
     old.train()
-    assert 'does not say with which settings' in _log(old)
+    assert 'does not contain the settings' in _log(old)
 
 
-# Gradients accumulated over several iterations
+# Gradient accumulation
 
 
 def _accumulating(work_dir, **kwargs):
@@ -408,7 +411,7 @@ def _accumulating(work_dir, **kwargs):
     )
 
 
-def test_checkpoints_wait_for_the_optimizer_s_step(tmp_path):
+def test_checkpoints_are_written_after_optimizer_steps(tmp_path):
     """Due after 3, 6, 9, 12 and at the end; steps after 4, 8, 12 and 14."""
     unbroken = _accumulating(tmp_path).train().weight
     assert _kept(tmp_path, 'iter*') == [f'iter_{done}.pth' for done in (12, 14, 4, 8)]
@@ -419,8 +422,8 @@ def test_checkpoints_wait_for_the_optimizer_s_step(tmp_path):
         assert torch.equal(resumed.train().weight, unbroken)
 
 
-def test_checkpoint_between_two_steps_is_told(tmp_path):
-    """As that of a loss that was not finite may be."""
+def test_checkpoint_between_two_optimizer_steps_is_logged(tmp_path):
+    """As the state before a non-finite loss may be."""
     runner(tmp_path, train_cfg=_steps(3)).train()
     resumed = runner(
         tmp_path,
@@ -434,7 +437,7 @@ def test_checkpoint_between_two_steps_is_told(tmp_path):
 
 
 class SignalAfter(Hook):
-    """The scheduler's signal, in the middle of an iteration."""
+    """Send the signal of a scheduler in the middle of an iteration."""
 
     def __init__(self, done):
         self.done = done
@@ -444,7 +447,7 @@ class SignalAfter(Hook):
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_preempted_run_finishes_the_optimizer_s_step(tmp_path):
+def test_preempted_run_finishes_the_optimizer_step(tmp_path):
     stopped = _accumulating(tmp_path / 'stopped')
     stopped.register_hook(SignalAfter(5))
     with pytest.raises(SystemExit) as status:
@@ -456,8 +459,8 @@ def test_preempted_run_finishes_the_optimizer_s_step(tmp_path):
     assert torch.equal(resumed, unbroken)
 
 
-def test_train_tool_says_what_is_wrong(scene, tmp_path, monkeypatch):
-    """Through main: a message and no traceback."""
+def test_train_tool_reports_mistakes(scene, tmp_path, monkeypatch):
+    """By a message without a traceback."""
     command = [str(SAMPLE_CONFIG), '--work-dir', str(tmp_path)]
     with pytest.raises(SystemExit, match='nothing.pth: there is no such'):
         train.main([*command, '--resume', 'nothing.pth', *as_arguments(tiny_options(scene))])

@@ -1,4 +1,4 @@
-"""Instances that lack their mask or their keypoints: loading, losses, scores."""
+"""Partially labeled data: loading, rules, losses, evaluation, analysis, tools."""
 
 import copy
 import json
@@ -21,8 +21,8 @@ from multitask_refine.analysis.image_scores import image_scores
 from multitask_refine.analysis.keypoint_errors import find_keypoint_errors
 from multitask_refine.analysis.report.instances import instances, truth_people
 from multitask_refine.apis import test, train
-from multitask_refine.datasets import CocoMultitaskDataset, mend
-from multitask_refine.datasets.validation import summary as startup
+from multitask_refine.datasets import CocoMultitaskDataset, repair
+from multitask_refine.datasets.validation import summary
 from multitask_refine.engine import load_config
 from multitask_refine.evaluation import MultitaskCocoMetric, coco_metric, load_ground_truth
 from multitask_refine.evaluation.coco_scores import CocoData, evaluate, figures, labelled_part
@@ -79,11 +79,11 @@ def load(folder, between=(), **kwargs):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What the data set and the metric log."""
+    """Collect what the data set and the metric log."""
     lines = []
     log = SimpleNamespace(warning=lines.append, info=lines.append)
     logger = SimpleNamespace(get_current_instance=lambda: log)
-    monkeypatch.setattr(startup, 'MMLogger', logger)
+    monkeypatch.setattr(summary, 'MMLogger', logger)
     monkeypatch.setattr(coco_metric, 'MMLogger', logger)
     return lines
 
@@ -100,7 +100,7 @@ MIXED = [
 
 
 @pytest.mark.parametrize('poly2mask', [True, False])
-def test_every_instance_keeps_what_it_has(tmp_path, said, poly2mask):
+def test_each_instance_keeps_its_labels(tmp_path, said, poly2mask):
     sample = load(write(tmp_path, MIXED), poly2mask=poly2mask)[0]
     people = sample['data_samples'].gt_instances
     assert people.bboxes.tensor[:, 0].tolist() == [0, 16, 32, 48]
@@ -124,8 +124,8 @@ def test_every_instance_keeps_what_it_has(tmp_path, said, poly2mask):
     ],
     ids=lambda transform: transform['type'],
 )
-def test_flag_stays_with_its_instance(tmp_path, transform, said):
-    """Instances with a mask are those of which a mask can be seen."""
+def test_has_mask_stays_with_its_instance(tmp_path, transform, said):
+    """has_mask is True for the instances whose mask is not empty."""
     annotations = copy.deepcopy(MIXED)
     if transform['type'] == 'FilterAnnotations':
         for ann in annotations[:2]:  # these are kept
@@ -143,12 +143,12 @@ def test_flag_stays_with_its_instance(tmp_path, transform, said):
     assert (True, False) in {flags[:2] for flags in seen}
 
 
-def test_without_masks_in_the_pipeline_no_instance_has_one(tmp_path, said):
+def test_pipeline_without_masks(tmp_path, said):
     people = load(write(tmp_path, MIXED), with_mask=False)[0]['data_samples'].gt_instances
     assert not people.has_mask.any() and 'masks' not in people
 
 
-def test_network_without_a_mask_head_loads_no_masks(tmp_path):
+def test_network_without_mask_head_loads_no_masks(tmp_path):
     folder = write(tmp_path / 'data', [person(1, 0, without=NO_MASK)])
     arguments = train.parse_args(
         [
@@ -182,7 +182,7 @@ def test_network_without_a_mask_head_loads_no_masks(tmp_path):
                 num_keypoints=2,
             ),
             [10, 20, 5, 10],
-            'its 2 labelled keypoints',
+            'its 2 labeled keypoints',
         ),
         (
             dict(bbox=[], segmentation=[], keypoints=[10, 20, 2] + [0] * 48, num_keypoints=1),
@@ -197,13 +197,13 @@ def test_missing_box_is_derived(change, box, words):
         annotations=[dict(person(1, 4), **change)],
         categories=[dict(id=1, name='person')],
     )
-    mended, problems = mend(content, {1: 17})
-    assert problems[0].rule == 'box' and words in problems[0].fix
-    assert [ann['bbox'] for ann in mended['annotations']] == ([box] if box else [])
-    assert mend(mended, {1: 17})[1] == []
+    repaired, issues = repair(content, 17)
+    assert issues[0].rule == 'box' and words in issues[0].fix
+    assert [ann['bbox'] for ann in repaired['annotations']] == ([box] if box else [])
+    assert repair(repaired, 17)[1] == []
 
 
-def test_broken_mask_costs_the_mask_alone(tmp_path, said):
+def test_invalid_mask_is_removed_from_its_instance(tmp_path, said):
     folder = write(tmp_path, [person(1, 0), dict(person(2, 16), segmentation=[[1, 2, 3]])])
     people = load(folder)[0]['data_samples'].gt_instances
     assert people.has_mask.tolist() == [True, False]
@@ -227,7 +227,7 @@ def model():
     return model
 
 
-def test_mask_loss_is_that_of_the_labelled_rois(model):
+def test_mask_loss_of_labeled_rois(model):
     """RoIs that are filled by the mask of their instance: the target is 1 in
     every cell, and cross-entropy is log(1 + exp(-logit))."""
     head = model.eval().roi_head
@@ -248,7 +248,7 @@ def test_mask_loss_is_that_of_the_labelled_rois(model):
         for each in persons
     ]
     feats = torch.randn(6, 64, 14, 14, requires_grad=True)
-    loss = head._mask_loss(feats, samples, gts)['loss_mask']
+    loss = head._forward_mask(feats, samples, gts)['loss_mask']
     weight = head.mask_head.conv_logits.weight
     found = torch.autograd.grad(loss, [weight, feats])
     logits = head.mask_head(feats[[0, 2]])
@@ -261,7 +261,7 @@ def test_mask_loss_is_that_of_the_labelled_rois(model):
 
 
 @pytest.mark.parametrize('loaded', [True, False])
-def test_batch_without_a_label_keeps_keys_graph_and_statistics(model, loaded):
+def test_batch_without_labels_keeps_keys_graph_and_statistics(model, loaded):
     model.train()
     images = torch.randn(2, 3, ranks.HEIGHT, ranks.WIDTH)
     expected = set(model.loss(images, [ranks.sample(2), ranks.sample(1)]))
@@ -286,12 +286,12 @@ def test_batch_without_a_label_keeps_keys_graph_and_statistics(model, loaded):
             assert torch.equal(value, buffers[name]), name
 
 
-def test_missing_labels_leave_the_other_losses_as_they_are(model):
-    """An instance without mask and keypoints is no background."""
+def test_missing_labels_keep_the_other_losses(model):
+    """An instance without mask and keypoints does not become background."""
     model.train()
     images = torch.randn(2, 3, ranks.HEIGHT, ranks.WIDTH)
     losses = []
-    for some in (dict(), dict(labelled=False, masked=[False, True])):
+    for some in ({}, dict(labelled=False, masked=[False, True])):
         torch.manual_seed(0)  # samples the same anchors and RoIs
         losses.append(model.loss(images, [ranks.sample(2), ranks.sample(2, **some)]))
     for name in ('loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox'):
@@ -339,8 +339,8 @@ def score(folder, *images):
 BOX_ONLY = NO_MASK | NO_KEYPOINTS
 
 
-def test_detection_of_an_unlabelled_instance_is_no_error(tmp_path, said):
-    """The box counts for boxes. Without the region the first, unlabelled,
+def test_detection_of_unlabeled_instance_is_ignored(tmp_path, said):
+    """The box counts for boxes. Without the region the first, unlabeled,
     would be a false positive before the right one: AP 50."""
     folder = write(tmp_path, [person(1, 0), person(2, 40, without=BOX_ONLY)])
     assert score(folder, found((40, 0.9), (0, 0.8))) == pytest.approx(
@@ -353,8 +353,8 @@ def test_detection_of_an_unlabelled_instance_is_no_error(tmp_path, said):
     assert scores == pytest.approx(dict(bbox=100 * 51 / 101, segm=100, keypoints=100))
 
 
-def test_masks_are_false_where_nobody_is(tmp_path, said):
-    """Between the two people; the labelled one comes second: precision 1/2.
+def test_detection_of_background_is_a_false_positive(tmp_path, said):
+    """Between the two people; the labeled one comes second: precision 1/2.
     OKS regions are twice as large as the box, so the image is wide."""
     folder = write(tmp_path, [person(1, 0), person(2, 52, without=BOX_ONLY)])
     scores = score(folder, found((24, 0.9), (0, 0.8)))
@@ -365,13 +365,13 @@ def test_masks_are_false_where_nobody_is(tmp_path, said):
     'second, expected',
     [
         (person(2, 0, 2, without=BOX_ONLY), 100),  # the image does not count
-        (None, 50),  # nobody there: a fully labelled image
+        (None, 50),  # no instance: a fully labeled image
         (dict(person(2, 0, 2), keypoints=[0] * 51, num_keypoints=0), 50),
         (dict(person(2, 52, 2), iscrowd=1), 50),
     ],
     ids=['unlabelled', 'empty', 'COCO without keypoints', 'crowd'],
 )
-def test_images_that_count(tmp_path, said, second, expected):
+def test_counted_images(tmp_path, said, second, expected):
     """A false positive of score 0.9 far from anybody on the second image."""
     annotations = [person(1, 0)] + ([second] if second else [])
     folder = write(tmp_path, annotations, images=(1, 2))
@@ -386,14 +386,14 @@ def test_images_that_count(tmp_path, said, second, expected):
     assert counted.images == ([1] if expected == 100 else [1, 2])
 
 
-def test_task_without_a_label_has_no_figures(tmp_path, said):
+def test_task_without_labels_has_no_ap(tmp_path, said):
     folder = write(tmp_path, [person(1, 0, without=BOX_ONLY)])
     scores = score(folder, found((0, 0.8)))
     assert scores.pop('bbox') == pytest.approx(100)
     assert all(map(math.isnan, scores.values()))
 
 
-def test_fully_labelled_file_stays_as_it_is(tmp_path):
+def test_fully_labeled_file_is_unchanged(tmp_path):
     folder = write(
         tmp_path,
         [
@@ -409,7 +409,7 @@ def test_fully_labelled_file_stays_as_it_is(tmp_path):
         assert part[1:] == ([1], 2, 2)
 
 
-def test_pycocotools_agrees_on_partly_labelled_images(tmp_path):
+def test_pycocotools_agrees_on_partially_labeled_images(tmp_path):
     """Random people, labels and detections in 20 images."""
     generator = np.random.default_rng(0)
     annotations, entries = [], dict(bbox=[], segm=[], keypoints=[])
@@ -447,7 +447,7 @@ def test_pycocotools_agrees_on_partly_labelled_images(tmp_path):
         assert figures(data.run(task)) == pytest.approx(values, nan_ok=True)
 
 
-def test_analyses_take_partly_labelled_people(tmp_path):
+def test_analyses_of_partially_labeled_instances(tmp_path):
     """A person with everything, one without a mask, one without keypoints;
     each found where it is."""
     path = str(write(tmp_path, MIXED[:3]) / TRAIN)
@@ -472,8 +472,8 @@ def test_analyses_take_partly_labelled_people(tmp_path):
     assert occlusion['no joints labelled'].people == 1
     (visible, occluded) = by_visibility(data)
     assert (visible.people, occluded.people) == (2, 0)
-    assert visible.scores['keypoints'].AP == pytest.approx(100)
-    assert by_people(data)[1].scores['keypoints'].AP == pytest.approx(100)
+    assert pytest.approx(100) == visible.scores['keypoints'].AP
+    assert pytest.approx(100) == by_people(data)[1].scores['keypoints'].AP
     scores = image_scores(data, 0.5)[1]
     assert scores.tasks == pytest.approx(dict(bbox=100, keypoints=100))
     shown = instances(truth_people(data.truth, 1, [1]), np.ones(2), (64, 48), True)
@@ -484,7 +484,7 @@ def test_analyses_take_partly_labelled_people(tmp_path):
 # Tools
 
 
-def test_training_and_test_of_partly_labelled_files(tmp_path):
+def test_training_and_test_of_partially_labeled_files(tmp_path):
     folder = write(
         tmp_path / 'data',
         [dict(ann, image_id=1 + i % 2) for i, ann in enumerate(MIXED)],
@@ -527,7 +527,7 @@ def test_training_without_any_mask(tmp_path):
 # The benchmark
 
 
-def test_halves_cost_as_many_labels():
+def test_variants_have_equally_many_labels():
     content = dict(
         images=[dict(id=i) for i in range(10)],
         annotations=[person(i, 0, i % 10) for i in range(20)],

@@ -1,4 +1,4 @@
-"""docs/tutorial.md does what it says, on drawn people with five keypoints."""
+"""Commands and config of docs/finetuning.md, on synthetic people with five keypoints."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ NAMES = dict(
     right_foot='right_ankle',
 )
 COCO = list(load_meta_file('coco.py')['keypoint_name2id'])
-TEXT = (ROOT / 'docs/tutorial.md').read_text()
+TEXT = (ROOT / 'docs/finetuning.md').read_text()
 
 
 def _blocks(language):
@@ -73,7 +73,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_from_photos_to_pictures(folder, monkeypatch, capsys):
+def test_commands_of_the_tutorial(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     project = folder / 'my_project'
     for line in ''.join(_blocks('sh')).splitlines():
@@ -111,7 +111,7 @@ def test_from_photos_to_pictures(folder, monkeypatch, capsys):
     assert other.optim_wrapper.optimizer.lr == 3e-4
 
 
-def test_network_for_photos_is_built(folder):
+def test_config_of_the_tutorial_is_built(folder):
     """The config of the last section."""
     (folder / 'configs').symlink_to(ROOT / 'configs')
     (block,) = _blocks('python')

@@ -1,4 +1,4 @@
-"""No tool shows a traceback for a mistake of its user."""
+"""User mistakes end in a message without a traceback, in every tool."""
 
 import json
 import re
@@ -17,12 +17,11 @@ from tools import ablation
 from tools import reproduce_tables as benchmark
 from tools.analysis_tools import report, show_offsets
 from tools.dataset import check_coco, make_sample
-from tools.deployment import export_onnx
-from tools.deployment import quantize_onnx as quantise_onnx
+from tools.deployment import export_onnx, quantize_onnx
 from tools.docs import ablation_tables
 
 CONFIG = str(SAMPLE_CONFIG)
-# What a user may write into a config, and what the sentence must hold.
+# Broken configs and what the message must contain.
 BROKEN = {
     'syntax': ('model = dict(', 'SyntaxError: .*line 1'),
     'base': ("_base_ = './nowhere.py'", 'nowhere.py'),
@@ -41,7 +40,7 @@ BROKEN = {
     'empty': ('', 'model: expected a dict, found None'),
     'data': (
         f'_base_ = {CONFIG!r}\ntrain_dataloader = dict(_delete_=True, batch_size=1)',
-        r'train_dataloader: expected a dataset=dict',
+        r'train_dataloader: expected dataset=dict',
     ),
     'type': (
         f"_base_ = {CONFIG!r}\nmodel = dict(type='MultitaskRCN')",
@@ -67,7 +66,7 @@ BROKEN = {
 }
 
 
-def _ends(main, argv, words):
+def _assert_exits(main, argv, words):
     with pytest.raises(SystemExit) as stop:
         main(argv)
     assert isinstance(stop.value.code, str), stop.value.code
@@ -75,15 +74,15 @@ def _ends(main, argv, words):
 
 
 @pytest.mark.parametrize('kind', BROKEN)
-def test_a_config_that_is_wrong_is_explained_by_training(kind, tmp_path):
+def test_training_explains_broken_config(kind, tmp_path):
     text, words = BROKEN[kind]
     config = tmp_path / 'config.py'
     config.write_text(text)
-    _ends(train.main, [str(config), '--work-dir', str(tmp_path)], words)
+    _assert_exits(train.main, [str(config), '--work-dir', str(tmp_path)], words)
 
 
 @pytest.mark.parametrize('kind', ['syntax', 'type', 'text'])
-def test_the_other_tools_explain_it_by_the_same_words(kind, scene, tmp_path):
+def test_other_tools_explain_broken_config_alike(kind, scene, tmp_path):
     text, words = BROKEN[kind]
     config, weights = tmp_path / 'config.py', tmp_path / 'weights.pth'
     config.write_text(text)
@@ -98,17 +97,17 @@ def test_the_other_tools_explain_it_by_the_same_words(kind, scene, tmp_path):
         (show_offsets.main, [image, *names]),
         (torchvision_to_multitask.main, [*names, str(tmp_path / 'x.pth')]),
     ):
-        _ends(main, argv, words)
+        _assert_exits(main, argv, words)
 
 
-NOT_THERE = [
+MISSING = [
     (train.main, ['no.py']),
     (test.main, ['no.py', 'no.pth']),
     (test.main, [CONFIG, 'no.pth']),
     (test.main, [CONFIG, 'no.onnx']),
     (export_onnx.main, ['no.py', 'no.pth', 'x.onnx']),
     (export_onnx.main, [CONFIG, 'no.pth', 'x.onnx']),
-    (quantise_onnx.main, ['no.onnx', 'x.onnx', '--to', 'float16']),
+    (quantize_onnx.main, ['no.onnx', 'x.onnx', '--to', 'float16']),
     (image_demo.main, ['no.jpg', CONFIG, 'no.pth']),
     (image_demo.main, ['no.jpg', 'no.py', 'no.pth']),
     (image_demo.main, ['no.jpg', 'no.onnx']),
@@ -122,29 +121,31 @@ NOT_THERE = [
 
 
 @pytest.mark.parametrize(
-    'main, argv', NOT_THERE, ids=[f'{m.__module__}{i}' for i, (m, _) in enumerate(NOT_THERE)]
+    'main, argv', MISSING, ids=[f'{m.__module__}{i}' for i, (m, _) in enumerate(MISSING)]
 )
-def test_what_is_not_there_is_named(main, argv, tmp_path, monkeypatch):
+def test_missing_file_is_named(main, argv, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if main is test.main:
         argv = [*argv, '--work-dir', str(tmp_path)]
-    _ends(main, argv, r'\bno\b')
+    _assert_exits(main, argv, r'\bno\b')
 
 
-def test_options_that_do_not_fit_are_explained(tmp_path):
+def test_options_that_do_not_fit_the_config_are_explained(tmp_path):
     for option, words in (
         ('param_scheduler.7.end=1', 'cfg-options param_scheduler.7.end: '),
         ('train_cfg=x', "train_cfg: expected a dict.*'x'"),
         ('model.neck.num_outs=[1]', "type='FPN': "),
     ):
-        _ends(train.main, [CONFIG, '--work-dir', str(tmp_path), '--cfg-options', option], words)
+        _assert_exits(
+            train.main, [CONFIG, '--work-dir', str(tmp_path), '--cfg-options', option], words
+        )
 
 
 @pytest.mark.parametrize('option', ['--format-only', '--predictions=a.json'])
-def test_files_of_one_data_set_are_not_those_of_several(option, tmp_path):
+def test_output_files_require_a_single_metric(option, tmp_path):
     config = tmp_path / 'several.py'
     config.write_text(f'_base_ = {CONFIG!r}\ntest_evaluator = [_base_.val_evaluator] * 2')
-    _ends(
+    _assert_exits(
         test.main,
         [str(config), 'a.pth', '--work-dir', str(tmp_path), option],
         'expected one MultitaskCocoMetric',
@@ -155,7 +156,7 @@ def test_files_of_one_data_set_are_not_those_of_several(option, tmp_path):
     'option', ["custom_hooks=[dict(type='A', interval=2)]", 'model.neck.in_channels=[1,2', 'x']
 )
 @pytest.mark.parametrize('main', [train.main, export_onnx.main])
-def test_options_that_cannot_be_read_are_explained(main, option, capsys):
+def test_unparsable_options_are_explained(main, option, capsys):
     with pytest.raises(SystemExit) as ended:
         main(
             [CONFIG, 'a.pth', 'a.onnx'][: 1 if main is train.main else 3]
@@ -165,12 +166,12 @@ def test_options_that_cannot_be_read_are_explained(main, option, capsys):
     assert '--cfg-options: expected NAME=VALUE' in capsys.readouterr().err
 
 
-def test_files_of_results_that_are_none_are_named(tmp_path):
+def test_broken_results_file_is_named(tmp_path):
     (tmp_path / 'a.json').write_text('[')
-    _ends(ablation_tables.main, [str(tmp_path)], 'a.json')
+    _assert_exits(ablation_tables.main, [str(tmp_path)], 'a.json')
 
 
-def test_other_tools_say_it_by_a_status_of_their_own(tmp_path, capsys):
+def test_data_tools_exit_with_their_own_status(tmp_path, capsys):
     meta = tmp_path / 'meta.py'
     meta.write_text('dataset_info = dict(sigmas=[])')
     ann = tmp_path / 'a.json'
@@ -183,7 +184,7 @@ def test_other_tools_say_it_by_a_status_of_their_own(tmp_path, capsys):
     assert 'was not made by this tool' in capsys.readouterr().err
 
 
-def test_faults_of_the_program_keep_their_traceback():
+def test_bugs_keep_their_traceback():
     for error in (
         KeyError('x'),
         TypeError("f() got 'x'"),
@@ -191,15 +192,13 @@ def test_faults_of_the_program_keep_their_traceback():
         RuntimeError('x'),
         OSError('x'),
     ):
-        with pytest.raises(type(error)):
-            with explained_errors():
-                raise error
-    with pytest.raises(SystemExit, match='full.txt: No space left'):
-        with explained_errors():
-            raise OSError(28, 'No space left on device', 'full.txt')
+        with pytest.raises(type(error)), explained_errors():
+            raise error
+    with pytest.raises(SystemExit, match='full.txt: No space left'), explained_errors():
+        raise OSError(28, 'No space left on device', 'full.txt')
 
 
-def test_ablation_refuses_what_it_does_not_know():
+def test_ablation_refuses_unknown_condition():
     with pytest.raises(SystemExit) as stop:
         ablation.main(['sweep', '--conditions', 'nothing'])
     assert stop.value.code == 2

@@ -19,6 +19,8 @@ from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.integration.distributed.processes import free_port, run
 from tools.analysis_tools import report
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = [
     '--headless',
     '--no-sandbox',

@@ -1,7 +1,8 @@
-"""The demos through their main(argv), and one as a process."""
+"""Demos by main(argv), and one in a process of its own."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ from demo import image_demo, video_demo
 from multitask_refine.apis import VideoWriter
 from multitask_runtime import base_inferencer as finder
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def video(photos, tmp_path):
     return str(tmp_path / 'film.mp4')
 
 
-def test_pictures(names, photos, tmp_path, capsys):
+def test_images(names, photos, tmp_path, capsys):
     pattern = str(tmp_path / '*.png')
     for index, path in enumerate(photos):
         cv2.imwrite(str(tmp_path / f'{index}.png'), cv2.imread(path))
@@ -62,7 +65,7 @@ def test_pictures(names, photos, tmp_path, capsys):
         assert (drawn != cv2.imread(path)).any()
 
 
-def test_thresholds_reach_the_pictures(names, photos, tmp_path):
+def test_thresholds_apply_to_the_drawings(names, photos, tmp_path):
     pictures = []
     for options in (
         ['--score-thr', '1'],
@@ -89,7 +92,7 @@ def test_video(names, video, tmp_path, tracked):
     assert all(('track_id' in entry) == tracked for entry in content['annotations'])
 
 
-def test_nothing_is_written_if_so_asked(names, photos, tmp_path, monkeypatch):
+def test_empty_out_dir_writes_nothing(names, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert image_demo.main([photos[0], *names, '--out-dir', '']) == 0
     assert not list(tmp_path.iterdir())
@@ -101,7 +104,7 @@ def test_nothing_is_written_if_so_asked(names, photos, tmp_path, monkeypatch):
     'screen, match',
     [(None, 'this machine has no screen'), (':0', 'this OpenCV is built without windows')],
 )
-def test_no_window_is_explained(names, photos, monkeypatch, screen, match):
+def test_missing_display_is_explained(names, photos, monkeypatch, screen, match):
 
     def refuse(*_):
         raise cv2.error('The function is not implemented')
@@ -133,8 +136,8 @@ def test_window_shows_frames_until_it_is_closed(names, video, monkeypatch, key, 
 
 
 @pytest.mark.parametrize('demo', [image_demo, video_demo])
-def test_errors_are_sentences(demo, names, tmp_path):
-    with pytest.raises(SystemExit, match='nothing.mp4: expected a picture'):
+def test_errors_have_no_traceback(demo, names, tmp_path):
+    with pytest.raises(SystemExit, match='nothing.mp4: expected an image'):
         demo.main(['nothing.mp4', *names])
     with pytest.raises(SystemExit, match='nothing.py: there is no such conf'):
         demo.main(['nothing.mp4', 'nothing.py', names[1]])
@@ -144,15 +147,15 @@ def test_errors_are_sentences(demo, names, tmp_path):
         demo.main([str(broken), *names, '--out-dir', ''])
 
 
-def test_a_number_is_a_camera_unless_it_is_a_file(names, photos, tmp_path, monkeypatch):
+def test_number_is_a_camera_unless_it_is_a_file(names, photos, tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match='camera 98765: expected a camera'):
         video_demo.main(['98765', *names, '--out-dir', ''])
     monkeypatch.chdir(tmp_path)
-    (tmp_path / '98765').write_bytes(open(photos[0], 'rb').read())
+    shutil.copy(photos[0], tmp_path / '98765')
     assert video_demo.main(['98765', *names, '--out-dir', '']) == 0
 
 
-def test_stopping_by_hand_keeps_what_is_done(names, photos, tmp_path, monkeypatch, capsys):
+def test_interrupt_keeps_finished_results(names, photos, tmp_path, monkeypatch, capsys):
     def stop(sources, read_image, report):
         yield from list(real(sources, read_image, report))[:2]
         raise KeyboardInterrupt
@@ -167,7 +170,7 @@ def test_stopping_by_hand_keeps_what_is_done(names, photos, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize('demo', [image_demo, video_demo])
-def test_help_and_shortened_options(demo, names, capsys):
+def test_help_and_abbreviated_options(demo, names, capsys):
     with pytest.raises(SystemExit) as done:
         demo.main(['--help'])
     assert done.value.code == 0

@@ -1,9 +1,9 @@
-"""Pictures, arrays and folders: what is found, written and refused."""
+"""Inference on images, arrays and folders: predictions, output files and errors."""
 
 import io
 import json
 import pickle
-import sys
+import shutil
 
 import cv2
 import numpy as np
@@ -19,7 +19,6 @@ from multitask_refine.apis import test as tools_test
 from multitask_refine.apis.image_loader import ImageFile
 from multitask_refine.engine import UnsafeCheckpointError
 from multitask_runtime.io.inputs import collect
-from multitask_runtime.utils.progress import Report
 from tests.conftest import SAMPLE_CONFIG
 from tests.test_apis.conftest import FIVE_JOINTS
 
@@ -32,7 +31,7 @@ def assert_same(result, other, **tolerance):
     assert result['masks'] == other['masks']
 
 
-def test_results_are_those_of_tools_test(network, photos, tmp_path, monkeypatch):
+def test_results_match_tools_test(network, photos, tmp_path, monkeypatch):
     """Without what the inferencer makes of the network to be faster, whose
     rounding is another one."""
     monkeypatch.setattr(
@@ -68,7 +67,7 @@ def test_results_are_those_of_tools_test(network, photos, tmp_path, monkeypatch)
         assert 'frame' not in result and 'track_ids' not in result
 
 
-def test_an_array_gives_what_its_file_gives(inferencer, photos):
+def test_array_and_file_give_the_same_result(inferencer, photos):
     (of_file,) = inferencer(photos[0])
     (of_array,) = inferencer(cv2.imread(photos[0]))
     assert_same(of_array, of_file)
@@ -86,18 +85,18 @@ def test_results_do_not_depend_on_the_batch(inferencer, noise, monkeypatch):
     )
     together = inferencer(images, batch_size=3)
     assert sizes == [3, 1, 2]  # a batch has one size of image
-    for one, other in zip(alone, together):
+    for one, other in zip(alone, together, strict=True):
         assert_same(one, other, rtol=1e-3, atol=1e-3)
     with pytest.raises(ValueError, match='batch_size: expected 1 or more'):
         inferencer(images, batch_size=0)
 
 
-# ---- folders and what is written
+# Folders and output files
 
 
 @pytest.fixture
 def folder(photos, tmp_path):
-    """Two pictures of one name, a broken one, and no picture."""
+    """Folder with two images of one name, a broken one, and another file."""
     folder = tmp_path / 'photos'
     (folder / 'holiday').mkdir(parents=True)
     (folder / '.hidden').mkdir()
@@ -119,7 +118,7 @@ def test_folder_with_a_broken_file(inferencer, folder, tmp_path, capsys):
     assert written == {'a.png', 'holiday/a.png', 'predictions.json'}
     said = capsys.readouterr().err
     assert 'inputs done: 2 of 3' in said and 'skipped: 1' in said
-    assert f'{folder}/broken.jpg: expected a picture' in said
+    assert f'{folder}/broken.jpg: expected an image' in said
     predictions = COCO(str(out / 'predictions.json'))
     assert [image['file_name'] for image in predictions.imgs.values()] == [
         'a.png',
@@ -127,12 +126,12 @@ def test_folder_with_a_broken_file(inferencer, folder, tmp_path, capsys):
     ]
 
 
-def test_earlier_results_within_the_folder_are_no_inputs(inferencer, folder):
+def test_former_results_within_the_folder_are_ignored(inferencer, folder):
     for _ in range(2):
         assert len(inferencer(folder, out_dir=folder / 'out')) == 2
 
 
-def test_picture_is_the_drawn_result(inferencer, photos, tmp_path):
+def test_output_image_is_the_drawn_result(inferencer, photos, tmp_path):
     image = cv2.imread(photos[0])
     (result,) = inferencer(photos[0], out_dir=tmp_path, score_thr=0.0)
     picture = cv2.imread(str(tmp_path / '000000000001.png'))
@@ -141,7 +140,7 @@ def test_picture_is_the_drawn_result(inferencer, photos, tmp_path):
     assert (inferencer.visualize(image, result, score_thr=1.0) == image).all()
 
 
-def test_joints_below_the_threshold_are_not_drawn(inferencer, photos):
+def test_keypoints_below_the_threshold_are_not_drawn(inferencer, photos):
     image = cv2.imread(photos[0])
     (result,) = inferencer(image)
     usual = inferencer.visualize(image, result, 0.0)
@@ -152,7 +151,7 @@ def test_joints_below_the_threshold_are_not_drawn(inferencer, photos):
     assert (inferencer.visualize(image, result, 0.0) == usual).all()
 
 
-def test_predictions_are_in_coco_s_terms(inferencer, photos, tmp_path):
+def test_predictions_are_in_coco_format(inferencer, photos, tmp_path):
     (result,) = inferencer(photos[0], out_dir=tmp_path)
     content = json.loads((tmp_path / 'predictions.json').read_text())
     (category,) = content['categories']
@@ -177,14 +176,14 @@ def test_predictions_are_in_coco_s_terms(inferencer, photos, tmp_path):
     assert ids == [1, 2, 3, 4]
 
 
-def test_joints_of_a_network_that_counts_pixel_indices(make_inferencer, inferencer, photos):
+def test_keypoints_of_a_model_in_pixel_indices(make_inferencer, inferencer, photos):
     shifted = make_inferencer(**{'test_evaluator.joint_shift': 0.0})
     np.testing.assert_allclose(
         shifted(photos[0])[0]['keypoints'], inferencer(photos[0])[0]['keypoints'] + 0.5, rtol=1e-6
     )
 
 
-def test_a_picture_without_people(make_inferencer, photos, tmp_path):
+def test_image_without_detections(make_inferencer, photos, tmp_path):
     blind = make_inferencer(**{'model.test_cfg.rcnn.score_thr': 1.1})
     (result,) = blind(photos[0], out_dir=tmp_path)
     shapes = {name: result[name].shape for name in ARRAYS}
@@ -216,7 +215,7 @@ def test_inputs_are_never_overwritten(inferencer, folder, tmp_path):
     assert not (folder / 'predictions.json').exists()
 
 
-def test_a_run_that_ends_early_leaves_whole_files(inferencer, photos, tmp_path):
+def test_interrupted_run_leaves_complete_files(inferencer, photos, tmp_path):
     results = inferencer.stream(photos, out_dir=tmp_path)
     next(results)
     results.close()
@@ -224,9 +223,9 @@ def test_a_run_that_ends_early_leaves_whole_files(inferencer, photos, tmp_path):
     assert len(content['images']) == 1
 
 
-def test_names_end_in_what_can_be_written(inferencer, photos, tmp_path):
+def test_output_names_have_a_writable_extension(inferencer, photos, tmp_path):
     strange = tmp_path / 'photo.img'
-    strange.write_bytes(open(photos[0], 'rb').read())
+    shutil.copy(photos[0], strange)
     image = cv2.imread(photos[0])
     inferencer([strange, image], out_dir=tmp_path / 'out')
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {
@@ -236,10 +235,10 @@ def test_names_end_in_what_can_be_written(inferencer, photos, tmp_path):
     }
 
 
-# ---- what is taken and what is refused
+# Accepted and refused inputs
 
 
-def test_names_keep_files_of_one_name_apart(folder):
+def test_output_names_are_unique(folder):
     paths = [str(folder / name) for name in ('a.png', 'holiday/a.png')]
     for inputs in (paths, str(folder / '**/a.png'), [str(folder)]):
         names = {source.name for source in collect(inputs).sources}
@@ -247,7 +246,7 @@ def test_names_keep_files_of_one_name_apart(folder):
     assert [source.name for source in collect(paths[1]).sources] == ['a.png']
 
 
-def test_a_name_with_brackets_is_no_pattern(tmp_path):
+def test_existing_name_with_brackets_is_not_a_pattern(tmp_path):
     path = tmp_path / 'a[1].png'
     path.write_bytes(b'')
     assert [source.value for source in collect(path).sources] == [str(path)]
@@ -256,7 +255,7 @@ def test_a_name_with_brackets_is_no_pattern(tmp_path):
 @pytest.mark.parametrize(
     'wrong, match',
     [
-        ('nothing.jpg', 'nothing.jpg: expected a picture, a video, a folder'),
+        ('nothing.jpg', 'nothing.jpg: expected an image, a video, a folder'),
         ('nothing/*.jpg', 'expected a path or a glob pattern of files, found no'),
         ([], 'expected at least one, found an empty list'),
         (np.zeros((4, 5), np.uint8), r'uint8; found shape \(4, 5\), type uint8'),
@@ -275,16 +274,16 @@ def test_wrong_inputs_are_explained(inferencer, wrong, match):
         inferencer.stream(wrong)
 
 
-def test_folder_without_pictures(inferencer, tmp_path):
+def test_folder_without_images(inferencer, tmp_path):
     (tmp_path / 'notes.txt').write_text('no picture')
     with pytest.raises(InputError, match=r'in this folder, found 1 \.txt files'):
         inferencer(tmp_path)
 
 
-def test_nothing_can_be_read(inferencer, tmp_path):
+def test_no_readable_input(inferencer, tmp_path):
     broken = tmp_path / 'broken.jpg'
     broken.write_bytes(b'no picture')
-    with pytest.raises(InputError, match='broken.jpg: expected a picture'):
+    with pytest.raises(InputError, match='broken.jpg: expected an image'):
         inferencer(broken)
     with pytest.raises(InputError, match='none of the 2 inputs(.|\n)*No such'):
         inferencer([broken, 'nothing.jpg'])
@@ -295,7 +294,7 @@ def test_tracking_needs_a_video(inferencer, photos):
         inferencer(photos, track=True)
 
 
-# ---- kinds of picture files
+# Image formats
 
 
 def _gradient(dtype, channels):
@@ -307,7 +306,7 @@ def _gradient(dtype, channels):
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 @pytest.mark.parametrize('channels', [1, 3, 4])
-def test_grey_transparent_and_deep_pictures(backend, dtype, channels, tmp_path):
+def test_gray_transparent_and_16_bit_images(backend, dtype, channels, tmp_path):
     path = str(tmp_path / 'a.png')
     image = _gradient(dtype, channels)
     if channels == 4:
@@ -320,7 +319,7 @@ def test_grey_transparent_and_deep_pictures(backend, dtype, channels, tmp_path):
 
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-def test_photo_of_a_turned_camera_is_upright(backend, tmp_path):
+def test_exif_orientation_is_applied(backend, tmp_path):
     upright = np.zeros((60, 40, 3), np.uint8)
     upright[:20] = 255  # the sky
     exif = Image.Exif()
@@ -333,11 +332,11 @@ def test_photo_of_a_turned_camera_is_upright(backend, tmp_path):
     assert read[:18].min() > 200 and read[22:].max() < 50
 
 
-# ---- networks
+# Models
 
 
 @pytest.mark.parametrize('missing', ['mask', 'keypoint'])
-def test_networks_without_a_head(make_inferencer, missing, photos, tmp_path):
+def test_models_without_a_head(make_inferencer, missing, photos, tmp_path):
     inferencer = make_inferencer(**{f'model.roi_head.{missing}_head': None})
     (result,) = inferencer(photos[0], out_dir=tmp_path, score_thr=0.0)
     (entry, *_) = json.loads((tmp_path / 'predictions.json').read_text())['annotations']
@@ -352,7 +351,7 @@ def test_networks_without_a_head(make_inferencer, missing, photos, tmp_path):
     assert (picture != cv2.imread(photos[0])).any()
 
 
-def test_another_number_of_joints(make_inferencer, photos, tmp_path):
+def test_other_number_of_keypoints(make_inferencer, photos, tmp_path):
     meta_file = tmp_path / 'five.py'
     meta_file.write_text(FIVE_JOINTS)
     five = {'model.roi_head.keypoint_head.num_keypoints': 5}
@@ -370,7 +369,7 @@ def test_another_number_of_joints(make_inferencer, photos, tmp_path):
         make_inferencer(**five)
 
 
-def test_names_of_the_checkpoint_come_first(make_inferencer, inferencer):
+def test_metainfo_of_the_checkpoint_takes_precedence(make_inferencer, inferencer):
     meta = dict(inferencer.dataset_meta, classes=('skater',))
     assert make_inferencer(meta).dataset_meta['classes'] == ('skater',)
     # Those of MMDetection's checkpoints know nothing of joints.
@@ -378,18 +377,18 @@ def test_names_of_the_checkpoint_come_first(make_inferencer, inferencer):
     assert without_joints.dataset_meta['num_keypoints'] == 17
 
 
-def test_config_object_and_its_file_are_the_same(network, inferencer, photos):
+def test_config_object_and_file_are_equivalent(network, inferencer, photos):
     cfg = Config.fromfile(network.config)
     other = MultitaskInferencer(cfg, network.checkpoint)
     assert_same(other(photos[0])[0], inferencer(photos[0])[0])
 
 
-def test_weights_of_another_network(network):
+def test_weights_of_another_model_are_refused(network):
     with pytest.raises(ValueError, match='not the weights of this config'):
         MultitaskInferencer(SAMPLE_CONFIG, network.checkpoint)
 
 
-def test_files_that_are_missing_or_unsafe(network, tmp_path):
+def test_missing_and_unsafe_files(network, tmp_path):
     with pytest.raises(FileNotFoundError, match='nothing.py: there is no'):
         MultitaskInferencer('nothing.py', network.checkpoint)
     with pytest.raises(FileNotFoundError, match='no such checkpoint'):
@@ -400,7 +399,7 @@ def test_files_that_are_missing_or_unsafe(network, tmp_path):
         MultitaskInferencer(network.config, unsafe)
 
 
-def test_a_pipeline_that_loads_no_picture(make_inferencer):
+def test_pipeline_without_image_loading(make_inferencer):
     with pytest.raises(ValueError, match='expected LoadImageFromFile'):
         make_inferencer(**{'test_dataloader.dataset.pipeline': [dict(type='PackDetInputs')]})
 
@@ -413,43 +412,10 @@ def test_device(network, monkeypatch):
         MultitaskInferencer(network.config, network.checkpoint, 'cuda:0')
 
 
-# ---- progress
+# Progress
 
 
-def _clock(monkeypatch, seconds_a_step):
-    now = [0.0]
-
-    def monotonic():
-        now[0] += seconds_a_step
-        return now[0]
-
-    monkeypatch.setattr('time.monotonic', monotonic)
-
-
-def test_progress_in_a_file_is_a_line_now_and_then(monkeypatch, capsys):
-    _clock(monkeypatch, 1.0)
-    report = Report(20, 20)
-    for _ in range(20):
-        report.step()
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == '5/20 (25%) images, 1.0 a second, 0:15 left'
-    assert len(lines) == 4 and lines[-1].startswith('20/20 (100%)')
-
-
-def test_progress_in_a_terminal_is_one_line(monkeypatch, capsys):
-    _clock(monkeypatch, 1.0)
-    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
-    report = Report(3, 3)
-    for source in 'abc':
-        report.step()
-        report.count_source(source)
-    report.sum_up()
-    said = capsys.readouterr().err
-    assert said.count('\r') == 3 and said.count('\n') == 2
-    assert 'inputs done: 3 of 3 (3 images' in said
-
-
-def test_a_single_picture_is_done_in_silence(inferencer, photos, capsys):
+def test_single_image_has_no_progress(inferencer, photos, capsys):
     inferencer(photos[0])
     assert capsys.readouterr().err == ''
     inferencer(photos)

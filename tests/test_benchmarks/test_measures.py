@@ -12,8 +12,8 @@ from benchmarks.data import pipeline as data_pipeline
 from benchmarks.micro import functions
 from benchmarks.robustness import endurance
 from benchmarks.robustness.dirty_data import ANNOTATION_FAULTS, damage_annotations, damage_files
-from multitask_refine.datasets import mend, read_annotations
-from multitask_refine.testing.drawn import draw_image
+from multitask_refine.datasets import read_annotations, repair
+from multitask_refine.testing.synthetic_images import draw_image
 
 
 def test_evaluation_gives_pycocotools_figures(tmp_path):
@@ -96,10 +96,10 @@ def test_loader_finds_every_damaged_annotation(tmp_path):
     people = evaluation.draw_people(30, 120, 0).truth
     path = tmp_path / 'annotations.json'
     path.write_text(json.dumps(people))
-    before = len(mend(read_annotations(str(path)), {1: 17})[1])
+    before = len(repair(read_annotations(str(path)), 17)[1])
     counts = damage_annotations(path, 24, seed=0)
     assert counts == dict.fromkeys(ANNOTATION_FAULTS, 4)
-    problems = mend(read_annotations(str(path)), {1: 17})[1]
+    problems = repair(read_annotations(str(path)), 17)[1]
     damaged = {each.annotation_id for each in problems}
     assert before == 0 and len(damaged) == 24
 

@@ -21,6 +21,8 @@ from multitask_refine.ops import multiply
 from multitask_refine.ops.cpu.csr_matrix import CSRMatrix, csr_matmul
 from tests.conftest import CONFIGS, ROOT
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = 'tests.test_benchmarks.stand_in:StandIn'
 MISSING = 'tests.test_benchmarks.missing_framework:Net'
 

@@ -1,6 +1,7 @@
 """Writes the numbers that a source's own code gives with drawn weights.
 
-    python tests/test_converters/make_golden.py SOURCE OUT.npz [--photos DIR]
+    PYTHONPATH=projects/multitask_refine/testing \\
+        python tests/test_converters/make_golden.py SOURCE OUT.npz [--photos DIR]
 
 It runs where the source is installed: torchvision, and for ``detectron2-*``
 Detectron2 too. The parity test runs elsewhere: it draws the same weights,
@@ -22,12 +23,13 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from zlib import crc32
 
-import drawn
 import numpy as np
 import PIL
 import torch
 import torchvision
 from PIL import Image
+from synthetic_images import draw_image
+from synthetic_weights import draw_indices, draw_weights
 from torch import Tensor, nn
 
 # What is built, whether it has a mask head, the most detections of an image:
@@ -51,10 +53,10 @@ TOP_DETECTIONS = 20  # with masks and keypoints
 CONVENTIONS = dict(
     keys='IMAGE/PART/NAME; IMAGE as in images, PART layers or full. Sizes and '
     'shapes are (height, width) and (channels, height, width)',
-    image='RGB, uint8: drawn.draw_image(seed, height, width) or the photo as '
+    image='RGB, uint8: draw_image(seed, height, width) or the photo as '
     'PIL decodes it; layers see image[:layer_size[0], :layer_size[1]]',
-    weights='drawn.draw_weights(shapes, seed), for all names of shapes',
-    sampled='values of the flattened tensor at drawn.draw_indices(key, size, '
+    weights='draw_weights(shapes, seed), for all names of shapes',
+    sampled='values of the flattened tensor at draw_indices(key, size, '
     'count), key IMAGE/layers/fpn0 and so on; its shape is in images',
     fpn='(5, count): sampled values of fpn0 to fpn4, strides 4 to 64, of the padded input',
     fpn_stats='(5, 2): mean and standard deviation (divided by n)',
@@ -343,7 +345,7 @@ def _build(name: str, configs: Optional[Path]) -> Any:
 def _load_drawn(model: nn.Module) -> Tuple[Dict[str, List[int]], int]:
     """Loads the drawn weights; returns all shapes and a checksum."""
     shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
-    weights = drawn.draw_weights(shapes, SEED)
+    weights = draw_weights(shapes, SEED)
     model.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=True)
     checksum = 0
     for name in sorted(weights):
@@ -354,7 +356,7 @@ def _load_drawn(model: nn.Module) -> Tuple[Dict[str, List[int]], int]:
 def _sample(key: str, values: Tensor) -> np.ndarray:
     """Some values of a tensor, which ones depends on the key."""
     flat = values.flatten().numpy()
-    return flat[drawn.draw_indices(key, flat.size, VALUES)]
+    return flat[draw_indices(key, flat.size, VALUES)]
 
 
 def _persons(source: Any, found: Found) -> Tuple[Found, Dict[str, Any]]:
@@ -407,7 +409,7 @@ def _images(photos: Optional[Path]) -> Dict[str, Tuple]:
     images = {}
     for key, (args, corner) in DRAWN.items():
         about = dict(zip(('seed', 'height', 'width'), args))
-        images[key] = (drawn.draw_image(*args), corner, about)
+        images[key] = (draw_image(*args), corner, about)
     for name, corner in PHOTOS.items() if photos else ():
         rgb = np.array(Image.open(photos / name).convert('RGB'))
         about = dict(height=rgb.shape[0], width=rgb.shape[1])

@@ -25,6 +25,8 @@ from multitask_refine.engine import load_checkpoint_file
 from multitask_refine.ops import RefinedConv2d
 from tests.conftest import CONFIGS, ROOT
 
+pytestmark = pytest.mark.slow
+
 REGULAR = 'r50_fpn_regular_4xb3-90k'
 REFINED = 'r50_fpn_rb-h_4xb3-90k'
 NORM = ('weight', 'bias', 'running_mean', 'running_var')

@@ -21,8 +21,8 @@ from PIL import Image
 from multitask_refine.converters import detectron2 as detectron2_to_multitask
 from multitask_refine.converters import mmdet as mmdet_to_multitask
 from multitask_refine.converters import torchvision as torchvision_to_multitask
-from multitask_refine.ops import SeparableRoIAlign
-from multitask_refine.testing import drawn
+from multitask_refine.testing.synthetic_images import draw_image
+from multitask_refine.testing.synthetic_weights import draw_indices, draw_weights
 from tests.test_converters.networks import (
     config_path,
     load_network,
@@ -30,6 +30,8 @@ from tests.test_converters.networks import (
     run_layers,
     to_batch,
 )
+
+pytestmark = pytest.mark.slow
 
 GOLDEN = Path(__file__).parent / 'golden'
 SOURCES = {
@@ -62,7 +64,7 @@ def parity(request, tmp_path_factory):
     with np.load(GOLDEN / f'{request.param}.npz') as file:
         golden = dict(file)
     about = json.loads(str(golden.pop('about')))
-    weights = drawn.draw_weights(
+    weights = draw_weights(
         {name: tuple(shape) for name, shape in about['shapes'].items()}, about['seed']
     )
     folder = tmp_path_factory.mktemp(request.param)
@@ -86,7 +88,7 @@ def parity(request, tmp_path_factory):
 
 def _pixels(key: str, image: dict, photos: Path) -> np.ndarray:
     if key.startswith('drawn'):
-        return drawn.draw_image(image['seed'], image['height'], image['width'])
+        return draw_image(image['seed'], image['height'], image['width'])
     path = photos / 'val2017' / key.split(':')[1]
     return np.array(Image.open(path).convert('RGB'))
 
@@ -160,7 +162,7 @@ def _check_joints(found: dict, expected: dict, pixels: float) -> None:
 
 def _check_sampled(name: str, found: np.ndarray, expected: np.ndarray, shape: list) -> None:
     assert list(found.shape) == shape, name
-    indices = drawn.draw_indices(name, found.size, len(expected))
+    indices = draw_indices(name, found.size, len(expected))
     _close(name, found.flatten()[indices], expected, expected.std())
 
 
@@ -242,30 +244,16 @@ def test_mmdets_mask_rcnn(tmp_path):
         if not name.endswith('num_batches_tracked')
     }
     own.load_state_dict(
-        {name: torch.from_numpy(values) for name, values in drawn.draw_weights(shapes, 3).items()},
+        {name: torch.from_numpy(values) for name, values in draw_weights(shapes, 3).items()},
         strict=False,
     )
     torch.save(dict(state_dict=own.state_dict()), tmp_path / 'source.pth')
     mmdet_to_multitask.main(
         [str(config_path(config)), str(tmp_path / 'source.pth'), str(tmp_path / 'converted.pth')]
     )
-    # PyTorch's convolutions on both sides.
-    model = load_network(config, tmp_path / 'converted.pth', 1000, fast_convs=False)
-    rgb = drawn.draw_image(1, 300, 250)
-    # mmcv's RoIAlign rounds positions in another way than the one here.
-    _compare_with_mmdet(own, model, rgb, rtol=1e-5, atol=1e-4)
-    _take_pooling_from_here(own.roi_head)
-    _compare_with_mmdet(own, model, rgb)
-
-
-def _take_pooling_from_here(roi_head: torch.nn.Module) -> None:
-    for extractor in (roi_head.bbox_roi_extractor, roi_head.mask_roi_extractor):
-        extractor.roi_layers = torch.nn.ModuleList(
-            [
-                SeparableRoIAlign(layer.output_size, layer.spatial_scale, layer.sampling_ratio)
-                for layer in extractor.roi_layers
-            ]
-        )
+    # PyTorch's and mmcv's operators on both sides.
+    model = load_network(config, tmp_path / 'converted.pth', 1000, fast_cpu_ops=False)
+    _compare_with_mmdet(own, model, draw_image(1, 300, 250))
 
 
 def _compare_with_mmdet(

@@ -154,7 +154,7 @@ def test_sizes_are_those_of_detectron2(size, short, expected):
 
 
 def test_what_differs_from_mmdetections_1x():
-    """The optimizer is the same; docs/converting.md lists the differences."""
+    """The optimizer is the same; docs/checkpoint-conversion.md lists the differences."""
     ours = Config.fromfile(config_path('r50_fpn_mmdet-mask'))
     theirs = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')
     here, there = [

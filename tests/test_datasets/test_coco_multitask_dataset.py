@@ -1,3 +1,5 @@
+"""COCO data set: parsing, transforms, and issues of annotations and images."""
+
 import json
 import shutil
 from types import SimpleNamespace
@@ -27,7 +29,7 @@ def _dataset(folder, between=(), **kwargs):
     )
 
 
-def test_boxes_masks_joints_and_crowd(scene):
+def test_parse_boxes_masks_keypoints_and_crowd(scene):
     sample = _dataset(scene)[0]['data_samples']
     people, crowd = sample.gt_instances, sample.ignored_instances
     assert people.bboxes.tensor.tolist() == [[10, 10, 30, 40], [34, 5, 44, 25]]
@@ -42,7 +44,7 @@ def test_boxes_masks_joints_and_crowd(scene):
     assert crowd.bboxes.tensor.tolist() == [[50, 0, 64, 48]]
 
 
-def test_images_without_people_and_crowds(scene):
+def test_filter_empty_gt(scene):
     dataset = _dataset(scene, filter_cfg=dict(filter_empty_gt=False))
     counts = [len(dataset[i]['data_samples'].gt_instances) for i in range(3)]
     assert counts == [2, 0, 0]
@@ -51,7 +53,7 @@ def test_images_without_people_and_crowds(scene):
     assert len(kept) == 2
 
 
-def test_flip_swaps_left_and_right_joints(scene):
+def test_flip_swaps_left_and_right_keypoints(scene):
     flip = [dict(type='RandomFlip', prob=1.0)]
     plain = _dataset(scene)[0]['data_samples'].gt_instances
     flipped = _dataset(scene, flip)[0]['data_samples'].gt_instances
@@ -76,8 +78,8 @@ def test_flip_swaps_left_and_right_joints(scene):
     ],
     ids=lambda t: t['type'],
 )
-def test_transform_moves_picture_box_mask_and_joint_together(transform):
-    """A bright spot in the picture stays where its joint says it is."""
+def test_transforms_move_image_box_mask_and_keypoint_alike(transform):
+    """A bright spot in the image stays at its keypoint."""
     np.random.seed(0)
     y, x = np.mgrid[:48, :64]
     spot = np.exp(-((x - 25) ** 2 + (y - 21) ** 2) / (2 * 2.5**2))
@@ -89,9 +91,9 @@ def test_transform_moves_picture_box_mask_and_joint_together(transform):
     image = results['img'][..., 0].astype(float)
     image[image < 20] = 0
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
-    centre = [(image * grid).sum() / image.sum() for grid in (columns, rows)]
+    center = [(image * grid).sum() / image.sum() for grid in (columns, rows)]
     boxes = results['gt_bboxes']
-    np.testing.assert_allclose(boxes.keypoints[0, 0], centre, atol=0.1)
+    np.testing.assert_allclose(boxes.keypoints[0, 0], center, atol=0.1)
     mask = results['gt_masks'].to_ndarray()[0]
     ys, xs = np.nonzero(mask)
     tight = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
@@ -119,7 +121,7 @@ def _one_person(shape):
     )
 
 
-def test_another_number_of_joints_is_a_meta_file(scene, tmp_path):
+def test_meta_file_with_another_number_of_keypoints(scene, tmp_path):
     path = scene / 'annotations/person_keypoints_train2017.json'
     content = json.loads(path.read_text())
     for ann in content['annotations']:
@@ -136,22 +138,22 @@ def test_another_number_of_joints_is_a_meta_file(scene, tmp_path):
     assert len(dataset.metainfo['sigmas']) == 14
 
 
-def test_wrong_number_of_joints_is_named(scene):
+def test_wrong_number_of_keypoints_raises(scene):
     with pytest.raises(ValueError, match='annotation 1 has 51 numbers.*14'):
         _dataset(scene, metainfo=dict(from_file='crowdpose.py'))
 
 
-def test_missing_category_is_named(scene):
+def test_missing_category_raises(scene):
     with pytest.raises(ValueError, match='horse'):
         _dataset(scene, metainfo=dict(classes=('horse',)))
 
 
-def test_missing_meta_file_is_named():
+def test_missing_meta_file_raises():
     with pytest.raises(FileNotFoundError, match='nobody.py'):
         find_meta_file('nobody.py')
 
 
-def test_joints_stay_with_the_box_that_a_crop_keeps(scene):
+def test_keypoints_stay_with_their_box_in_a_crop(scene):
     """Only the second person is right of column 32."""
     dataset = _dataset(scene)
     results = dict(dataset.get_data_info(0))
@@ -164,10 +166,10 @@ def test_joints_stay_with_the_box_that_a_crop_keeps(scene):
     assert torch.all(kept.keypoints[0] == torch.tensor([-25.0, 7.0]))
 
 
-# ---- annotations and images that are not as they should be
+# ---- issues of annotations and images
 
 
-def _spoil(scene, tmp_path, change):
+def _modify(scene, tmp_path, change):
     """A copy of the folder whose annotation file was changed."""
     folder = tmp_path / 'data'
     shutil.copytree(scene, folder)
@@ -178,54 +180,54 @@ def _spoil(scene, tmp_path, change):
     return folder
 
 
-def _two_faults(content):
+def _add_two_issues(content):
     content['annotations'][0]['area'] = float('nan')
     content['annotations'][1]['bbox'] = [34, 5, 0, 20]
 
 
 @pytest.fixture
 def warnings(monkeypatch):
-    """What the data set logs."""
-    said = []
+    """Collect the warnings that the data set logs."""
+    messages = []
 
-    log = SimpleNamespace(warning=said.append)
+    log = SimpleNamespace(warning=messages.append)
     monkeypatch.setattr(startup, 'MMLogger', SimpleNamespace(get_current_instance=lambda: log))
-    return said
+    return messages
 
 
-def test_training_mends_and_leaves_out_and_says_so_once(scene, tmp_path, warnings):
-    dataset = _dataset(_spoil(scene, tmp_path, _two_faults))
+def test_training_repairs_and_logs_a_table(scene, tmp_path, warnings):
+    dataset = _dataset(_modify(scene, tmp_path, _add_two_issues))
     people = dataset[0]['data_samples'].gt_instances
     assert people.bboxes.tensor.tolist() == [[10, 10, 30, 40]]
     (table,) = warnings
     lines = table.splitlines()
-    assert '2 problems were mended or left out' in lines[0]
+    assert '2 issues were repaired or left out' in lines[0]
     assert lines[1].split()[:4] == ['area', '1', 'annotation', '1']
     assert lines[2].split()[:4] == ['box', '1', 'annotation', '2']
 
 
-def test_data_in_order_is_not_mentioned(scene, warnings):
+def test_valid_data_logs_nothing(scene, warnings):
     _dataset(scene, strict=True)
     _dataset(scene, test_mode=True)
     assert warnings == []
 
 
 @pytest.mark.parametrize('how', [dict(strict=True), dict(test_mode=True)])
-def test_strict_and_test_refuse(how, scene, tmp_path):
-    folder = _spoil(scene, tmp_path, _two_faults)
+def test_strict_and_test_mode_raise(how, scene, tmp_path):
+    folder = _modify(scene, tmp_path, _add_two_issues)
     with pytest.raises(AnnotationError, match='check_coco.py') as error:
         _dataset(folder, **how)
     assert 'found 2:' in str(error.value)
     assert str(folder) in str(error.value)
 
 
-def test_test_goes_on_with_what_evaluation_takes(scene, tmp_path, warnings):
-    """A wrong count of joints; a test sees the file as the metric does."""
+def test_test_mode_keeps_harmless_issues(scene, tmp_path, warnings):
+    """A wrong num_keypoints and a box overhang; in a test nothing is repaired."""
 
     def change(content):
         content['annotations'][0].update(num_keypoints=15, bbox=[10, 10, 20, 40])
 
-    folder = _spoil(scene, tmp_path, change)
+    folder = _modify(scene, tmp_path, change)
     dataset = _dataset(folder, test_mode=True)
     (table,) = warnings
     assert 'left as they are' in table
@@ -239,17 +241,17 @@ def test_test_goes_on_with_what_evaluation_takes(scene, tmp_path, warnings):
         _dataset(folder, strict=True)
 
 
-def test_faults_of_other_categories_do_not_count(scene, tmp_path):
+def test_issues_of_other_categories_are_ignored(scene, tmp_path):
 
     def change(content):
         content['categories'].append(dict(id=2, name='horse'))
         content['annotations'].append(dict(id=9, image_id=1, category_id=2))
 
-    _dataset(_spoil(scene, tmp_path, change), strict=True)
+    _dataset(_modify(scene, tmp_path, change), strict=True)
 
 
 def test_missing_images(scene, tmp_path, warnings):
-    folder = _spoil(scene, tmp_path, lambda content: None)
+    folder = _modify(scene, tmp_path, lambda content: None)
     (folder / 'train2017/000000000002.png').unlink()
     dataset = _dataset(folder)
     ids = [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
@@ -266,14 +268,14 @@ def test_missing_images(scene, tmp_path, warnings):
         )
 
 
-def test_images_of_a_file_without_annotations(scene, tmp_path):
+def test_file_without_annotations(scene, tmp_path):
     """As COCO's image_info_test-dev2017.json."""
-    folder = _spoil(scene, tmp_path, lambda content: content.pop('annotations'))
+    folder = _modify(scene, tmp_path, lambda content: content.pop('annotations'))
     assert len(_dataset(folder, test_mode=True, strict=True)) == 3
 
 
-def test_file_cut_short(scene, tmp_path):
-    folder = _spoil(scene, tmp_path, lambda content: None)
+def test_truncated_file_raises(scene, tmp_path):
+    folder = _modify(scene, tmp_path, lambda content: None)
     path = folder / 'annotations/person_keypoints_train2017.json'
     path.write_text(path.read_text()[:-20])
     with pytest.raises(AnnotationError, match='train2017.json: expected'):

@@ -1,4 +1,4 @@
-"""Several data sets: wrappers, weights, keypoints by name, evaluation."""
+"""Several data sets: wrappers, sampling weights, keypoint mapping, copy-paste, evaluation."""
 
 import itertools
 import json
@@ -20,11 +20,7 @@ from multitask_refine.datasets import (
     MultiSourceInfiniteSampler,
     load_meta_file,
 )
-from multitask_refine.engine.hooks.consistency_hook import (
-    check_consistency,
-    check_transforms,
-    list_metas,
-)
+from multitask_refine.engine.consistency import check_consistency, check_transforms, list_metas
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
 from multitask_refine.structures import KeypointBoxes
 from multitask_refine.utils.errors import ConfigError
@@ -38,7 +34,7 @@ COCO, CROWDPOSE = load_meta_file('coco.py'), load_meta_file('crowdpose.py')
 @pytest.fixture(scope='module')
 def crowdpose(scene, tmp_path_factory):
     """The scene in CrowdPose's layout: person 1 has 14 keypoints, keypoint i
-    at x = 11 + i, y = 12 + i, of which the left shoulder is unlabelled."""
+    at x = 11 + i, y = 12 + i, of which the left shoulder is unlabeled."""
     folder = tmp_path_factory.mktemp('crowdpose')
     (folder / 'images').symlink_to(scene / 'train2017')
     (folder / 'annotations').mkdir()
@@ -110,17 +106,17 @@ def test_mapping_with_other_names():
         (dict(file='crowdpose.py'), 'from_file'),
     ],
 )
-def test_names_that_match_nothing_are_refused(source, words):
+def test_invalid_keypoint_mapping_raises(source, words):
     with pytest.raises(AnnotationError, match=words):
         KeypointMapping(source, COCO)
 
 
-def test_file_must_have_the_keypoints_of_its_meta_file(scene):
-    with pytest.raises(AnnotationError, match='51 numbers.*14 joints'):
+def test_file_with_other_keypoints_than_its_meta_file_raises(scene):
+    with pytest.raises(AnnotationError, match='51 numbers.*14 keypoints'):
         DATASETS.build(_coco(scene, keypoints_from='crowdpose.py'))
 
 
-def test_two_sets_have_one_metainfo(scene, crowdpose):
+def test_concatenated_datasets_share_metainfo(scene, crowdpose):
     both = DATASETS.build(_concat(_coco(scene), _crowdpose(crowdpose)))
     assert both.metainfo['num_keypoints'] == 17
     assert both.metainfo['sigmas'][:2] == [0.026, 0.025]
@@ -141,7 +137,7 @@ def test_two_sets_have_one_metainfo(scene, crowdpose):
     ],
     ids=['repeat', 'mix', 'balanced'],
 )
-def test_other_wrappers_load_and_batch_by_shape(scene, wrap, length):
+def test_wrappers_and_batch_sampler(scene, wrap, length):
     pipeline = LOAD + (PACK if 'Mix' not in str(wrap(_concat(0))) else [])
     inner = _concat(*(_coco(scene, pipeline=pipeline) for _ in range(2)))
     dataset = DATASETS.build(wrap(inner))
@@ -163,7 +159,7 @@ def _sampler(sizes, weights, **kwargs):
     return MultiSourceInfiniteSampler(whole, weights, **kwargs)
 
 
-def test_weights_are_shares_of_the_images():
+def test_weights_are_relative_frequencies():
     drawn = list(itertools.islice(_sampler([100, 7], [3, 1], seed=0), 4000))
     second = [index for index in drawn if index >= 100]
     # 1000 expected; the standard deviation is sqrt(4000 * 3 / 16) = 27.
@@ -189,12 +185,12 @@ def test_weights_are_shares_of_the_images():
         ([2, 0], [1, 1], 'data set 1'),
     ],
 )
-def test_wrong_weights_are_refused(sizes, weights, words):
+def test_invalid_weights_raise(sizes, weights, words):
     with pytest.raises(ConfigError, match=words):
         _sampler(sizes, weights)
 
 
-def test_a_loader_of_two_sets_starts_anywhere(scene, crowdpose):
+def test_loader_of_two_datasets_starts_at_any_batch(scene, crowdpose):
     cfg = dict(
         batch_size=2,
         num_workers=0,
@@ -216,7 +212,7 @@ def test_a_loader_of_two_sets_starts_anywhere(scene, crowdpose):
     assert any('images' in path for batch in unbroken for path in batch)
 
 
-def test_sets_and_transforms_are_compared_before_the_training(scene, crowdpose):
+def test_inconsistent_datasets_and_transforms_raise(scene, crowdpose):
     """A ConcatDataset of sets with other keypoints has a list of metainfo."""
     both = DATASETS.build(
         _concat(
@@ -238,7 +234,7 @@ def test_sets_and_transforms_are_compared_before_the_training(scene, crowdpose):
     check_transforms(DATASETS.build(_coco(scene)), 'train_dataloader.dataset')
 
 
-def test_replaced_images_are_told_through_a_wrapper(scene, tmp_path):
+def test_wrapper_passes_on_replaced_images(scene, tmp_path):
     (tmp_path / 'train2017').mkdir()
     for path in (scene / 'train2017').iterdir():
         (tmp_path / 'train2017' / path.name).write_bytes(path.read_bytes())
@@ -276,7 +272,7 @@ def _predictions(dataset):
     return samples
 
 
-def test_each_set_is_evaluated_with_its_own_keypoints(scene, crowdpose):
+def test_each_dataset_is_evaluated_with_its_own_keypoints(scene, crowdpose):
     pack = [dict(PACK[0], meta_keys=('img_id', 'img_path'))]
     dataset = DATASETS.build(
         _concat(
@@ -301,8 +297,8 @@ def test_each_set_is_evaluated_with_its_own_keypoints(scene, crowdpose):
     evaluator.dataset_meta = dataset.metainfo
     evaluator.process(_predictions(dataset))
     found = evaluator.evaluate(len(dataset))
-    # The face is wrong: 4 of COCO's 16 labelled keypoints (nose, an eye, two
-    # ears; the other eye is unlabelled), so OKS is 12 / 16 = 0.75 there,
+    # The face is wrong: 4 of COCO's 16 labeled keypoints (nose, an eye, two
+    # ears; the other eye is unlabeled), so OKS is 12 / 16 = 0.75 there,
     # which passes 6 of the 10 thresholds from 0.5 to 0.75. CrowdPose labels
     # no face: 100.
     assert found['coco/coco/keypoints_AP'] == pytest.approx(60)
@@ -359,7 +355,7 @@ def test_copy_paste_cuts_boxes_and_covers_keypoints():
     boxes = found['gt_bboxes']
     assert boxes.tensor.tolist() == [[0, 0, 6, 20], [30, 5, 40, 25], [6, 0, 16, 28]]
     # The keypoint at x = 7.5 is below the pasted person.
-    assert boxes.visible.tolist() == [[2, 1], [2, 1], [2, 0]]
+    assert boxes.keypoints_visible.tolist() == [[2, 1], [2, 1], [2, 0]]
     assert boxes.keypoints[2].tolist() == [[8.5, 4.5], [12.5, 4.5]]
     assert found['gt_bboxes_labels'].tolist() == [0, 1, 0]
     masks = found['gt_masks'].masks
@@ -385,7 +381,7 @@ def test_copy_paste_keeps_boxes_without_mask():
     ]
 
 
-def test_copy_paste_wants_masks_and_one_size():
+def test_copy_paste_without_masks_or_of_two_sizes_raises():
     paste = TRANSFORMS.build(dict(type='MultitaskCopyPaste'))
     target, source = _two_images()
     small = dict(source, img=source['img'][:20])

@@ -15,10 +15,18 @@ from mmengine.config import Config
 from packaging.version import Version
 
 from multitask_refine.deployment import ExportError, export
-from multitask_refine.deployment.export import load_network
-from multitask_refine.deployment.parity import LIMITS, compare, find_people, refuse_others
-from multitask_refine.testing import drawn
+from multitask_refine.deployment.export import load_model
+from multitask_refine.deployment.parity import (
+    TOLERANCES,
+    compare_outputs,
+    predict_outputs,
+    raise_if_different,
+)
+from multitask_refine.testing.synthetic_images import draw_image
+from multitask_refine.testing.synthetic_weights import draw_weights
 from tests.conftest import CONFIGS, SAMPLE_CONFIG
+
+pytestmark = pytest.mark.slow
 
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')
@@ -83,9 +91,9 @@ VARIANTS = {
     'detectron2': ('fpn-ms_softmax_1xb8-1500', DETECTRON2),
     'torchvision': ('fpn-ms_softmax_1xb8-1500', TORCHVISION),
 }
-# Drawn heads amplify rounding: so large a share of the joints, or of their
-# scores, is elsewhere in PyTorch's own float64, too.
-JOINT_TIES = 0.08
+# Drawn heads amplify rounding: this share of the keypoints, or of their
+# scores, differs in PyTorch's own float64, too.
+KEYPOINT_TIES = 0.08
 SIZES = ((150, 203), (97, 64), (131, 250), (17, 23), (1, 1))
 
 
@@ -97,7 +105,7 @@ def make_config(variant: str) -> Config:
 
 
 def save_drawn(cfg: Config, folder: Path) -> Path:
-    """A checkpoint whose weights are drawn as a trained network's."""
+    """A checkpoint with synthetic weights like a trained model's."""
     model = MODELS.build(copy.deepcopy(cfg.model)).eval()
     state = model.state_dict()
     names = {
@@ -106,7 +114,7 @@ def save_drawn(cfg: Config, folder: Path) -> Path:
         if not name.endswith('num_batches_tracked')
     }
     shapes = {key: tuple(state[name].shape) for key, name in names.items()}
-    for key, values in drawn.draw_weights(shapes, 3).items():
+    for key, values in draw_weights(shapes, 3).items():
         # Large offsets and logits would amplify every rounding.
         share = 0.2 if re.search('offset|logits|heatmap', key) else 1.0
         state[names[key]].copy_(share * torch.from_numpy(values))
@@ -116,32 +124,35 @@ def save_drawn(cfg: Config, folder: Path) -> Path:
 
 
 def calibrate(model: torch.nn.Module) -> None:
-    """Let each batch norm see what it normalises, as in training."""
+    """Let each batch norm see what it normalizes, as in training."""
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.train().momentum = 1.0
     model.roi_head.test_cfg.score_thr = 0.0
-    find_people(model, to_image(160, 256))
+    predict_outputs(model, to_image(160, 256))
 
 
 def run(session: onnxruntime.InferenceSession, image: torch.Tensor) -> dict:
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, dict(image=image[None].float().numpy()))))
+    outputs = session.run(None, dict(image=image[None].float().numpy()))
+    return dict(zip(names, outputs, strict=True))
 
 
 def assert_same(found: dict, expected: dict, ties: float = 0) -> None:
-    """``ties``: share of the people that may differ."""
+    """``ties``: share of the instances that may differ."""
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         assert found[name].shape[1:] == values.shape[1:], name
-    for name, (_, others, total) in compare(found, expected).items():
-        share = JOINT_TIES if name.startswith('keypoint') else ties
-        assert others <= share * total, f'{name}: {others} of {total} differ by {LIMITS[name]}'
+    for name, (_, mismatched, total) in compare_outputs(found, expected).items():
+        share = KEYPOINT_TIES if name.startswith('keypoint') else ties
+        assert mismatched <= share * total, (
+            f'{name}: {mismatched} of {total} differ by {TOLERANCES[name]}'
+        )
 
 
 def to_image(height: int, width: int) -> torch.Tensor:
-    picture = drawn.draw_image(1, max(height, 40), max(width, 40))
-    return torch.from_numpy(picture[:height, :width].copy()).permute(2, 0, 1)
+    image = draw_image(1, max(height, 40), max(width, 40))
+    return torch.from_numpy(image[:height, :width].copy()).permute(2, 0, 1)
 
 
 @pytest.fixture(scope='module', params=VARIANTS)
@@ -153,15 +164,15 @@ def exported(request, tmp_path_factory):
     return cfg, checkpoint, folder / 'out.onnx'
 
 
-def test_every_variant_finds_what_pytorch_finds(exported):
+def test_every_variant_matches_pytorch(exported):
     cfg, checkpoint, path = exported
     domains = {node.domain for node in onnx.load(path).graph.node}
     assert domains <= {'', 'ai.onnx'}
     session = onnxruntime.InferenceSession(path)
-    model = load_network(cfg, checkpoint)
+    model = load_model(cfg, checkpoint)
     counts = []
     for size in SIZES:
-        expected = find_people(model, to_image(*size))
+        expected = predict_outputs(model, to_image(*size))
         assert_same(run(session, to_image(*size)), expected)
         counts.append(len(expected['boxes']))
     assert max(counts) > 1 and min(counts) == 0, counts
@@ -174,11 +185,11 @@ def sample(tmp_path_factory):
     return cfg, save_drawn(cfg, folder), folder
 
 
-def test_the_file_says_what_it_is(sample):
+def test_metadata(sample):
     cfg, checkpoint, folder = sample
     differences = export(cfg, checkpoint, folder / 'new/out.onnx', opset=20)
     assert [path.name for path in (folder / 'new').iterdir()] == ['out.onnx']
-    assert set(differences) == set(LIMITS)
+    assert set(differences) == set(TOLERANCES)
     graph = onnx.load(folder / 'new/out.onnx')
     assert graph.opset_import[0].version == 20
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
@@ -236,7 +247,7 @@ def test_the_file_says_what_it_is(sample):
         ),
     ],
 )
-def test_what_cannot_be_exported_is_said(sample, tmp_path, options, message):
+def test_models_that_cannot_be_exported(sample, tmp_path, options, message):
     cfg = Config.fromfile(SAMPLE_CONFIG)
     cfg.merge_from_dict(options)
     checkpoint = sample[1]
@@ -247,7 +258,7 @@ def test_what_cannot_be_exported_is_said(sample, tmp_path, options, message):
     assert not list(tmp_path.glob('out*'))
 
 
-def test_nobody_pairs_up():
+def test_unpaired_instances_are_a_mismatch():
     here, there = (
         dict(
             boxes=np.float32([[0, 0, 9, 9]] * count) + shift,
@@ -259,10 +270,10 @@ def test_nobody_pairs_up():
         for count, shift in ((2, 0), (3, 50))
     )
     with pytest.raises(ExportError, match='boxes of 3 of 3 differ by more'):
-        refuse_others(compare(here, there))
+        raise_if_different(compare_outputs(here, there))
 
 
-def test_other_files_and_operators_are_refused(sample, monkeypatch):
+def test_wrong_suffix_opset_and_missing_package(sample, monkeypatch):
     cfg, checkpoint, folder = sample
     with pytest.raises(ExportError, match='ends in .onnx'):
         export(cfg, checkpoint, folder / 'out.pth')
@@ -277,12 +288,12 @@ def test_photos_at_real_scale(sample, tiny_coco):
     cfg, checkpoint, folder = sample
     export(cfg, checkpoint, folder / 'photos.onnx')
     session = onnxruntime.InferenceSession(folder / 'photos.onnx')
-    model = load_network(cfg, checkpoint)
+    model = load_model(cfg, checkpoint)
     photos = sorted((tiny_coco / 'train2017').glob('*.jpg'))[:10]
-    pictures = [cv2.imread(str(path)) for path in photos]
-    pictures.append(np.full((480, 640, 3), 127, np.uint8))
-    assert len({picture.shape for picture in pictures}) > 4
-    for picture in pictures:
-        image = torch.from_numpy(picture).permute(2, 0, 1)
+    images = [cv2.imread(str(path)) for path in photos]
+    images.append(np.full((480, 640, 3), 127, np.uint8))
+    assert len({image.shape for image in images}) > 4
+    for array in images:
+        image = torch.from_numpy(array).permute(2, 0, 1)
         # One of score_thr more or less is rounding, too.
-        assert_same(run(session, image), find_people(model, image), ties=0.1)
+        assert_same(run(session, image), predict_outputs(model, image), ties=0.1)

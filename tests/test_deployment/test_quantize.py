@@ -1,4 +1,4 @@
-"""Smaller numbers in exported files: a layer made by hand, what is refused."""
+"""Quantized files: a layer computed by hand, and errors."""
 
 import hashlib
 import json
@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 
-from multitask_refine.deployment.quantize import KINDS, QuantisationError, quantize
+from multitask_refine.deployment.quantize import KINDS, QuantizationError, quantize
 from multitask_runtime.onnx.onnx_model import OnnxModel
-from tests.test_runtime.test_onnx_inferencer import DESCRIPTION, make_file
-from tools.deployment import quantize_onnx as quantise_onnx
+from tests.test_runtime.onnx_files import DESCRIPTION, make_file
+from tools.deployment import quantize_onnx
+
+pytestmark = pytest.mark.slow
 
 # More exact than float16 has it at this size: 512.1 becomes 512.
 BOX = [[0.3, 512.1, 700.2, 900.7]]
@@ -56,8 +58,8 @@ def layer(tmp_path):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / 'pictures'
+def image_folder(tmp_path):
+    folder = tmp_path / 'images'
     folder.mkdir()
     for name, value in (('a', 255), ('b', 0)):
         cv2.imwrite(str(folder / f'{name}.png'), np.full((48, 64, 3), value, np.uint8))
@@ -65,18 +67,18 @@ def pictures(tmp_path):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_layer(layer, pictures, tmp_path, kind):
+def test_layer_by_hand(layer, image_folder, tmp_path, kind):
     out = tmp_path / 'new/out.onnx'
-    quantize(layer, out, kind, pictures if 'static' in kind else None)
+    quantize(layer, out, kind, image_folder if 'static' in kind else None)
     assert [path.name for path in out.parent.iterdir()] == ['out.onnx']
-    network = OnnxModel(out)
+    model = OnnxModel(out)
     image = np.random.default_rng(0).integers(0, 256, (3, 8, 8))
-    people = network(image, (1, 1), (8, 8))
+    instances = model(image, (1, 1), (8, 8))
     # The product by hand; nothing around the layer is rounded.
     exact = np.tensordot(WEIGHTS[..., 0, 0], image, 1).clip(0).mean()
-    assert people['scores'] == pytest.approx(exact, rel=0.02)
-    assert people['scores'] != pytest.approx(exact, rel=1e-7)
-    np.testing.assert_array_equal(people['bboxes'], np.float32(BOX))
+    assert instances['scores'] == pytest.approx(exact, rel=0.02)
+    assert instances['scores'] != pytest.approx(exact, rel=1e-7)
+    np.testing.assert_array_equal(instances['bboxes'], np.float32(BOX))
     (weights,) = (
         value
         for value in load(out).graph.initializer
@@ -92,9 +94,9 @@ def test_a_layer(layer, pictures, tmp_path, kind):
     )
     if kind == 'int8-static':  # two products of these fit into 16 bits
         assert np.abs(numpy_helper.to_array(weights)).max() <= 64
-    assert network.description == dict(
+    assert model.metadata == dict(
         DESCRIPTION,
-        quantisation=kind,
+        quantization=kind,
         source_sha256=hashlib.sha256(layer.read_bytes()).hexdigest(),
     )
 
@@ -104,38 +106,38 @@ def test_a_layer(layer, pictures, tmp_path, kind):
     [
         ('layer.onnx', 'float16', None, 'another file than the one that is read'),
         ('out.pth', 'float16', None, 'out.pth: expected a file that ends in .onn'),
-        ('out.onnx', 'float16', 'pictures', 'expected none for float16'),
-        ('out.onnx', 'int8-static', None, 'a folder of pictures.*found none'),
-        ('out.onnx', 'int8-static', 'nowhere', 'a folder of pictures.*nowhere'),
-        ('out.onnx', 'int8-static', 'empty', 'empty: expected pictures'),
+        ('out.onnx', 'float16', 'images', 'expected none for float16'),
+        ('out.onnx', 'int8-static', None, 'a folder of images.*found none'),
+        ('out.onnx', 'int8-static', 'nowhere', 'a folder of images.*nowhere'),
+        ('out.onnx', 'int8-static', 'empty', 'empty: expected images'),
     ],
 )
-def test_arguments_that_will_not_do(layer, pictures, tmp_path, out, kind, images, match):
+def test_wrong_arguments(layer, image_folder, tmp_path, out, kind, images, match):
     (tmp_path / 'empty').mkdir()
     before = layer.read_bytes()
-    with pytest.raises(QuantisationError, match=match):
+    with pytest.raises(QuantizationError, match=match):
         quantize(layer, tmp_path / out, kind, images and tmp_path / images)
     assert layer.read_bytes() == before
     assert not list(tmp_path.glob('out*'))
 
 
-def test_files_that_will_not_do(layer, pictures, tmp_path, monkeypatch):
+def test_wrong_files(layer, tmp_path, monkeypatch):
     out = tmp_path / 'out.onnx'
     with pytest.raises(SystemExit, match='nowhere.onnx: there is no such'):
-        quantise_onnx.main(['nowhere.onnx', str(out), '--to', 'float16'])
+        quantize_onnx.main(['nowhere.onnx', str(out), '--to', 'float16'])
     foreign = make_file(tmp_path / 'foreign.onnx', metadata={})
     with pytest.raises(SystemExit, match='that this project exported'):
-        quantise_onnx.main([foreign, str(out), '--to', 'float16'])
+        quantize_onnx.main([foreign, str(out), '--to', 'float16'])
     again = make_file(tmp_path / 'again.onnx', quantisation='float16')
-    with pytest.raises(QuantisationError, match='float32.*found float16'):
+    with pytest.raises(QuantizationError, match='float32.*found float16'):
         quantize(again, out, 'int8-dynamic')
     monkeypatch.setitem(sys.modules, 'onnxruntime.quantization', None)
-    with pytest.raises(QuantisationError, match='pip install onnx onnxrunti'):
+    with pytest.raises(QuantizationError, match='pip install onnx onnxrunti'):
         quantize(layer, out, 'int8-dynamic')
     assert not out.exists()
 
 
-def test_pictures_without_people(layer, pictures, tmp_path):
+def test_images_without_people(layer, image_folder, tmp_path):
     model = load(layer)
     values = [numpy_helper.from_array(np.zeros(1, np.int64), 'zero')]
     model.graph.initializer.extend(values)
@@ -146,14 +148,14 @@ def test_pictures_without_people(layer, pictures, tmp_path):
     model.graph.output[1].type.tensor_type.shape.dim[0].dim_value = 0
     save(model, layer)
     with pytest.raises(
-        QuantisationError, match='pictures: expected pictures with people .* found none'
+        QuantizationError, match='images: expected images with people .* found none'
     ):
-        quantize(layer, tmp_path / 'out.onnx', 'int8-static', pictures)
+        quantize(layer, tmp_path / 'out.onnx', 'int8-static', image_folder)
 
 
-def test_the_tool_says_the_sizes(layer, tmp_path, capsys):
+def test_tool_prints_the_file_sizes(layer, tmp_path, capsys):
     out = tmp_path / 'out.onnx'
-    assert quantise_onnx.main([str(layer), str(out), '--to', 'float16']) == 0
+    assert quantize_onnx.main([str(layer), str(out), '--to', 'float16']) == 0
     said = capsys.readouterr().out
     assert f'{out.stat().st_size} bytes' in said
     assert f'before: {layer.stat().st_size}' in said

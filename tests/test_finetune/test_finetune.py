@@ -1,5 +1,4 @@
-"""Fine-tuning: rules from statistics, keypoints by name, the config, and data
-that is not as it should be."""
+"""Fine-tuning: keypoint transfer, statistics, rules, the config, and invalid data."""
 
 import json
 import re
@@ -15,7 +14,7 @@ from benchmarks.data import few_photos
 from multitask_refine.analysis.results_files import ResultsError
 from multitask_refine.datasets import load_meta_file
 from multitask_refine.engine import ConfigError, KeypointTransferHook, transfer_keypoints
-from multitask_refine.finetune import choose_settings, collect_statistics
+from multitask_refine.finetune import Keypoints, choose_settings, collect_statistics
 from tests.conftest import ROOT
 from tools import finetune
 from tools.docs import results_page
@@ -40,7 +39,7 @@ def _weights(names, channels, factor):
     }
 
 
-def test_keypoints_are_taken_over_by_name():
+def test_keypoints_are_transferred_by_name():
     saved = _weights(['nose', 'left', 'right'], 2, 1)
     saved['backbone.weight'] = torch.ones(1)
     own = _weights(['right', 'tail', 'nose', 'left'], 2, 100)
@@ -57,7 +56,7 @@ def test_keypoints_are_taken_over_by_name():
     assert saved[f'{HEAD}heatmap_pred.bias'].tolist() == [1, 2, 3]
 
 
-def test_layers_of_another_width_and_missing_ones_stay():
+def test_layers_of_another_width_are_kept():
     saved = _weights(['a', 'b'], 2, 1)
     own = _weights(['b', 'a'], 3, 100)
     del own[f'{HEAD}offset_pred.weight'], own[f'{HEAD}offset_pred.bias']
@@ -71,7 +70,7 @@ def test_layers_of_another_width_and_missing_ones_stay():
     'names, error',
     [(dict(head='nose'), None), (dict(head='noze'), r"head'.*noze.*checkpoint \['nose'")],
 )
-def test_hook_renames_and_says_what_it_does_not_know(names, error, monkeypatch):
+def test_hook_renames_and_raises_for_unknown_names(names, error, monkeypatch):
     hooks = 'multitask_refine.engine.hooks.keypoint_transfer_hook'
     monkeypatch.setattr(f'{hooks}.BaseLoop', types.SimpleNamespace)
     meta = dict(classes=('person',), keypoint_id2name={0: 'b', 1: 'head'})
@@ -145,9 +144,9 @@ def test_statistics():
     content['annotations'][1].update(keypoints=[0] * 51, num_keypoints=0)
     del content['annotations'][2]['segmentation']
     content['annotations'].append(_person(9, 3, [0, 0, 100, 100], iscrowd=1))
-    stats = collect_statistics(content, ['person'], COCO)
-    assert (stats.images, stats.instances, stats.crowding) == (3, 3, 2)
-    assert stats.labelled == dict(bbox=3, segm=2, keypoints=2)
+    stats = collect_statistics(content, ['person'], Keypoints(COCO, True))
+    assert (stats.images, stats.instances, stats.max_instances) == (3, 3, 2)
+    assert stats.labeled == dict(bbox=3, segm=2, keypoints=2)
     assert stats.image_size == (200, 300)
     assert stats.long_side == 400
     # sqrt(40 * 90) / 400, sqrt(80 * 80) / 400 and sqrt(20 * 80) / 400
@@ -159,11 +158,11 @@ def _settings(count, box, sizes=(1000, 500), people=1, **kwargs):
     content = _content(
         [sizes] * count, [(i, box) for i in range(1, count + 1) for _ in range(people)]
     )
-    stats = collect_statistics(content, ['person'], COCO)
+    stats = collect_statistics(content, ['person'], Keypoints(COCO, True))
     return choose_settings(stats, **{'base': 'base.pth', **kwargs})
 
 
-def test_input_scale_follows_the_instances_and_images():
+def test_rule_of_the_input_size():
     # 100 pixels are 0.3125 of 320; 0.35 of 286, which 32 does not divide.
     assert _settings(5, [0, 0, 312.5, 312.5]).long_side == 320
     assert _settings(5, [0, 0, 350, 350]).long_side == 288
@@ -174,7 +173,7 @@ def test_input_scale_follows_the_instances_and_images():
     assert _settings(5, small, long_side=640).long_side == 640
 
 
-def test_iterations_rate_anchors_and_proposals():
+def test_rules_of_schedule_anchors_and_proposals():
     person = [0, 0, 300, 300]
     few = _settings(10, person)
     assert (few.iterations, few.batch_size, few.lr) == (500, 4, 5e-4)
@@ -188,11 +187,13 @@ def test_iterations_rate_anchors_and_proposals():
     assert _settings(5, person, people=16).proposals == 100
 
 
-def test_a_task_without_labels_has_no_head():
+def test_task_without_labels_has_no_head():
     content = _content([(100, 100)], [(1, [0, 0, 50, 50])])
     for field, left in (('keypoints', ('bbox', 'segm')), ('segmentation', ('bbox',))):
         del content['annotations'][0][field]
-        settings = choose_settings(collect_statistics(content, ['person'], []), None)
+        settings = choose_settings(
+            collect_statistics(content, ['person'], Keypoints([], False)), None
+        )
         assert settings.heads == left
 
 
@@ -260,8 +261,8 @@ def _rename_files(content):
         (_set(bbox=[0.1, 0.1, 0.5, 0.5]), [], 'fraction'),
         (_set(iscrowd=1), [], 'expected an instance'),
         (_rename_files, [], 'found none of 4.*no_1.png'),
-        (_names('nose', 'tail'), [], 'expected 17 names that differ'),
-        (_set(keypoints=[1, 1, 2] * 3), [], 'expected 3 names that differ'),
+        (_names('nose', 'tail'), [], 'expected 17 distinct names'),
+        (_set(keypoints=[1, 1, 2] * 3), [], 'expected 3 distinct names'),
         (
             lambda c: (_set(keypoints=[1, 1, 2] * 3)(c), _names()(c)),
             [],
@@ -270,7 +271,7 @@ def _rename_files(content):
         (
             lambda c: c['annotations'][0].update(keypoints=[1, 1, 2]),
             ['--val'],
-            'expected no problems',
+            'expected no issues',
         ),
         (
             lambda c: c.update(images=c['images'][:1]),
@@ -283,7 +284,7 @@ def _rename_files(content):
         (None, ['--metainfo', 'none.py'], 'no dataset meta file'),
     ],
 )
-def test_bad_input_is_one_sentence_and_leaves_nothing(photos, change, argv, message):
+def test_invalid_input_raises_and_leaves_no_files(photos, change, argv, message):
     good = photos[0].parent / 'good.json'
     good.write_text(json.dumps(photos[1]))
     if argv == ['--val']:  # broken there: fine for training, not for a test
@@ -311,7 +312,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(photos, change, argv, mess
         (lambda c: c.update(images=c['images'][:1]), dict(keypoint_head=True, mask_head=True)),
     ],
 )
-def test_what_is_labelled_is_trained(photos, change, heads, capsys):
+def test_labeled_tasks_are_trained(photos, change, heads, capsys):
     assert _run(photos, change=change) == 0
     cfg = Config.fromfile(photos[0].parent / 'out/config.py')
     for name, there in heads.items():
@@ -319,7 +320,7 @@ def test_what_is_labelled_is_trained(photos, change, heads, capsys):
     assert 'Settings' in capsys.readouterr().out
 
 
-def test_missing_images_are_said_and_nothing_is_overwritten(photos, capsys):
+def test_missing_images_are_reported_and_files_kept(photos, capsys):
     (photos[0] / '2.png').unlink()
     assert _run(photos) == 0
     shown = capsys.readouterr().out
@@ -332,7 +333,7 @@ def test_missing_images_are_said_and_nothing_is_overwritten(photos, capsys):
     assert config.read_text() == before
 
 
-def test_other_keypoints_get_a_meta_file(photos):
+def test_meta_file_of_other_keypoints(photos):
     def change(content):
         _set(keypoints=[9, 9, 2] * 3)(content)
         content['categories'][0].update(
@@ -349,8 +350,8 @@ def test_other_keypoints_get_a_meta_file(photos):
     assert cfg.model.roi_head.keypoint_head.num_keypoints == 3
 
 
-def test_the_config_that_is_written_is_the_one_that_is_trained(photos, monkeypatch):
-    """Also with options: the runner's own dump says the same."""
+def test_written_config_is_trained(photos, monkeypatch):
+    """The runner gets the written config, with --cfg-options."""
     trained = []
     monkeypatch.setattr(
         finetune.train.Runner,
@@ -413,7 +414,7 @@ def test_subsets_grow_and_runs_are_summarized():
     assert summary['b']['seconds'] is None
 
 
-def test_results_page_has_a_row_for_each_setting(tmp_path):
+def test_results_page(tmp_path):
     row = dict(
         runs=3,
         seconds=61.4,
@@ -442,6 +443,6 @@ def test_results_page_has_a_row_for_each_setting(tmp_path):
         results_page.sections(tmp_path)
 
 
-def test_the_base_is_named_in_one_place():
+def test_base_checkpoint_config():
     cfg = Config.fromfile(ROOT / 'configs/_base_/base_checkpoint.py')
     assert cfg.load_from.startswith('checkpoints/')

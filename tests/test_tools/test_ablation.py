@@ -1,4 +1,4 @@
-"""The experiment on offsets: smaller still, or with a stub for the training."""
+"""The ablation of the offsets, with a smaller model or a stub of the tools."""
 
 import fcntl
 import importlib
@@ -14,15 +14,19 @@ from mmengine.config import Config
 from multitask_refine.analysis.ablation import protocol as ablation_protocol
 from multitask_refine.analysis.ablation import tables as offsets_tables
 from multitask_refine.engine import read_config
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
+from multitask_runtime.utils.files import file_sha256
 from tests.conftest import ROOT, as_arguments, tiny_options
 from tools import ablation
+
+pytestmark = pytest.mark.slow
 
 REGULAR = ROOT / ablation_protocol.CONFIG.format('fpn-ms_regular')
 
 
 @pytest.fixture
 def options(tmp_path, monkeypatch):
-    """A network of seconds, and a base for it."""
+    """Options for a model that trains in seconds, and its base."""
     monkeypatch.setattr(ablation.torch.cuda, 'is_available', lambda: False)
     settings = {
         name: value
@@ -53,7 +57,7 @@ def _save_base(cfg, path):
 
 
 class Stub:
-    """Stands in for the tools that draw, train and test.
+    """Stub of the tools that draw, train and test.
 
     AP is higher at higher rates and with refinement.
     """
@@ -116,14 +120,14 @@ class Stub:
 @pytest.fixture
 def stub(monkeypatch):
     stub = Stub()
-    monkeypatch.setattr(ablation, 'call', stub)
+    monkeypatch.setattr(ablation, 'run_tool', stub)
     return stub
 
 
-def test_a_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch, capsys, request):
-    """With the tools themselves, in this process."""
+def test_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch, capsys, request):
+    """With the real tools, in this process."""
 
-    def call(log, env, tool, *args):
+    def run_tool(log, env, tool, *args):
         monkeypatch.setenv('BASE_SAMPLE_ROOT', env.get('BASE_SAMPLE_ROOT', ''))
         name = 'tools.' + tool[:-3].replace('/', '.')
         assert importlib.import_module(name).main(list(args)) == 0
@@ -131,7 +135,7 @@ def test_a_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch,
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     request.addfinalizer(lambda: torch.set_num_threads(threads))
-    monkeypatch.setattr(ablation, 'call', call)
+    monkeypatch.setattr(ablation, 'run_tool', run_tool)
     monkeypatch.setattr(ablation_protocol, 'IMAGE_SIZE', 64)
     monkeypatch.setitem(ablation_protocol.TRAIN, 'images', 4)
     monkeypatch.setattr(ablation_protocol, 'SWEEP_SEEDS', (100,))
@@ -146,14 +150,14 @@ def test_a_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch,
     assert run['num_images'] == 2 and run['seed'] == 100
     assert run['iteration'] == 2 and run['training_minutes'] > 0
     shared = run['protocol']
-    assert shared['base_sha256'] == ablation.file_sha256(str(tmp_path / 'base.pth'))
+    assert shared['base_sha256'] == file_sha256(tmp_path / 'base.pth')
     assert shared['train']['images'] == 4 and shared['schedule']['norm_eval']
     # 2 blocks in each of 3 stages, 4 convolutions of the head, heatmaps.
     assert len(run['offsets']) == 6 + 4 + 1
     assert all(one['mean'] == 0 or one['mean'] < 1 for one in run['offsets'].values())
     assert len(run['curve']) == 2 and run['records_outside'] == 0
-    start = torch.load(tmp_path / 'base.pth', weights_only=True)['state_dict']
-    end = torch.load(tmp_path / 'runs/sweep/rb-h_lr0.0003_seed100/iter_2.pth', weights_only=True)[
+    start = load_checkpoint_file(tmp_path / 'base.pth')['state_dict']
+    end = load_checkpoint_file(tmp_path / 'runs/sweep/rb-h_lr0.0003_seed100/iter_2.pth')[
         'state_dict'
     ]
     name = 'backbone.layer2.0.conv2.weight'  # two steps of a warm-up away
@@ -161,7 +165,7 @@ def test_a_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch,
     assert not torch.equal(end[name], start[name])
 
 
-def test_killed_and_started_again(options, stub, tmp_path, capsys):
+def test_restart_after_failures(options, stub, tmp_path, capsys):
     stub.break_at = 5
     with pytest.raises(SystemExit, match='19 runs failed.*\n.*killed'):
         ablation.main(['sweep', *options])
@@ -188,7 +192,7 @@ def test_killed_and_started_again(options, stub, tmp_path, capsys):
     assert len(stub.trained) == 24 + finals
 
 
-def test_another_base_or_protocol_is_refused(options, stub, tmp_path):
+def test_other_base_or_protocol_is_refused(options, stub, tmp_path):
     begin = ['sweep', '--conditions', 'regular', *options]
     assert ablation.main(begin) == 0
     with pytest.raises(
@@ -224,7 +228,7 @@ def test_another_base_or_protocol_is_refused(options, stub, tmp_path):
         ablation.main(['final', *options])
 
 
-def test_a_condition_that_was_changed_since_is_refused(options, stub, tmp_path):
+def test_results_of_a_changed_condition_are_refused(options, stub, tmp_path):
     assert ablation.main(['sweep', '--conditions', 'regular', *options]) == 0
     file = tmp_path / 'results/sweep/regular_lr0.0001_seed100.json'
     content = json.loads(file.read_text())
@@ -234,15 +238,15 @@ def test_a_condition_that_was_changed_since_is_refused(options, stub, tmp_path):
         offsets_tables.load_runs(file.parent)
 
 
-def test_two_at_once_are_refused(options, stub, tmp_path):
+def test_concurrent_runs_in_a_work_dir_are_refused(options, stub, tmp_path):
     (tmp_path / 'runs').mkdir()
     with open(tmp_path / 'runs/lock', 'w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(SystemExit, match='is still at work there'):
+        with pytest.raises(SystemExit, match='is still running there'):
             ablation.main(['sweep', *options])
 
 
-def test_every_condition_can_be_built_and_names_what_it_changes():
+def test_every_condition_changes_what_its_name_says():
     for run in ablation_protocol.final_runs(dict.fromkeys(ablation_protocol.BY_NAME, 1e-4)):
         if run.seed == 0:
             cfg = Config.fromfile(ROOT / run.config)

@@ -1,4 +1,4 @@
-"""The drawn sample: same bytes, true labels, nothing of the user's lost."""
+"""Synthetic people: reproducibility, ground truth, and protection of existing files."""
 
 import hashlib
 import json
@@ -10,11 +10,16 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from multitask_refine.testing.sample import scene as scenes
-from multitask_refine.testing.sample.canvas import Canvas
-from multitask_refine.testing.sample.coco import annotation, run_lengths, segmentation
-from multitask_refine.testing.sample.person import Cloth, Outfit, draw_person, random_outfit
-from multitask_refine.testing.sample.skeleton import (
+from multitask_refine.testing.synthetic_people import scene as scenes
+from multitask_refine.testing.synthetic_people.canvas import Canvas
+from multitask_refine.testing.synthetic_people.coco import annotation, run_lengths, segmentation
+from multitask_refine.testing.synthetic_people.person import (
+    Cloth,
+    Outfit,
+    draw_person,
+    random_outfit,
+)
+from multitask_refine.testing.synthetic_people.skeleton import (
     FAMILIES,
     KEYPOINTS,
     LIMB_LIMITS,
@@ -32,14 +37,14 @@ from tools.dataset.make_sample import main
 SMALL = ['--size', '96', '--workers', '1']
 # Upright, the arms a little forward and away from the hips.
 ARMS_OUT = dict(shoulder_out=14.0, shoulder_flex=15.0)
-STRAIGHT = {name: 0.0 for name in TRUNK_LIMITS} | {
+STRAIGHT = dict.fromkeys(TRUNK_LIMITS, 0.0) | {
     f'{side}_{name}': ARMS_OUT.get(name, 0.0) for side, _ in SIDES for name in LIMB_LIMITS
 }
 WHITE = Cloth(np.full(3, 255.0))
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Name -> SHA-256 of every file below a folder."""
+    """Return the SHA-256 of all files below a folder by name."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob('*')
@@ -48,13 +53,13 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def standing(yaw: float = 0.0) -> Figure:
-    """A figure 172 pixels tall in the middle of a 256 x 256 picture."""
+    """A figure 172 pixels tall in the middle of a 256 x 256 image."""
     figure = view_figure(pose_figure(STRAIGHT, Build()), yaw=yaw, elevation=0, roll=0, scale=100)
-    return figure.moved(np.eye(3), np.array([128.0, 128.0, 0]), figure.scale)
+    return figure.transform(np.eye(3), np.array([128.0, 128.0, 0]), figure.scale)
 
 
-def looks() -> Outfit:
-    """Clothes of which no skirt hides a knee and no long hair an ear."""
+def short_outfit() -> Outfit:
+    """Draw an outfit whose skirt or hair hides no keypoint."""
     for seed in range(100):
         outfit = random_outfit(np.random.default_rng(seed), skirts=False)
         if outfit.style == 'short':
@@ -83,7 +88,7 @@ def test_same_seed_same_bytes_with_any_number_of_workers(tmp_path):
     assert a == b
     first = 'train2017/000000000001.jpg'
     assert len({a[first], c[first], a['val2017/000000000001.jpg']}) == 3
-    # A picture is the same however many are drawn.
+    # An image does not depend on the number of images.
     assert a[first] == d[first] and len(d) == len(a) - 1
 
 
@@ -140,7 +145,7 @@ def test_a_moderate_draw_has_all_kinds(coco):
 
 @pytest.mark.parametrize('x, y', [(20.0, 20.0), (20.5, 19.5), (19.3, 21.8)])
 @pytest.mark.parametrize('shape', ['ellipsoid', 'cone', 'polygon'])
-def test_shapes_are_centred_where_they_are_put(shape, x, y):
+def test_shapes_are_drawn_at_their_center(shape, x, y):
     canvas = Canvas(np.zeros((40, 42, 3), np.uint8), ambient=1.0)
     canvas.start(7)
     middle = np.array([x, y, 0.0])
@@ -154,8 +159,8 @@ def test_shapes_are_centred_where_they_are_put(shape, x, y):
         canvas.polygon(corners + middle[:2], WHITE)
     weights = canvas.image()[..., 0].astype(float)
     rows, cols = np.indices(weights.shape) + 0.5
-    centre = [(cols * weights).sum(), (rows * weights).sum()] / weights.sum()
-    np.testing.assert_allclose(centre, (x, y), atol=0.05)
+    center = [(cols * weights).sum(), (rows * weights).sum()] / weights.sum()
+    np.testing.assert_allclose(center, (x, y), atol=0.05)
     if shape == 'ellipsoid':
         rows, cols = np.nonzero(canvas.masks([7])[0])
         np.testing.assert_allclose((cols.mean() + 0.5, rows.mean() + 0.5), (x, y), atol=0.05)
@@ -186,7 +191,7 @@ def test_left_and_right_are_the_drawn_persons_own():
 
 
 @pytest.mark.parametrize('family', FAMILIES)
-def test_a_mirrored_pose_gives_mirrored_joints(family):
+def test_flipped_pose_has_flipped_keypoints(family):
     pose = random_pose(np.random.default_rng(4), family)
     view = dict(elevation=10, scale=100)
     figure = view_figure(pose_figure(pose, Build()), yaw=25, roll=4, **view)
@@ -199,7 +204,7 @@ def test_a_mirrored_pose_gives_mirrored_joints(family):
 
 
 @pytest.mark.parametrize('family', FAMILIES)
-def test_poses_stay_within_the_joints_limits(family):
+def test_poses_stay_within_their_limits(family):
     for seed in range(20):
         pose = random_pose(np.random.default_rng(seed), family)
         for name, angle in pose.items():
@@ -239,17 +244,17 @@ def test_poses_stay_within_the_joints_limits(family):
         ),
     ],
 )
-def test_the_own_body_hides_joints(yaw, hidden):
+def test_self_occlusion(yaw, hidden):
     canvas = Canvas(np.zeros((256, 256, 3), np.uint8))
     canvas.start(1)
-    seen = draw_person(canvas, standing(yaw), looks())
+    seen = draw_person(canvas, standing(yaw), short_outfit())
     names = [name for name, own in zip(KEYPOINTS, seen) if not own]
     assert set(hidden) <= set(names)
     if yaw == 0:
         assert names == []
 
 
-def test_a_covered_joint_is_labelled_as_covered(monkeypatch):
+def test_occluded_keypoint_has_visibility_1(monkeypatch):
     def plate(canvas, rng, x, y, size):
         canvas.polygon(
             np.array(
@@ -263,10 +268,10 @@ def test_a_covered_joint_is_labelled_as_covered(monkeypatch):
             WHITE,
         )
 
-    monkeypatch.setitem(scenes.THINGS, 'plate', plate)
-    person = scenes.Person(standing(), looks(), 172)
+    monkeypatch.setitem(scenes.OBJECTS, 'plate', plate)
+    person = scenes.Person(standing(), short_outfit(), 172)
     knee = person.figure.points['left_knee']
-    cover = scenes.Thing('plate', 0, knee[0], knee[1], 5)
+    cover = scenes.Object('plate', 0, knee[0], knee[1], 5)
     scene = scenes.Scene(256, 256, np.array([0, 0, 1]), 0.5, 3, [person])
     [bare] = scenes.render(scene)[1]
     scene.layers = [person, cover]
@@ -281,14 +286,14 @@ def test_a_covered_joint_is_labelled_as_covered(monkeypatch):
     assert abs(np.argwhere(gone) + 0.5 - knee[1::-1]).max() < 6
 
 
-def test_a_hidden_person_is_not_drawn(monkeypatch):
+def test_hidden_person_is_left_out(monkeypatch):
     def wall(canvas, rng, x, y, size):
         canvas.polygon(np.array([(0, 0), (256, 0), (256, y), (0, y)]), WHITE)
 
-    monkeypatch.setitem(scenes.THINGS, 'wall', wall)
-    person = scenes.Person(standing(), looks(), 172)
+    monkeypatch.setitem(scenes.OBJECTS, 'wall', wall)
+    person = scenes.Person(standing(), short_outfit(), 172)
     scene = scenes.Scene(
-        256, 256, np.array([0, 0, 1]), 0.5, 3, [person, scenes.Thing('wall', 0, 0, 200, 0)]
+        256, 256, np.array([0, 0, 1]), 0.5, 3, [person, scenes.Object('wall', 0, 0, 200, 0)]
     )
     image, instances = scenes.render(scene)
     scene.layers = scene.layers[1:]
@@ -296,21 +301,21 @@ def test_a_hidden_person_is_not_drawn(monkeypatch):
     np.testing.assert_array_equal(image, scenes.render(scene)[0])
 
 
-def test_joints_out_of_the_picture_are_unlabelled():
+def test_keypoints_outside_of_the_image_are_unlabeled():
     figure = standing()
-    figure = figure.moved(np.eye(3), np.array([-128.0, 0, 0]), figure.scale)
+    figure = figure.transform(np.eye(3), np.array([-128.0, 0, 0]), figure.scale)
     scene = scenes.Scene(
-        256, 256, np.array([0, 0, 1]), 0.5, 3, [scenes.Person(figure, looks(), 172)]
+        256, 256, np.array([0, 0, 1]), 0.5, 3, [scenes.Person(figure, short_outfit(), 172)]
     )
     [instance] = scenes.render(scene)[1]
     left = np.array(['left' in name for name in KEYPOINTS])
     assert (instance.visibility[left] == 2).all()
-    # The nose lies on the border, half a pixel before the first centre.
+    # The nose lies on the border, half a pixel before the first center.
     assert (instance.visibility[~left] == 0).all()
     assert not instance.keypoints[~left].any()
 
 
-def test_annotation_counts_joints_from_pixel_centres():
+def test_annotation_stores_pixel_indices():
     mask = np.zeros((8, 9), bool)
     mask[2:6, 3:5] = True
     keypoints = np.tile([4.5, 3.25], (17, 1))
@@ -322,7 +327,7 @@ def test_annotation_counts_joints_from_pixel_centres():
     assert bare['num_keypoints'] == 0 and not any(bare['keypoints'])
 
 
-def test_segmentation_takes_the_form_that_fits():
+def test_segmentation_formats():
     block = np.zeros((20, 30), bool)
     block[3:12, 0:9] = block[5:18, 20:30] = True
     ring = block.copy()
@@ -342,7 +347,7 @@ def test_segmentation_takes_the_form_that_fits():
     assert run_lengths(np.array([[1, 0], [1, 0]], bool)) == [0, 2, 2]
 
 
-def test_an_existing_sample_is_left_or_replaced(tmp_path, capsys):
+def test_existing_sample_is_kept_or_replaced(tmp_path, capsys):
     out = tmp_path / 'people'
     few = [str(out), *SMALL, '--train', '1', '--val', '0']
     assert main(few) == 0
@@ -365,7 +370,7 @@ def test_an_existing_sample_is_left_or_replaced(tmp_path, capsys):
     'name, text',
     [('notes.txt', 'mine'), ('sample.json', '{"tool": "another"}'), ('sample.json', 'no json')],
 )
-def test_a_foreign_folder_is_refused_and_untouched(tmp_path, capsys, name, text):
+def test_other_folder_raises_and_is_kept(tmp_path, capsys, name, text):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / name).write_text(text)
     before = contents(tmp_path)
@@ -374,7 +379,7 @@ def test_a_foreign_folder_is_refused_and_untouched(tmp_path, capsys, name, text)
     assert contents(tmp_path) == before
 
 
-def test_a_changed_sample_and_a_file_are_refused(tmp_path, capsys):
+def test_modified_sample_raises(tmp_path, capsys):
     few = [*SMALL, '--train', '1', '--val', '0']
     assert main([str(tmp_path / 'out'), *few]) == 0
     (tmp_path / 'out' / 'train2017' / 'mine.jpg').write_bytes(b'mine')
@@ -390,7 +395,7 @@ def test_a_changed_sample_and_a_file_are_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     'option', ['--train=-1', '--val=-2', '--size=20', '--seed=-1', '--workers=0']
 )
-def test_bad_numbers_are_refused(tmp_path, option, capsys):
+def test_invalid_options_exit_with_2(tmp_path, option, capsys):
     with pytest.raises(SystemExit) as stop:
         main([str(tmp_path / 'out'), option])
     assert stop.value.code == 2

@@ -1,4 +1,4 @@
-"""tools/dataset/predictions_to_coco.py: both kinds of files, thresholds."""
+"""tools/dataset/predictions_to_coco.py: both formats, thresholds, errors."""
 
 import json
 
@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from multitask_runtime.results import PredictionsFile
+from multitask_runtime.io.results import PredictionsFile
 from tools.dataset import check_coco, predictions_to_coco
 
 BOX = [10.0, 10.0, 20.0, 30.0]
-# The last is unsure, the one before it outside of the image.
+# The last has a low score, the one before it is outside of the image.
 POINTS = [[12.0, 12.0, 0.9], [20.125, 30.0, 0.3], [70.0, 20.0, 0.8], [15.0, 35.0, 0.29]]
 EXPECTED = [12, 12, 2, 20.12, 30, 2, 0, 0, 0, 0, 0, 0]
 
@@ -24,13 +24,13 @@ def _rle():
 
 
 def _of_a_test(tmp_path, tasks=('bbox', 'segm', 'keypoints'), **change):
-    """Two images; in the first a person at 0.9 and one at 0.2."""
+    """Two images; the first has instances of score 0.9 and 0.2."""
     values = dict(
         bbox=dict(bbox=BOX),
         segm=dict(segmentation=_rle()),
         keypoints=dict(keypoints=np.ravel(POINTS).tolist()),
     )
-    # A sure box with unsure keypoints ranks lower in that task.
+    # The keypoint task has scores of its own.
     lower = dict(bbox=1.0, segm=1.0, keypoints=0.5)
     images = [
         dict(
@@ -112,7 +112,7 @@ def _convert(path, *options):
 
 
 @pytest.mark.parametrize('source', [_of_a_test, _of_a_demo])
-def test_sure_instances_with_sure_keypoints_are_kept(source, tmp_path, capsys):
+def test_instances_and_keypoints_above_the_thresholds_are_kept(source, tmp_path, capsys):
     content = _convert(source(tmp_path))
     (person,) = content['annotations']
     assert person['bbox'] == BOX and person['score'] == 0.9
@@ -125,9 +125,9 @@ def test_sure_instances_with_sure_keypoints_are_kept(source, tmp_path, capsys):
     (category,) = content['categories']
     assert category['keypoints'] == list('abcd')
     assert category['skeleton'] == [[1, 2], [2, 3]]
-    # The keypoint outside of the image is not dropped without a word.
+    # The keypoint outside of the image is reported.
     said = capsys.readouterr().out
-    assert 'joint_outside' in said and '1 of 2 predictions' in said
+    assert 'keypoint_outside' in said and '1 of 2 predictions' in said
 
 
 def test_thresholds(tmp_path):
@@ -138,20 +138,20 @@ def test_thresholds(tmp_path):
     assert person['keypoints'] == EXPECTED[:3] + [0] * 9
 
 
-def test_sizes_without_masks_come_from_the_pictures(tmp_path):
+def test_sizes_without_masks_are_measured(tmp_path):
     path = _of_a_test(tmp_path, ('bbox',))
     content = _convert(path)
     assert [(image['width'], image['height']) for image in content['images']] == [(64, 48)] * 2
     assert 'keypoints' not in content['categories'][0]
     assert content['annotations'][0]['area'] == 600
-    with pytest.raises(SystemExit, match='image 5: expected a picture'):
+    with pytest.raises(SystemExit, match='image 5: expected an image'):
         predictions_to_coco.main(
             [str(path), str(tmp_path / 'new.json'), '--images', str(tmp_path / 'none')]
         )
     assert not (tmp_path / 'new.json').exists()
 
 
-def test_what_is_no_predictions_file_is_one_sentence(tmp_path):
+def test_other_files_exit_with_an_error(tmp_path):
     new = str(tmp_path / 'new.json')
 
     def fails(path, words):

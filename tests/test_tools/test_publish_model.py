@@ -15,6 +15,8 @@ from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.trainings import runner
 from tools.model_converters import publish_model
 
+pytestmark = pytest.mark.slow
+
 CFG = """work_dir = '/home/me/work_dirs/base'
 data_root = "/home/me/data/"
 ann_file = 'annotations/a.json'

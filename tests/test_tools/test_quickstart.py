@@ -1,4 +1,4 @@
-"""The quickstart, with tools that only pretend, and its real commands."""
+"""The quickstart, with stubs of the tools, and its real commands."""
 
 import json
 import multiprocessing
@@ -14,13 +14,15 @@ from tests.conftest import ROOT
 from tools import quickstart
 from tools.dataset import make_sample
 
-# Each notes its arguments. The training ends with status 75 at SIGTERM, as
-# PreemptionHook does, and goes on where it was.
+pytestmark = pytest.mark.slow
+
+# Each stub records its arguments. The training exits with status 75 at SIGTERM, as with
+# PreemptionHook, and can be resumed.
 TOOLS = {
     'dataset/make_sample.py': """
 for split, count in ('train', 4), ('val', 2):
     for i in range(1, count + 1):
-        print(f'{split}: {i}/{count} pictures, 1 s left')
+        print(f'{split}: {i}/{count} images, 1 s left')
 """,
     'train.py': """
 import os, signal, time
@@ -57,7 +59,7 @@ if '--work-dir' in sys.argv:
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A project whose tools pretend."""
+    """A project with stubs of the tools."""
     for name, code in TOOLS.items():
         tool = tmp_path / 'tools' / name
         tool.parent.mkdir(exist_ok=True, parents=True)
@@ -71,7 +73,7 @@ def root(tmp_path, monkeypatch):
 ARGV = ['--config', 'config.py', '--work-dir', 'work', '--train', '4', '--val', '2']
 
 
-def test_it_draws_trains_tests_and_says_what_came_out(root, capsys):
+def test_all_stages_run_and_are_summarized(root, capsys):
     assert quickstart.main(ARGV) == 0
     names = [line.split()[0] for line in (root / 'calls.txt').read_text().splitlines()]
     assert names == ['tools/dataset/make_sample.py', 'tools/train.py', 'tools/test.py']
@@ -82,7 +84,7 @@ def test_it_draws_trains_tests_and_says_what_came_out(root, capsys):
         'Testing',
         '| 61.50 |',
         f'Results file: {root}/work/metrics.json',
-        '2 pictures',
+        '2 images',
         f'{root}/work/pictures/1.jpg',
     ):
         assert words in out, words
@@ -90,14 +92,16 @@ def test_it_draws_trains_tests_and_says_what_came_out(root, capsys):
     assert 'Iter(train) [ 3/3]' in log and 'val: 2/2' in log
     run = json.loads((root / 'work/metrics.json').read_text())['run']
     assert list(run['stages']) == ['Drawing people', 'Training', 'Testing']
-    assert quickstart.main(ARGV) == 0  # again, which says nothing of the time
+    assert quickstart.main(ARGV) == 0  # a second run records no durations
     run = json.loads((root / 'work/metrics.json').read_text())['run']
     assert 'stages' not in run
 
 
-def test_its_bar_counts_all_stages(root, monkeypatch):
+def test_progress_bar_covers_all_stages(root, monkeypatch):
     seen = []
-    monkeypatch.setattr(quickstart.Bar, 'show', lambda bar, text, done: seen.append((text, done)))
+    monkeypatch.setattr(
+        quickstart.ProgressBar, 'show', lambda bar, text, done: seen.append((text, done))
+    )
     quickstart.main(ARGV)
     draw, learn, check = (6 * 0.05, quickstart.FROM_BASE.seconds, 2 * 0.15)
     expected = [('Drawing people', 0)]
@@ -111,7 +115,7 @@ def test_its_bar_counts_all_stages(root, monkeypatch):
     assert [done for _, done in seen] == pytest.approx([done for _, done in expected])
 
 
-def test_a_failure_shows_the_end_of_the_log(root):
+def test_failure_shows_the_end_of_the_log(root):
     (root / 'broken').touch()
     with pytest.raises(SystemExit) as stop:
         quickstart.main(ARGV)
@@ -122,7 +126,7 @@ def test_a_failure_shows_the_end_of_the_log(root):
     assert rest[-1] == 'weights.pth: damaged'
 
 
-def test_other_settings_and_a_missing_base_are_refused(root):
+def test_other_settings_and_missing_base_are_refused(root):
     quickstart.main(ARGV)
     with pytest.raises(SystemExit, match='train: 4 there, 5 now.*--work-dir'):
         quickstart.main([*ARGV, '--train', '5'])
@@ -139,7 +143,7 @@ def _run_in_a_process(errors):
 
 
 @pytest.mark.parametrize('sign', [signal.SIGINT, signal.SIGTERM])
-def test_it_is_interrupted_and_goes_on(root, sign):
+def test_interrupted_run_continues(root, sign):
     (root / 'slow').touch()
     process = multiprocessing.get_context('fork').Process(
         target=_run_in_a_process, args=(root / 'errors.txt',)
@@ -154,9 +158,9 @@ def test_it_is_interrupted_and_goes_on(root, sign):
     process.join(60)
     assert process.exitcode == 130
     assert (root / 'errors.txt').read_text() == (
-        f'Stopped. What is done is kept in {root}/work; the same command goes on from there.\n'
+        f'Stopped. {root}/work keeps the finished parts; continue with the same command.\n'
     )
-    assert (root / 'work/iter_1.pth').exists()  # the training was told
+    assert (root / 'work/iter_1.pth').exists()  # the training was signalled
     (root / 'slow').unlink()
     assert quickstart.main(ARGV) == 0
     last = (root / 'calls.txt').read_text().splitlines()[-2]
@@ -164,24 +168,23 @@ def test_it_is_interrupted_and_goes_on(root, sign):
 
 
 @pytest.mark.parametrize('options', [[], ['--from-scratch']])
-def test_the_real_tools_take_its_commands(options, tmp_path):
+def test_real_tools_accept_the_commands(options, tmp_path):
     args = quickstart.parse_args(
         [*options, '--work-dir', str(tmp_path), '--cfg-options', 'train_cfg.max_iters=3']
     )
     (tmp_path / 'last_checkpoint').write_text('iter_3.pth')
     commands = {}
 
-    class Notes:
+    class Recorder:
         run = staticmethod(
             lambda title, seconds, total, tool, *command: commands.update({tool: list(command)})
         )
 
-    quickstart.run_all(args, Notes())
+    quickstart.run_stages(args, Recorder())
     sample = make_sample.parse_args(commands['tools/dataset/make_sample.py'])
-    assert (sample.train, sample.size) == (args.train, args.way.size)
+    assert (sample.train, sample.size) == (args.train, args.preset.size)
     for tool in (train, test):
-        name = tool.__name__.replace('.', '/') + '.py'
-        parsed = tool.parse_args(commands[name])
+        parsed = tool.parse_args(commands[f'tools/{tool.__name__.split(".")[-1]}.py'])
         parsed.config = str(ROOT / parsed.config)
         cfg = tool.load_config(parsed)
         tool.apply_options(cfg, parsed)

@@ -20,9 +20,12 @@ from pycocotools import mask as mask_api
 from multitask_refine.analysis.report_tables import Row, Table, load_tables, rows_by_config
 from multitask_refine.analysis.results_files import ResultsError
 from multitask_refine.apis import test
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import CONFIGS, ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 from tools import reproduce_tables as benchmark
 from tools.docs import build_docs as pages
+
+pytestmark = pytest.mark.slow
 
 REGULAR = SAMPLE_CONFIG.with_name(SAMPLE_CONFIG.name.replace('rb-h', 'regular'))
 KPS = 'multitask-rcnn_r50_fpn-ms_rb-h-kps_4xb3-90k_coco'
@@ -136,7 +139,7 @@ def test_a_failing_row_stops_no_other(project, trained, scene, capfd):
     """Real processes; the reasons come through; what was tested is kept."""
     work_dirs = project / 'work_dirs'
     good = trained / SAMPLE_CONFIG.stem
-    weights = torch.load(good / 'iter_2.pth', weights_only=True)['state_dict']
+    weights = load_checkpoint_file(good / 'iter_2.pth')['state_dict']
     for name in (KPS, REGULAR.stem):
         (work_dirs / name).mkdir(parents=True)
     (work_dirs / SAMPLE_CONFIG.stem).symlink_to(good)
@@ -175,7 +178,7 @@ def _check_origin(run, checkpoint):
 
 
 def _check_pages(project, result):
-    page = (project / 'docs/benchmarks.md').read_text()
+    page = (project / 'docs/reproducing-the-paper.md').read_text()
     rows = [
         [cell.strip() for cell in line.split('|')[1:-1]]
         for line in page.splitlines()
@@ -198,9 +201,9 @@ def _check_pages(project, result):
     for page in (
         'README.md',
         'checkpoints/README.md',
-        'docs/benchmarks.md',
+        'docs/reproducing-the-paper.md',
         'docs/performance.md',
-        'docs/offsets.md',
+        'docs/offsets-experiment.md',
     ):
         assert 'something old' not in (project / page).read_text()
         assert _by_hand(project / page) == _by_hand(ROOT / page)
@@ -304,9 +307,9 @@ def test_faults_in_the_tables_are_named(project, change, words):
     ],
 )
 def test_other_markers_in_a_page_are_refused(project, old, new, words):
-    page = project / 'docs/benchmarks.md'
+    page = project / 'docs/reproducing-the-paper.md'
     page.write_text(page.read_text().replace(old, new))
-    with pytest.raises(ResultsError, match=f'benchmarks.md: .*found.*{words}'):
+    with pytest.raises(ResultsError, match=f'reproducing-the-paper.md: .*found.*{words}'):
         pages.generate(project, project / 'tables.json')
 
 

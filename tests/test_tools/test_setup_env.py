@@ -1,9 +1,9 @@
-"""The set-up's decisions and sentences; nothing is installed and nothing is fetched."""
+"""Decisions and error messages of the set-up; nothing is installed or downloaded."""
 
 import fcntl
 import importlib.util
-import itertools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,287 +14,269 @@ from types import SimpleNamespace
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PINS = {name: '1.0' for name in ('mmcv', 'mmengine', 'mmdet', 'mmpose', 'openmim', 'xtcocotools')}
+PINS = {
+    'mmcv': ['mmcv==2.1.0'],
+    'mmdet': ['mmdet==3.3.0'],
+    'opencv-python-headless': ['opencv-python-headless==5.0'],
+    'setuptools': ['setuptools==80.10.2'],
+}
 
 
 @pytest.fixture
-def setup(tmp_path, monkeypatch):
-    """The script as a module, with everything that it writes under tmp_path."""
-    spec = importlib.util.spec_from_file_location('setup_env', ROOT / 'tools' / 'setup_env.py')
+def setup_env(tmp_path, monkeypatch):
+    """The script as a module that writes under tmp_path only."""
+    spec = importlib.util.spec_from_file_location('setup_env', ROOT / 'tools/setup_env.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    (tmp_path / 'work_dirs').mkdir()
+    for name in ('requirements.txt', 'pyproject.toml'):
+        (tmp_path / name).write_text((ROOT / name).read_text())
     for name, path in dict(
         ROOT='', VENV='.venv', LOG='work_dirs/setup.log', CACHE='cache/multitask_refine'
     ).items():
         monkeypatch.setattr(module, name, tmp_path / path)
-    module.LOG.parent.mkdir()
     return module
 
 
-def facts_of(tmp_path, **changes):
-    """What PROBE says of a Python with the whole stack."""
-    return {
-        'version': [3, 11],
-        'executable': '/usr/bin/python3.11',
-        'purelib': str(tmp_path),
-        'headers': True,
-        'venv': True,
-        'pkg_resources': True,
-        'ops': True,
-        'origins': {},
-        'versions': {'numpy': '2.3.5', **PINS},
-        'torch': ['2.13.0+cpu', None],
-        **changes,
-    }
+@pytest.fixture
+def pip_calls(setup_env, monkeypatch, tmp_path):
+    """An environment in tmp_path with torch and mmcv; commands are recorded, not run."""
+    calls = []
+    versions = dict(torch='2.13.0', mmcv='2.1.0', setuptools='80.10.2')
+    monkeypatch.setattr(setup_env, 'run', lambda *command, **environ: calls.append(command[1:]))
+    monkeypatch.setattr(setup_env, 'installed', lambda: dict(versions))
+    monkeypatch.setattr(setup_env, 'files', lambda name: ['mmcv/_ext.so'])
+    monkeypatch.setattr(setup_env, 'compiled_wheel', lambda name, version: f'{name}.whl')
+    monkeypatch.setattr(setup_env.sysconfig, 'get_path', lambda name: str(tmp_path))
+    return SimpleNamespace(calls=calls, versions=versions)
 
 
-def environment(setup, monkeypatch, tmp_path, own=False, **changes):
-    monkeypatch.setattr(setup, 'probe', lambda python, own: facts_of(tmp_path, **changes))
-    return setup.Environment('/some/bin/python', own)
-
-
-@pytest.mark.parametrize('python, numpy', [((3, 10), '2.2'), ((3, 11), '2.4'), ((3, 12), '2.4')])
-def test_requirements_pin_every_package_for_every_python(setup, python, numpy):
-    pins = setup.read_requirements(python)
-    assert set(pins) == {'wheels', 'torch', 'compiled'}
-    assert pins['wheels']['numpy'].startswith(numpy)
-    assert set(setup.OPENMMLAB) <= set(pins['wheels']) | set(pins['compiled'])
-    assert ('tomli' in pins['wheels']) == (python == (3, 10))
-
-
-def test_requirement_without_a_pin_is_refused(setup, tmp_path, monkeypatch):
-    monkeypatch.setattr(setup, 'REQUIREMENTS', tmp_path / 'requirements.txt')
-    setup.REQUIREMENTS.write_text('# [wheels]\nnumpy>=2\n')
-    with pytest.raises(setup.SetupError, match='no exact pin: numpy>=2'):
-        setup.read_requirements((3, 11))
-
-
-def test_probe_finds_what_is_installed(setup):
-    facts = setup.probe(sys.executable, own=False)
-    assert facts['version'] == list(sys.version_info[:2])
-    assert facts['versions']['pytest'] == pytest.__version__
-    assert setup.probe('/no/such/python', own=False) is None
-
-
-def test_python_is_chosen_by_what_it_has(setup, monkeypatch, tmp_path):
-    known = {
-        'a': None,
-        'b': facts_of(tmp_path, version=[3, 13]),
-        'c': facts_of(tmp_path, venv=False),
-        'd': facts_of(tmp_path, executable='good'),
-    }
-    monkeypatch.setattr(setup, 'probe', lambda python, own: known[python])
-    monkeypatch.setattr(setup, 'candidates', lambda: 'abcd')
-    assert setup.choose_python() == 'good'
-    monkeypatch.setattr(setup, 'candidates', lambda: 'abc')
-    with pytest.raises(setup.SetupError, match='apt install python3.11-venv'):
-        setup.choose_python()
-    monkeypatch.setattr(setup, 'candidates', lambda: 'ab')
-    with pytest.raises(setup.SetupError, match='only 3.13 was found: install one'):
-        setup.choose_python()
-
-
-def test_brought_python_of_another_version_is_refused(setup, monkeypatch, capsys):
-    monkeypatch.setattr(setup, 'probe', lambda python, own: {'version': [3, 9]})
-    assert setup.main(['--python', '/old/python']) == 1
-    assert '/old/python is Python 3.9, and 3.10, 3.11 or 3.12 is needed' in capsys.readouterr().err
-
-
-def test_compiler_has_to_be_there_and_to_work(setup, monkeypatch):
-    monkeypatch.setenv('CC', 'false')
-    monkeypatch.setenv('CXX', 'false')
-    with pytest.raises(setup.SetupError, match='compiler false does not compile C'):
-        setup.find_compilers()
-    monkeypatch.delenv('CXX')
-    monkeypatch.setenv('PATH', '')
-    with pytest.raises(setup.SetupError, match='No C.. compiler was found.*apt install'):
-        setup.find_compilers()
-
-
-def test_disk_has_to_have_room(setup, monkeypatch):
-    usage = SimpleNamespace(free=2 * setup.GIGABYTE)
-    monkeypatch.setattr(setup.shutil, 'disk_usage', lambda folder: usage)
-    setup.check_disk(with_torch=False)
-    with pytest.raises(setup.SetupError, match='2.0 GB free and 3 GB are needed'):
-        setup.check_disk(with_torch=True)
+def test_requirements_pin_every_package_for_every_python(setup_env):
+    pins = setup_env.read_pins()
+    assert pins['mmcv'] == ['mmcv==2.1.0']
+    assert pins['numpy'] == [
+        'numpy==2.4.6; python_version >= "3.11"',
+        'numpy==2.2.6; python_version < "3.11"',
+    ]
+    lines = [
+        line.split('#')[0].strip()
+        for line in (ROOT / 'requirements.txt').read_text().splitlines()
+        if line and line[0] != '#'
+    ]
+    assert sorted(sum(pins.values(), [])) == sorted(lines)
 
 
 @pytest.mark.parametrize(
-    'output, sentence',
+    'output, message',
     [
-        (
-            'Retrying (Retry(total=0)) after NewConnectionError: Connection refused\n'
-            'ERROR: No matching distribution found for numpy==2.4.6',
-            'pip cannot reach its package',
-        ),
-        (
-            'ERROR: No matching distribution found for numpy==2.4.6',
-            'index has no numpy==2.4.6 for',
-        ),
         ('OSError: [Errno 28] No space left on device', 'The disk is full'),
-        ('error: externally-managed-environment', 'belongs to the operating system'),
+        ('/usr/bin/python3: No module named venv', 'apt install python3-venv'),
+        (
+            'Retrying after NewConnectionError: Connection refused\n'
+            'ERROR: No matching distribution found for numpy==2.4.6',
+            'pip cannot reach its index',
+        ),
+        ('error: externally-managed-environment', 'cannot be changed: bring an environment'),
+        ('ERROR: [Errno 13] Permission denied: /usr/lib', 'cannot be changed: bring an environme'),
+        ('ERROR: No matching distribution found for numpy==2.4.6', 'index lacks a pinned package'),
+        ('fatal error: Python.h: No such file or directory', 'apt install python3-dev'),
+        ("error: command 'g++' failed: No such file or directory", 'No C.. compiler was found'),
+        ('#error You need C++17 to compile PyTorch', 'compiler is too old for torch'),
         ('c++: fatal error: Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
-        ('something else', 'mend what its last lines say'),
+        ('something else', "install numpy': fix what its last lines say and run again"),
     ],
 )
-def test_failure_of_pip_becomes_a_sentence(setup, tmp_path, output, sentence):
+def test_output_of_a_failed_command_becomes_one_sentence(
+    setup_env, monkeypatch, tmp_path, capsys, output, message
+):
     python = tmp_path / 'python'
     python.write_text(f'#!/bin/sh\ncat <<END\n{output}\nEND\nexit 1\n')
     python.chmod(0o755)
-    with pytest.raises(setup.SetupError) as failure:
-        setup.pip(SimpleNamespace(python=str(python), own=True), 'install', 'numpy==2.4.6')
-    assert sentence in str(failure.value)
-    assert failure.value.details[-1] == output.splitlines()[-1]
-    assert output in setup.LOG.read_text()
-
-
-def test_second_call_does_nothing_until_something_changes(setup, monkeypatch, tmp_path):
-    calls = []
-    monkeypatch.setattr(setup, 'install', lambda env: calls.append('install'))
-    monkeypatch.setattr(setup, 'verify', lambda env: calls.append('verify'))
-    environment(setup, monkeypatch, tmp_path)
-    assert setup.main(['--python', 'python']) == 0 and calls == ['install', 'verify']
-    assert setup.main(['--python', 'python']) == 0 and len(calls) == 2
-    environment(setup, monkeypatch, tmp_path, torch=['2.14.0', '13.0'])
-    assert setup.main(['--python', 'python']) == 0 and len(calls) == 4
-
-
-def test_failed_set_up_is_not_taken_for_done(setup, monkeypatch, tmp_path, capsys):
-    def fail(env):
-        raise setup.SetupError('No compiler: install one.', ('last line',))
-
-    monkeypatch.setattr(setup, 'install', fail)
-    env = environment(setup, monkeypatch, tmp_path)
-    assert setup.main(['--python', 'python']) == 1
-    error = capsys.readouterr().err
-    assert 'Set-up failed: No compiler: install one.' in error and '| last line' in error
-    assert not env.stamp.exists()
-
-
-def test_progress_of_ninja_is_told_now_and_then(setup, capsys):
-    progress = setup.CompileProgress(interval=20, clock=itertools.count(0, 5).__next__)
-    progress('  creating build/temp.linux-x86_64-cpython-311\n')
-    for done in range(1, 9):
-        progress(f'  [{done}/77] c++ -MMD -MF /tmp/pip-wheel-sx80/mmcv/f{done}.o.d -g0 -fPIC\n')
-    assert capsys.readouterr().out.splitlines() == [
-        '[setup]   3 of 77 files after 0:20 min, about 8:13 min left',
-        '[setup]   7 of 77 files after 0:40 min, about 6:40 min left',
-    ]
+    monkeypatch.setattr(setup_env.sys, 'executable', str(python))
+    with pytest.raises(SystemExit, match=f'^Set-up failed: .*{message}') as failure:
+        setup_env.pip('install', 'numpy')
+    assert '\n' not in str(failure.value) and str(setup_env.LOG) in str(failure.value)
+    assert f'| {output.splitlines()[-1]}' in capsys.readouterr().err
+    assert output in setup_env.LOG.read_text()
 
 
 @pytest.mark.parametrize(
-    'changes, sentence',
+    'versions, message',
     [
-        (
-            {'versions': {'mmcv': '2.2.0'}},
-            'has mmcv 2.2.0 where 1.0 is needed; nothing was changed',
-        ),
-        ({'versions': {'onedl-mmcv': '2.3.6'}}, 'pip uninstall onedl-mmcv'),
-        ({'ops': False}, 'mmcv without its compiled ops'),
-        ({'purelib': '/no/such/folder'}, 'cannot be written to'),
+        ({'mmdet': '3.2.0'}, 'has mmdet, which do not fit and stay'),
+        ({'onedl-mmcv': '2.3.6'}, 'has onedl-mmcv, .* uninstall'),
+        ({'mmcv-lite': '2.1.0'}, 'has mmcv-lite'),
+        ({'torch': '2.5.1'}, 'has a torch older than 2.6'),
+        ({'mmcv': '2.1.0'}, 'has mmcv without its ops'),
     ],
 )
-def test_brought_environment_that_does_not_fit_is_refused(
-    setup, monkeypatch, tmp_path, changes, sentence
-):
-    setup.check_brought(environment(setup, monkeypatch, tmp_path), PINS)
-    with pytest.raises(setup.SetupError, match=sentence):
-        setup.check_brought(environment(setup, monkeypatch, tmp_path, **changes), PINS)
+def test_environment_that_does_not_fit_is_refused(setup_env, monkeypatch, versions, message):
+    pins = setup_env.read_pins()
+    monkeypatch.setattr(setup_env, 'files', lambda name: ['mmcv/__init__.py'])
+    monkeypatch.setattr(setup_env, 'installed', lambda: {'mmdet': '3.3.0', 'torch': '2.10.0a0'})
+    setup_env.missing(pins)
+    monkeypatch.setattr(setup_env, 'installed', lambda: versions)
+    with pytest.raises(SystemExit, match=f'^Set-up failed: .*{message}'):
+        setup_env.missing(pins)
 
 
-def test_torch_has_to_load_checkpoints_safely(setup, monkeypatch, tmp_path):
-    setup.check_torch(environment(setup, monkeypatch, tmp_path, torch=['2.10.0a0+git1', '13.0']))
-    with pytest.raises(setup.SetupError, match='has torch 2.5.1, and 2.6 or later is needed'):
-        setup.check_torch(environment(setup, monkeypatch, tmp_path, torch=['2.5.1', None]))
+@pytest.mark.parametrize(
+    'versions, cv2, expected',
+    [
+        ({'mmcv': '2.1.0', 'setuptools': '79.0'}, True, {'mmdet'}),
+        ({'mmcv': '2.1.0', 'setuptools': '81.0'}, True, {'mmdet', 'setuptools'}),
+        (
+            {'mmdet': '3.3.0', 'setuptools': '65.5'},
+            False,
+            {'mmcv', 'opencv-python-headless', 'setuptools'},
+        ),
+    ],
+)
+def test_only_what_an_environment_lacks_is_added(setup_env, monkeypatch, versions, cv2, expected):
+    monkeypatch.setattr(setup_env, 'files', lambda name: ['mmcv/_ext.so'])
+    monkeypatch.setattr(setup_env, 'installed', lambda: versions)
+    monkeypatch.setattr(setup_env.importlib.util, 'find_spec', lambda name: cv2)
+    assert set(setup_env.missing(PINS)) == expected
 
 
-def test_what_a_brought_environment_has_stays(setup, monkeypatch, tmp_path):
-    pins = {'numpy': '2.4.6', 'setuptools': '80.10.2', 'scipy': '1.17.1'}
-    has = {'numpy': '2.3.5', 'setuptools': '84.0.0'}
-    env = environment(setup, monkeypatch, tmp_path, versions=has)
-    assert setup.missing(env, pins) == {'scipy': '1.17.1'}
-    env = environment(setup, monkeypatch, tmp_path, versions=has, pkg_resources=False)
-    assert setup.missing(env, pins) == {'scipy': '1.17.1', 'setuptools': '80.10.2'}
-    env = environment(setup, monkeypatch, tmp_path, own=True, versions=has)
-    assert setup.missing(env, pins) == pins
+def test_second_call_does_nothing_until_something_changes(setup_env, pip_calls):
+    setup_env.main(['--current'])
+    first = list(pip_calls.calls)
+    assert ('-m', 'pip', 'install', '--no-deps', '--no-build-isolation', '-e', '.') in first
+    assert not any('torch==2.13.0' in call or 'mmcv.whl' in call for call in first)
+    assert any('xtcocotools.whl' in call for call in first)
+    setup_env.main(['--current'])
+    assert pip_calls.calls == first
+    pip_calls.versions['torch'] = '2.14.0'
+    setup_env.main(['--current'])
+    assert len(pip_calls.calls) > len(first)
 
 
-def test_headless_opencv_is_not_put_over_one_that_works(setup, monkeypatch, tmp_path):
-    env = environment(setup, monkeypatch, tmp_path)
-    for works, wanted in ((True, {}), (False, {'opencv-python-headless': '5'})):
-        monkeypatch.setattr(env, 'imports', lambda module: works)
-        assert setup.missing(env, {'opencv-python-headless': '5'}) == wanted
+def test_failed_set_up_is_repeated(setup_env, pip_calls, monkeypatch):
+    def fail(*command, **environ):
+        sys.exit('Set-up failed: something: try again.')
+
+    works = setup_env.run
+    monkeypatch.setattr(setup_env, 'run', fail)
+    with pytest.raises(SystemExit):
+        setup_env.main(['--current'])
+    monkeypatch.setattr(setup_env, 'run', works)
+    setup_env.main(['--current'])
+    assert pip_calls.calls
 
 
-def test_compiled_package_is_kept_only_for_the_torch_it_was_made_for(setup, monkeypatch, tmp_path):
-    def from_cache(made_for, now, cuda=''):
-        key = setup.cache_key('mmcv', '1.0', facts_of(tmp_path, torch=[made_for, None]), cuda)
-        return environment(
-            setup,
-            monkeypatch,
-            tmp_path,
-            torch=[now, None],
-            origins={'mmcv': f'file://{setup.CACHE}/{key}/mmcv.whl'},
-        )
-
-    assert setup.fits(from_cache('2.13.0+cpu', '2.13.0+cpu'), 'mmcv', '1.0', '')
-    assert not setup.fits(from_cache('2.13.0+cpu', '2.13.0+cu130'), 'mmcv', '1.0', '')
-    assert not setup.fits(from_cache('2.13.0+cu130', '2.13.0+cu130'), 'mmcv', '1.0', '13.0-sm9.0')
-    assert setup.fits(from_cache('2.13.0+cu130', '2.13.0+cu130', '13.0-sm9.0'), 'mmcv', '1.0', '')
-    assert setup.fits(environment(setup, monkeypatch, tmp_path), 'mmcv', '1.0', '')
-
-
-def test_cache_key_names_python_and_numpy(setup, tmp_path):
-    facts = facts_of(tmp_path)
-    other_python = facts_of(tmp_path, version=[3, 12])
-    other_numpy = facts_of(tmp_path, versions={'numpy': '1.26.4'})
-    assert setup.cache_key('mmcv', '1', facts) != setup.cache_key('mmcv', '1', other_python)
-    assert setup.cache_key('mmcv', '1', facts) == setup.cache_key('mmcv', '1', other_numpy)
-    assert os.uname().machine in setup.cache_key('mmcv', '1', facts)
-    assert setup.cache_key('xtcocotools', '1', facts) != setup.cache_key(
-        'xtcocotools', '1', other_numpy
-    )
-
-
-def test_cuda_is_compiled_for_only_with_its_own_nvcc(setup, monkeypatch, capsys):
-    monkeypatch.setenv('TORCH_CUDA_ARCH_LIST', '9.0')
-    monkeypatch.setattr(setup, 'find_nvcc', lambda: 'nvcc')
-    monkeypatch.setattr(setup, 'output_of', lambda command: 'release 13.1, V13.1.80')
-    assert setup.cuda_target(None) == ''
-    assert setup.cuda_target('13.0') == '13.0-sm9.0'
-    assert capsys.readouterr().out == ''
-    assert setup.cuda_target('12.8') == ''
-    assert 'compiled for the CPU only' in capsys.readouterr().out
-
-
-def test_half_installed_packages_are_forgotten(setup, tmp_path):
-    (tmp_path / 'whole-1.0.dist-info').mkdir()
-    (tmp_path / 'whole-1.0.dist-info' / 'RECORD').touch()
-    (tmp_path / 'half-1.0.dist-info').mkdir()
-    setup.clear_half_installed(tmp_path)
+def test_packages_of_an_interrupted_pip_are_installed_again(setup_env, pip_calls, tmp_path):
+    for name in ('whole', 'half'):
+        (tmp_path / f'{name}-1.0.dist-info').mkdir()
+    (tmp_path / 'whole-1.0.dist-info/RECORD').touch()
+    setup_env.set_up(own=True)
     assert [path.name for path in tmp_path.glob('*.dist-info')] == ['whole-1.0.dist-info']
 
 
-def test_environment_follows_the_last_checkout(setup, monkeypatch, tmp_path, capsys):
-    env = environment(setup, monkeypatch, tmp_path)
-    link, other = tmp_path / 'multitask_refine.pth', tmp_path / 'other'
-    other.mkdir()
-    link.write_text(f'{other}\n')
-    setup.link_checkout(env)
-    assert link.read_text() == f'{tmp_path}\n'
-    assert f'used the checkout {other} and from now on uses {tmp_path}' in capsys.readouterr().out
-    setup.link_checkout(env)
-    assert capsys.readouterr().out == ''
+def test_unsuitable_python_is_refused(setup_env, monkeypatch):
+    monkeypatch.setattr(setup_env.sys, 'version_info', (3, 13, 0))
+    with pytest.raises(SystemExit, match='3.10, 3.11 or 3.12 is needed: name another Python'):
+        setup_env.main(['--current'])
+    monkeypatch.setattr(setup_env.sys, 'prefix', str(setup_env.VENV))
+    with pytest.raises(SystemExit, match=f'is needed: remove {setup_env.VENV} and run again'):
+        setup_env.main([])
 
 
-def test_settings_that_install_elsewhere_are_dropped(setup, monkeypatch):
-    for name in ('PIP_TARGET', 'PIP_CONSTRAINT', 'PIP_INDEX_URL', 'PYTHONHOME', 'PYTHONPATH'):
+@pytest.mark.parametrize(
+    'error, message',
+    [
+        (PermissionError(13, 'Permission denied', '/opt/x'), "'/opt/x': make that possible and"),
+        (ImportError('libtorch_cpu.so: cannot open'), 'libtorch_cpu.so: .* make that possible'),
+        (KeyboardInterrupt(), 'interrupted: run again to go on'),
+    ],
+)
+def test_other_errors_are_one_sentence(setup_env, monkeypatch, error, message):
+    def fail(own):
+        raise error
+
+    monkeypatch.setattr(setup_env, 'set_up', fail)
+    with pytest.raises(SystemExit, match=message):
+        setup_env.main(['--current'])
+
+
+def cuda(version, capabilities):
+    """The part of torch that tells what it is built for."""
+    return SimpleNamespace(
+        __version__='2.13.0+cu130' if version else '2.13.0+cpu',
+        version=SimpleNamespace(cuda=version),
+        cuda=SimpleNamespace(
+            device_count=lambda: len(capabilities), get_device_capability=capabilities.__getitem__
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    'nvcc, version, capabilities, target',
+    [
+        ('release 13.1', None, [], ''),
+        ('release 13.1', '13.0', [(9, 0), (8, 0), (9, 0)], '13.0-sm8.0;9.0'),
+        ('release 13.1', '13.0', [], '13.0-small'),
+        ('release 13.1', '12.8', [(9, 0)], ''),
+        ('not found', '13.0', [(9, 0)], ''),
+    ],
+)
+def test_cuda_is_compiled_for_only_with_its_own_nvcc(
+    setup_env, monkeypatch, capsys, nvcc, version, capabilities, target
+):
+    monkeypatch.delenv('TORCH_CUDA_ARCH_LIST', raising=False)
+    monkeypatch.setitem(sys.modules, 'torch', cuda(version, capabilities))
+    monkeypatch.setattr(setup_env.subprocess, 'getoutput', lambda command: nvcc)
+    assert setup_env.cuda_target() == target
+    assert ('for the CPU only' in capsys.readouterr().out) == bool(version and not target)
+
+
+def test_wheels_are_compiled_once_per_version_of_torch_and_numpy(setup_env, monkeypatch):
+    compiled = []
+
+    def compile_wheel(command, name, *arguments, **environ):
+        folder = Path(arguments[-2])
+        (folder / f'{arguments[-1].replace("==", "-")}.whl').touch()
+        compiled.append((arguments[-1], environ['FORCE_CUDA']))
+
+    monkeypatch.setattr(setup_env, 'pip', compile_wheel)
+    for torch, target in (
+        (cuda(None, []), ''),
+        (cuda(None, []), ''),
+        (cuda('13.0', []), '13.0-sm9.0'),
+    ):
+        monkeypatch.setitem(sys.modules, 'torch', torch)
+        monkeypatch.setattr(setup_env, 'cuda_target', lambda target=target: target)
+        for name, version in (('mmcv', '2.1.0'), ('xtcocotools', '1.14.3')):
+            assert setup_env.compiled_wheel(name, version).name == f'{name}-{version}.whl'
+    assert compiled == [('mmcv==2.1.0', '0'), ('xtcocotools==1.14.3', '0'), ('mmcv==2.1.0', '1')]
+    keys = sorted(
+        re.sub(r'-(glibc|musl)?[\d.]*(?=-cuda|$)', '', folder.name)
+        for folder in setup_env.CACHE.iterdir()
+    )
+    python, machine = f'cp3.{sys.version_info[1]}', os.uname().machine
+    assert keys == [
+        f'mmcv-2.1.0-torch2.13.0+cpu-{python}-{machine}',
+        f'mmcv-2.1.0-torch2.13.0+cu130-{python}-{machine}-cuda13.0-sm9.0',
+        f'xtcocotools-1.14.3-numpy2-{python}-{machine}',
+    ]
+
+
+def test_progress_of_the_compilation_is_shown(setup_env, monkeypatch, capsys):
+    monkeypatch.setattr(setup_env, 'PROGRESS_INTERVAL', 0)
+    setup_env.run('echo', '  [3/77] c++ -MMD -MF /tmp/mmcv/f3.o.d -g0 -fPIC')
+    setup_env.run('echo', '  Downloading torch-2.13.0-cp311.whl (530.2 MB)')
+    setup_env.run('echo', '  Downloading six-1.17.0-py3-none-any.whl (11 kB)')
+    assert capsys.readouterr().out.splitlines() == [
+        '[setup]   3 of 77 files compiled',
+        '[setup]   Downloading torch-2.13.0-cp311.whl (530.2 MB)',
+    ]
+
+
+def test_pip_settings_that_install_elsewhere_are_dropped(setup_env, monkeypatch, capsys):
+    for name in ('PIP_TARGET', 'PIP_CONSTRAINT', 'PIP_INDEX_URL'):
         monkeypatch.setenv(name, 'mine')
-    monkeypatch.setenv('PIP_USER', '1')
-    own, brought = setup.clean_environ(own=True), setup.clean_environ(own=False)
-    assert not {'PIP_TARGET', 'PIP_CONSTRAINT', 'PYTHONHOME'} & {*own, *brought}
-    assert own['PIP_INDEX_URL'] == 'mine' and own['PIP_USER'] == '0'
-    assert 'PYTHONPATH' not in own and brought['PYTHONPATH'] == 'mine'
+    setup_env.run('sh', '-c', 'echo "$PIP_TARGET,$PIP_CONSTRAINT,$PIP_INDEX_URL,$PIP_USER"')
+    assert setup_env.LOG.read_text().splitlines()[-1] == ',,mine,0'
 
 
 def is_running(process):
@@ -302,43 +284,61 @@ def is_running(process):
     return status.exists() and status.read_text().split()[2] != 'Z'
 
 
-def test_interrupt_ends_the_children_too(setup):
+def test_interrupt_ends_the_children_too(setup_env, monkeypatch):
     children = []
 
-    def interrupt(line):
+    def interrupt(pattern, line):
         children.append(int(line))
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(setup_env.re, 'match', interrupt)
     with pytest.raises(KeyboardInterrupt):
-        setup.run_logged(['sh', '-c', 'sleep 600 & echo $!; wait'], dict(os.environ), interrupt)
+        setup_env.run('sh', '-c', 'sleep 600 & echo $!; wait')
+    monkeypatch.undo()
     deadline = time.monotonic() + 60
     while is_running(children[0]) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not is_running(children[0])
 
 
-def test_second_set_up_waits_for_the_first(setup, monkeypatch, capsys):
-    monkeypatch.setattr(setup, 'set_up', lambda python: print('my turn'))
-    told = threading.Event()
-    monkeypatch.setattr(setup, 'say', lambda text: (print(text), told.set()))
-    with open(setup.LOG.with_suffix('.lock'), 'w') as lock:
+def test_second_set_up_waits_for_the_first(setup_env, monkeypatch):
+    monkeypatch.setattr(setup_env.signal, 'signal', lambda *handler: None)  # not in a thread
+    done = threading.Event()
+    monkeypatch.setattr(setup_env, 'set_up', lambda own: done.set())
+    with setup_env.LOG.with_suffix('.lock').open('w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        second = threading.Thread(target=setup.main, args=([],))
+        second = threading.Thread(target=setup_env.main, args=(['--current'],))
         second.start()
-        assert told.wait(timeout=60)
-        assert 'another set-up' in capsys.readouterr().out
+        assert not done.wait(timeout=0.2)
     second.join(timeout=60)
-    assert capsys.readouterr().out == 'my turn\n'
+    assert done.is_set()
 
 
-def test_make_uses_the_environment_that_is_brought():
-    for brought, python in (('/my/python', '/my/python'), ('', '.venv/bin/python')):
-        shown = subprocess.run(
-            ['make', '-n', 'test', f'PYTHON={brought}'],
-            cwd=ROOT,
-            check=True,
-            stdout=subprocess.PIPE,
-            universal_newlines=True,
-        ).stdout
-        assert f'{python} -m pytest tests' in shown
-        assert ("--python '/my/python'" in shown) == bool(brought)
+@pytest.mark.parametrize(
+    'brought, python', [('/my/python', '/my/python'), ('', '.venv/bin/python')]
+)
+def test_make_uses_the_environment_that_is_brought(brought, python):
+    shown = subprocess.run(
+        ['make', '-n', 'test', f'PYTHON={brought}'],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert f'{python} -m pytest tests' in shown
+    assert ('--current' in shown) == bool(brought)
+
+
+@pytest.mark.parametrize('brought', ['', '/no/such/python'])
+def test_make_names_the_pythons_that_fit(brought, tmp_path):
+    for name in ('sh', 'make'):
+        (tmp_path / name).symlink_to(f'/usr/bin/{name}')
+    failed = subprocess.run(
+        ['/usr/bin/make', 'setup', f'PYTHON={brought}'],
+        cwd=ROOT,
+        env={'PATH': str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert failed.returncode != 0
+    assert re.search(r'^Set-up failed: .* 3.10, 3.11 or 3.12: install one', failed.stderr, re.M)

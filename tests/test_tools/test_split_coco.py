@@ -1,4 +1,4 @@
-"""tools/dataset/split_coco.py: sizes, groups that stay together, files."""
+"""tools/dataset/split_coco.py: sizes, groups, files."""
 
 import json
 
@@ -41,7 +41,7 @@ def _ids(part):
 PARTS = ['--parts', 'train=0.8', 'val=0.2']
 
 
-def test_parts_have_their_shares_and_all_annotations(tmp_path):
+def test_parts_have_their_sizes_and_all_annotations(tmp_path):
     content = _content()
     parts = _split(tmp_path, content, *PARTS)
     assert {name: len(_ids(part)) for name, part in parts.items()} == {'train': 8, 'val': 2}
@@ -55,7 +55,7 @@ def test_parts_have_their_shares_and_all_annotations(tmp_path):
     assert check_coco.main([str(tmp_path / 'out/train.json')]) == 0
 
 
-def test_seed_decides(tmp_path):
+def test_seed_determines_the_split(tmp_path):
     one, same, other = (
         _ids(_split(tmp_path, _content(40), *PARTS, '--seed', seed, out=name)['val'])
         for name, seed in (('a', '1'), ('b', '1'), ('c', '2'))
@@ -63,7 +63,7 @@ def test_seed_decides(tmp_path):
     assert one == same != other
 
 
-def test_every_image_is_in_one_fold_s_validation(tmp_path):
+def test_folds_partition_the_images(tmp_path):
     parts = _split(tmp_path, _content(), '--folds', '3')
     assert list(parts) == [f'fold{k}_{split}' for k in (1, 2, 3) for split in ('train', 'val')]
     sides = [_ids(parts[f'fold{k}_val']) for k in (1, 2, 3)]
@@ -73,7 +73,7 @@ def test_every_image_is_in_one_fold_s_validation(tmp_path):
         assert _ids(parts[f'fold{k}_train']) == set(range(1, 11)) - side
 
 
-def test_what_shares_a_file_or_a_group_stays_on_one_side(tmp_path):
+def test_images_of_a_file_or_group_stay_together(tmp_path):
     """Images 1 to 3 are of clip0, 4 to 7 of clip1, 8 to 10 of clip2."""
     content = _content()
     clips = [{1, 2, 3}, {4, 5, 6, 7}, {8, 9, 10}]
@@ -93,7 +93,7 @@ def test_what_shares_a_file_or_a_group_stays_on_one_side(tmp_path):
         assert len({1, 10} & _ids(parts['fold1_val'])) != 1
 
 
-def _spoil(content, change):
+def _modify(content, change):
     change(content)
     return content
 
@@ -102,7 +102,7 @@ def _spoil(content, change):
     'change, options, words',
     [
         (lambda c: c.pop('annotations'), PARTS, 'annotations: expected a list'),
-        (lambda c: c['images'].append(c['images'][0]), PARTS, 'ids that differ'),
+        (lambda c: c['images'].append(c['images'][0]), PARTS, 'distinct ids'),
         (lambda c: c['images'].append(3), PARTS, r'images\[10\].id'),
         (
             lambda c: c['annotations'][0].update(image_id=99),
@@ -116,14 +116,14 @@ def _spoil(content, change):
         (lambda c: c.update(images=[], annotations=[]), PARTS, 'at least one'),
     ],
 )
-def test_faults_are_one_sentence(change, options, words, tmp_path):
+def test_invalid_content_exits_with_an_error(change, options, words, tmp_path):
     with pytest.raises(SystemExit, match=words) as end:
-        _split(tmp_path, _spoil(_content(), change), *options)
+        _split(tmp_path, _modify(_content(), change), *options)
     assert str(tmp_path / 'in.json') in str(end.value)
     assert not (tmp_path / 'out').exists()
 
 
-def test_nothing_is_overwritten(tmp_path):
+def test_existing_files_are_kept(tmp_path):
     _split(tmp_path, _content(), *PARTS)
     before = (tmp_path / 'out/val.json').read_text()
     (tmp_path / 'out/train.json').unlink()
@@ -147,7 +147,7 @@ def test_nothing_is_overwritten(tmp_path):
         [*PARTS, '--group-prefix', ''],
     ],
 )
-def test_usage(options, capsys):
+def test_invalid_options_exit_with_2(options, capsys):
     with pytest.raises(SystemExit) as end:
         split_coco.main(['in.json', 'out', *options])
     assert end.value.code == 2

@@ -1,4 +1,4 @@
-"""The command line tools through their main(argv), and real processes."""
+"""tools/train.py and tools/test.py by main(argv), and mim in real processes."""
 
 import json
 import os
@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from multitask_refine.apis import test, train
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
+
+pytestmark = pytest.mark.slow
 
 
 def _options(scene):
@@ -20,7 +23,7 @@ def _options(scene):
 
 @pytest.fixture(scope='module')
 def trained(scene, tmp_path_factory):
-    """Two iterations; the work dir with its checkpoints."""
+    """Work dir of a training of two iterations."""
     work_dir = tmp_path_factory.mktemp('trained')
     assert (
         train.main(
@@ -31,7 +34,7 @@ def trained(scene, tmp_path_factory):
     return work_dir
 
 
-def test_training_leaves_checkpoints_and_log(trained):
+def test_training_writes_checkpoints_and_log(trained):
     assert (trained / 'iter_1.pth').is_file()
     assert (trained / 'iter_2.pth').is_file()
     (log,) = trained.glob('*/*.log')
@@ -41,7 +44,7 @@ def test_training_leaves_checkpoints_and_log(trained):
     assert '| keypoints |' in text  # the table of the validation
 
 
-def test_resume_goes_on_where_it_stopped(trained, scene, tmp_path):
+def test_resume_continues_training(trained, scene, tmp_path):
     options = _options(scene)
     options[options.index('train_cfg.max_iters=2')] = 'train_cfg.max_iters=3'
     train.main(
@@ -55,11 +58,11 @@ def test_resume_goes_on_where_it_stopped(trained, scene, tmp_path):
         ]
     )
     assert not (tmp_path / 'iter_2.pth').exists()
-    state = torch.load(tmp_path / 'iter_3.pth', weights_only=True)
+    state = load_checkpoint_file(tmp_path / 'iter_3.pth')
     assert state['meta']['iter'] == 3
 
 
-def test_testing_writes_results_pictures_and_predictions(trained, scene, tmp_path):
+def test_testing_writes_results_images_and_predictions(trained, scene, tmp_path):
     checkpoint = trained / 'iter_2.pth'
     assert (
         test.main(
@@ -135,7 +138,7 @@ def test_missing_config_is_named():
 
 
 def _run(command, tmp_path):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+    env = dict(os.environ, PYTHONPATH=str(ROOT / 'projects'), OMP_NUM_THREADS='1')
     env['PATH'] = os.path.dirname(sys.executable) + ':' + env['PATH']
     env['PYTHON'] = sys.executable
     done = subprocess.run(
@@ -172,7 +175,7 @@ def test_mim_trains_and_tests(scene, tmp_path):
 
 
 def test_mmdets_tools_work_as_documented(trained, scene, tmp_path):
-    """docs/using.md; browse_dataset is part of the tutorial's test."""
+    """docs/inference.md; browse_dataset is part of the tutorial's test."""
     mmdet = [sys.executable, '-m', 'mim', 'run', 'mmdet']
     (log,) = trained.glob('*/vis_data/2*.json')
     _run(

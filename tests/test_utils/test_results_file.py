@@ -1,5 +1,4 @@
-"""What a results file says about the commit, in repositories made here, and
-about the machine."""
+"""Provenance in results files: commit and machine."""
 
 import subprocess
 
@@ -11,7 +10,7 @@ from multitask_refine.utils import results_file
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """One commit with a source file and a results file."""
+    """A repository with a source file and a results file."""
     monkeypatch.setattr(results_file, '_ROOT', tmp_path)
     for path in ('code.py', 'docs/results/old.json'):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +24,7 @@ def repository(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_changed_sources_are_told_and_changed_results_are_not(repository):
+def test_commit_is_marked_for_changed_sources_but_not_for_changed_results(repository):
     commit = results_file.current_commit()
     assert len(commit) == 12
     (repository / 'docs/results/old.json').unlink()
@@ -34,24 +33,21 @@ def test_changed_sources_are_told_and_changed_results_are_not(repository):
     assert results_file.current_commit() == commit + '+changes'
 
 
-def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
+def test_no_commit_outside_a_repository(tmp_path, monkeypatch):
     monkeypatch.setattr(results_file, '_ROOT', tmp_path)
     monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
     assert results_file.current_commit() is None
 
 
-def test_the_processor_is_named(monkeypatch):
+def test_machine_names_the_processor(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'AVX9')
-    monkeypatch.setattr(
-        results_file,
-        '_read',
-        lambda path: 'vendor_id\t: A\nmodel name\t: A Processor 9\nprocessor\t: 1\n',
-    )
+    monkeypatch.setattr(results_file, '_CPUINFO', tmp_path / 'cpuinfo')
+    (tmp_path / 'cpuinfo').write_text('vendor_id\t: A\nmodel name\t: A Processor 9\ncores\t: 1\n')
     device = results_file.describe_machine()['device']
     assert device.startswith('CPU (A Processor 9, AVX9), ')
-    # Other systems have no such file; theirs may be unknown.
-    monkeypatch.setattr(results_file, '_read', lambda path: '')
+    # Other systems have no such file, and may not know the processor.
+    monkeypatch.setattr(results_file, '_CPUINFO', tmp_path / 'nowhere')
     monkeypatch.setattr(results_file.platform, 'processor', lambda: '')
     device = results_file.describe_machine()['device']
     assert device.startswith('CPU (AVX9), ')

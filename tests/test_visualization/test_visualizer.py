@@ -29,20 +29,20 @@ def _person(scores=(0.9, 0.9), **fields):
     )
 
 
-def test_joints_and_limbs_have_the_meta_file_s_colours():
+def test_keypoint_and_limb_colors_of_the_dataset_meta():
     image = _draw(_person())
     assert image[40, 30].tolist() == [0, 255, 0]
     assert image[40, 60].tolist() == [255, 0, 0]
     assert abs(image[40, 45].astype(int) - [0, 0, 255]).max() < 20
 
 
-def test_joint_below_the_threshold_is_hidden_with_its_limb():
+def test_keypoint_below_the_threshold_is_hidden_with_its_limb():
     image = _draw(_person(scores=(0.9, 0.1)), kpt_thr=0.2)
     assert image[40, 30].tolist() == [0, 255, 0]
     assert image[40, 60].tolist() == image[40, 45].tolist() == [100] * 3
 
 
-def test_mask_covers_its_pixels_and_no_others():
+def test_mask_covers_exactly_its_pixels():
     mask = torch.zeros(1, 60, 80, dtype=torch.bool)
     mask[0, 25:50, 10:20] = True
     image = _draw(_person(scores=(0, 0), masks=mask))
@@ -51,7 +51,7 @@ def test_mask_covers_its_pixels_and_no_others():
     assert (changed == mask[0].numpy()[inside_the_box]).all()
 
 
-def test_picture_shows_ground_truth_and_prediction_side_by_side(tmp_path):
+def test_ground_truth_and_prediction_side_by_side(tmp_path):
     visualizer = MultitaskVisualizer()
     visualizer.dataset_meta = META
     sample = DetDataSample()

@@ -1,92 +1,77 @@
 #!/usr/bin/env python
-"""Show what a trained network's offsets do to one person of a picture.
+"""Show what the learned offsets of a model do to one instance of an image.
 
-Writes PNG files: where the deformable kernels of conv3 to conv5 and of the
-keypoint head look, and a joint's heatmap before and after its refinement.
+Writes PNG files: sampling points of the deformable convolutions in conv3 to conv5 and in
+the keypoint head, and the heatmap of a keypoint before and after its refinement.
 """
 
 import argparse
 import sys
 from pathlib import Path
-from typing import List, Optional
 
 from mmengine.dataset import pseudo_collate
 
 from multitask_refine.apis import MultitaskInferencer
 from multitask_refine.utils.errors import ConfigError, explained_errors
-from multitask_refine.visualization import study_offsets
-from multitask_refine.visualization.offset_panels import make_panels, save_panels
+from multitask_refine.visualization import analyze_offsets
+from multitask_refine.visualization.offset_figures import make_panels, save_panels
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('image', help='picture with people')
-    parser.add_argument('config', help='config file of a refined network')
-    parser.add_argument('checkpoint', help='its weights')
+    parser.add_argument('image', help='image with people')
+    parser.add_argument('config', help='config of a refined model')
+    parser.add_argument('checkpoint', help='checkpoint of the model')
     parser.add_argument(
         '--point',
         type=float,
         nargs=2,
         metavar=('X', 'Y'),
-        help='pixel that conv3 to conv5 are asked about (default: the middle of the person)',
+        help='pixel at which conv3 to conv5 are analyzed (default: center of the box)',
     )
     parser.add_argument(
-        '--joint', metavar='NAME', help='joint, e.g. left_wrist (default: the surest one)'
+        '--keypoint',
+        '--joint',
+        metavar='NAME',
+        help='keypoint, e.g. left_wrist (default: the one with the highest score)',
     )
     parser.add_argument(
+        '--instance',
         '--person',
         type=int,
         default=1,
         metavar='N',
-        help='the person with the N-th highest score (default: 1)',
+        help='the instance with the N-th highest score (default: 1)',
     )
     parser.add_argument(
-        '--out-dir', default='offsets', help='folder of the pictures (default: offsets)'
+        '--out-dir', default='offsets', help='folder of the figures (default: offsets)'
     )
     parser.add_argument('--device', default='auto', help='cpu or cuda')
     return parser.parse_args(argv)
 
 
-def find_joint(name: str, names: dict) -> int:
-    """Index of a joint.
-
-    Args:
-        name (str): Its name.
-        names (dict[str, int]): Of all joints.
-
-    Raises:
-        ValueError: If there is none of that name.
-    """
-    if name not in names:
-        raise ConfigError(f'--joint: expected one of {", ".join(names)}, got {name!r}')
-    return names[name]
-
-
-def run(args: argparse.Namespace) -> List[Path]:
-    """Load the network, look at the picture, and draw.
-
-    Returns:
-        list[Path]: The pictures' files.
-    """
+@explained_errors()
+def main(argv: list[str] | None = None) -> int:
+    """Load the model, analyze the image and save the figures."""
+    args = parse_args(argv)
     inferencer = MultitaskInferencer(
         args.config, args.checkpoint, args.device, show_progress=False
     )
-    names = inferencer.dataset_meta['keypoint_name2id']
+    name2id = inferencer.dataset_meta.get('keypoint_name2id', {})
+    if args.keypoint and args.keypoint not in name2id:
+        raise ConfigError(
+            f'--keypoint: expected one of {", ".join(name2id)}, got {args.keypoint!r}'
+        )
     image = inferencer.read_image(args.image)
     data = pseudo_collate([inferencer.pipeline(dict(img=image, img_id=0))])
-    joint = args.joint and find_joint(args.joint, names)
-    study = study_offsets(inferencer.model, data, args.person, args.point, joint)
-    for part in study.left_out:
-        print(f'{part}: has no offsets in this network, left out')
-    joint_name = '' if study.joint is None else list(names)[study.joint]
-    panels = make_panels(image[..., ::-1], study, joint_name)
-    return save_panels(panels, Path(args.out_dir))
-
-
-@explained_errors()
-def main(argv: Optional[List[str]] = None) -> int:
-    args = parse_args(argv)
-    for path in run(args):
+    keypoint = name2id[args.keypoint] if args.keypoint else None
+    analysis = analyze_offsets(inferencer.model, data, args.instance, args.point, keypoint)
+    for part in analysis.missing:
+        print(f'{part}: has no offsets in this model, left out')
+    name = '' if analysis.keypoint is None else list(name2id)[analysis.keypoint]
+    panels = make_panels(image[..., ::-1], analysis, name)
+    for path in save_panels(panels, Path(args.out_dir)):
         print(path)
     return 0
 

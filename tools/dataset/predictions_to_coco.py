@@ -1,139 +1,121 @@
 #!/usr/bin/env python
-"""Turns predictions into a first annotation, to be corrected by hand.
+"""Convert predictions into draft annotations, to be corrected by hand.
 
     python tools/dataset/predictions_to_coco.py PREDICTIONS.json OUT.json
 
-PREDICTIONS.json is what tools/test.py --predictions writes, or the
-predictions.json of the demos. Instances are kept from a score on, keypoints
-are labelled from a score of their own on, masks are kept. What would not be
-in order (tools/dataset/check_coco.py) is mended or left out, and said.
+PREDICTIONS.json is written by tools/test.py --predictions, or is the predictions.json of the
+demos. Instances and keypoints are kept by score thresholds. What breaks a rule of
+tools/dataset/check_coco.py is repaired or left out, and listed.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from multitask_refine.datasets import AnnotationError, mend, read_annotations
-from multitask_refine.datasets.validation.annotations import write_json
-from multitask_refine.datasets.validation.images import inspect_image
-from multitask_refine.datasets.validation.masks import are_numbers, rle_fault, rough_area
-from multitask_refine.datasets.validation.summary import format_table
+from multitask_refine.datasets import AnnotationError, read_annotations, repair
+from multitask_refine.datasets.annotation_file import write_json
+from multitask_refine.datasets.validation.images import check_image
+from multitask_refine.datasets.validation.issues import format_issues
+from multitask_refine.datasets.validation.masks import (
+    approximate_area,
+    are_finite_numbers,
+    find_rle_error,
+)
 from multitask_refine.evaluation import read_predictions
 from multitask_refine.evaluation.predictions import FORMAT
 from multitask_refine.utils.errors import explained_errors
 
 
-def read(path: Path, folder: Path | None) -> dict:
-    """Read predictions of either kind as one: a COCO file with scores.
+def load_predictions(path: Path, images: Path | None) -> dict:
+    """Load predictions of either format as a COCO file with scores.
 
     Args:
-        path: The file.
-        folder: Of the images; None for what the file says.
+        path: Predictions of tools/test.py or of the demos.
+        images: Folder of the images, None for the one that the file names.
 
     Returns:
-        With 'images', 'categories' and 'annotations', whose keypoints have
-        a score in place of the visibility.
+        Content with 'images', 'categories' and 'annotations', whose keypoints have a score in
+        place of the visibility.
 
     Raises:
-        AnnotationError: If it is no such file, or sizes of images are
-            unknown.
+        AnnotationError: If it is no file of predictions, or the size of an image is unknown.
     """
-    content = read_annotations(str(path)) if not _is_of_test(path) else None
-    if content is None:
-        return _join_tasks(path, read_predictions(str(path)), folder)
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        content = None  # reported by read_annotations
+    if isinstance(content, dict) and content.get('format') == FORMAT:
+        return _join_tasks(path, read_predictions(str(path)), images)
+    content = read_annotations(str(path))
     for index, ann in enumerate(content.get('annotations', ())):
-        if not isinstance(ann, dict) or not are_numbers([ann.get('score')]):
+        if not isinstance(ann, dict) or not are_finite_numbers([ann.get('score')]):
             found = ann.get('score') if isinstance(ann, dict) else ann
             raise AnnotationError(
-                f'{path}: annotations[{index}].score: expected a number, '
-                f'found {found!r:.60}. Name a file of predictions.'
+                f'{path}: annotations[{index}].score: expected a number, found {found!r:.60}. '
+                'Name a file of predictions.'
             )
     if any(isinstance(image, dict) and 'frame' in image for image in content['images']):
         raise AnnotationError(
-            f'{path}: images: expected pictures, found frames of a video. '
-            'Write the frames as pictures (ffmpeg -i VIDEO %06d.png) and '
-            'predict on these.'
+            f'{path}: images: expected images, found frames of a video. Write the frames as '
+            'images (ffmpeg -i VIDEO %06d.png) and predict on these.'
         )
     return content
 
 
-def _is_of_test(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False  # said by who reads it
-    return isinstance(content, dict) and content.get('format') == FORMAT
-
-
-def _join_tasks(path: Path, content: dict, folder: Path | None) -> dict:
-    """Entry i of every task is of the same instance."""
+def _join_tasks(path: Path, content: dict, images: Path | None) -> dict:
+    """Merge entry i of all tasks, which are of the same instance."""
     if 'bbox' not in content['tasks']:
         raise AnnotationError(
-            f'{path}: tasks: expected "bbox" among them, found '
-            f'{content["tasks"]}. Test again with tasks of the evaluator that '
-            'have it.'
+            f'{path}: tasks: expected "bbox" among them, found {content["tasks"]}. Test again '
+            'with tasks of the evaluator that have it.'
         )
-    folder = folder or (content['image_folder'] and Path(content['image_folder']))
+    images = images or (content['image_folder'] and Path(content['image_folder']))
     ids, names = content['categories']['ids'], content['categories']['names']
-    keypoints = [{}] * len(ids)
+    categories = [dict(id=number, name=name) for number, name in zip(ids, names)]
     if 'keypoints' in content['tasks']:
-        sets = content['categories'].get('keypoints') or ([content['keypoints']] * len(ids))
-        keypoints = [
-            dict(keypoints=own['names'], skeleton=[[a + 1, b + 1] for a, b in own['skeleton']])
-            if own['names']
-            else {}
-            for own in sets
-        ]
-    images, annotations = [], []
+        metas = content['categories'].get('keypoints') or [content['keypoints']] * len(ids)
+        for category, meta in zip(categories, metas):
+            if meta['names']:
+                skeleton = [[start + 1, end + 1] for start, end in meta['skeleton']]
+                category.update(keypoints=meta['names'], skeleton=skeleton)
+    entries, annotations = [], []
+    # Boxes come last: the score of an instance is that of its box.
+    tasks = sorted(content['tasks'], key='bbox'.__eq__)
     for image in content['images']:
-        width, height = _size(path, image, folder)
-        images.append(
+        # Any mask tells the size of the image; otherwise the image itself.
+        sizes = [entry['segmentation'].get('size') for entry in image.get('segm', ())]
+        sizes = [each[::-1] for each in sizes if isinstance(each, list) and len(each) == 2]
+        if not sizes and images:
+            issue, _ = check_image(str(images / image['file_name']), 0, 0)
+            if issue.change:
+                sizes = [(issue.change['width'], issue.change['height'])]
+        if not sizes:
+            raise AnnotationError(
+                f'{path}: image {image["image_id"]!r:.30}: expected an image '
+                f'{image["file_name"]!r} to take its size from, found none in {images}. Name the '
+                'folder of the images by --images.'
+            )
+        width, height = sizes[0]
+        entries.append(
             dict(id=image['image_id'], file_name=image['file_name'], width=width, height=height)
         )
-        # The box's score is kept, which no other task's ranking is part of.
-        tasks = sorted(content['tasks'], key='bbox'.__eq__)
-        for entries in zip(*(image[task] for task in tasks)):
-            annotations.append(
-                {field: value for entry in entries for field, value in entry.items()}
-            )
-    return dict(
-        images=images,
-        annotations=annotations,
-        categories=[
-            dict(id=number, name=name, **own) for number, name, own in zip(ids, names, keypoints)
-        ],
-    )
+        for parts in zip(*(image[task] for task in tasks)):
+            annotations.append({field: value for part in parts for field, value in part.items()})
+    return dict(images=entries, annotations=annotations, categories=categories)
 
 
-def _size(path: Path, image: dict, folder: Path | None) -> tuple[int, int]:
-    """Width and height, by a mask of the image or the picture itself."""
-    for entry in image.get('segm', ()):
-        size = entry['segmentation'].get('size')
-        if isinstance(size, list) and len(size) == 2:
-            return size[1], size[0]
-    if folder:
-        fault, _ = inspect_image(str(folder / image['file_name']), 0, 0)
-        if fault.size:
-            return fault.size
-    raise AnnotationError(
-        f'{path}: image {image["image_id"]!r:.30}: expected a picture '
-        f'{image["file_name"]!r} that tells its size, found none in '
-        f'{folder}. Name the folder of the images by --images.'
-    )
-
-
-def to_annotations(content: dict, score: float, visibility: float) -> dict:
-    """Keep what is sure enough.
+def to_annotations(content: dict, score_thr: float, keypoint_thr: float) -> dict:
+    """Convert predictions with sufficient scores into annotations.
 
     Args:
-        content: From :func:`read`.
-        score: Instances below are left out.
-        visibility: Keypoints with a score below are not labelled; the others
-            get visibility 2.
+        content: From :func:`load_predictions`.
+        score_thr: Minimal score of an instance.
+        keypoint_thr: Minimal score of a keypoint; it gets visibility 2, others are unlabeled.
 
     Returns:
-        A COCO annotation file, not yet mended.
+        Content of a COCO annotation file, not yet checked.
     """
     sizes = {
         image['id']: (image['width'], image['height'])
@@ -144,55 +126,53 @@ def to_annotations(content: dict, score: float, visibility: float) -> dict:
     }
     annotations = []
     for ann in content.get('annotations', ()):
-        if ann['score'] < score:
+        if ann['score'] < score_thr:
             continue
         ann = ann | dict(id=len(annotations) + 1, iscrowd=0)
         flat = ann.get('keypoints')
-        if isinstance(flat, list) and flat and are_numbers(flat):
-            ann['keypoints'] = [
-                value
-                for x, y, sure in zip(flat[::3], flat[1::3], flat[2::3])
-                for value in ((round(x, 2), round(y, 2), 2) if sure >= visibility else (0, 0, 0))
-            ]
-            ann['num_keypoints'] = sum(value > 0 for value in ann['keypoints'][2::3])
-        mask, size = ann.get('segmentation'), sizes.get(ann.get('image_id'))
-        if isinstance(mask, dict) and size and not rle_fault(mask, *size):
-            ann['area'] = rough_area(mask)
-        elif (
-            isinstance(ann.get('bbox'), list)
-            and len(ann['bbox']) == 4
-            and are_numbers(ann['bbox'])
-        ):
-            ann['area'] = ann['bbox'][2] * ann['bbox'][3]
+        if isinstance(flat, list) and flat and are_finite_numbers(flat):
+            ann['keypoints'] = keypoints = []
+            for x, y, score in zip(flat[::3], flat[1::3], flat[2::3]):
+                keypoints += [round(x, 2), round(y, 2), 2] if score >= keypoint_thr else [0, 0, 0]
+            ann['num_keypoints'] = sum(visibility > 0 for visibility in keypoints[2::3])
+        mask, box, size = ann.get('segmentation'), ann.get('bbox'), sizes.get(ann.get('image_id'))
+        if isinstance(mask, dict) and size and not find_rle_error(mask, *size):
+            ann['area'] = approximate_area(mask)
+        elif isinstance(box, list) and len(box) == 4 and are_finite_numbers(box):
+            ann['area'] = box[2] * box[3]
         annotations.append(ann)
     return dict(
-        info=dict(description='Predictions, as a first annotation'),
+        info=dict(description='Draft annotations from predictions'),
         images=content['images'],
         annotations=annotations,
         categories=content['categories'],
     )
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('predictions', type=Path, metavar='PREDICTIONS')
     parser.add_argument('out', type=Path, metavar='OUT.json')
     parser.add_argument(
-        '--score', type=float, default=0.5, help='leave out instances below (default: %(default)s)'
+        '--score',
+        type=float,
+        default=0.5,
+        help='minimal score of an instance (default: %(default)s)',
     )
     parser.add_argument(
         '--visibility',
         type=float,
         default=0.3,
-        help='leave keypoints with a score below unlabelled (default: %(default)s)',
+        help='minimal score of a keypoint to be labeled (default: %(default)s)',
     )
     parser.add_argument(
         '--images',
         type=Path,
         metavar='FOLDER',
-        help='folder of the images, where nothing else tells their sizes',
+        help='folder of the images, if the predictions do not give their sizes',
     )
     args = parser.parse_args(argv)
     if args.out.exists() or args.out.is_symlink():
@@ -202,30 +182,25 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def _convert(args: argparse.Namespace) -> None:
-    content = read(args.predictions, args.images)
-    before = len(content.get('annotations', ()))
-    drafted = to_annotations(content, args.score, args.visibility)
-    mended, problems = mend(drafted)
-    if not mended['images']:
-        raise AnnotationError(
-            f'{args.predictions}: images: expected at least one, found none '
-            f'that is in order' + (f':\n{format_table(problems)}' if problems else '.')
-        )
-    write_json(args.out, mended)
-    if problems:
-        print(f'{len(problems)} problems were mended or left out:\n{format_table(problems)}')
-    print(
-        f'{args.out}: {len(mended["annotations"])} of {before} predictions '
-        f'in {len(mended["images"])} images'
-    )
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Convert; end by one sentence and status 1 if that is not possible."""
+@explained_errors()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert a file of predictions; return 0."""
     args = parse_args(argv)
-    with explained_errors():
-        _convert(args)
+    content = load_predictions(args.predictions, args.images)
+    draft = to_annotations(content, args.score, args.visibility)
+    repaired, issues = repair(draft)
+    if not repaired['images']:
+        table = f':\n{format_issues(issues)}' if issues else '.'
+        raise AnnotationError(
+            f'{args.predictions}: images: expected at least one valid entry, found none{table}'
+        )
+    write_json(args.out, repaired)
+    if issues:
+        print(f'{len(issues)} issues were repaired or left out:\n{format_issues(issues)}')
+    print(
+        f'{args.out}: {len(repaired["annotations"])} of {len(content.get("annotations", ()))} '
+        f'predictions in {len(repaired["images"])} images'
+    )
     return 0
 
 

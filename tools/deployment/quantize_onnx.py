@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""Write an exported ONNX file anew with smaller numbers: float16 or int8."""
+"""Quantize an exported ONNX file to float16 or int8."""
 
 import argparse
 import sys
 from pathlib import Path
-from typing import List, Optional
 
 from multitask_refine.deployment.quantize import KINDS, quantize
 from multitask_refine.engine import explained_errors
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('model', help='file of export_onnx.py, .onnx')
     parser.add_argument('out', help='file to write, .onnx')
@@ -18,19 +18,20 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         '--to',
         required=True,
         choices=KINDS,
-        help='int8-dynamic measures ranges anew in each picture, int8-static '
-        'beforehand in the pictures of a folder',
+        help='int8-dynamic measures ranges in each image, int8-static calibrates them with '
+        'the images of a folder',
     )
     parser.add_argument(
         '--images',
         metavar='FOLDER',
-        help='pictures with people for int8-static; the first 100 are taken',
+        help='images with people to calibrate int8-static; the first 100 are used',
     )
     return parser.parse_args(argv)
 
 
 @explained_errors()
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Quantize the file and print its size."""
     args = parse_args(argv)
     quantize(args.model, args.out, args.to, args.images)
     sizes = [Path(path).stat().st_size for path in (args.model, args.out)]

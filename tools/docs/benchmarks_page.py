@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md and the README's excerpt of them."""
+"""The tables of docs/reproducing-the-paper.md and the README's excerpt of them."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -46,22 +46,24 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
     source = json.loads(tables_file.read_text())['source']
     tables = load_tables(tables_file)
     folder = root / 'docs/results'
+    onnx = onnx_page.sections(folder)
     pages = {
         'README.md': {'': benchmarks_page.excerpt(tables, folder)},
         'checkpoints/README.md': {'': results_page.render_result(folder / 'base.json', 64)},
-        'docs/benchmarks.md': benchmarks_page.sections(tables, folder),
-        'docs/offsets.md': {
+        'docs/reproducing-the-paper.md': benchmarks_page.sections(tables, folder),
+        'docs/offsets-experiment.md': {
             **offsets_tables.sections(folder / 'offsets'),
             'random-start': offsets_tables.random_start(folder / 'ablation'),
         },
-        'docs/onnx-results.md': onnx_page.sections(folder),
+        'docs/onnx-deployment.md': {name: onnx[name] for name in ('evaluation', 'parity')},
         'docs/performance.md': performance_page.sections(folder),
+        'docs/quantization.md': {'quantization': onnx['quantization']},
         'docs/quickstart.md': {
             name: results_page.render_result(folder / f'{name}.json')
             for name in ('quickstart', 'quickstart-from-scratch')
         },
         'docs/reliability.md': reliability_page.sections(folder),
-        'docs/results.md': results_page.sections(folder),
+        'docs/model-zoo.md': results_page.sections(folder),
     }
     coco = benchmarks_page.load_results(folder / 'coco')
     return {

@@ -1,4 +1,4 @@
-"""The tables of docs/onnx-results.md: exported networks beside PyTorch."""
+"""The tables of docs/onnx-deployment.md and docs/quantization.md."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md: single runs with how each was made."""
+"""The tables of docs/model-zoo.md: single runs with how each was made."""
 
 import json
 from pathlib import Path

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from multitask_refine.engine import ConfigError, explained_errors, load_checkpoint_file
-from multitask_refine.engine.hooks.resume_hook import AtomicLocalBackend
+from multitask_refine.engine.hooks.checkpoint_hook import AtomicLocalBackend
 
 # What tests and inferencers read, and what says where the weights are from.
 _META = (

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.inputs import People
-from multitask_refine.testing.drawn import draw_weights
+from multitask_refine.testing.synthetic_weights import draw_weights
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 
 SEED = 7
 LEARNING_RATE = 1e-6  # the weights stay what they are
@@ -178,7 +179,7 @@ class Baseline(ABC):
     def _load(self, weights: str | None) -> None:
         state = self.model.state_dict()
         if weights:
-            content = torch.load(weights, weights_only=True)
+            content = load_checkpoint_file(weights)
             loaded = content.get(self.checkpoint_key, content)
         else:
             shapes = {

@@ -6,23 +6,20 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ContextManager
 
-import mmcv.ops
 import torch
 from mmcv.cnn import fuse_conv_bn
-from mmdet.models.dense_heads import RPNHead
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-import multitask_refine.ops.refined_conv as refined_conv
 from benchmarks.speed.baselines.base import SEED
 from benchmarks.speed.baselines.mmdet_net import MMDetNet
 from benchmarks.speed.inputs import People
 from multitask_refine.models import SyncAvgFactorRPNHead, prepare_for_inference
-from multitask_refine.ops import SeparableRoIAlign, deform_conv_by_mmcv
-from multitask_refine.testing.synthetic_weights import draw_synthetic_weights
+from multitask_refine.ops import RefinedConv2d, SeparableRoIAlign, WinogradConv2d
+from multitask_refine.testing.synthetic_weights import draw_state_dict
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 
@@ -74,17 +71,20 @@ class MultitaskNet(MMDetNet):
         **common: Any,
     ) -> None:
         self.bfloat16, self.checkpointing = bfloat16, checkpointing
-        self.prepare, self.usual_convs = prepare, usual_convs
+        self.prepare = prepare
         self.learner: nn.Module | None = None  # while another predicts
         if keep_memory:
             _keep_memory()
-        if mmcv_deform:
-            refined_conv.deform_conv = deform_conv_by_mmcv
-        if mmcv_pooling:
-            SeparableRoIAlign.forward = mmcv.ops.RoIAlign.forward
-        if mmcv_nms:
-            SyncAvgFactorRPNHead._bbox_post_process = RPNHead._bbox_post_process
         super().__init__(config, **common)
+        mmcv_layers = {
+            WinogradConv2d: usual_convs,
+            RefinedConv2d: mmcv_deform,
+            SeparableRoIAlign: mmcv_pooling,
+            SyncAvgFactorRPNHead: mmcv_nms,
+        }
+        for layer in self.model.modules():
+            if any(isinstance(layer, kind) and usual for kind, usual in mmcv_layers.items()):
+                layer.fast_cpu_ops = False
         if pool_twice:
             self._pool_twice(self.model.roi_head)
         if fold_norms:
@@ -99,11 +99,10 @@ class MultitaskNet(MMDetNet):
         register_all_modules(init_default_scope=True)
         config = Config.fromfile(CONFIGS / self.config)
         config.model.backbone.with_cp = self.checkpointing
-        config.model.fast_convs = not self.usual_convs
         return config
 
     def draw(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-        return draw_synthetic_weights(self.model, SEED)
+        return draw_state_dict(self.model, SEED)
 
     def annotate(self, people: People) -> InstanceData:
         instances = super().annotate(people)

@@ -8,9 +8,9 @@ import onnxruntime
 import torch
 
 from benchmarks.speed.baselines.multitask_net import MultitaskNet
-from multitask_refine.deployment.export import record
-from multitask_refine.deployment.support import OPSETS
-from multitask_runtime.masks import paste_masks
+from multitask_refine.deployment.checks import OPSETS
+from multitask_refine.deployment.export import to_onnx
+from multitask_runtime.onnx.masks import paste_masks
 
 MASK_THRESHOLD = 0.5
 
@@ -22,7 +22,7 @@ class OnnxNet(MultitaskNet):
 
     def run(self, batch: dict) -> list[dict[str, Any]]:
         if self.session is None:
-            graph = record(copy.deepcopy(self.model), OPSETS[0])
+            graph = to_onnx(copy.deepcopy(self.model), OPSETS[0])
             self.session = onnxruntime.InferenceSession(graph, providers=['CPUExecutionProvider'])
         return [self._find(image) for image in batch['inputs']]
 

@@ -1,4 +1,4 @@
-# Persons of COCO 2017 with boxes, masks and 17 joints. The environment variable
+# Persons of COCO 2017 with boxes, masks and 17 keypoints. The environment variable
 # COCO_ROOT names another folder of the same layout than data/coco.
 data_root = '{{$COCO_ROOT:data/coco}}/'
 
@@ -13,7 +13,7 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackMultitaskInputs'),
 ]
-# Annotations come after the resize: results are compared and drawn in the
+# Annotations are loaded after the resize: evaluation and visualization use the
 # original image.
 test_pipeline = [
     dict(type='CheckedLoadImageFromFile'),

@@ -1,5 +1,5 @@
 # COCO as torchvision's detection models read and resize it: in float, sizes
-# rounded down, joints as the annotation file counts them.
+# rounded down, keypoints as in the annotation file.
 _base_ = './coco_multitask.py'
 
 load = dict(imdecode_backend='pillow')

@@ -1,4 +1,4 @@
-# A larger drawn sample for one GPU: more and larger pictures.
+# A larger drawn sample for one GPU: more and larger images.
 #   python tools/dataset/make_sample.py data/sample-large --size 384 --train 4000 --val 500
 _base_ = './sample_multitask.py'
 

@@ -1,4 +1,4 @@
-# Ten photos of COCO's train2017 from a small excerpt in COCO's layout, for
+# Ten images of COCO's train2017 from a small excerpt in COCO's layout, for
 # overfitting: trained on and tested on. The excerpt is the folder that the
 # environment variable TINY_COCO_ROOT names.
 _base_ = './coco_multitask.py'
@@ -11,7 +11,7 @@ train_pipeline[2] = dict(type='Resize', scale=(512, 384), keep_ratio=True)
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (512, 384)
 
-# The first ten photos with people and without a crowd.
+# The first ten images with people and without a crowd.
 indices = [0, 1, 3, 4, 5, 6, 8, 9, 13, 16]
 
 train_dataloader = dict(

@@ -1,5 +1,5 @@
-# What a ResNet-50 needs to be trained from random weights: every layer is
-# trained, and batch norm everywhere. For a leaf: model = _base_.from_scratch
+# Settings to train a ResNet-50 from random weights: every layer is trained, and
+# batch norm everywhere. For a leaf: model = _base_.from_scratch
 norm_cfg = dict(type='BN')
 from_scratch = dict(
     backbone=dict(

@@ -1,5 +1,5 @@
 # The regular network with half the layers and a quarter of the width, trained
-# from nothing: for small data and the CPU.
+# from random weights: for small data and the CPU.
 _base_ = './multitask-rcnn_r50_fpn-ms_regular.py'
 
 norm_cfg = dict(type='BN')
@@ -27,7 +27,7 @@ model = dict(
             in_channels=64,
             conv_channels=64,
             norm_cfg=norm_cfg,
-            # Wider peaks are found sooner.
+            # Wider peaks are learned sooner.
             codec=dict(heatmap_size=28, sigma=2.0),
             loss_weight=0.06,
         ),

@@ -1,5 +1,5 @@
-# The small network, half as wide again, with a stronger keypoint head: what
-# the pretrained base is. No refinement at all.
+# The small network, half as wide again, with a stronger keypoint head: the
+# network of the pretrained base. No refinement at all.
 _base_ = './multitask-rcnn_r26-w16_fpn-ms_regular.py'
 
 model = dict(

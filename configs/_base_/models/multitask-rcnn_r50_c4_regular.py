@@ -1,9 +1,9 @@
 # No FPN: proposals and RoI features come from conv4, at stride 16, and conv5
 # runs on every pooled RoI before the three heads, as in the C4 variant of
-# Mask R-CNN. Masks and heatmaps are half as fine as with an FPN.
+# Mask R-CNN. Masks and heatmaps have half the resolution of those with an FPN.
 _base_ = './multitask-rcnn_r50_fpn-ms_regular.py'
 
-# No layers but the last, on the average of the feature.
+# Only the last layer, on the average of the feature.
 bbox_head = _base_.model.roi_head.bbox_head
 bbox_head.pop('fc_out_channels')
 bbox_head.update(type='BBoxHead', with_avg_pool=True, in_channels=2048)

@@ -1,10 +1,13 @@
-# Boxes, masks and joints from one Mask R-CNN style network, no refinement of
-# the convolutions. Multi-scale FPN: conv3, conv4 and conv5.
+# Boxes, masks and keypoints from one Mask R-CNN style network, without refined
+# convolutions. Multi-scale FPN: conv3, conv4 and conv5.
 num_keypoints = 17
 pyramid_strides = [8, 16, 32]
 
 model = dict(
     type='MultitaskRCNN',
+    # On the CPU: faster convolutions, RoIAlign, NMS and linear layers than those of PyTorch and
+    # mmcv, with the same results but for rounding. projects/multitask_refine/ops/cpu lists them.
+    fast_cpu_ops=True,
     data_preprocessor=dict(
         type='DetDataPreprocessor',
         mean=[103.530, 116.280, 123.675],
@@ -24,7 +27,7 @@ model = dict(
         style='caffe',
         init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://detectron2/resnet50_caffe'),
     ),
-    # One more level, half as fine, for the proposals of the largest people.
+    # One more level, at half the resolution, for the proposals of the largest people.
     neck=dict(type='FPN', in_channels=[512, 1024, 2048], out_channels=256, num_outs=4),
     rpn_head=dict(
         type='SyncAvgFactorRPNHead',

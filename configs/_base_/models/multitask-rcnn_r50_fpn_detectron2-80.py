@@ -1,5 +1,5 @@
 # Detectron2's Mask R-CNN trained on COCO's 80 classes, of which the person is
-# told.
+# kept.
 _base_ = './multitask-rcnn_r50_fpn_detectron2.py'
 
 model = dict(

@@ -2,8 +2,8 @@
 _base_ = './multitask-rcnn_r50_fpn_regular.py'
 
 # mmdet limits how far a box may grow and shrink, Detectron2 only how far it
-# may grow. This setting of mmdet's coder does that; its limit of the centre's
-# shift (in pixels) is out of reach.
+# may grow. This setting of mmdet's coder does that; its limit of the center's
+# shift (in pixels) is never reached.
 bbox_coder = dict(add_ctr_clamp=True, ctr_clamp=1000000)
 
 model = dict(

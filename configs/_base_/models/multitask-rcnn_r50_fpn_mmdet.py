@@ -1,4 +1,4 @@
-# MMDetection's Mask R-CNN with an FPN, of its 80 classes the person.
+# MMDetection's Mask R-CNN with an FPN; of its 80 classes the person is kept.
 _base_ = './multitask-rcnn_r50_fpn_regular.py'
 
 bbox_head = _base_.model.roi_head.bbox_head

@@ -1,4 +1,4 @@
-# 1500 iterations from nothing, for the drawn sample.
+# 1500 iterations from random weights, for the drawn sample.
 max_iters = 1500
 
 train_cfg = dict(type='ReproducibleTrainLoop', max_iters=max_iters, val_interval=max_iters)
@@ -23,9 +23,9 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=10),
 )
 
-# For a leaf: optim_wrapper = dict(paramwise_cfg=_base_.slow_offset). AdamW moves
-# what is not yet needed as fast as the rest: at the full rate the offsets soon
-# reach several pixels, and the features they read are noise.
+# For a leaf: optim_wrapper = dict(paramwise_cfg=_base_.slow_offset). AdamW
+# updates offsets that are not needed yet as fast as the rest: at the full learning
+# rate they soon reach several pixels, and the features sampled there are noise.
 slow_offset = dict(dcn_offset_lr_mult=0.1)
 
 randomness = dict(seed=0)

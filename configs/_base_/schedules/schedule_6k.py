@@ -1,4 +1,4 @@
-# 6000 iterations from nothing, for the large drawn sample and one GPU.
+# 6000 iterations from random weights, for the large drawn sample and one GPU.
 _base_ = './schedule_1500.py'
 
 max_iters = 6000

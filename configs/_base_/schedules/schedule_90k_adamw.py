@@ -5,7 +5,7 @@
 # - Offset layers x0.1: Deformable DETR and MMDetection's version of it, with
 #   AdamW at 2e-4. InternImage and DCNv4 take x0.01 for their large detectors
 #   (0.001 for the largest) and x1 for the small ones. This project's own
-#   experiment at small scale is described in docs/offsets.md.
+#   experiment at small scale is described in docs/offsets-experiment.md.
 # - Clip at a norm of 35: MMDetection's Faster R-CNN for Objects365 and most of
 #   its one-stage detectors. The 0.1 of the DETR family belongs to its losses.
 # - Warm-up over 1000 iterations, decay at 60000 and 80000: Detectron2's 1x.

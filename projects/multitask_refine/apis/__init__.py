@@ -1,3 +1,5 @@
+"""What users call: training, test and inference."""
+
 from multitask_runtime import InputError, NoWindowError, Tracker, VideoReader, VideoWriter
 
 from .inferencer import MultitaskInferencer

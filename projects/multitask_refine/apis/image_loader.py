@@ -1,4 +1,4 @@
-"""Picture files, read by the step of the config's pipeline."""
+"""Read image files with the loading transform of a pipeline."""
 
 import numpy as np
 from mmdet.registry import TRANSFORMS
@@ -7,16 +7,16 @@ from multitask_runtime.io import image_file
 
 
 class ImageFile(image_file.ImageFile):
-    """Reads picture files the way the config's pipeline does.
+    """Reader of image files that applies the pipeline's loading transform.
 
     Args:
-        step (dict): The config of the pipeline's ``LoadImageFromFile``.
+        transform (dict): Config of the pipeline's ``LoadImageFromFile``.
     """
 
-    def __init__(self, step: dict) -> None:
-        super().__init__(step.get('imdecode_backend', 'cv2'))
-        self._step = dict(step, to_float32=False)
+    def __init__(self, transform: dict) -> None:
+        super().__init__(transform.get('imdecode_backend', 'cv2'))
+        self._transform = dict(transform, to_float32=False)
 
     def _read(self, path: str, backend: str) -> np.ndarray:
-        step = TRANSFORMS.build(dict(self._step, imdecode_backend=backend))
-        return step(dict(img_path=path))['img']
+        load = TRANSFORMS.build(dict(self._transform, imdecode_backend=backend))
+        return load(dict(img_path=path))['img']

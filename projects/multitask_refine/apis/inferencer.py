@@ -1,7 +1,7 @@
-"""Use a trained network on pictures, folders, videos and cameras."""
+"""Inference with a trained model on images, folders, videos and cameras."""
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Tuple, Union
 
 import numpy as np
 from mmdet.structures import DetDataSample
@@ -12,48 +12,39 @@ from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-# Importing the engine puts the safe loader in the place of MMEngine's.
-from multitask_refine.engine.patches import safe_checkpoint  # noqa: F401
 from multitask_refine.models import prepare_for_inference
+from multitask_refine.utils.config import read_config
 from multitask_refine.utils.errors import ConfigError
 from multitask_runtime.base_inferencer import BaseInferencer
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
 from multitask_runtime.io.frames import Frame
-from multitask_runtime.resize import limit_aspect
-from multitask_runtime.results import to_result
-from multitask_runtime.utils.progress import Report
+from multitask_runtime.io.resize import limit_aspect
+from multitask_runtime.io.results import to_result
+from multitask_runtime.utils.progress import Progress
 
 from .image_loader import ImageFile
-from .settings import (
-    choose_device,
-    find_dataset_meta,
-    find_joint_shift,
-    find_keypoint_head,
-    load_config,
-    split_pipeline,
-)
+from .settings import choose_device, find_dataset_meta, find_joint_shift, split_pipeline
 
 
 class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
-    """Find people in pictures and videos.
+    """Predict boxes, masks and keypoints in images and videos.
 
-    The pictures go through the test pipeline of the config and through
-    ``model.test_step``, as in tools/test.py.
+    Images go through the test pipeline of the config and ``model.test_step``, as in
+    tools/test.py.
 
     Args:
-        config (str | Path | Config): The config that the network was
-            trained with.
-        checkpoint (str | Path): Its weights, all of them.
-        device (str): 'cpu', 'cuda', 'cuda:1' and so on; 'auto' is CUDA where
-            there is one. Defaults to 'auto'.
-        show_progress (bool): Tell on stderr how far it is. Defaults to True.
+        config (str | Path | Config): The config that the model was trained with.
+        checkpoint (str | Path): All of its weights.
+        device (str): 'cpu', 'cuda', 'cuda:1' and so on; 'auto' is CUDA where it is available.
+            Defaults to 'auto'.
+        show_progress (bool): Whether to show the progress on stderr. Defaults to True.
 
     Raises:
-        FileNotFoundError: If there is no such config or checkpoint.
-        DamagedCheckpointError, UnsafeCheckpointError: If the checkpoint is
-            cut short, or holds more than weights.
-        ConfigError: If the weights are of another network, config and
-            checkpoint contradict each other, or there is no such device.
+        FileNotFoundError: If config or checkpoint does not exist.
+        DamagedCheckpointError: If the checkpoint is truncated or corrupted.
+        UnsafeCheckpointError: If the checkpoint holds more than weights.
+        ConfigError: If the weights are of another model, config and checkpoint contradict each
+            other, or the device is not available.
 
     Examples:
         >>> inferencer = MultitaskInferencer(config, checkpoint)
@@ -64,14 +55,14 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
 
     def __init__(
         self,
-        config: Union[str, Path, Config],
-        checkpoint: Union[str, Path],
+        config: str | Path | Config,
+        checkpoint: str | Path,
         device: str = 'auto',
         show_progress: bool = True,
     ) -> None:
         init_default_scope('mmdet')
         super().__init__(
-            model=load_config(config),
+            model=config if isinstance(config, Config) else read_config(config),
             weights=str(checkpoint),
             device=choose_device(device),
             scope='mmdet',
@@ -82,112 +73,112 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
 
     @property
     def dataset_meta(self) -> dict:
-        """dict: Classes; of a network with a keypoint head also joints,
-        skeleton, colours and OKS sigmas, and ``category_metas`` if classes
-        have keypoints of their own."""
-        meta = self.model.dataset_meta
-        if find_keypoint_head(self.model) is None:
-            return dict(classes=meta['classes'])
-        return meta
+        """dict: Metainfo of the data, of a model without a keypoint head only the classes.
+
+        Keypoints, skeleton, colors and OKS sigmas, and ``category_metas`` if classes have
+        keypoints of their own.
+        """
+        meta, roi_head = self.model.dataset_meta, getattr(self.model, 'roi_head', None)
+        has_keypoints = getattr(roi_head, 'keypoint_head', None) is not None
+        return meta if has_keypoints else dict(classes=meta['classes'])
 
     def postprocess(self, frame: Frame, sample: DetDataSample) -> dict:
-        """Describe what the network says of an image, see ``to_result``."""
-        people = sample.pred_instances.cpu().numpy()
-        return to_result(frame, dict(people.items()), self.joint_shift, self.dataset_meta)
+        """Convert a prediction to a result, see ``to_result``.
+
+        Args:
+            frame (Frame): The image.
+            sample (DetDataSample): Has ``pred_instances``.
+        """
+        instances = sample.pred_instances.cpu().numpy()
+        return to_result(frame, dict(instances.items()), self.joint_shift, self.dataset_meta)
 
     def _results(
-        self, frames: Iterable[Frame], batch_size: int, report: Report
-    ) -> Iterator[Tuple[Frame, dict]]:
-        for batch in self._batches(frames, batch_size, report):
-            yield from self._find(batch, report)
+        self, frames: Iterable[Frame], batch_size: int, progress: Progress
+    ) -> Iterator[tuple[Frame, dict]]:
+        """Group the frames by input size, and predict batch by batch.
 
-    def _find(
-        self, batch: List[Tuple[Frame, dict]], report: Report
-    ) -> Iterator[Tuple[Frame, dict]]:
-        """Yield the results of a batch; if it fails, those of each image."""
-        results = None
-        try:
-            samples = self.forward(self.collate_fn([data for _, data in batch]))
-            results = [
-                (frame, self.postprocess(frame, sample))
-                for (frame, _), sample in zip(batch, samples)
-            ]
-        except Exception as error:  # the other images go on
-            if len(batch) == 1:
-                frame = batch[0][0]
-                report.fail(frame.source, frame.title, error)
-                return
-        # Not within the handler, whose error keeps the batch in memory.
-        if results is None:
-            for item in batch:
-                yield from self._find([item], report)
-        else:
-            yield from results
+        The padding that a smaller image would get in a batch changes its predictions slightly;
+        results must not depend on the other images of a batch.
+        """
+        batch = []
+        for frame in frames:
+            try:
+                data = self._preprocess(frame.image)
+            except Exception as error:  # the other images continue
+                progress.fail(frame.source, frame.title, error)
+                continue
+            if batch and data['inputs'].shape != batch[0][1]['inputs'].shape:
+                yield from self._predict(batch, progress)
+                batch = []
+            batch.append((frame, data))
+            if len(batch) == batch_size:
+                yield from self._predict(batch, progress)
+                batch = []
+        if batch:
+            yield from self._predict(batch, progress)
 
-    def _prepare(self, image: np.ndarray) -> dict:
+    def _preprocess(self, image: np.ndarray) -> dict:
         """Send an image, (H, W, 3) BGR uint8, through the pipeline."""
         stretched = limit_aspect(image)
         data = self.pipeline(dict(img=stretched, img_id=0))
         if stretched is not image:
             sample = data['data_samples']
-            factor = np.divide(stretched.shape[1::-1], image.shape[1::-1])
+            factor = np.divide(stretched.shape[1::-1], image.shape[1::-1])  # (w, h)
             sample.set_metainfo(
                 dict(ori_shape=image.shape[:2], scale_factor=tuple(factor * sample.scale_factor))
             )
         return data
 
-    def _batches(
-        self, frames: Iterable[Frame], batch_size: int, report: Report
-    ) -> Iterator[List[Tuple[Frame, dict]]]:
-        """Batches of one size of image.
+    def _predict(
+        self, batch: list[tuple[Frame, dict]], progress: Progress
+    ) -> Iterator[tuple[Frame, dict]]:
+        """Yield the results of a batch; if it fails, those of each image alone."""
+        results = None
+        try:
+            samples = self.forward(self.collate_fn([data for _, data in batch]))
+            results = [
+                (frame, self.postprocess(frame, sample))
+                for (frame, _), sample in zip(batch, samples, strict=True)
+            ]
+        except Exception as error:  # the other images continue
+            if len(batch) == 1:
+                frame = batch[0][0]
+                progress.fail(frame.source, frame.title, error)
+                return
+        # Outside of the handler, whose error keeps the batch in memory.
+        if results is None:
+            for item in batch:
+                yield from self._predict([item], progress)
+        else:
+            yield from results
 
-        The border that a smaller image would get in a batch changes what
-        is found in it a little; results must not depend on the neighbours.
-        """
-        batch = []
-        for frame in frames:
-            try:
-                data = self._prepare(frame.image)
-            except Exception as error:  # the other images go on
-                report.fail(frame.source, frame.title, error)
-                continue
-            if batch and data['inputs'].shape != batch[0][1]['inputs'].shape:
-                yield batch
-                batch = []
-            batch.append((frame, data))
-            if len(batch) == batch_size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    # ---- what BaseInferencer builds from the config
+    # The methods below override those by which MMEngine's BaseInferencer reads the config.
 
     def _init_pipeline(self, cfg: Config) -> Callable:
-        """The test pipeline from the array of an image on."""
+        """Build the test pipeline, starting from an image array."""
         load, rest = split_pipeline(cfg)
         self.read_image = ImageFile(load)
         array = dict(type='mmdet.LoadImageFromNDArray', to_float32=load.get('to_float32', False))
         return Compose([array, *rest])
 
     def _init_collate(self, cfg: Config) -> Callable:
-        # MMEngine's own warns about a scope that has no such functions.
+        # MMEngine's own warns that the scope has no such functions.
         return pseudo_collate
 
     def _init_visualizer(self, cfg: Config) -> None:
-        """Take its settings; MMEngine's own visualizer is not needed."""
+        """Take the settings of the visualizer, which itself is not needed."""
         settings = cfg.get('visualizer') or {}
         self.kpt_thr = settings.get('kpt_thr', KPT_THR)
         self.mask_alpha = settings.get('mask_alpha', MASK_ALPHA)
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: dict, cfg: Config) -> None:
-        """Load all weights, and learn the names of classes and joints."""
+        """Load all weights and set the metainfo of the model."""
         try:
             _load_checkpoint_to_model(model, checkpoint, strict=True)
         except RuntimeError as error:
             raise ConfigError(
                 f"{error}\nThese are not the weights of this config's "
-                f'network ({Path(cfg.filename or "config").name}). Use the '
+                f'model ({Path(cfg.filename or "config").name}). Use the '
                 'config that it was trained with.'
             ) from None
         model.dataset_meta = find_dataset_meta(cfg, checkpoint, model)

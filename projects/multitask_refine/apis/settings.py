@@ -1,83 +1,77 @@
-"""What the inferencer takes from config and checkpoint."""
-
-from pathlib import Path
-from typing import List, Optional, Tuple, Union
+"""Settings that the inferencer takes from config and checkpoint."""
 
 import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import nn
 
-from multitask_refine.engine import check_consistency, list_evaluators, read_config
+from multitask_refine.engine.consistency import check_consistency
+from multitask_refine.utils.config import list_evaluators
 from multitask_refine.utils.errors import ConfigError
 
 _JOINT_SHIFT = 0.5  # the default of MultitaskCocoMetric
 
 
-def load_config(config: Union[str, Path, Config]) -> Config:
-    """Read a config file, or take a config as it is.
-
-    Raises:
-        FileNotFoundError, ConfigError: As ``read_config``.
-    """
-    return config if isinstance(config, Config) else read_config(config)
-
-
 def choose_device(name: str) -> str:
-    """Turn 'auto' into a device, and refuse CUDA where there is none.
+    """Resolve 'auto', and refuse CUDA where it is not available.
+
+    Args:
+        name (str): 'auto', 'cpu', 'cuda', 'cuda:1' and so on.
+
+    Returns:
+        str: The device.
 
     Raises:
-        ConfigError: If the device is not there.
+        ConfigError: If the device is not available.
     """
     has_cuda = torch.cuda.is_available()
     if name == 'auto':
         return 'cuda' if has_cuda else 'cpu'
     if name.startswith('cuda') and not has_cuda:
         raise ConfigError(
-            f'device: {name} was asked for, but torch {torch.__version__} '
-            "finds no CUDA device here. Expected 'cpu' or 'auto'"
+            f'device: expected cpu or auto, because torch {torch.__version__} '
+            f'finds no CUDA device here, found {name}.'
         )
     return name
 
 
-def split_pipeline(cfg: Config) -> Tuple[dict, List[dict]]:
-    """Take the test pipeline apart.
+def split_pipeline(cfg: Config) -> tuple[dict, list[dict]]:
+    """Separate the loading of images from the rest of the test pipeline.
 
     Args:
         cfg (Config): Has ``test_dataloader.dataset.pipeline``.
 
     Returns:
-        tuple[dict, list[dict]]: The step that loads the image, and the
-        others but for those that load annotations.
+        tuple[dict, list[dict]]: The transform that loads the image, and the others except those
+        that load annotations.
 
     Raises:
-        ConfigError: If no step loads an image.
+        ConfigError: If no transform loads an image.
     """
-    steps = cfg.test_dataloader.dataset.pipeline
-    if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    if not pipeline or not pipeline[0]['type'].endswith('LoadImageFromFile'):
         raise ConfigError(
             'test_dataloader.dataset.pipeline: expected LoadImageFromFile as '
-            f'the first step, found {[step["type"] for step in steps]}'
+            f'the first transform, found {[each["type"] for each in pipeline]}'
         )
-    rest = [step for step in steps[1:] if not step['type'].endswith('Annotations')]
-    return steps[0], rest
+    return pipeline[0], [each for each in pipeline[1:] if not each['type'].endswith('Annotations')]
 
 
 def find_dataset_meta(cfg: Config, checkpoint: dict, model: nn.Module) -> dict:
-    """Find the names of classes and keypoints, the skeleton and its colours.
+    """Find classes, keypoints, skeleton and colors.
 
     Args:
-        cfg (Config): Its test dataset knows them.
-        checkpoint (dict): One saved in training knows them, too, of the data
-            that it was trained on; this is taken first.
-        model (nn.Module): The network, whose heads must fit.
+        cfg (Config): Its test dataset defines them.
+        checkpoint (dict): A checkpoint of a training stores those of its data, which take
+            precedence.
+        model (nn.Module): The model, whose heads must match.
 
     Returns:
-        dict: In mmpose's terms, e.g. ``skeleton_links`` and ``sigmas``.
+        dict: In MMPose's terms, e.g. ``skeleton_links`` and ``sigmas``.
 
     Raises:
-        ConfigError: If they contradict the heads, or a checkpoint that only
-            knows some of them contradicts the config.
+        ConfigError: If they contradict the heads, or a checkpoint with only some of them
+            contradicts the config.
     """
     saved = checkpoint.get('meta', {}).get('dataset_meta') or {}
     if 'classes' in saved and 'skeleton_links' in saved:
@@ -89,13 +83,11 @@ def find_dataset_meta(cfg: Config, checkpoint: dict, model: nn.Module) -> dict:
     return meta
 
 
-def find_keypoint_head(model: nn.Module) -> Optional[nn.Module]:
-    """The keypoint head of a network, if it has one."""
-    return getattr(getattr(model, 'roi_head', None), 'keypoint_head', None)
-
-
 def find_joint_shift(cfg: Config) -> float:
-    """How much more the network's joints count than COCO's files, in pixels,
-    as the config's ``MultitaskCocoMetric`` says."""
+    """Return the shift from COCO's keypoint coordinates to the model's, in image pixels.
+
+    Args:
+        cfg (Config): Its ``MultitaskCocoMetric`` may set it.
+    """
     shifts = [each.get('joint_shift', _JOINT_SHIFT) for each in list_evaluators(cfg)]
     return shifts[0] if shifts else _JOINT_SHIFT

@@ -1,11 +1,8 @@
-#!/usr/bin/env python
 """Evaluate a checkpoint: a table of the three tasks, and a results file."""
 
 import argparse
-import sys
 import time
 from pathlib import Path
-from typing import List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -13,27 +10,25 @@ from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
 from multitask_refine.deployment.onnx_detector import OnnxDetector
-from multitask_refine.engine import (
-    ConfigError,
+from multitask_refine.evaluation import add_run
+from multitask_refine.models import flip_tta_pipeline
+from multitask_refine.utils.config import (
     add_common_options,
-    describe_run,
-    explained_errors,
     list_evaluators,
     load_config,
     require_settings,
-    write_results,
 )
-from multitask_refine.evaluation import add_run
-from multitask_refine.models import mirrored_pipeline
+from multitask_refine.utils.errors import ConfigError, explained_errors
+from multitask_refine.utils.results_file import describe_run, write_results
 from multitask_runtime.onnx.session import is_onnx
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line of ``tools/test.py``."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_common_options(parser)
     parser.add_argument(
-        'checkpoint',
-        help='checkpoint file, or MODEL.onnx: an exported network, run by onnxruntime',
+        'checkpoint', help='checkpoint file, or MODEL.onnx: an exported model, run by onnxruntime'
     )
     parser.add_argument('--json', help='results file (default: metrics.json in the work dir)')
     parser.add_argument(
@@ -55,12 +50,14 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         help='test-time augmentation: average over each image and its mirror '
         'image; takes twice as long',
     )
-    parser.add_argument('--show-dir', help='write pictures here, ground truth on the left')
-    parser.add_argument('--show', action='store_true', help='show the pictures in a window')
+    parser.add_argument('--show-dir', help='write drawn images here, ground truth on the left')
+    parser.add_argument('--show', action='store_true', help='show the drawn images in a window')
     parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='people with a lower score are not drawn'
+        '--score-thr', type=float, default=0.3, help='instances with a lower score are not drawn'
     )
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds a picture shows')
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds for which an image is shown'
+    )
     args = parser.parse_args(argv)
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out: expected a .pkl file, got {args.out}')
@@ -77,7 +74,15 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 
 
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Turn the options of the output into settings of the config."""
+    """Turn the test options into settings of the config.
+
+    Args:
+        cfg (Config): The config; modified.
+        args (argparse.Namespace): From :func:`parse_args`.
+
+    Raises:
+        ConfigError: If an option needs a single metric and the config has several.
+    """
     metric, *others = list_evaluators(cfg)
     if (args.format_only or args.predictions) and any(
         each.get('type') == metric.get('type') for each in others
@@ -85,65 +90,62 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
         raise ConfigError(
             f'{args.config}: test_evaluator: expected one {metric.type} for '
             f'--format-only and --predictions, found {1 + len(others)} '
-            'metrics. Test the data sets one by one: set test_dataloader and '
+            'metrics. Test the datasets one by one: set test_dataloader and '
             'test_evaluator to one of them.'
         )
     if args.format_only:
         metric.format_only = True
     if metric.get('format_only'):
-        # The parts of the files' names are separated by '_'.
+        # '_' separates the parts of the file names.
         name = Path(args.config).stem.replace('_', '-')
         metric.setdefault('outfile_prefix', f'{cfg.work_dir}/{name}')
     if args.predictions:
         metric.predictions_file = args.predictions
     if args.tta:
-        use_tta(cfg)
+        cfg.model = dict(cfg.get('tta_model') or dict(type='MultitaskTTAModel'), module=cfg.model)
+        dataset = cfg.test_dataloader.dataset
+        dataset.pipeline = cfg.get('tta_pipeline') or flip_tta_pipeline(dataset.pipeline)
     if is_onnx(args.checkpoint):
         cfg.model = dict(type=OnnxDetector.__name__, file=args.checkpoint)
         cfg.load_from = None
-    if not (args.show or args.show_dir):
-        return
-    hooks = cfg.default_hooks or {}
-    hook = dict(
-        hooks.get('visualization') or dict(type='DetVisualizationHook'),
-        draw=True,
-        show=args.show,
-        wait_time=args.wait_time,
-        score_thr=args.score_thr,
-    )
-    if args.show_dir:
-        hook['test_out_dir'] = str(Path(args.show_dir).absolute())
-    cfg.default_hooks = dict(hooks, visualization=hook)
-    cfg.visualizer = cfg.get('visualizer') or dict(type='MultitaskVisualizer')
+    if args.show or args.show_dir:
+        hooks = cfg.default_hooks or {}
+        hook = dict(
+            hooks.get('visualization') or dict(type='DetVisualizationHook'),
+            draw=True,
+            show=args.show,
+            wait_time=args.wait_time,
+            score_thr=args.score_thr,
+        )
+        if args.show_dir:
+            hook['test_out_dir'] = str(Path(args.show_dir).absolute())
+        cfg.default_hooks = dict(hooks, visualization=hook)
+        cfg.visualizer = cfg.get('visualizer') or dict(type='MultitaskVisualizer')
 
 
-def use_tta(cfg: Config) -> None:
-    """Let the network see each image and its mirror image.
+def evaluate(cfg: Config, checkpoint: str, out: str | None = None) -> tuple[dict, int]:
+    """Load all weights and evaluate the model.
 
-    The views are those of the config's ``tta_pipeline``, if it has one, else
-    what its test pipeline makes of both images.
-    """
-    cfg.model = dict(cfg.get('tta_model') or dict(type='MultitaskTTAModel'), module=cfg.model)
-    dataset = cfg.test_dataloader.dataset
-    dataset.pipeline = cfg.get('tta_pipeline') or mirrored_pipeline(dataset.pipeline)
-
-
-def run(cfg: Config, checkpoint: str, out: Optional[str]) -> Tuple[dict, int]:
-    """Load the weights, all of them, and evaluate. An ONNX file is the
-    network itself.
+    Args:
+        cfg (Config): The config.
+        checkpoint (str): Its weights; an ONNX file is the model itself.
+        out (str, optional): File to dump the predictions to.
 
     Returns:
         tuple[dict, int]: The metrics and the number of images.
+
+    Raises:
+        ConfigError: If the weights are those of another model.
     """
     runner = Runner.from_cfg(cfg)
     try:
         if not is_onnx(checkpoint):
             runner.load_checkpoint(checkpoint, strict=True)
     except RuntimeError as error:
-        # Last comes what one has to know.
+        # The list of weights is long: the conclusion comes last.
         raise ConfigError(
             f'{error}\n{checkpoint}: these are not the weights of this '
-            f"config's network ({Path(cfg.filename).name}). Test it with the "
+            f"config's model ({Path(cfg.filename).name}). Test it with the "
             'config that it was trained with.'
         ) from None
     if out:
@@ -151,38 +153,33 @@ def run(cfg: Config, checkpoint: str, out: Optional[str]) -> Tuple[dict, int]:
     return runner.test(), len(runner.test_dataloader.dataset)
 
 
-def save(
-    cfg: Config, args: argparse.Namespace, metrics: dict, num_images: int, seconds: float
-) -> None:
-    """Write the results file; after --format-only it has no metrics."""
-    name = 'metrics.json' if metrics else 'submission.json'
-    path = args.json or str(Path(cfg.work_dir) / name)
-    origin = describe_run(cfg, args.checkpoint, num_images, seconds)
-    # Of several data sets: <set>/<task>_<name>.
-    names = {key: key.split('/') for key in metrics}
-    write_results(
-        path,
-        {'/'.join([*name[:-2], name[-1]]): metrics[key] for key, name in names.items()},
-        origin,
-    )
-    print(f'Results file: {path}')
-    if args.predictions:
-        add_run(args.predictions, origin)
-        print(f'Predictions: {args.predictions}')
-
-
 @explained_errors()
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run ``tools/test.py``.
+
+    Args:
+        argv (list[str], optional): Arguments. Defaults to those of the process.
+
+    Returns:
+        int: The exit status.
+    """
     args = parse_args(argv)
     start = time.perf_counter()
     cfg = load_config(args)
     require_settings(cfg, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
     apply_options(cfg, args)
-    metrics, num_images = run(cfg, args.checkpoint, args.out)
+    metrics, num_images = evaluate(cfg, args.checkpoint, args.out)
     if is_main_process():
-        save(cfg, args, metrics, num_images, time.perf_counter() - start)
+        run = describe_run(cfg, args.checkpoint, num_images, time.perf_counter() - start)
+        # --format-only gives no metrics.
+        name = 'metrics.json' if metrics else 'submission.json'
+        path = args.json or str(Path(cfg.work_dir) / name)
+        # From <dataset>/<prefix>/<task>_<name> to <dataset>/<task>_<name>.
+        parts = {key: key.split('/') for key in metrics}
+        metrics = {'/'.join([*parts[k][:-2], parts[k][-1]]): v for k, v in metrics.items()}
+        write_results(path, metrics, run)
+        print(f'Results file: {path}')
+        if args.predictions:
+            add_run(args.predictions, run)
+            print(f'Predictions: {args.predictions}')
     return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,3 +1,5 @@
+"""Encoders and decoders of keypoints on RoIs."""
+
 from .roi_heatmap import RoIHeatmapCodec
 from .roi_softmax import RoISoftmaxCodec
 

@@ -1,18 +1,25 @@
-from .coco_multitask_dataset import CocoMultitaskDataset, keypoint_counts, order_categories
+"""Data sets, transforms and samplers."""
+
+from .annotation_file import read_annotations
+from .coco_multitask_dataset import CocoMultitaskDataset, keypoints_per_class, order_categories
 from .metainfo.category_keypoints import join_meta_files
 from .metainfo.keypoint_mapping import KeypointMapping
 from .metainfo.meta_file import find_meta_file, load_meta_file
-from .samplers.aspect_ratio_grouped_batch_sampler import AspectRatioGroupedBatchSampler
-from .samplers.multi_source_sampler import MultiSourceInfiniteSampler
-from .transforms.copy_paste import MultitaskCopyPaste
-from .transforms.formatting import FloatResize, LoadMultitaskAnnotations, PackMultitaskInputs
-from .transforms.loading import CheckedLoadImageFromFile
-from .validation.annotations import mend, read_annotations
+from .samplers import AspectRatioGroupedBatchSampler, MultiSourceInfiniteSampler
+from .transforms import (
+    CheckedLoadImageFromFile,
+    FloatResize,
+    LoadMultitaskAnnotations,
+    MultitaskCopyPaste,
+    PackMultitaskInputs,
+)
+from .validation.annotations import repair
 from .validation.images import ImageError
 from .validation.issues import AnnotationError
 
 __all__ = [
     'AnnotationError',
+    'AspectRatioGroupedBatchSampler',
     'CheckedLoadImageFromFile',
     'CocoMultitaskDataset',
     'FloatResize',
@@ -22,12 +29,11 @@ __all__ = [
     'MultiSourceInfiniteSampler',
     'MultitaskCopyPaste',
     'PackMultitaskInputs',
-    'AspectRatioGroupedBatchSampler',
     'find_meta_file',
     'join_meta_files',
-    'keypoint_counts',
+    'keypoints_per_class',
     'load_meta_file',
-    'mend',
     'order_categories',
     'read_annotations',
+    'repair',
 ]

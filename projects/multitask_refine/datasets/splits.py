@@ -68,11 +68,3 @@ def assign_groups(groups: list[list[int]], shares: list[float], seed: int) -> li
         parts[part].update(group)
         lacking[part] -= len(group)
     return parts
-
-
-def select_images(content: dict, ids: set[int]) -> dict:
-    """Return the content with only the given images and their annotations."""
-    return content | dict(
-        images=[each for each in content['images'] if each['id'] in ids],
-        annotations=[each for each in content['annotations'] if each['image_id'] in ids],
-    )

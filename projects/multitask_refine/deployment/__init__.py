@@ -1,4 +1,6 @@
+"""Export models to ONNX, quantize the files and evaluate them."""
+
+from .checks import ExportError
 from .export import export
-from .support import ExportError
 
 __all__ = ['ExportError', 'export']

@@ -1,10 +1,9 @@
-"""A trained network as one ONNX file of standard operators."""
+"""Export a trained model as one ONNX file of standard operators."""
 
 import copy
 import io
 import warnings
 from pathlib import Path
-from typing import Dict, Union
 
 import torch
 from mmdet.registry import MODELS
@@ -15,66 +14,85 @@ from torch import nn
 
 from multitask_refine.apis.settings import find_dataset_meta
 from multitask_refine.engine import load_checkpoint_file
+from multitask_runtime.utils.files import atomic_write
 
-from .export_model import OnnxNetwork
-from .metadata import describe
+from .checks import ExportError, check_model, check_opset
+from .export_model import OnnxExportModel
+from .metadata import build_metadata
 from .parity import Difference, check_parity
-from .support import ExportError, check_network, check_opset, whole_file
-
-_INSTALL = 'pip install onnx onnxruntime'
 
 
 def export(
-    cfg: Config, checkpoint: Union[str, Path], out: Union[str, Path], opset: int = 19
-) -> Dict[str, Difference]:
-    """Write a network as an ONNX file.
+    cfg: Config, checkpoint: str | Path, out: str | Path, opset: int = 19
+) -> dict[str, Difference]:
+    """Export a model as an ONNX file.
 
-    The file holds everything from the resized image to boxes, masks and
-    joints. It gets its name only after the graph ran in onnxruntime and gave
-    what PyTorch gives.
+    The file maps the resized image to boxes, masks and keypoints. It appears only after
+    onnxruntime has run the graph and given what PyTorch gives.
 
     Args:
-        cfg (Config): The config that the network was trained with.
-        checkpoint (str | Path): Its weights, all of them.
+        cfg (Config): The config that the model was trained with.
+        checkpoint (str | Path): The weights, all of them.
         out (str | Path): The file to write, ``.onnx``.
-        opset (int): Version of ONNX's operators, 19 or 20. Defaults to 19.
+        opset (int): Opset version, 19 or 20. Defaults to 19.
 
     Returns:
-        dict[str, Difference]: How far each output is from PyTorch's, on a
-        drawn picture.
+        dict[str, Difference]: Difference of each output from PyTorch's on a drawn image.
 
     Raises:
-        ExportError: If a package is missing, the weights are of another
-            network, or a part of the network cannot be exported.
-        FileNotFoundError: If there is no such checkpoint.
+        ExportError: If a package is missing, the weights are of another model, or a part of
+            the model cannot be exported.
+        FileNotFoundError: If the checkpoint does not exist.
     """
     out = Path(out)
     if out.suffix != '.onnx':
         raise ExportError(f'{out}: expected a file that ends in .onnx')
     check_opset(opset)
-    onnx = _import_onnx()
-    model = load_network(cfg, checkpoint)
-    check_network(model)
-    metadata = describe(cfg, checkpoint, model, opset)
-    graph = onnx.load_from_string(record(model, opset))
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise ExportError(
+            'The packages onnx and onnxruntime are needed to export, and cannot be imported '
+            f'({error}). Install them: pip install onnx onnxruntime'
+        ) from None
+    model = load_model(cfg, checkpoint)
+    check_model(model)
+    metadata = build_metadata(cfg, checkpoint, model, opset)
+    graph = onnx.load_from_string(to_onnx(model, opset))
     onnx.helper.set_model_props(graph, metadata)
-    _check_graph(onnx, graph)
-    # Recording took the network apart.
-    differences = check_parity(graph, load_network(cfg, checkpoint))
-    with whole_file(out) as draft:
-        draft.write_bytes(graph.SerializeToString())
+    operators = {
+        f'{node.domain}::{node.op_type}'
+        for node in graph.graph.node
+        if node.domain not in ('', 'ai.onnx')
+    }
+    if operators:
+        raise ExportError(
+            'This model cannot be exported: ONNX has no operator for '
+            f'{", ".join(sorted(operators))}. Supported are RefinedConv2d of the deformable '
+            'convolutions, and RoIAlign and DeformRoIPool of the RoI poolings.'
+        )
+    onnx.checker.check_model(graph, full_check=True)
+    # A new model, because to_onnx modifies it.
+    differences = check_parity(graph, load_model(cfg, checkpoint))
+    with atomic_write(out) as part:
+        part.write_bytes(graph.SerializeToString())
     return differences
 
 
-def load_network(cfg: Config, checkpoint: Union[str, Path]) -> nn.Module:
-    """Build a config's network with a checkpoint's weights.
+def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
+    """Build the model of a config and load its weights.
+
+    Args:
+        cfg (Config): The config.
+        checkpoint (str | Path): The weights, all of them.
 
     Returns:
         nn.Module: On the CPU, in eval mode, with ``dataset_meta``.
 
     Raises:
-        ExportError: If the weights are of another network.
-        ConfigError: If config, checkpoint and network contradict each other.
+        ExportError: If the weights are of another model.
+        ConfigError: If config, checkpoint and model contradict each other.
     """
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     model = MODELS.build(copy.deepcopy(cfg.model)).eval()
@@ -83,34 +101,37 @@ def load_network(cfg: Config, checkpoint: Union[str, Path]) -> nn.Module:
         _load_checkpoint_to_model(model, content, strict=True)
     except RuntimeError as error:
         raise ExportError(
-            f'{error}\n{checkpoint}: these are not the weights of this '
-            f"config's network ({Path(cfg.filename or 'config').name}). "
-            'Export it with the config that it was trained with.'
+            f"{error}\n{checkpoint}: these are not the weights of this config's model "
+            f'({Path(cfg.filename or "config").name}). Export it with the config that it was '
+            'trained with.'
         ) from None
     model.dataset_meta = find_dataset_meta(cfg, content, model)
     return model
 
 
 @torch.no_grad()
-def record(model: nn.Module, opset: int) -> bytes:
-    """Record what a network computes, as ONNX.
+def to_onnx(model: nn.Module, opset: int) -> bytes:
+    """Trace a model to an ONNX graph.
 
     Args:
-        model (nn.Module): The network; it cannot be used afterwards.
-        opset (int): Version of ONNX's operators.
+        model (nn.Module): The model; it cannot be used afterwards.
+        opset (int): Opset version.
+
+    Returns:
+        bytes: Serialized ``onnx.ModelProto``.
 
     Raises:
-        ExportError: If a part has no operator in ONNX.
+        ExportError: If ONNX has no operator for a part of the model.
     """
-    network, content = OnnxNetwork(model), io.BytesIO()
-    names = network.output_names
-    axes = dict(image={2: 'height', 3: 'width'}, **{name: {0: 'people'} for name in names})
+    export_model, content = OnnxExportModel(model), io.BytesIO()
+    names = export_model.output_names
+    axes = dict(image={2: 'height', 3: 'width'}, **{name: {0: 'instances'} for name in names})
     with warnings.catch_warnings():
-        # Of shapes that become constants: those of a RoI's features are.
+        # Shapes become constants, as those of a RoI's feature are.
         warnings.simplefilter('ignore')
         try:
             torch.onnx.export(
-                network,
+                export_model,
                 (torch.rand(1, 3, 96, 128) * 255,),
                 content,
                 opset_version=opset,
@@ -122,38 +143,7 @@ def record(model: nn.Module, opset: int) -> bytes:
             )
         except torch.onnx.errors.OnnxExporterError as error:
             raise ExportError(
-                'This network cannot be exported: a part of it has no '
-                f'operator in ONNX ({str(error).splitlines()[0]})'
+                'This model cannot be exported: ONNX has no operator for a part of it '
+                f'({str(error).splitlines()[0]})'
             ) from None
     return content.getvalue()
-
-
-def _check_graph(onnx, graph) -> None:
-    """Refuse a graph that is no ONNX or needs more than its operators."""
-    foreign = sorted(
-        {
-            f'{node.domain}::{node.op_type}'
-            for node in graph.graph.node
-            if node.domain not in ('', 'ai.onnx')
-        }
-    )
-    if foreign:
-        raise ExportError(
-            'This network cannot be exported: ONNX has no operator for '
-            f'{", ".join(foreign)}. Of deformable convolutions it holds '
-            'RefinedConv2d, of RoI poolings RoIAlign and DeformRoIPool.'
-        )
-    onnx.checker.check_model(graph, full_check=True)
-
-
-def _import_onnx():
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise ExportError(
-            'The packages onnx and onnxruntime are needed to '
-            f'export, and cannot be imported ({error}). '
-            f'Install them: {_INSTALL}'
-        ) from None
-    return onnx

@@ -1,12 +1,11 @@
-"""The network as one function from an image to people, to be recorded.
+"""Model for export: one function from an image to instances that can be traced.
 
-mmdet's own prediction asks Python how many boxes there are; here only tensors
-know it, so that the recorded graph holds for any number.
+MMDetection's prediction reads the number of boxes in Python; here only tensors hold
+it, so that the traced graph is valid for any number.
 
-Shape letters: R RoIs, C channels, P side of a RoI's feature, K keypoints.
+Shape letters: R RoIs, N instances, C channels, P side of a RoI feature, K keypoints,
+M side of a mask.
 """
-
-from typing import List, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -23,24 +22,27 @@ from .operators import OnnxRefinedConv2d, find_rows, nms, roi_align
 from .softmax_decoder import LoopedSoftmaxCodec
 
 
-class OnnxNetwork(nn.Module):
-    """A ``MultitaskRCNN`` that can be recorded. It takes the network apart.
+class OnnxExportModel(nn.Module):
+    """Traceable ``MultitaskRCNN``.
 
     Args:
-        model (nn.Module): The network, in eval mode.
+        model (nn.Module): The model, in eval mode. It is modified.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = fuse_conv_bn(model)
-        _replace_convolutions(self.model)
+        for parent in list(self.model.modules()):
+            for name, child in parent.named_children():
+                if isinstance(child, RefinedConv2d):
+                    setattr(parent, name, OnnxRefinedConv2d(child))
         head = model.roi_head.keypoint_head
         if head is not None and isinstance(head.codec, RoISoftmaxCodec):
             head.codec = LoopedSoftmaxCodec(head.codec.heatmap_size, head.codec.score)
 
     @property
-    def output_names(self) -> List[str]:
-        """list[str]: What :meth:`forward` gives."""
+    def output_names(self) -> list[str]:
+        """list[str]: Names of the outputs of :meth:`forward`."""
         head = self.model.roi_head
         return (
             ['boxes', 'scores']
@@ -48,159 +50,153 @@ class OnnxNetwork(nn.Module):
             + ['keypoints', 'keypoint_scores'] * head.with_keypoint
         )
 
-    def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
-        """Find the people of an image.
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Detect the instances of an image.
 
         Args:
             image (Tensor): BGR, 0 to 255, shape (1, 3, H, W).
 
         Returns:
-            tuple[Tensor]: For N people, best first, boxes xyxy (N, 4) and
-            scores (N); from the heads that are there, mask probabilities
-            (N, M, M), joints (N, K, 2) and their scores (N, K). In pixels
-            of ``image``.
+            tuple[Tensor]: Boxes xyxy (N, 4) and scores (N), best first; depending on the
+            heads mask probabilities (N, M, M), keypoints (N, K, 2) and keypoint scores
+            (N, K). In pixels of ``image``.
         """
         head = self.model.roi_head
-        limits = shape_as_tensor(image)[[3, 2, 3, 2]].to(image)
-        x = self.model.extract_feat(self.prepare(image))
-        boxes, scores = self.select(x, self.propose(x, limits), limits)
+        # Read by an operator: image.shape would become a constant of the graph.
+        limits = shape_as_tensor(image)[[3, 2, 3, 2]].to(image)  # W, H, W, H
+        x = self.model.extract_feat(self.preprocess(image))
+        boxes, scores = self.predict_bbox(x, self.predict_proposals(x, limits), limits)
         outputs = [boxes, scores]
-        feats = self.pool_instances(x, boxes)
+        feats = self.extract_instance_feats(x, boxes)
         if head.with_mask:
-            outputs.append(head.mask_head(feats)[:, 0].sigmoid())
+            outputs.append(head.mask_head(feats)[:, 0].sigmoid())  # (N, 1, M, M) -> (N, M, M)
         if head.with_keypoint:
-            outputs += head.keypoint_head.predict(feats, boxes)
+            heatmaps = head.keypoint_head.refined_heatmaps(feats)
+            outputs += head.keypoint_head.codec.decode(heatmaps, boxes)
         return tuple(outputs)
 
-    def prepare(self, image: Tensor) -> Tensor:
-        """Normalise and pad an image as the data preprocessor does."""
-        step = self.model.data_preprocessor
-        if step._channel_conversion:
+    def preprocess(self, image: Tensor) -> Tensor:
+        """Normalize and pad an image (1, 3, H, W) as the data preprocessor does."""
+        preprocessor = self.model.data_preprocessor
+        if preprocessor._channel_conversion:
             image = image.flip(1)
-        if step._enable_normalize:
-            image = (image - step.mean) / step.std
+        if preprocessor._enable_normalize:
+            image = (image - preprocessor.mean) / preprocessor.std
         height, width = shape_as_tensor(image)[2:].unbind()
-        divisor = step.pad_size_divisor
+        divisor = preprocessor.pad_size_divisor
         border = (0, -width % divisor, 0, -height % divisor)
-        return F.pad(image, border, value=step.pad_value)
+        return F.pad(image, border, value=preprocessor.pad_value)
 
-    def propose(self, x: Tuple[Tensor], limits: Tensor) -> Tensor:
-        """Find the RoIs (R, 4).
+    def predict_proposals(self, x: tuple[Tensor], limits: Tensor) -> Tensor:
+        """Predict the RoIs.
 
         Args:
-            x (tuple[Tensor]): Feature maps of all levels, (1, C, H, W) each.
+            x (tuple[Tensor]): Feature maps of all levels, shape (1, C, H, W) each.
             limits (Tensor): Width and height of the image, twice.
+
+        Returns:
+            Tensor: Boxes xyxy, shape (R, 4).
         """
         head = self.model.rpn_head
         cfg = head.test_cfg
-        levels = list(zip(*head(x)))
-        anchors = head.prior_generator.grid_priors(
-            [logits.shape[-2:] for logits, _ in levels], device=limits.device
+        maps = list(zip(*head(x), strict=True))  # (logits, deltas) per level
+        all_priors = head.prior_generator.grid_priors(
+            [logits.shape[-2:] for logits, _ in maps], device=limits.device
         )
-        best = [self._best_anchors(*level, priors) for level, priors in zip(levels, anchors)]
-        numbers = torch.cat([0 * ranks.long() + i for i, (ranks, _, _) in enumerate(best)])
-        ranks, deltas, priors = (torch.cat(parts) for parts in zip(*best))
+        levels = []
+        for level, ((logits, deltas), priors) in enumerate(zip(maps, all_priors, strict=True)):
+            scores = logits[0].permute(1, 2, 0).flatten()  # (A, H, W) -> (HWA)
+            if not isinstance(head, LogitRankedRPNHead):
+                scores = scores.sigmoid()
+            deltas = deltas[0].permute(1, 2, 0).reshape(-1, 4)  # (4A, H, W) -> (HWA, 4)
+            nms_pre = cfg.get('nms_pre', -1)
+            if nms_pre > 0:
+                count = shape_as_tensor(scores)[0].clamp(max=nms_pre)
+                scores, index = scores.topk(count)
+                deltas, priors = deltas[index], priors[index]
+            levels.append((scores, deltas, priors, 0 * scores.long() + level))
+        scores, deltas, priors, level_ids = (
+            torch.cat(parts) for parts in zip(*levels, strict=True)
+        )
         boxes = decode(head.bbox_coder, priors, deltas, limits)
-        # Boxes of different levels are laid where they do not overlap.
-        apart = boxes + (numbers * (boxes.max() + 1))[:, None]
+        # NMS within each level: boxes of different levels are shifted apart.
+        shifted = boxes + (level_ids * (boxes.max() + 1))[:, None]
         if cfg.get('min_bbox_size', -1) >= 0:
-            large = find_larger(boxes, cfg.min_bbox_size)
-            boxes, apart, ranks = boxes[large], apart[large], ranks[large]
-        return boxes[nms(apart, ranks, cfg.nms.iou_threshold, cfg.max_per_img)]
+            keep = filter_small(boxes, cfg.min_bbox_size)
+            boxes, shifted, scores = boxes[keep], shifted[keep], scores[keep]
+        return boxes[nms(shifted, scores, cfg.nms.iou_threshold, cfg.max_per_img)]
 
-    def _best_anchors(
-        self, logits: Tensor, deltas: Tensor, priors: Tensor
-    ) -> Tuple[Tensor, Tensor, Tensor]:
-        """Rank, deltas and position of a level's most likely anchors."""
-        head = self.model.rpn_head
-        ranks = logits[0].permute(1, 2, 0).flatten()
-        if not isinstance(head, LogitRankedRPNHead):
-            ranks = ranks.sigmoid()
-        deltas = deltas[0].permute(1, 2, 0).reshape(-1, 4)
-        most = head.test_cfg.get('nms_pre', -1)
-        if most > 0:
-            count = shape_as_tensor(ranks)[0].clamp(max=most)
-            ranks, index = ranks.topk(count)
-            deltas, priors = deltas[index], priors[index]
-        return ranks, deltas, priors
-
-    def select(self, x: Tuple[Tensor], rois: Tensor, limits: Tensor) -> Tuple[Tensor, Tensor]:
-        """Find the people among the RoIs: boxes (N, 4) and scores (N)."""
+    def predict_bbox(
+        self, x: tuple[Tensor], rois: Tensor, limits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Predict boxes (N, 4) and scores (N) from the RoIs (R, 4)."""
         roi_head = self.model.roi_head
         head, cfg = roi_head.bbox_head, roi_head.test_cfg
-        # The box head never runs on nothing: one more RoI, an empty one.
-        logits, deltas = head(self._pool_boxes(x, F.pad(rois, (0, 0, 0, 1))))
-        logits, deltas = logits[:-1], deltas[:-1]
-        scores = logits.softmax(-1)[:, 0]
+        # The box head cannot run on nothing, so one empty RoI is added.
+        padded = F.pad(rois, (0, 0, 0, 1))
+        if roi_head.bbox_roi_extractor is not None:
+            feats = extract_roi_feats(roi_head.bbox_roi_extractor, x, padded)
+        else:
+            feats = self.extract_instance_feats(x, padded)
+            sizes = zip(feats.shape[-2:], head.roi_feat_size, strict=True)
+            feats = F.avg_pool2d(feats, [int(side) // target for side, target in sizes])
+        logits, deltas = head(feats)
+        logits, deltas = logits[:-1], deltas[:-1]  # (R, classes + 1), (R, 4)
+        scores = logits.softmax(-1)[:, 0]  # (R), of the class person
         boxes = decode(head.bbox_coder, rois, deltas, limits)
-        kept = nms(boxes, scores, cfg.nms.iou_threshold, cfg.max_per_img, cfg.score_thr)
-        boxes, scores = boxes[kept], scores[kept]
-        large = find_larger(boxes, cfg.get('min_bbox_size', 0))
-        return boxes[large], scores[large]
+        keep = nms(boxes, scores, cfg.nms.iou_threshold, cfg.max_per_img, cfg.score_thr)
+        boxes, scores = boxes[keep], scores[keep]
+        keep = filter_small(boxes, cfg.get('min_bbox_size', 0))
+        return boxes[keep], scores[keep]
 
-    def _pool_boxes(self, x: Tuple[Tensor], rois: Tensor) -> Tensor:
+    def extract_instance_feats(self, x: tuple[Tensor], rois: Tensor) -> Tensor:
+        """Extract the feature shared by mask and keypoint head, (R, C, P, P)."""
         head = self.model.roi_head
-        if head.bbox_roi_extractor is not None:
-            return pool(head.bbox_roi_extractor, x, rois)
-        feats = self.pool_instances(x, rois)
-        return F.avg_pool2d(
-            feats,
-            [
-                int(side) // target
-                for side, target in zip(feats.shape[-2:], head.bbox_head.roi_feat_size)
-            ],
-        )
-
-    def pool_instances(self, x: Tuple[Tensor], rois: Tensor) -> Tensor:
-        """Pool what mask and keypoint head take, (R, C, P, P)."""
-        head = self.model.roi_head
-        feats = pool(head.instance_roi_extractor, x, rois)
+        feats = extract_roi_feats(head.instance_roi_extractor, x, rois)
         return head.shared_head(feats) if head.with_shared_head else feats
 
 
 def decode(coder: nn.Module, boxes: Tensor, deltas: Tensor, limits: Tensor) -> Tensor:
-    """Move boxes (R, 4) by deltas (R, 4) and clip them to the image."""
-    moved = coder.decode(boxes, deltas)
-    if not coder.clip_border:
-        return moved
-    return torch.minimum(moved.clamp(min=0), limits)
+    """Decode the box deltas (R, 4) of boxes (R, 4) and clip them to the image."""
+    decoded = coder.decode(boxes, deltas)
+    return torch.minimum(decoded.clamp(min=0), limits) if coder.clip_border else decoded
 
 
-def find_larger(boxes: Tensor, smallest: float) -> Tensor:
-    """Which boxes (R, 4) have a greater width and height, as indices."""
-    return find_rows((boxes[:, 2:] - boxes[:, :2] > smallest).all(-1))
+def filter_small(boxes: Tensor, min_size: float) -> Tensor:
+    """Return the indices of the boxes (R, 4) with a greater width and height."""
+    return find_rows((boxes[:, 2:] - boxes[:, :2] > min_size).all(-1))
 
 
-def pool(extractor: SingleRoIExtractor, x: Tuple[Tensor], boxes: Tensor) -> Tensor:
-    """Pool each box (R, 4) from the level that fits its size, to
-    (R, C, P, P)."""
+def extract_roi_feats(extractor: SingleRoIExtractor, x: tuple[Tensor], boxes: Tensor) -> Tensor:
+    """Pool the feature of each box from the level that fits its size.
+
+    Args:
+        extractor (SingleRoIExtractor): The RoI extractor.
+        x (tuple[Tensor]): Feature maps of all levels, shape (1, C, H, W) each.
+        boxes (Tensor): xyxy, shape (R, 4).
+
+    Returns:
+        Tensor: Shape (R, C, P, P).
+    """
     x = x[: extractor.num_inputs]
     if len(x) == 1:
         return pool_level(extractor.roi_layers[0], x[0], boxes)
-    levels = extractor.map_roi_levels(F.pad(boxes, (1, 0)), len(x))
-    chosen = [(levels == i).nonzero()[:, 0] for i in range(len(x))]
+    level_ids = extractor.map_roi_levels(F.pad(boxes, (1, 0)), len(x))
+    indices = [(level_ids == level).nonzero()[:, 0] for level in range(len(x))]
     pooled = torch.cat(
         [
-            pool_level(layer, level, boxes[index])
-            for layer, level, index in zip(extractor.roi_layers, x, chosen)
+            pool_level(layer, feature, boxes[index])
+            for layer, feature, index in zip(extractor.roi_layers, x, indices, strict=True)
         ]
     )
     # Back to the order of the boxes.
-    return pooled[torch.cat(chosen).argsort()]
+    return pooled[torch.cat(indices).argsort()]
 
 
 def pool_level(layer: nn.Module, x: Tensor, boxes: Tensor) -> Tensor:
-    """Pool boxes (R, 4) from one level (1, C, H, W)."""
+    """Pool boxes (R, 4) from one level (1, C, H, W) to (R, C, P, P)."""
     if isinstance(layer, DeformRoIPool):
         return layer(x, F.pad(boxes, (1, 0)))
     return roi_align(
         x, boxes, layer.output_size[0], layer.spatial_scale, layer.sampling_ratio, layer.aligned
     )
-
-
-def _replace_convolutions(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, RefinedConv2d):
-            setattr(module, name, OnnxRefinedConv2d(child))
-        else:
-            _replace_convolutions(child)

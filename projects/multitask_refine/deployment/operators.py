@@ -1,37 +1,32 @@
-"""ONNX operators in the place of mmcv's.
+"""ONNX operators in place of mmcv's.
 
-While the graph is recorded each of these runs once on the CPU; the file gets
-the standard operator that ``symbolic`` names.
+While the graph is traced each ``forward`` runs once on the CPU; the file gets the
+standard operator that ``symbolic`` names. Which boxes are selected does not change
+the graph: during tracing the first ones stand for them, so that no head is traced
+without a box.
 
-Which boxes are chosen does not change the graph. While it is recorded the
-first stand for them, so that no head is recorded without a box.
-
-Shape letters: R RoIs, C channels, P side of the pooled feature, N boxes.
+Shape letters: R RoIs, N boxes, C channels, P side of the pooled feature.
 """
 
-from typing import Optional
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from multitask_refine.ops import RefinedConv2d, deform_conv, roi_align_by_sums
+from multitask_refine.ops import RefinedConv2d, deform_conv, separable_roi_align
 
-_SHOWN = 3  # boxes while the graph is recorded
+_TRACED_BOXES = 3
 
 
 class _DeformConv(Function):
     @staticmethod
-    def forward(
-        ctx, x, offset, factor, weight, bias, stride, padding, dilation, groups, deform_groups
-    ):
-        return deform_conv(
-            x, offset, factor, weight, bias, stride, padding, dilation, groups, deform_groups
-        )
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        return deform_conv(*args)
 
     @staticmethod
     def symbolic(
-        g, x, offset, factor, weight, bias, stride, padding, dilation, groups, deform_groups
+        g, x, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups
     ):
         return g.op(
             'DeformConv',
@@ -39,7 +34,7 @@ class _DeformConv(Function):
             weight,
             offset,
             bias,
-            factor,
+            mask,
             kernel_shape_i=weight.type().sizes()[2:],
             strides_i=stride,
             pads_i=[*padding, *padding],
@@ -50,10 +45,10 @@ class _DeformConv(Function):
 
 
 class OnnxRefinedConv2d(nn.Module):
-    """A ``RefinedConv2d`` that is recorded as ONNX's DeformConv.
+    """``RefinedConv2d`` that is exported as ONNX's DeformConv.
 
     Args:
-        conv (RefinedConv2d): What it computes.
+        conv (RefinedConv2d): The convolution.
     """
 
     def __init__(self, conv: RefinedConv2d) -> None:
@@ -63,16 +58,16 @@ class OnnxRefinedConv2d(nn.Module):
             conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) to (B, C_out, H_out, W_out)."""
+        """Convolve (B, C_in, H, W) to (B, C_out, H_out, W_out)."""
         conv = self.conv
-        offset, factor = conv.predict_sampling(x)
-        if factor is None:
-            num_factors = offset.shape[1] // 2
-            factor = torch.ones_like(offset[:, :num_factors])
+        offset, mask = conv.predict_sampling(x)
+        if mask is None:
+            # (B, 2N, H, W) -> (B, N, H, W): version 1 has no modulation
+            mask = torch.ones_like(offset[:, : offset.shape[1] // 2])
         return _DeformConv.apply(
             x,
             offset,
-            factor,
+            mask,
             conv.weight,
             conv.bias,
             conv.stride,
@@ -85,80 +80,90 @@ class OnnxRefinedConv2d(nn.Module):
 
 class _RoIAlign(Function):
     @staticmethod
-    def forward(ctx, x, boxes, images, size, scale, ratio, aligned):
-        rois = torch.cat([images[:, None].to(boxes), boxes], 1)
-        return roi_align_by_sums(x, rois, size, scale, ratio, aligned)
+    def forward(ctx, x, boxes, batch_ids, size, scale, ratio, aligned):
+        rois = torch.cat([batch_ids[:, None].to(boxes), boxes], 1)  # (R, 5)
+        return separable_roi_align(x, rois, size, scale, ratio, aligned)
 
     @staticmethod
-    def symbolic(g, x, boxes, images, size, scale, ratio, aligned):
-        mode = 'half_pixel' if aligned else 'output_half_pixel'
+    def symbolic(g, x, boxes, batch_ids, size, scale, ratio, aligned):
         return g.op(
             'RoiAlign',
             x,
             boxes,
-            images,
+            batch_ids,
             output_height_i=size,
             output_width_i=size,
             spatial_scale_f=scale,
             sampling_ratio_i=ratio,
-            coordinate_transformation_mode_s=mode,
+            coordinate_transformation_mode_s='half_pixel' if aligned else 'output_half_pixel',
         )
 
 
 def roi_align(
     x: Tensor, boxes: Tensor, size: int, scale: float, ratio: int, aligned: bool
 ) -> Tensor:
-    """Pool a feature (1, C, H, W) of boxes (R, 4) to (R, C, P, P); the
-    other arguments as in ``roi_align_by_sums``."""
-    images = boxes[:, 0].long() * 0
-    return _RoIAlign.apply(x, boxes, images, size, scale, ratio, aligned)
+    """Pool boxes from a feature map with RoIAlign.
+
+    Args:
+        x (Tensor): Feature map, shape (1, C, H, W).
+        boxes (Tensor): xyxy in image pixels, shape (R, 4).
+        size (int): P.
+        scale (float): Cells per image pixel.
+        ratio (int): Samples per bin and axis; 0 for as many as there are cells.
+        aligned (bool): Whether the half-pixel shift is applied.
+
+    Returns:
+        Tensor: Shape (R, C, P, P).
+    """
+    batch_ids = boxes[:, 0].long() * 0
+    return _RoIAlign.apply(x, boxes, batch_ids, size, scale, ratio, aligned)
 
 
 class _NMS(Function):
     @staticmethod
-    def forward(ctx, boxes, scores, overlap, most, least_score):
-        first = torch.arange(min(_SHOWN, boxes.shape[1]))
-        return torch.stack([0 * first, 0 * first, first], 1)
+    def forward(ctx, boxes, scores, iou_threshold, max_num, score_thr):
+        first = torch.arange(min(_TRACED_BOXES, boxes.shape[1]))
+        return torch.stack([0 * first, 0 * first, first], 1)  # (N, 3): image, class, box
 
     @staticmethod
-    def symbolic(g, boxes, scores, overlap, most, least_score):
-        constants = [
-            torch.tensor([most], dtype=torch.int64),
-            torch.tensor([overlap], dtype=torch.float32),
+    def symbolic(g, boxes, scores, iou_threshold, max_num, score_thr):
+        constants = [torch.tensor([max_num], dtype=torch.int64)]
+        constants += [
+            torch.tensor([value], dtype=torch.float32)
+            for value in (iou_threshold, score_thr)
+            if value is not None
         ]
-        if least_score is not None:
-            constants.append(torch.tensor([least_score], dtype=torch.float32))
-        return g.op(
-            'NonMaxSuppression',
-            boxes,
-            scores,
-            *[g.op('Constant', value_t=each) for each in constants],
-        )
+        inputs = [g.op('Constant', value_t=each) for each in constants]
+        return g.op('NonMaxSuppression', boxes, scores, *inputs)
 
 
 def nms(
-    boxes: Tensor, scores: Tensor, overlap: float, most: int, least_score: Optional[float] = None
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    max_num: int,
+    score_thr: float | None = None,
 ) -> Tensor:
-    """Find the boxes that no better one covers.
+    """Apply non-maximum suppression.
 
     Args:
         boxes (Tensor): xyxy, shape (N, 4).
         scores (Tensor): Shape (N).
-        overlap (float): A box goes if its IoU with a better one is greater.
-        most (int): How many may stay.
-        least_score (float, optional): Only boxes with a greater score stay.
+        iou_threshold (float): Boxes with a greater IoU with a better one are removed.
+        max_num (int): Greatest number of boxes to keep.
+        score_thr (float, optional): Boxes must have a greater score.
 
     Returns:
-        Tensor: Indices of those that stay, best first, int64.
+        Tensor: Indices of the kept boxes, best first, int64.
     """
-    chosen = _NMS.apply(boxes[None], scores[None, None], overlap, most, least_score)
-    return chosen[:, 2]
+    keep = _NMS.apply(boxes[None], scores[None, None], iou_threshold, max_num, score_thr)
+    return keep[:, 2]  # (N, 3) -> (N)
 
 
 class _NonZero(Function):
     @staticmethod
     def forward(ctx, mask):
-        return torch.arange(min(_SHOWN, len(mask)))[None]
+        return torch.arange(min(_TRACED_BOXES, len(mask)))[None]
 
     @staticmethod
     def symbolic(g, mask):
@@ -166,5 +171,5 @@ class _NonZero(Function):
 
 
 def find_rows(mask: Tensor) -> Tensor:
-    """Indices where a mask (N) is true, int64."""
+    """Return the indices, int64, where a mask (N) is true."""
     return _NonZero.apply(mask)[0]

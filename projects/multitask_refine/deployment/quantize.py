@@ -1,226 +1,208 @@
-"""Exported files with smaller numbers, by onnxruntime's own tools."""
+"""Quantize exported files to float16 or int8 with the tools of onnxruntime."""
 
-import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, Optional, Union
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from multitask_refine.evaluation.predictions import file_sha256
-from multitask_refine.utils.errors import ExplainedError
 from multitask_runtime.io.image_file import ImageFile
-from multitask_runtime.io.inputs import InputError, collect
-from multitask_runtime.onnx.metadata import FORMAT, FORMAT_VERSION, OnnxError
+from multitask_runtime.io.inputs import collect
+from multitask_runtime.io.resize import Resizer
 from multitask_runtime.onnx.session import load_session
-from multitask_runtime.resize import Resizer
+from multitask_runtime.utils.errors import InputError, OnnxError
+from multitask_runtime.utils.files import atomic_write, file_sha256
 
-from .support import whole_file
+from .metadata import to_props
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from onnxruntime import InferenceSession
 
-Feed = Dict[str, np.ndarray]
+Feed = dict[str, np.ndarray]
 KINDS = ('float16', 'int8-dynamic', 'int8-static')
-# What is computed in int8, and what of the layers in float16. All else, such
-# as the arithmetic on boxes, stays float32.
-_PRODUCTS = ('Conv', 'MatMul', 'Gemm')
-_LAYERS = (*_PRODUCTS, 'ConvTranspose', 'Relu', 'MaxPool', 'Add', 'Flatten')
-_MOST = 100  # pictures to measure ranges in
-_INSTALL = 'pip install onnx onnxruntime sympy'
+# Operators in int8, and those of the layers in float16. All others, such as the arithmetic
+# on boxes, stay float32.
+_INT8_OPERATORS = ['Conv', 'MatMul', 'Gemm']
+_FLOAT16_OPERATORS = [*_INT8_OPERATORS, 'ConvTranspose', 'Relu', 'MaxPool', 'Add', 'Flatten']
+_MAX_IMAGES = 100  # for calibration
 
 
-class QuantisationError(ExplainedError, OnnxError):
-    """A file that cannot be quantised, or not with these pictures."""
+class QuantizationError(OnnxError):
+    """A file that cannot be quantized, or not with these images."""
 
 
 def quantize(
-    source: Union[str, Path],
-    out: Union[str, Path],
-    kind: str,
-    images: Optional[Union[str, Path]] = None,
+    source: str | Path, out: str | Path, kind: str, images: str | Path | None = None
 ) -> None:
-    """Write an exported network with smaller numbers.
+    """Quantize an exported model.
 
-    Inputs and outputs stay float32. The description gets ``quantisation``,
-    the kind, and ``source_sha256``.
+    Inputs and outputs stay float32. The metadata get ``quantization``, the kind, and
+    ``source_sha256``.
 
     Args:
         source (str | Path): The file, as ``export`` writes it.
         out (str | Path): The file to write, ``.onnx``.
-        kind (str): 'float16', 'int8-dynamic' (ranges are measured anew in
-            each picture) or 'int8-static' (they are those of ``images``).
-        images (str | Path, optional): A folder of pictures, for
-            'int8-static' only; the first 100 are taken.
+        kind (str): 'float16', 'int8-dynamic' (ranges are measured in each image) or
+            'int8-static' (ranges are calibrated with ``images``).
+        images (str | Path, optional): Folder of images for 'int8-static'; the first 100
+            are used.
 
     Raises:
-        FileNotFoundError: If there is no such file or folder.
-        QuantisationError: If the file is not of this project or quantised
-            already, ``out`` will not do, there are no pictures, or a package
-            is missing.
+        FileNotFoundError: If the file does not exist.
+        QuantizationError: If this project did not export the file, it is quantized already,
+            ``out`` or ``images`` does not fit, or a package is missing.
     """
     source, out = Path(source), Path(out)
-    _check_arguments(source, out, kind, images)
-    onnx = _import_onnx()
-    try:
-        session, description = load_session(source)
-        if 'quantisation' in description:
-            raise OnnxError(
-                f'{source}: expected a file of float32, as '
-                'tools/deployment/export_onnx.py writes it, found '
-                f'{description["quantisation"]}'
-            )
-        pictures = _read_pictures(images, session, description)
-        graph = _CONVERT[kind](onnx.load(source), pictures)
-        description.update(quantisation=kind, source_sha256=file_sha256(str(source)))
-        _write(onnx, graph, description, out)
-    except (OnnxError, InputError) as error:
-        raise QuantisationError(str(error)) from None
-
-
-def _check_arguments(
-    source: Path, out: Path, kind: str, images: Optional[Union[str, Path]]
-) -> None:
     if out.suffix != '.onnx':
-        raise QuantisationError(f'{out}: expected a file that ends in .onnx')
+        raise QuantizationError(f'{out}: expected a file that ends in .onnx')
     if out.resolve() == source.resolve():
-        raise QuantisationError(f'{out}: expected another file than the one that is read')
+        raise QuantizationError(f'{out}: expected another file than the one that is read')
     if kind != 'int8-static' and images is not None:
-        raise QuantisationError(
-            f'images: expected none for {kind}, which looks at no pictures '
-            f'beforehand, found {images}'
+        raise QuantizationError(
+            f'images: expected none for {kind}, which is not calibrated, found {images}'
         )
     if kind == 'int8-static' and (images is None or not Path(images).is_dir()):
-        raise QuantisationError(
-            'images: expected a folder of pictures, in which int8-static '
-            f'measures ranges, found {images or "none"}'
+        raise QuantizationError(
+            'images: expected a folder of images, with which int8-static is calibrated, '
+            f'found {images or "none"}'
         )
-
-
-def _read_pictures(
-    folder: Optional[Union[str, Path]], session: 'InferenceSession', description: dict
-) -> Iterator[Feed]:
-    """The graph's inputs, resized as the inferencer does it.
-
-    Pictures in which nobody is found are passed over: the heads of masks and
-    joints would have no values there.
-    """
-    read = ImageFile(description['image_backend'])
-    resize = Resizer(description['resize'])
-    used = 0
-    for source in collect(folder).sources[:_MOST]:
-        pixels = resize(read(source.value)).transpose(2, 0, 1)[None]
-        feed = dict(image=np.ascontiguousarray(pixels, np.float32))
-        if len(session.run(['scores'], feed)[0]):
-            used += 1
-            yield feed
-    if not used:
-        raise InputError(
-            f'{folder}: expected pictures with people that the network '
-            'finds, found none. Take pictures like those that it was '
-            'trained on.'
-        )
-
-
-def _to_float16(graph, _):
-    """The layers in float16; they and all else take and give float32."""
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    layers = [node for node in graph.graph.node if _is_in_layer(node)]
-    others = [node.name for node in graph.graph.node if not _is_in_layer(node)]
-    touched = {name for node in layers for name in (*node.input, *node.output)}
-    inferred = onnx.shape_inference.infer_shapes(graph)
-    # Whatever the converter knows the type of it rounds to float16, so it
-    # gets to know only what the layers take and give. The graph's own inputs
-    # and outputs are not among that.
-    known = [value for value in inferred.graph.value_info if value.name in touched]
-    ends = [list(inferred.graph.input), list(inferred.graph.output)]
-    for field in ('value_info', 'input', 'output'):
-        inferred.graph.ClearField(field)
-    inferred.graph.value_info.extend(known)
-    converted = convert_float_to_float16(
-        inferred, disable_shape_infer=True, op_block_list=[], node_block_list=others
-    )
-    converted.graph.ClearField('value_info')
-    converted.graph.input.extend(ends[0])
-    converted.graph.output.extend(ends[1])
-    return converted
-
-
-def _is_in_layer(node) -> bool:
-    """The exporter's names are '/backbone/...' in layers, '/...' outside."""
-    return node.op_type in _LAYERS and node.name.count('/') > 1
-
-
-def _to_int8_dynamic(graph, _):
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    # onnxruntime has dynamic convolutions for unsigned weights only.
-    return _through_file(
-        lambda out: quantize_dynamic(
-            graph, out, op_types_to_quantize=list(_PRODUCTS), weight_type=QuantType.QUInt8
-        )
-    )
-
-
-def _to_int8_static(graph, pictures: Iterator[Feed]):
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-
-    class Pictures(CalibrationDataReader):
-        def get_next(self) -> Optional[Feed]:
-            return next(pictures, None)
-
-    # Weights of 7 bits: with 8, onnxruntime's sums of two products overflow
-    # in silence on processors without instructions for them (VNNI).
-    return _through_file(
-        lambda out: quantize_static(
-            graph,
-            out,
-            Pictures(),
-            op_types_to_quantize=list(_PRODUCTS),
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            reduce_range=True,
-        )
-    )
-
-
-def _through_file(write: Callable[[str], None]):
-    """What a tool of onnxruntime writes."""
-    import onnx
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / 'out.onnx')
-        write(path)
-        return onnx.load(path)
-
-
-_CONVERT = dict(zip(KINDS, (_to_float16, _to_int8_dynamic, _to_int8_static)))
-
-
-def _write(onnx, graph, description: dict, out: Path) -> None:
-    """Write the file, whole, after onnxruntime has opened it."""
-    graph.ClearField('metadata_props')
-    onnx.helper.set_model_props(
-        graph,
-        dict(
-            format=FORMAT, format_version=str(FORMAT_VERSION), description=json.dumps(description)
-        ),
-    )
-    with whole_file(out) as draft:
-        onnx.save(graph, draft)
-        load_session(draft)
-
-
-def _import_onnx():
     try:
         import onnx
         import onnxruntime.quantization  # noqa: F401
     except ImportError as error:
-        raise QuantisationError(
-            'The packages onnx and onnxruntime, with sympy, are needed to '
-            f'quantize, and cannot be imported ({error}). Install them: '
-            f'{_INSTALL}'
+        raise QuantizationError(
+            'The packages onnx and onnxruntime, with sympy, are needed to quantize, and '
+            f'cannot be imported ({error}). Install them: pip install onnx onnxruntime sympy'
         ) from None
-    return onnx
+    try:
+        session, metadata = load_session(source)
+        # Release 1.0 wrote the British spelling.
+        found = metadata.get('quantization', metadata.get('quantisation'))
+        if found:
+            raise OnnxError(
+                f'{source}: expected a file of float32, as tools/deployment/export_onnx.py '
+                f'writes it, found {found}'
+            )
+        graph = onnx.load(source)
+        if kind == 'float16':
+            graph = to_float16(graph)
+        else:
+            feeds = _read_feeds(images, session, metadata) if images else None
+            graph = to_int8(graph, feeds)
+        metadata.update(quantization=kind, source_sha256=file_sha256(source))
+        graph.ClearField('metadata_props')
+        onnx.helper.set_model_props(graph, to_props(metadata))
+        with atomic_write(out) as part:
+            onnx.save(graph, part)
+            load_session(part)  # fails if onnxruntime cannot open it
+    except (OnnxError, InputError) as error:
+        raise QuantizationError(str(error)) from None
+
+
+def _read_feeds(
+    folder: str | Path, session: 'InferenceSession', metadata: dict[str, Any]
+) -> Iterator[Feed]:
+    """Yield the inputs of the graph, resized as the inferencer does it.
+
+    Images without detections are skipped: mask and keypoint head would have no values.
+    """
+    read_image = ImageFile(metadata['image_backend'])
+    resize = Resizer(metadata['resize'])
+    num_used = 0
+    for source in collect(folder).sources[:_MAX_IMAGES]:
+        image = resize(read_image(source.value)).transpose(2, 0, 1)[None]  # (1, 3, H, W)
+        feed = dict(image=np.ascontiguousarray(image, np.float32))
+        if len(session.run(['scores'], feed)[0]):
+            num_used += 1
+            yield feed
+    if not num_used:
+        raise InputError(
+            f'{folder}: expected images with people that the model detects, found none. Use '
+            'images like those that it was trained on.'
+        )
+
+
+def to_float16(graph: 'ModelProto') -> 'ModelProto':
+    """Convert the layers of a graph to float16, with float32 inputs and outputs.
+
+    Args:
+        graph (onnx.ModelProto): The exported graph.
+
+    Returns:
+        onnx.ModelProto: The converted graph.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    layers, others = [], []
+    for node in graph.graph.node:
+        # The exporter names nodes '/backbone/...' in layers, and '/...' outside of them.
+        is_layer = node.op_type in _FLOAT16_OPERATORS and node.name.count('/') > 1
+        (layers if is_layer else others).append(node)
+    touched = {name for node in layers for name in (*node.input, *node.output)}
+    inferred = onnx.shape_inference.infer_shapes(graph)
+    # The converter rounds every value whose type it knows to float16, so it may know only
+    # inputs and outputs of the layers, not those of the graph.
+    known = [value for value in inferred.graph.value_info if value.name in touched]
+    inputs, outputs = list(inferred.graph.input), list(inferred.graph.output)
+    for field in ('value_info', 'input', 'output'):
+        inferred.graph.ClearField(field)
+    inferred.graph.value_info.extend(known)
+    converted = convert_float_to_float16(
+        inferred,
+        disable_shape_infer=True,
+        op_block_list=[],
+        node_block_list=[node.name for node in others],
+    )
+    converted.graph.ClearField('value_info')
+    converted.graph.input.extend(inputs)
+    converted.graph.output.extend(outputs)
+    return converted
+
+
+def to_int8(graph: 'ModelProto', feeds: Iterator[Feed] | None) -> 'ModelProto':
+    """Convert the convolutions and linear layers of a graph to int8.
+
+    Args:
+        graph (onnx.ModelProto): The exported graph.
+        feeds (Iterator[dict], optional): Inputs to calibrate the ranges with. Without them
+            the ranges are measured in each image.
+
+    Returns:
+        onnx.ModelProto: The converted graph.
+    """
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantType,
+        quantize_dynamic,
+        quantize_static,
+    )
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / 'out.onnx')
+        if feeds is None:
+            # onnxruntime has dynamic convolutions for unsigned weights only.
+            quantize_dynamic(
+                graph, path, op_types_to_quantize=_INT8_OPERATORS, weight_type=QuantType.QUInt8
+            )
+        else:
+
+            class FeedReader(CalibrationDataReader):
+                def get_next(self) -> Feed | None:
+                    return next(feeds, None)
+
+            # Weights of 7 bits: with 8, sums of two products overflow silently on
+            # processors without instructions for them (VNNI).
+            quantize_static(
+                graph,
+                path,
+                FeedReader(),
+                op_types_to_quantize=_INT8_OPERATORS,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                reduce_range=True,
+            )
+        return onnx.load(path)

@@ -1,28 +1,6 @@
-from multitask_refine.utils.errors import ConfigError, ExplainedError, explained_errors
-from multitask_refine.utils.results_file import (
-    describe_command,
-    describe_run,
-    describe_training,
-    write_record,
-    write_results,
-)
+"""Hooks, training loop and optimizers, and what tools need to run and describe them."""
 
-from .hooks import KeypointTransferHook, OffsetStatisticsHook, ResumableEMAHook, transfer_keypoints
-from .hooks.bad_images_hook import BadImagesHook, TooManyBadImagesError
-from .hooks.checkpoint_hook import AtomicCheckpointHook
-from .hooks.consistency_hook import ConsistencyHook, check_consistency
-from .hooks.preemption_hook import PreemptionHook
-from .hooks.resume_hook import FileWriteError, ResumeError, ResumeHook
-from .hooks.val_loss_hook import ValLossHook
-from .optimizers import Bfloat16OptimWrapper
-from .patches import cpu_distribution  # noqa: F401
-from .patches.safe_checkpoint import (
-    DamagedCheckpointError,
-    UnsafeCheckpointError,
-    load_checkpoint_file,
-)
-from .patches.safe_pickle import load_arrays
-from .runner.launch import (
+from multitask_refine.utils.config import (
     SettingsAction,
     add_common_options,
     list_evaluators,
@@ -30,11 +8,46 @@ from .runner.launch import (
     read_config,
     require_settings,
 )
-from .runner.non_finite import NonFiniteTrainingError
-from .runner.reproducible_loop import ReproducibleTrainLoop
-from .runner.worker_restart import WorkersDieError
+from multitask_refine.utils.errors import (
+    ConfigError,
+    DamagedCheckpointError,
+    ExplainedError,
+    FileWriteError,
+    LoaderWorkerError,
+    NonFiniteTrainingError,
+    ResumeError,
+    TooManyBadImagesError,
+    UnsafeCheckpointError,
+    explained_errors,
+)
+from multitask_refine.utils.results_file import (
+    describe_command,
+    describe_run,
+    describe_training,
+    write_record,
+    write_results,
+)
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
+from multitask_refine.utils.safe_pickle import load_arrays
+
+from .consistency import check_consistency
+from .hooks import (
+    AtomicCheckpointHook,
+    BadImagesHook,
+    ConsistencyHook,
+    KeypointTransferHook,
+    OffsetStatisticsHook,
+    PreemptionHook,
+    ResumableEMAHook,
+    ResumeHook,
+    ValLossHook,
+    transfer_keypoints,
+)
+from .optimizers import Bfloat16OptimWrapper, OffsetOptimWrapperConstructor
+from .runner import ReproducibleTrainLoop
 
 __all__ = [
+    'AtomicCheckpointHook',
     'BadImagesHook',
     'Bfloat16OptimWrapper',
     'ConfigError',
@@ -42,9 +55,10 @@ __all__ = [
     'DamagedCheckpointError',
     'ExplainedError',
     'FileWriteError',
-    'AtomicCheckpointHook',
     'KeypointTransferHook',
+    'LoaderWorkerError',
     'NonFiniteTrainingError',
+    'OffsetOptimWrapperConstructor',
     'OffsetStatisticsHook',
     'PreemptionHook',
     'ReproducibleTrainLoop',
@@ -55,7 +69,6 @@ __all__ = [
     'TooManyBadImagesError',
     'UnsafeCheckpointError',
     'ValLossHook',
-    'WorkersDieError',
     'add_common_options',
     'check_consistency',
     'describe_command',

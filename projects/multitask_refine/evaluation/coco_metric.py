@@ -13,11 +13,11 @@ from pycocotools.coco import COCO
 from multitask_refine.datasets import (
     AnnotationError,
     KeypointMapping,
-    keypoint_counts,
+    keypoints_per_class,
     order_categories,
 )
 from multitask_refine.utils.errors import ConfigError
-from multitask_runtime.category_meta import category_meta
+from multitask_runtime.utils.category_meta import category_meta
 
 from .coco_scores import (
     TASKS,
@@ -164,7 +164,7 @@ class MultitaskCocoMetric(BaseMetric):
                 self.keypoints_from, self.dataset_meta
             )
             coco = load_ground_truth(
-                path, keypoint_counts(self.dataset_meta, self.dataset_meta['classes']), mapping
+                path, keypoints_per_class(self.dataset_meta, self.dataset_meta['classes']), mapping
             )
             annotations = dict(file=self.ann_file, sha256=file_sha256(path))
         categories = [

@@ -13,8 +13,8 @@ from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from multitask_refine.datasets import KeypointMapping
-from multitask_refine.datasets.validation.annotations import count_keypoints, read_annotations
+from multitask_refine.datasets import KeypointMapping, read_annotations
+from multitask_refine.datasets.validation.annotations import keypoints_by_category
 
 TASKS = ('bbox', 'segm', 'keypoints')
 # What labels an instance for a task. COCO's persons have all three, also those
@@ -122,7 +122,7 @@ def load_ground_truth(
         set(ids)
     ) == len(ids)
     is_same = isinstance(num_keypoints, int)
-    counts = {} if is_same else count_keypoints(content, num_keypoints)
+    counts = {} if is_same else keypoints_by_category(content['categories'], num_keypoints)
     annotations = []
     for index, ann in enumerate(content['annotations'], 1):
         count = num_keypoints if is_same else counts.get(ann['category_id'], 0)

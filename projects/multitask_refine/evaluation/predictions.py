@@ -15,7 +15,7 @@ from pathlib import Path
 from pycocotools.coco import COCO
 from pydantic import ValidationError
 
-from multitask_refine.datasets.validation.masks import run_lengths
+from multitask_refine.datasets.validation.masks import decompress_counts
 from multitask_refine.utils.errors import ExplainedError
 from multitask_runtime.schemas import (
     PREDICTIONS_FORMAT,
@@ -209,7 +209,7 @@ def to_coco(path: str, content: dict, truth: COCO) -> CocoData:
             mask, field = entry['segmentation'], f'images[{index}].segm[{number}].segmentation'
             require(mask['size'] == size, f'{field}.size', str(size), mask['size'])
             # pycocotools writes beyond its memory where the runs are too long
-            runs, area = run_lengths(mask['counts']), size[0] * size[1]
+            runs, area = decompress_counts(mask['counts']), size[0] * size[1]
             is_whole = bool(runs) and min(runs) >= 0 and sum(runs) == area
             require(is_whole, f'{field}.counts', f'runs of {area} pixels', mask['counts'])
     return CocoData(

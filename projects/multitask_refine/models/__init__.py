@@ -1,7 +1,8 @@
+"""The network: detectors, backbones, heads, losses and test-time augmentation."""
+
 from .backbones import ResNet26
-from .dense_heads import LogitRankedRPNHead, TorchvisionAnchorGenerator
+from .dense_heads import LogitRankedRPNHead, SyncAvgFactorRPNHead
 from .detectors import MultitaskRCNN
-from .losses.avg_factor import SyncAvgFactorRPNHead
 from .roi_heads import (
     KeypointOffsetHead,
     KeypointSoftmaxHead,
@@ -10,7 +11,8 @@ from .roi_heads import (
     PersonMaskHead,
     RegistryRoIExtractor,
 )
-from .test_time_augs import MultitaskTTAModel, mirrored_pipeline
+from .task_modules import TorchvisionAnchorGenerator
+from .test_time_augs import MultitaskTTAModel, flip_tta_pipeline
 from .utils.inference import prepare_for_inference
 
 __all__ = [
@@ -26,6 +28,6 @@ __all__ = [
     'ResNet26',
     'SyncAvgFactorRPNHead',
     'TorchvisionAnchorGenerator',
-    'mirrored_pipeline',
+    'flip_tta_pipeline',
     'prepare_for_inference',
 ]

@@ -1,3 +1,5 @@
+"""Data structures of annotations."""
+
 from .keypoint_boxes import KeypointBoxes
 
 __all__ = ['KeypointBoxes']

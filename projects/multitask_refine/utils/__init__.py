@@ -1,1 +1,1 @@
-"""Errors, the check of the installation, and results files."""
+"""Config files, errors, checkpoints and results files."""

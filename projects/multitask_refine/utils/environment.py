@@ -1,79 +1,52 @@
-"""Is the installed mmcv one that this package can run with?
+"""Check that the installed mmcv fits torch and mmdet.
 
-The package asks before it imports mmcv's operators, whose own errors do not
-say what to do.
+The package checks before it imports mmcv's operators, whose own errors do not say how to
+fix the installation.
 """
 
-import functools
 import importlib
 import importlib.util
 import sys
-from typing import Callable
 
 import torch
 
-from .errors import ExplainedError
-
-_MEND = (
-    'Run make setup, which compiles one that fits, or make setup '
-    'PYTHON=/path/to/bin/python for an environment of your own '
-    '(docs/install.md).'
-)
-
-
-class EnvironmentProblem(ExplainedError):
-    """The installed packages do not fit together."""
+from .errors import EnvironmentMismatchError
 
 
 def check_environment() -> None:
-    """Import mmcv's operators and mmdet once, and explain a failure.
+    """Import mmcv's operators and mmdet, and explain a failure.
 
     Raises:
-        EnvironmentProblem: If mmcv is missing, has no operators, has
-            operators for another torch, or is a version that mmdet refuses.
-            Uncaught, it ends Python with its message and no traceback.
+        EnvironmentMismatchError: If a package is missing, or mmcv has no operators, was built
+            for another torch, or is a version that mmdet rejects.
     """
-    problem = _find_problem()
-    if problem:
-        sys.excepthook = functools.partial(_say, sys.excepthook)
-        raise EnvironmentProblem(f'{problem} {_MEND}')
+    if problem := _find_problem():
+        raise EnvironmentMismatchError(
+            f'{problem} Run make setup, which compiles a matching mmcv, or make setup '
+            'PYTHON=/path/to/bin/python for your own environment (docs/installation.md).'
+        )
 
 
 def _find_problem() -> str:
     for name in ('mmengine', 'mmcv', 'mmdet'):
         if not importlib.util.find_spec(name):
             return f'{name}: the package is not installed in {sys.prefix}.'
+    mmcv = importlib.import_module('mmcv')
+    installed = f'mmcv {getattr(mmcv, "__version__", "?")} in {mmcv.__path__[0]}'
     if not importlib.util.find_spec('mmcv._ext'):
         return (
-            f'mmcv {_version()} in {_folder()} has no operators '
-            '(mmcv._ext): expected the full mmcv, found mmcv-lite or a '
-            'build without them.'
+            f'{installed} has no operators (mmcv._ext): expected the full mmcv, found '
+            'mmcv-lite or a build without them.'
         )
     try:
         importlib.import_module('mmcv._ext')
     except ImportError as error:
         return (
-            f'mmcv {_version()} in {_folder()} was built against another '
-            f'torch or CUDA than torch {torch.__version__} here: '
-            f'{str(error).splitlines()[0]}.'
+            f'{installed} was built against another torch or CUDA than torch '
+            f'{torch.__version__} here: {str(error).splitlines()[0]}.'
         )
     try:
         importlib.import_module('mmdet')
     except AssertionError as error:
-        return f'mmdet does not take the installed versions: {error}'
+        return f'mmdet rejects the installed versions: {error}'
     return ''
-
-
-def _version() -> str:
-    return getattr(importlib.import_module('mmcv'), '__version__', '?')
-
-
-def _folder() -> str:
-    return importlib.util.find_spec('mmcv').submodule_search_locations[0]
-
-
-def _say(otherwise: Callable, kind: type, error: BaseException, traceback: object) -> None:
-    if issubclass(kind, EnvironmentProblem):
-        print(error, file=sys.stderr)
-    else:
-        otherwise(kind, error, traceback)

@@ -1,5 +1,7 @@
-from .offset_study import HeatmapRefinement, KernelPoints, OffsetStudy, study_offsets
-from .sampling_points import Arrows, CellGrid, Sampling, moved_cells, trace
+"""Visualizer, and figures of learned offsets."""
+
+from .offset_analysis import HeatmapRefinement, KernelPoints, OffsetAnalysis, analyze_offsets
+from .sampling_points import Arrows, CellGrid, Sampling, offset_arrows, trace
 from .visualizer import MultitaskVisualizer
 
 __all__ = [
@@ -8,9 +10,9 @@ __all__ = [
     'HeatmapRefinement',
     'KernelPoints',
     'MultitaskVisualizer',
-    'OffsetStudy',
+    'OffsetAnalysis',
     'Sampling',
-    'moved_cells',
-    'study_offsets',
+    'analyze_offsets',
+    'offset_arrows',
     'trace',
 ]

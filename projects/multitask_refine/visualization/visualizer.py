@@ -1,7 +1,7 @@
-"""Pictures of people: boxes, masks and skeletons."""
+"""Visualizer of boxes, masks and skeletons."""
 
 import uuid
-from typing import Dict, List, Optional
+from typing import Any
 
 import numpy as np
 from mmdet.registry import VISUALIZERS
@@ -10,27 +10,28 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
-from multitask_runtime.drawing import KPT_THR, MASK_ALPHA, draw_people
+from multitask_runtime.drawing import KPT_THR, MASK_ALPHA, draw_instances
 
 _FIELDS = ('scores', 'labels', 'keypoints', 'keypoint_scores', 'keypoints_visible', 'track_ids')
 
 
 @VISUALIZERS.register_module()
 class MultitaskVisualizer(DetLocalVisualizer):
-    """Draw each person's mask and box in its own colour, and its skeleton in
-    the colours of the data set's meta file. With ``track_ids`` the colour goes
-    by that number.
+    """Draw mask and box of each instance in its own color, and its skeleton.
+
+    The colors of the skeleton are those of the dataset meta; with ``track_ids`` the color
+    of an instance follows from its id.
 
     Ground truth and predictions are drawn by the same code, side by side
-    (``add_datasample``), from tensors or arrays; of the ground truth all labelled joints are drawn,
-    the covered ones as rings.
+    (``add_datasample``), from tensors or arrays; all labeled keypoints of the ground truth
+    are drawn, occluded ones as rings.
 
     Args:
         name (str): As in MMEngine. Defaults to 'visualizer'.
-        kpt_thr (float): Joints with a lower score are hidden, with their
-            limbs. Defaults to 0.2.
+        kpt_thr (float): Keypoints with a lower score are hidden, with their limbs.
+            Defaults to 0.2.
         mask_alpha (float): Opacity of the masks. Defaults to 0.4.
-        kwargs: As in mmdet's ``DetLocalVisualizer``.
+        kwargs: As in MMDetection's ``DetLocalVisualizer``.
     """
 
     def __init__(
@@ -38,40 +39,35 @@ class MultitaskVisualizer(DetLocalVisualizer):
         name: str = 'visualizer',
         kpt_thr: float = KPT_THR,
         mask_alpha: float = MASK_ALPHA,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
         self.kpt_thr = kpt_thr
         self.mask_alpha = mask_alpha
 
     @classmethod
-    def get_instance(cls, name: Optional[str] = None, **kwargs):
-        """As in MMEngine, where a runner gives its own name. mmdet's tools
-        give none: they get a new visualizer."""
+    def get_instance(cls, name: str | None = None, **kwargs: Any) -> 'MultitaskVisualizer':
+        """Get an instance by its name, as in MMEngine.
+
+        MMDetection's tools give no name: they get a new visualizer.
+        """
         return super().get_instance(name or uuid.uuid4().hex, **kwargs)
 
     def _draw_instances(
         self,
         image: np.ndarray,
         instances: InstanceData,
-        classes: Optional[List[str]],
-        palette: Optional[List[tuple]],
+        classes: list[str] | None,
+        palette: list[tuple] | None,
     ) -> np.ndarray:
-        """Draw all people of one image (RGB, (H, W, 3) uint8)."""
-        image = draw_people(
-            image, _to_arrays(instances), self.dataset_meta, self.kpt_thr, self.mask_alpha
-        )
+        """Draw the instances of one image: RGB, uint8, shape (H, W, 3)."""
+        arrays = {name: np.asarray(instances[name]) for name in _FIELDS if name in instances}
+        arrays['bboxes'] = np.asarray(get_box_tensor(instances.bboxes))
+        if 'masks' in instances:
+            masks = instances.masks
+            if isinstance(masks, (BitmapMasks, PolygonMasks)):
+                masks = masks.to_ndarray()
+            arrays['masks'] = np.asarray(masks).astype(bool)
+        image = draw_instances(image, arrays, self.dataset_meta, self.kpt_thr, self.mask_alpha)
         self.set_image(image)
         return image
-
-
-def _to_arrays(instances: InstanceData) -> Dict[str, np.ndarray]:
-    """What is drawn of the people, as ``draw_people`` takes it."""
-    people = {name: np.asarray(instances[name]) for name in _FIELDS if name in instances}
-    people['bboxes'] = np.asarray(get_box_tensor(instances.bboxes))
-    if 'masks' in instances:
-        masks = instances.masks
-        if isinstance(masks, (BitmapMasks, PolygonMasks)):
-            masks = masks.to_ndarray()
-        people['masks'] = np.asarray(masks).astype(bool)
-    return people

@@ -1,1 +1,1 @@
-"""Images, videos, streams and output folders."""
+"""Read images, videos and streams; write results."""

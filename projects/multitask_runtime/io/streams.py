@@ -1,44 +1,46 @@
 """Live streams and recordings over the network.
 
-A thread reads, so that a slow network does not keep the sender waiting: of a
-live stream late frames are dropped, of a recording none are.
+A thread reads, so that a slow consumer does not keep the sender waiting: late
+frames of a live stream are dropped, those of a recording are not.
 """
 
 import socket
 import threading
 from collections import deque
-from typing import Callable, Iterator, Optional, Tuple
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import cv2
-import numpy as np
 
-from .inputs import InputError, hide_credentials
+from multitask_runtime.utils.errors import InputError
+from multitask_runtime.utils.types import Array
+
+from .inputs import redact_url
 from .video import frame_rate, read_frame
 
 OPEN_TIMEOUT = 10.0  # seconds
-READ_TIMEOUT = 10.0  # seconds without a frame, then the connection is lost
-# Seconds before each attempt to connect again; any frame starts them anew.
+READ_TIMEOUT = 10.0  # seconds without a frame, after which the connection is lost
+# Seconds before each attempt to reconnect; any frame resets them.
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 QUEUE_SIZE = 4  # frames
-_JOIN = 2.0  # seconds to wait for the thread, which may be within OpenCV
+_JOIN = 2.0  # seconds to wait for the thread, which may be inside OpenCV
 
 
 class StreamReader:
-    """Read a stream by its address, and connect again where it breaks off.
+    """Reader of a stream that reconnects when the connection is lost.
 
     Args:
-        address (str): http(s):// or rtsp(s)://, maybe with user:password@,
-            which no message shows.
-        tell (Callable): Takes sentences about lost connections, in the
-            thread that iterates.
+        url (str): http(s):// or rtsp(s)://, optionally with user:password@, which no
+            message shows.
+        note (Callable): Takes sentences about lost connections, in the thread that
+            iterates.
 
     Attributes:
-        rate (float): Frames a second, as the stream says.
-        received (int): Frames that have come so far.
-        dropped (int): Those of them that were replaced by later ones before
-            anybody took them.
-        length (int | None): Frames that a recording says it has; None of a
+        rate (float): Frame rate in 1/s, as the stream says.
+        received (int): Number of frames received so far.
+        dropped (int): Number of them that were replaced by later ones before they were
+            consumed.
+        length (int | None): Number of frames that a recording says it has; None for a
             live stream.
         is_complete (bool): Whether a recording was read to its end.
 
@@ -46,21 +48,25 @@ class StreamReader:
         InputError: If no first frame can be read.
     """
 
-    def __init__(self, address: str, tell: Callable[[str], None]) -> None:
-        self.title = hide_credentials(address)
+    def __init__(self, url: str, note: Callable[[str], None]) -> None:
+        self.title = redact_url(url)
         self.received = self.dropped = 0
-        self.length: Optional[int] = None
+        self.length: int | None = None
         self.is_complete = False
-        self._address = address
-        # A server of RTSP sends at its own pace, what it sends may be late.
+        self._url = url
+        # An RTSP server sends at its own pace, so frames can be late.
         self._is_live = urlsplit(self.title).scheme.startswith('rtsp')
-        self._tell = tell
-        self._frames, self._notes = deque(), deque()
-        self._error: Optional[str] = None
-        self._last_end: Optional[int] = None  # where a connection ended
-        self._stop, self._has_ended = threading.Event(), False
+        self._note = note
+        # Shared with the thread, guarded by the condition.
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._frames: deque[tuple[int, Array]] = deque()
+        self._notes: deque[str] = deque()
+        self._has_ended = False
+        self._error: str | None = None
+        self._stop = threading.Event()
+        self._last_end: int | None = None  # frame at which the last connection ended
+        # A daemon: OpenCV may block in it after the main thread has ended.
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         try:
             with self._changed:
@@ -71,12 +77,12 @@ class StreamReader:
         if not self._frames:
             raise InputError(self._error)
 
-    def __iter__(self) -> Iterator[Tuple[int, np.ndarray]]:
+    def __iter__(self) -> Iterator[tuple[int, Array]]:
         """Yield the frames that are not late.
 
         Yields:
-            tuple[int, np.ndarray]: The frame's number among those received,
-            from 0, and the image, (H, W, 3) BGR uint8.
+            tuple[int, np.ndarray]: Index of the frame among those received, from 0, and
+            the image: BGR, uint8, shape (H, W, 3).
 
         Raises:
             InputError: If the connection is lost for good.
@@ -89,8 +95,9 @@ class StreamReader:
                 item = self._frames.popleft() if self._frames else None
                 is_over = self._has_ended and item is None
                 self._changed.notify_all()
+            # Outside of the lock, because the consumer may take its time.
             for note in notes:
-                self._tell(note)
+                self._note(note)
             if item is not None:
                 yield item
             elif is_over:
@@ -99,7 +106,7 @@ class StreamReader:
             raise InputError(self._error)
 
     def close(self) -> None:
-        """Let go of the stream."""
+        """Disconnect."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
@@ -107,7 +114,8 @@ class StreamReader:
 
     # ---- the thread that reads
 
-    def _read(self) -> None:
+    def _run(self) -> None:
+        """Connect, and reconnect, until the stream ends or is closed."""
         try:
             attempt = 0
             while not self._stop.is_set():
@@ -117,24 +125,19 @@ class StreamReader:
                     attempt = 0
                 if self.is_complete:
                     break
-                if not self.received:  # a wrong address: say it at once
+                if not self.received:  # wrong URL: report it at once
                     self._error = self._explain()
                     break
+                lost = f'{self.title}: the connection was lost after {self.received} frames'
                 if attempt == len(WAITS):
-                    self._error = (
-                        f'{self.title}: the connection was lost after '
-                        f'{self.received} frames, and {attempt} attempts to '
-                        'connect again brought none'
-                    )
+                    self._error = f'{lost}, and {attempt} attempts to reconnect failed'
                     break
-                self._note(
-                    f'{self.title}: the connection was lost after '
-                    f'{self.received} frames; connecting again in '
-                    f'{WAITS[attempt]:g} s'
-                )
+                with self._changed:
+                    self._notes.append(f'{lost}; reconnecting in {WAITS[attempt]:g} s')
+                    self._changed.notify_all()
                 self._stop.wait(WAITS[attempt])
                 attempt += 1
-        except Exception as error:  # whoever waits for frames must learn it
+        except Exception as error:  # or the consumer would wait forever
             self._error = f'{self.title}: {type(error).__name__}'
             raise
         finally:
@@ -143,19 +146,16 @@ class StreamReader:
                 self._changed.notify_all()
 
     def _read_connection(self) -> None:
-        """Read frames until there are no more.
-
-        Only FFmpeg's backend is asked: another one would print the address.
-        """
+        """Read the frames of one connection."""
+        timeouts = {
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: OPEN_TIMEOUT,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC: READ_TIMEOUT,
+        }
+        # Other backends than FFmpeg would print the URL with its password.
         capture = cv2.VideoCapture(
-            self._address,
+            self._url,
             cv2.CAP_FFMPEG,
-            [
-                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-                int(1000 * OPEN_TIMEOUT),
-                cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-                int(1000 * READ_TIMEOUT),
-            ],
+            [value for name, seconds in timeouts.items() for value in (name, int(1000 * seconds))],
         )
         try:
             if not self.received:
@@ -163,16 +163,16 @@ class StreamReader:
                 count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
                 self.length = count if count > 0 else None
             is_recording = self.length and not self._is_live
-            if is_recording:  # it starts anew: pass over what came already
+            if is_recording:  # starts anew: skip what was received already
                 for _ in range(self.received):
                     if self._stop.is_set() or not capture.grab():
                         return
-            # Of a recording, because the last one before a break is damaged.
-            held = None
+            # The last frame of a recording before a break is damaged, so one is held back.
+            held: Array | None = None
             while not self._stop.is_set():
                 image = read_frame(capture, READ_TIMEOUT / 2)
                 if image is None:
-                    self._finish(held)
+                    self._finish_connection(held)
                     return
                 if is_recording:
                     image, held = held, image
@@ -181,7 +181,8 @@ class StreamReader:
         finally:
             capture.release()
 
-    def _put(self, image: np.ndarray) -> None:
+    def _put(self, image: Array) -> None:
+        """Append a frame; wait for the consumer of a recording, drop late live frames."""
         with self._changed:
             if self.length and not self._is_live:
                 self._changed.wait_for(
@@ -194,43 +195,35 @@ class StreamReader:
             self.received += 1
             self._changed.notify_all()
 
-    def _note(self, text: str) -> None:
-        with self._changed:
-            self._notes.append(text)
-            self._changed.notify_all()
+    def _finish_connection(self, held: Array | None) -> None:
+        """Find out whether the end of a connection is the end of the recording.
 
-    def _finish(self, held: Optional[np.ndarray]) -> None:
-        """Find out whether a connection's end is that of the recording.
-
-        What a recording says of its length may be too much: where it ends
-        twice in the same place, it ends there.
+        The length that a recording says it has may be too large: where it ends twice at
+        the same frame, it ends there.
         """
         end = self.received + (held is not None)
-        if self.length:
-            self.is_complete = (
-                end > self.length - self.rate
-                if self._is_live
-                else end >= self.length or end == self._last_end
-            )
+        if self.length and self._is_live:
+            self.is_complete = end > self.length - self.rate  # within a second of the end
+        elif self.length:
+            self.is_complete = end >= self.length or end == self._last_end
         self._last_end = end
         if self.is_complete and held is not None:
             self._put(held)
 
     def _explain(self) -> str:
-        """Why there is no first frame, by a connection of its own."""
+        """Explain why there is no first frame, by a connection of its own."""
         try:
             parts = urlsplit(self.title)
             port = parts.port or dict(http=80, https=443, rtsp=554, rtsps=322)[parts.scheme]
-            socket.create_connection((parts.hostname, port), OPEN_TIMEOUT).close()
+            socket.create_connection((parts.hostname or '', port), OPEN_TIMEOUT).close()
         except (OSError, ValueError) as error:
             reason = getattr(error, 'strerror', None) or error
             return (
-                f'{self.title}: cannot be reached ({reason}). Are host '
-                'and port right, and is it switched on?'
+                f'{self.title}: cannot be reached ({reason}). Are host and port right, and '
+                'is it switched on?'
             )
         return (
-            f'{self.title}: expected a video or live stream, but the '
-            'host, which answers, sends none that OpenCV can read. Is '
-            'the path right, and does it want a user name and password '
-            '(rtsp://user:password@host/path)?'
+            f'{self.title}: expected a video or live stream, but the host, which answers, '
+            'sends none that OpenCV can read. Is the path right, and does it need a user '
+            'name and password (rtsp://user:password@host/path)?'
         )

@@ -1,1 +1,1 @@
-"""Run exported networks by onnxruntime."""
+"""Run exported models with onnxruntime."""

@@ -1,101 +1,92 @@
-"""What an exported ONNX file says of itself.
+"""Metadata of an exported ONNX file.
 
-The file's metadata hold ``format``, ``format_version`` and ``description``,
-a JSON object: classes, joints and their colours, how pictures are read and
-resized, thresholds, and where the weights come from.
+``metadata_props`` of the file hold ``format``, ``format_version`` and ``description``, a
+JSON object: classes, keypoints and their colors, how images are read and resized,
+thresholds, and the origin of the weights.
 """
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
-from ..schemas import OnnxDescription, explain
+from multitask_runtime.schemas import OnnxMetadata, explain
+from multitask_runtime.utils.errors import OnnxError
 
 FORMAT = 'multitask_refine'
 FORMAT_VERSION = 1
-_EXPORT = 'Export it anew by tools/deployment/export_onnx.py.'
+_EXPORT = 'Export it again by tools/deployment/export_onnx.py.'
 
 
-class OnnxError(ValueError):
-    """An ONNX file that cannot be used, or not here."""
-
-
-def read_description(path: str, metadata: dict[str, str]) -> dict:
-    """Read the description of a file.
+def read_metadata(path: str, props: Mapping[str, str]) -> dict[str, Any]:
+    """Read and check the metadata of a file.
 
     Args:
         path (str): The file, for messages.
-        metadata (dict[str, str]): Its ``metadata_props``.
+        props (Mapping[str, str]): Its ``metadata_props``.
 
     Returns:
-        dict: What the JSON holds.
+        dict: The JSON object of ``description``.
 
     Raises:
-        OnnxError: If the file is of another maker or of a later version, or
-            its description is not whole.
+        OnnxError: If this project did not export the file, or a later version did, or the
+            description is incomplete.
     """
-    if metadata.get('format') != FORMAT:
-        found = metadata.get('format')
+    found = props.get('format')
+    if found != FORMAT:
         raise OnnxError(
-            f'{path}: expected an ONNX file that this project exported '
-            f'(format={FORMAT} in its metadata), found '
-            f'{f"format={found}" if found else "no format there"}. {_EXPORT}'
+            f'{path}: expected an ONNX file that this project exported (format={FORMAT} in its '
+            f'metadata), found {f"format={found}" if found else "no format there"}. {_EXPORT}'
         )
-    _check_version(path, metadata.get('format_version'))
-    try:
-        description = json.loads(metadata['description'])
-    except (KeyError, TypeError, ValueError) as error:
+    version = props.get('format_version', '')
+    if not version.isdecimal():
         raise OnnxError(
-            f'{path}: expected a JSON object as description in its metadata, '
-            f'found none ({error}). {_EXPORT}'
-        ) from None
+            f'{path}: expected a number as format_version in its metadata, found '
+            f'{version or "none"}. {_EXPORT}'
+        )
+    if int(version) > FORMAT_VERSION:
+        raise OnnxError(
+            f'{path}: expected format_version {FORMAT_VERSION}, found {version}, which a later '
+            'version of this project wrote. Update the project, or export the file with this '
+            'version.'
+        )
     try:
-        OnnxDescription.model_validate(description)
+        metadata: dict[str, Any] = json.loads(props['description'])
+        OnnxMetadata.model_validate(metadata)
     except ValidationError as error:
         missing = [str(each['loc'][0]) for each in error.errors() if each['type'] == 'missing']
         reason = f'its description lacks {", ".join(missing)}' if missing else explain(error)
         raise OnnxError(f'{path}: {reason}. {_EXPORT}') from None
-    return description
-
-
-def _check_version(path: str, found: str) -> None:
-    try:
-        version = int(found)
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError) as error:
         raise OnnxError(
-            f'{path}: expected a number as format_version in its '
-            f'metadata, found {found}. {_EXPORT}'
+            f'{path}: expected a JSON object as description in its metadata, found none '
+            f'({error}). {_EXPORT}'
         ) from None
-    if version > FORMAT_VERSION:
-        raise OnnxError(
-            f'{path}: expected format_version {FORMAT_VERSION}, found '
-            f'{version}, which a later version of this project wrote. Update '
-            'the project, or export the file with this version.'
-        )
+    return metadata
 
 
-def to_dataset_meta(description: dict) -> dict:
-    """Names and colours in mmpose's terms, as the drawing takes them.
+def to_dataset_meta(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert metadata to a dataset meta in MMPose's terms.
 
     Args:
-        description (dict): From :func:`read_description`.
+        metadata (Mapping): From :func:`read_metadata`.
 
     Returns:
-        dict: ``classes`` and, of a network with joints, ``num_keypoints``,
-        ``keypoint_id2name``, ``skeleton_links``, ``sigmas`` and colours.
+        dict: ``classes`` and, of a model with keypoints, ``num_keypoints``,
+        ``keypoint_id2name``, ``skeleton_links``, ``sigmas`` and colors.
     """
-    meta = dict(classes=tuple(description['classes']))
-    names = description['keypoint_names']
-    if not names:
-        return meta
-    return dict(
-        meta,
-        num_keypoints=len(names),
-        keypoint_id2name=dict(enumerate(names)),
-        keypoint_name2id={name: i for i, name in enumerate(names)},
-        keypoint_colors=description['keypoint_colors'],
-        skeleton_links=description['skeleton'],
-        skeleton_link_colors=description['skeleton_colors'],
-        flip_indices=description.get('flip_indices'),
-        sigmas=description['sigmas'],
-    )
+    meta: dict[str, Any] = dict(classes=tuple(metadata['classes']))
+    names = metadata['keypoint_names']
+    if names:
+        meta.update(
+            num_keypoints=len(names),
+            keypoint_id2name=dict(enumerate(names)),
+            keypoint_name2id={name: i for i, name in enumerate(names)},
+            keypoint_colors=metadata['keypoint_colors'],
+            skeleton_links=metadata['skeleton'],
+            skeleton_link_colors=metadata['skeleton_colors'],
+            flip_indices=metadata.get('flip_indices'),
+            sigmas=metadata['sigmas'],
+        )
+    return meta

@@ -1,69 +1,69 @@
-"""An exported network: from pixels to people.
+"""An exported model, from pixels to instances.
 
-N people, K joints, masks of M x M cells.
+Shape letters: N instances, K keypoints.
 """
 
 from pathlib import Path
-from typing import Dict, Tuple, Union
 
 import numpy as np
 
-from multitask_runtime.masks import paste_masks
+from multitask_runtime.utils.types import Array
 
+from .masks import paste_masks
 from .session import load_session
 
 
 class OnnxModel:
-    """Runs an ONNX file of this project.
+    """Run an exported model on one image at a time.
 
     Args:
-        path (str | Path): The file.
+        path (str | Path): The ONNX file.
         device (str): As in :func:`load_session`. Defaults to 'cpu'.
 
     Attributes:
-        description (dict): What the file says of itself.
-        has_keypoints (bool): Whether the network has a keypoint head.
+        metadata (dict): Metadata of the file, see ``read_metadata``.
+        has_keypoints (bool): Whether the model has a keypoint head.
 
     Raises:
-        FileNotFoundError, OnnxError: As :func:`load_session`.
+        FileNotFoundError: If the file does not exist.
+        OnnxError: If the file cannot be used, see :func:`load_session`.
     """
 
-    def __init__(self, path: Union[str, Path], device: str = 'cpu') -> None:
-        self._session, self.description = load_session(path, device)
-        self._names = [output.name for output in self._session.get_outputs()]
-        self.has_keypoints = 'keypoints' in self._names
+    def __init__(self, path: str | Path, device: str = 'cpu') -> None:
+        self._session, self.metadata = load_session(path, device)
+        self._output_names = [output.name for output in self._session.get_outputs()]
+        self.has_keypoints = 'keypoints' in self._output_names
 
     def __call__(
-        self, pixels: np.ndarray, scale_factor: Tuple[float, float], shape: Tuple[int, int]
-    ) -> Dict[str, np.ndarray]:
-        """Find the people of one picture.
+        self, image: Array, scale_factor: tuple[float, float], ori_shape: tuple[int, int]
+    ) -> dict[str, Array]:
+        """Detect the instances of one image.
 
         Args:
-            pixels (np.ndarray): (3, H', W') BGR, 0 to 255, resized as the
-                description says.
-            scale_factor (tuple[float, float]): How many times wider and
-                higher it is than the original picture.
-            shape (tuple[int, int]): The original's height and width.
+            image (np.ndarray): BGR, 0 to 255, resized as the metadata say, shape (3, H', W').
+            scale_factor (tuple[float, float]): Width and height of the resized image
+                over those of the original one.
+            ori_shape (tuple[int, int]): Height and width of the original image.
 
         Returns:
-            dict: ``bboxes`` (N, 4) xyxy, ``scores`` (N) and ``labels`` (N),
-            all 0; of the heads that are there ``masks`` (N, H, W) bool,
-            ``keypoints`` (N, K, 2) and ``keypoint_scores`` (N, K). In pixels
-            of the original picture.
+            dict[str, np.ndarray]: ``bboxes`` (N, 4) xyxy, ``scores`` (N) and ``labels``
+            (N), all 0; depending on the heads ``masks`` (N, H, W) bool, ``keypoints``
+            (N, K, 2) and ``keypoint_scores`` (N, K). In pixels of the original image.
         """
-        pixels = np.ascontiguousarray(pixels[None], np.float32)
-        found = dict(zip(self._names, self._session.run(None, dict(image=pixels))))
-        factor = np.array(scale_factor, np.float32)
-        people = dict(
-            bboxes=found['boxes'] / np.tile(factor, 2),
-            scores=found['scores'],
-            labels=np.zeros(len(found['scores']), np.int64),
+        # (3, H', W') -> (1, 3, H', W')
+        feed = dict(image=np.ascontiguousarray(image[None], np.float32))
+        outputs = dict(zip(self._output_names, self._session.run(None, feed), strict=True))
+        scale = np.array(scale_factor, np.float32)  # (2): x, y
+        instances = dict(
+            bboxes=outputs['boxes'] / np.tile(scale, 2),
+            scores=outputs['scores'],
+            labels=np.zeros(len(outputs['scores']), np.int64),
         )
-        if 'masks' in found:
-            people['masks'] = paste_masks(
-                found['masks'], people['bboxes'], shape, self.description['mask_threshold']
-            )
-        if 'keypoints' in found:
-            people['keypoints'] = found['keypoints'] / factor
-            people['keypoint_scores'] = found['keypoint_scores']
-        return people
+        if 'masks' in outputs:
+            threshold = self.metadata['mask_threshold']
+            boxes = instances['bboxes']
+            instances['masks'] = paste_masks(outputs['masks'], boxes, ori_shape, threshold)
+        if 'keypoints' in outputs:
+            instances['keypoints'] = outputs['keypoints'] / scale
+            instances['keypoint_scores'] = outputs['keypoint_scores']
+        return instances

@@ -1,4 +1,4 @@
-"""Start real processes and wait for them, but not for ever."""
+"""Run real processes with a time limit."""
 
 import os
 import signal
@@ -7,39 +7,39 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
 from tests.conftest import ROOT
 
 
 def free_port() -> str:
-    """A port that nothing listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return str(probe.getsockname()[1])
 
 
 def run(
-    *commands: List[str],
+    *commands: list[str],
     timeout: float = 600,
-    own: Sequence[Dict[str, str]] = (),
+    own: Sequence[dict[str, str]] = (),
     **variables: str,
 ) -> str:
-    """Run commands side by side, and fail unless all of them succeed.
+    """Run commands concurrently, and fail unless all of them succeed.
 
     Args:
-        commands (list[str]): Each a command and its arguments.
-        timeout (float): Seconds that they may take together.
-        own (Sequence[dict]): For each command the variables of it alone.
-        variables (str): Environment variables of all of them.
+        commands (list[str]): Commands with their arguments.
+        timeout (float): Time limit in seconds.
+        own (Sequence[dict[str, str]]): Further environment variables of each command.
+        variables (str): Environment variables of all commands.
 
     Returns:
-        str: What they wrote, one after the other.
+        str: Their outputs, joined.
     """
     env = dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable)
     env['PATH'] = f'{os.path.dirname(sys.executable)}:{env["PATH"]}'
     env.update(variables)
-    logs = [tempfile.TemporaryFile('w+') for _ in commands]
+    logs = [tempfile.TemporaryFile('w+') for _ in commands]  # noqa: SIM115
     started = [
         subprocess.Popen(
             command,
@@ -49,7 +49,7 @@ def run(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        for command, log, extra in zip(commands, logs, own or [{}] * len(commands))
+        for command, log, extra in zip(commands, logs, own or [{}] * len(commands), strict=True)
     ]
     _wait(started, timeout)
     for log in logs:
@@ -57,13 +57,13 @@ def run(
     texts = [log.read() for log in logs]
     codes = [process.returncode for process in started]
     assert not any(codes), '\n'.join(
-        f'--- exit status {code}:\n{text[-3000:]}' for code, text in zip(codes, texts)
+        f'--- exit status {code}:\n{text[-3000:]}' for code, text in zip(codes, texts, strict=True)
     )
     return '\n'.join(texts)
 
 
-def _wait(started: List[subprocess.Popen], timeout: float) -> None:
-    """Wait for all, then end those that go on: one may wait for another."""
+def _wait(started: list[subprocess.Popen], timeout: float) -> None:
+    """Wait for all, or until one fails, and end the others, which may wait for it."""
     deadline = time.monotonic() + timeout
     while any(process.poll() is None for process in started):
         if time.monotonic() > deadline or any(p.poll() for p in started):

@@ -1,13 +1,12 @@
-"""One rank of a distributed step: ranks.py RANK WORLD_SIZE FOLDER.
+"""Run one rank of a distributed training step; arguments: RANK WORLD_SIZE FOLDER.
 
-The test that starts the ranks imports this too and takes the same steps on one
-process. Everything is float64 and nothing is drawn at random, so that the two
-ways differ by rounding alone.
+The test that starts the ranks imports this module, too, and runs the same steps in one process.
+Everything is float64 and deterministic, so the results differ by rounding only.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Sequence
 
 import torch
 import torch.distributed as dist
@@ -18,7 +17,8 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import nn
 
-from multitask_refine.models.losses import avg_factor as normalisation
+from multitask_refine.models import SyncAvgFactorRPNHead
+from multitask_refine.models.losses import avg_factor
 from tests.conftest import SAMPLE_CONFIG, tiny_options
 
 HEIGHT, WIDTH = 64, 96
@@ -27,14 +27,14 @@ EVERYWHERE = [[0.0, 0.0, WIDTH, HEIGHT]]
 
 def sample(
     people: int = 0,
-    labelled: bool = True,
-    crowds: List[List[float]] = (),
+    labeled: bool = True,
+    crowds: Sequence[list[float]] = (),
     masked: Sequence[bool] = (True,) * 4,
 ) -> DetDataSample:
-    """An image of people side by side, 20 pixels each."""
+    """Make an image of people side by side, 20 pixels each."""
     left = torch.arange(people) * 20.0 + 3
     boxes = torch.stack([left, left * 0 + 6, left + 16, left * 0 + 56], -1)
-    joints = boxes[:, None, :2] + torch.rand(people, 17, 2) * torch.tensor([16.0, 50.0])
+    keypoints = boxes[:, None, :2] + torch.rand(people, 17, 2) * torch.tensor([16.0, 50.0])
     masks = torch.zeros(people, HEIGHT, WIDTH, dtype=torch.uint8)
     for mask, box in zip(masks, boxes.int()):
         mask[box[1] : box[3] - 9, box[0] + 2 : box[2]] = 1
@@ -51,8 +51,8 @@ def sample(
         bboxes=boxes,
         labels=torch.zeros(people, dtype=torch.long),
         masks=BitmapMasks(masks.numpy(), HEIGHT, WIDTH),
-        keypoints=joints,
-        keypoints_visible=torch.full((people, 17), 2.0 * labelled),
+        keypoints=keypoints,
+        keypoints_visible=torch.full((people, 17), 2.0 * labeled),
         has_mask=torch.tensor(masked[:people], dtype=torch.bool),
     )
     result.ignored_instances = InstanceData(bboxes=torch.tensor(crowds).reshape(-1, 4))
@@ -63,8 +63,8 @@ def sample(
 CASES = dict(
     uneven=lambda: [sample(4), sample(3), sample(1, crowds=[[30, 0, 96, 64]]), sample()],
     one_person_in_all=lambda: [sample(1), sample(), sample(), sample()],
-    nobody_on_one=lambda: [sample(4), sample(2), sample(), sample()],
-    no_joint_on_one=lambda: [sample(4), sample(2), sample(1, False), sample(2, False)],
+    no_person_on_one=lambda: [sample(4), sample(2), sample(), sample()],
+    no_keypoint_on_one=lambda: [sample(4), sample(2), sample(1, False), sample(2, False)],
     no_mask_on_one=lambda: [
         sample(4),
         sample(2),
@@ -89,29 +89,29 @@ CASES = dict(
         sample(2, crowds=EVERYWHERE),
         sample(1, crowds=EVERYWHERE),
     ],
-    nobody=lambda: [sample(), sample(), sample(), sample()],
+    no_person=lambda: [sample(), sample(), sample(), sample()],
 )
 
 
 @MODELS.register_module()
-class Float64RPNHead(normalisation.SyncAvgFactorRPNHead):
-    """mmcv's suppression of boxes takes float32 alone."""
+class Float64RPNHead(SyncAvgFactorRPNHead):
+    """RPN head with NMS in float32, as mmcv's operator needs it."""
 
-    def predict_by_feat(self, *args, **kwargs) -> List[InstanceData]:
+    def predict_by_feat(self, *args, **kwargs) -> list[InstanceData]:
         args = [[level.float() for level in levels] for levels in args]
         proposals = super().predict_by_feat(*args, **kwargs)
         return [InstanceData(bboxes=image.bboxes.double()) for image in proposals]
 
 
 def build_model() -> nn.Module:
-    """The small refined network, without what depends on chance or batch."""
+    """Build the small refined network without random sampling and batch statistics."""
     cfg = Config.fromfile(SAMPLE_CONFIG)
     options = tiny_options(Path())
     cfg.merge_from_dict(
         {
             **{k: v for k, v in options.items() if k.startswith(('model.backbone', 'model.neck'))},
             'model.rpn_head.type': 'Float64RPNHead',
-            # More than there are: every anchor and every proposal is taken.
+            # More than there are: every anchor and every proposal is sampled.
             'model.train_cfg.rpn.sampler.num': 10**6,
             'model.train_cfg.rcnn.sampler.num': 10**6,
             'model.train_cfg.rpn_proposal.max_per_img': 20,
@@ -122,7 +122,7 @@ def build_model() -> nn.Module:
     model.init_weights()
     with torch.no_grad():
         for parameter in model.parameters():
-            if not parameter.any():  # refinement starts at zero
+            if not parameter.any():  # the refinement is initialized to zero
                 parameter.normal_(std=0.01)
     model.double().train()
     for module in model.modules():
@@ -132,11 +132,11 @@ def build_model() -> nn.Module:
 
 
 def step(model: nn.Module, case: str, images: slice) -> dict:
-    """Losses and gradients of some of a case's images."""
+    """Compute losses and gradients of some of a case's images."""
     torch.manual_seed(1)
     inputs = 50 * torch.randn(4, 3, HEIGHT, WIDTH, dtype=torch.float64)
     samples = CASES[case]()
-    # A person who is no proposal, within a crowd that hides the others.
+    # No proposal matches an instance, and the crowd covers all of them.
     roi_head = getattr(model, 'module', model).roi_head
     roi_head.bbox_sampler.add_gt_as_proposals = case != 'no_roi_on_one'
     model.zero_grad(set_to_none=True)
@@ -158,16 +158,16 @@ def step(model: nn.Module, case: str, images: slice) -> dict:
 
 
 def main(rank: int, world_size: int, folder: Path) -> None:
-    """Take every case's step with this rank's share of the images."""
+    """Run the step of every case with this rank's images."""
     torch.set_num_threads(1)
     dist.init_process_group(
-        'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=world_size
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
     )
     model = nn.parallel.DistributedDataParallel(build_model(), broadcast_buffers=False)
     share = slice(4 // world_size * rank, 4 // world_size * (rank + 1))
     results = {case: step(model, case, share) for case in CASES}
-    # What each rank dividing by its own counts, as mmdet does, would give.
-    normalisation.reduce_mean = lambda tensor: tensor
+    # The gradients if each rank divided by its own counts, as in mmdet.
+    avg_factor.reduce_mean = lambda tensor: tensor
     results['own_counts'] = step(model, 'uneven', share)
     torch.save(results, folder / f'{rank}.pt')
 

@@ -1,8 +1,8 @@
-"""A stand-in for Slurm's srun: one machine plays all nodes.
+"""Stand-in for Slurm's srun that runs all nodes on this machine.
 
-It knows the options that the project and mim use and, like srun, refuses
-others. It writes down what it was given ($SRUN_RECORD), starts the tasks
-with the variables that Slurm gives them, and passes signals on to them.
+It accepts the options that the project and mim use and, like srun, refuses others. It records
+its options in $SRUN_RECORD, starts the tasks with the environment variables of Slurm, and
+forwards signals to them.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def task_environment(args: argparse.Namespace, task: int) -> dict:
-    """The variables of one task."""
+    """Return the environment variables of a task."""
     nodes = -(-args.ntasks // args.ntasks_per_node)
     return dict(
         os.environ,
@@ -47,7 +47,7 @@ def task_environment(args: argparse.Namespace, task: int) -> dict:
 
 
 def wait(tasks: list, kill_on_bad_exit: bool) -> int:
-    """Wait for all tasks; give the highest exit status."""
+    """Wait for all tasks and return the highest exit status."""
     while any(task.poll() is None for task in tasks):
         if kill_on_bad_exit and any(task.poll() for task in tasks):
             for task in tasks:

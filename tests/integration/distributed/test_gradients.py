@@ -1,4 +1,4 @@
-"""Two ranks that share four images learn what one rank with all four does."""
+"""Two ranks with two images each have the gradients of one rank with all four."""
 
 import sys
 
@@ -6,9 +6,8 @@ import pytest
 import torch
 from mmdet.models.dense_heads import RPNHead
 
-from multitask_refine.models.losses import avg_factor as normalisation
-from multitask_refine.models.roi_heads import multitask_roi_head as roi_head
-from tests.conftest import ROOT
+from multitask_refine.models import SyncAvgFactorRPNHead
+from multitask_refine.models.roi_heads import multitask_roi_head
 from tests.integration.distributed.processes import run
 from tests.integration.distributed.ranks import CASES, build_model, step
 
@@ -17,10 +16,10 @@ RANKS = 2
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
-    """What each of two real processes found, for all cases."""
+    """Run all cases in two processes."""
     folder = tmp_path_factory.mktemp('ranks')
-    script = str(ROOT / 'tests/integration/distributed/ranks.py')
-    run(*([sys.executable, script, str(rank), str(RANKS), str(folder)] for rank in range(RANKS)))
+    command = [sys.executable, '-m', 'tests.integration.distributed.ranks']
+    run(*([*command, str(rank), str(RANKS), str(folder)] for rank in range(RANKS)))
     return [torch.load(folder / f'{rank}.pt') for rank in range(RANKS)]
 
 
@@ -33,7 +32,7 @@ def model():
 
 
 def _difference(found, expected):
-    """Largest difference of any gradient, as a share of its size."""
+    """Return the largest relative difference of each gradient."""
     assert found.keys() == expected.keys()
     return {
         name: ((found[name] - value).abs().max() / value.abs().max().clamp(min=1e-6)).item()
@@ -52,7 +51,7 @@ def test_gradients_are_those_of_one_rank_with_all_images(results, model, case):
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_ranks_agree_whatever_their_images_hold(results, case):
+def test_ranks_agree_in_every_case(results, case):
     first, second = (rank[case] for rank in results)
     assert first['keys'] == second['keys'] == results[0]['uneven']['keys']
     for rank in (first, second):
@@ -64,8 +63,8 @@ def test_ranks_agree_whatever_their_images_hold(results, case):
         assert torch.equal(gradient, second['gradients'][name]), name
 
 
-def test_own_counts_on_each_rank_would_give_other_gradients(results):
-    """The images are so uneven that the test above can fail."""
+def test_own_counts_would_give_other_gradients(results):
+    """The images are uneven enough for the test above to fail."""
     shared, own = (results[0][case]['gradients'] for case in ('uneven', 'own_counts'))
     differences = _difference(own, shared)
     for part in (
@@ -79,10 +78,10 @@ def test_own_counts_on_each_rank_would_give_other_gradients(results):
         assert any(value > 0.01 for name, value in differences.items() if part in name), part
 
 
-def test_on_one_process_the_losses_are_those_of_mmdet(model, monkeypatch):
+def test_losses_in_one_process_are_those_of_mmdet(model, monkeypatch):
     shared = step(model, 'uneven', slice(None))
-    monkeypatch.setattr(roi_head, 'share_losses', lambda losses, count: losses)
-    monkeypatch.setattr(normalisation.SyncAvgFactorRPNHead, 'get_targets', RPNHead.get_targets)
+    monkeypatch.setattr(multitask_roi_head, 'sync_avg_factor', lambda losses, count: losses)
+    monkeypatch.setattr(SyncAvgFactorRPNHead, 'get_targets', RPNHead.get_targets)
     plain = step(model, 'uneven', slice(None))
     assert shared['total'] == pytest.approx(plain['total'], rel=1e-9)
     assert max(_difference(shared['gradients'], plain['gradients']).values()) < 1e-9

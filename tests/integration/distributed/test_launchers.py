@@ -1,4 +1,4 @@
-"""The launchers as users call them, with real processes on the CPU."""
+"""Launch scripts and mim, with real processes on the CPU."""
 
 import json
 import pickle
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from multitask_refine.apis import test
-from multitask_refine.engine.patches import cpu_distribution
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT, SAMPLE_CONFIG, tiny_options
 from tests.integration.distributed.processes import free_port, run
 
@@ -21,7 +21,7 @@ MIM = [sys.executable, '-m', 'mim']
 
 @pytest.fixture(scope='module')
 def options(scene):
-    """One iteration of the smallest network on three images."""
+    """Options for one iteration of the smallest model on three images."""
     settings = dict(tiny_options(scene), **{'train_cfg.max_iters': 1})
     return [
         '--cfg-options',
@@ -31,7 +31,7 @@ def options(scene):
 
 @pytest.fixture(scope='module')
 def trained(options, tmp_path_factory):
-    """The work dir of a training on two "nodes" of one process each."""
+    """Work dir of a training on two nodes with one process each."""
     work_dir = tmp_path_factory.mktemp('trained')
     command = [
         'bash',
@@ -62,12 +62,12 @@ def checkpoint(trained):
 
 @pytest.fixture
 def srun(tmp_path, monkeypatch):
-    """A stand-in for Slurm on the PATH; gives what srun was asked for."""
+    """Put a stand-in for Slurm on the PATH; returns the options of the last srun call."""
     folder = tmp_path / 'bin'
     folder.mkdir()
     script = ROOT / 'tests/integration/distributed/stand_in_srun.py'
     _write_command(folder / 'srun', f'exec "{sys.executable}" "{script}" "$@"')
-    # `scontrol show hostname LIST` names a machine a line.
+    # `scontrol show hostname LIST` prints one machine per line.
     _write_command(folder / 'scontrol', '[ "$1 $2" = "show hostname" ] && echo localhost')
     record = tmp_path / 'srun.json'
     monkeypatch.setenv('PATH', str(folder), prepend=':')
@@ -81,7 +81,7 @@ def _write_command(path, line):
 
 
 def _log(work_dir):
-    """The log that one process writes for all."""
+    """Return the log of the main process."""
     (log,) = work_dir.glob('*/*.log')
     return log.read_text()
 
@@ -90,20 +90,20 @@ def test_two_nodes_train_as_one_run(trained, checkpoint):
     text = _log(trained)
     assert 'GPU number: 2' in text and 'Distributed launcher: pytorch' in text
     assert 'loss_keypoint' in text
-    assert torch.load(checkpoint, weights_only=True)['meta']['iter'] == 1
+    assert load_checkpoint_file(checkpoint)['meta']['iter'] == 1
 
 
 @pytest.fixture
 def one_thread():
-    """As each rank has: more would round otherwise."""
+    """One thread as on each rank; rounding depends on their number."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-def test_two_ranks_predict_what_one_does(checkpoint, options, one_thread, tmp_path):
-    """Three images: the sampler gives one of them to both ranks."""
+def test_two_ranks_predict_the_same_as_one(checkpoint, options, one_thread, tmp_path):
+    """With three images, the sampler assigns one of them to both ranks."""
     out = run(
         [
             'bash',
@@ -137,7 +137,7 @@ def test_two_ranks_predict_what_one_does(checkpoint, options, one_thread, tmp_pa
     one, two = (pickle.loads((tmp_path / f'{name}.pkl').read_bytes()) for name in ('one', 'two'))
     assert [image['img_id'] for image in one] == [1, 2, 3]
     assert [image['img_id'] for image in two] == [1, 2, 3]
-    for single, shared in zip(one, two):
+    for single, shared in zip(one, two, strict=True):
         assert len(single['pred_instances']['scores']) > 0
         _assert_same(single['pred_instances'], shared['pred_instances'])
     one, two = (
@@ -216,14 +216,16 @@ def test_mim(launcher, srun, checkpoint, options, tmp_path):
     common = ['--launcher', launcher, '--port', free_port(), '--work-dir', str(tmp_path), *options]
     if launcher == 'slurm':
         common += ['--gpus-per-node', '2', '--partition', 'gpus']
-    run([*MIM, 'train', 'mmdet', CONFIG, '--gpus', '2', *common], PYTHONPATH=str(ROOT))
+    run(
+        [*MIM, 'train', 'mmdet', CONFIG, '--gpus', '2', *common], PYTHONPATH=str(ROOT / 'projects')
+    )
     text = _log(tmp_path)
     assert 'GPU number: 2' in text
     assert f'Distributed launcher: {launcher}' in text
     assert (tmp_path / 'iter_1.pth').is_file()
     out = run(
         [*MIM, 'test', 'mmdet', CONFIG, '--checkpoint', checkpoint, '--gpus', '1', *common],
-        PYTHONPATH=str(ROOT),
+        PYTHONPATH=str(ROOT / 'projects'),
     )
     assert f'Distributed launcher: {launcher}' in out
     assert 'coco/keypoints_AP' in out
@@ -237,7 +239,9 @@ BAD = {
     'dist_train.sh {config} two': 'GPUS: expected a whole number .* found .two',
     'dist_train.sh {config} 0': 'GPUS: expected a whole number from 1',
     'NNODES=2 dist_train.sh {config} 1': 'NNODES=2 needs MASTER_ADDR',
-    'NNODES=2 MASTER_ADDR=a NODE_RANK=2 dist_train.sh {config} 1': 'NODE_RANK: expected a whole number from 0 to 1, but found .2',
+    'NNODES=2 MASTER_ADDR=a NODE_RANK=2 dist_train.sh {config} 1': (
+        'NODE_RANK: expected a whole number from 0 to 1, but found .2'
+    ),
     'PORT=70000 dist_train.sh {config} 1': 'PORT: expected',
     'dist_test.sh {config} no.pth 2': 'CHECKPOINT: expected a file',
     'dist_test.sh {config} {config}': 'expected CONFIG, CHECKPOINT and GPUS',
@@ -249,7 +253,7 @@ BAD = {
 
 
 @pytest.mark.parametrize('call', BAD)
-def test_bad_arguments_are_named_before_anything_starts(call, tmp_path):
+def test_invalid_arguments_are_reported_before_anything_starts(call, tmp_path):
     for command in ('bash', 'dirname', 'basename'):  # and no srun
         (tmp_path / command).symlink_to(shutil.which(command))
     words = call.format(config=CONFIG).split()
@@ -258,40 +262,10 @@ def test_bad_arguments_are_named_before_anything_starts(call, tmp_path):
     done = subprocess.run(
         [tmp_path / 'bash', ROOT / 'tools' / script, *arguments],
         env=dict(variables, PATH=str(tmp_path), PYTHON=sys.executable),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     assert done.returncode == 2
     error, usage = done.stderr.splitlines()
     assert re.search(BAD[call], error), error
     assert 'usage: ' in usage and f'bash tools/{script} ' in usage
-
-
-def test_only_without_cuda_gloo_takes_the_place_of_nccl(monkeypatch):
-    calls = []
-    join = cpu_distribution._without_cuda(
-        lambda backend, **options: calls.append((backend, options))
-    )
-    for cuda in (True, False):
-        monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
-        join('nccl', timeout=9)
-        join(backend='mpi')
-    assert calls == [
-        ('nccl', dict(timeout=9)),
-        ('mpi', {}),
-        ('gloo', dict(timeout=9)),
-        ('mpi', {}),
-    ]
-
-
-def test_choosing_a_device_is_left_out_only_while_joining(monkeypatch):
-    def join(backend):
-        torch.cuda.set_device(3)  # what MMEngine's launchers do
-        raise RuntimeError('no network')
-
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    choose_device = torch.cuda.set_device
-    with pytest.raises(RuntimeError, match='no network'):
-        cpu_distribution._without_cuda(join)('nccl')
-    assert torch.cuda.set_device is choose_device

@@ -1,4 +1,4 @@
-"""Categories with keypoints of their own: one head for their union."""
+"""Categories with keypoints of their own: union, data set, head, evaluation, results."""
 
 import json
 import math
@@ -31,11 +31,13 @@ from multitask_refine.visualization import MultitaskVisualizer
 from multitask_runtime import Tracker
 from multitask_runtime.io.frames import Frame
 from multitask_runtime.io.inputs import Source
-from multitask_runtime.results import PredictionsFile, to_result
+from multitask_runtime.io.results import PredictionsFile, to_result
 from tests.conftest import ROOT, as_arguments, tiny_options
-from tests.test_models.heads import offset_head, softmax_head
+from tests.test_models.heads import keypoint_loss, offset_head, softmax_head
 from tools.analysis_tools import report
 from tools.dataset import check_coco, predictions_to_coco
+
+pytestmark = pytest.mark.slow
 
 META = """
 dataset_info = dict(
@@ -161,7 +163,7 @@ def _dataset(path, files, between=(), **kwargs):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What the data set logs."""
+    """Collect what the data set logs."""
     lines = []
     log = SimpleNamespace(warning=lines.append, info=lines.append)
     monkeypatch.setattr(startup, 'MMLogger', SimpleNamespace(get_current_instance=lambda: log))
@@ -171,7 +173,7 @@ def said(monkeypatch):
 # The union
 
 
-def test_keypoints_of_one_name_are_one_and_orders_stay(files):
+def test_union_merges_names_and_keeps_orders(files):
     meta = join_meta_files(files, CLASSES)
     assert list(meta['keypoint_id2name'].values()) == UNION
     assert meta['flip_indices'] == [0, 2, 1, 3, 5, 4]
@@ -195,7 +197,7 @@ def test_keypoints_of_one_name_are_one_and_orders_stay(files):
     ]
 
 
-def test_meta_files_of_mmpose_are_joined():
+def test_join_meta_files_of_mmpose():
     """COCO's persons and AP-10K's animals share what is given one name."""
     meta = join_meta_files(
         dict(
@@ -237,7 +239,7 @@ def test_meta_files_of_mmpose_are_joined():
     ],
     ids=['class', 'none', 'kind', 'no file', 'name', 'twice', 'mirror'],
 )
-def test_meta_files_that_cannot_be_joined_are_refused(change, words, files):
+def test_inconsistent_meta_files_raise(change, words, files):
     with pytest.raises(ConfigError, match=words):
         join_meta_files(change(files), CLASSES)
 
@@ -245,7 +247,7 @@ def test_meta_files_that_cannot_be_joined_are_refused(change, words, files):
 # Loading
 
 
-def test_annotations_are_read_in_the_order_of_their_category(files, tmp_path, said):
+def test_keypoints_are_parsed_in_the_order_of_their_category(files, tmp_path, said):
     dataset = DATASETS.build(_dataset(_write(tmp_path, SCENE), files))
     people = dataset[0]['data_samples'].gt_instances
     assert people.labels.tolist() == [0, 1, 2]
@@ -263,10 +265,10 @@ def test_annotations_are_read_in_the_order_of_their_category(files, tmp_path, sa
         [26.5, 14.5],
         [27.5, 15.5],
     ]
-    # A dog without keypoints: not labelled, and no hands.
+    # A dog without keypoints: unlabeled, and without hands.
     alone = dataset[1]['data_samples'].gt_instances
     assert alone.keypoints_visible.tolist() == [[0, -1, -1, 0, 0, 0]]
-    assert dataset.labelled_tasks == {'bbox', 'segm', 'keypoints'}
+    assert dataset.labeled_tasks == {'bbox', 'segm', 'keypoints'}
 
 
 def test_flips_exchange_within_the_category(files, tmp_path, said):
@@ -298,7 +300,7 @@ def test_what_a_category_lacks_stays_so_outside_of_the_image():
         [0, 1, 2],
     )
     boxes.clip_((20, 20))
-    assert boxes.visible.tolist() == [[2, 0, -1]]
+    assert boxes.keypoints_visible.tolist() == [[2, 0, -1]]
 
 
 def test_other_augmentations_and_wrappers(files, tmp_path, said):
@@ -337,7 +339,7 @@ def test_other_augmentations_and_wrappers(files, tmp_path, said):
                     _instance(2, 7, 1, 24, keypoints=[30, 20, 2] * 3),
                 ]
             ),
-            "annotation 2 has 9 numbers.*the others of 'dog'.*each of the 4 joints",
+            "annotation 2 has 9 numbers.*all others of 'dog'.*each of the 4 keypoints",
         ),
         (dict(keypoints_from='coco.py'), 'keypoints_from: expected one meta file'),
     ],
@@ -384,20 +386,19 @@ def test_network_and_data_sets_are_compared(files, tmp_path):
 # Losses
 
 
-VISIBLE = torch.tensor([[2.0, -1.0, 0.0], [2.0, 1.0, -1.0], [-1.0, -1.0, -1.0]])
-POINTS = torch.full((3, 3, 2), 1.5)
-ROIS = torch.tensor([[0.0, 0.0, 3.0, 3.0]]).expand(3, 4)
+VISIBLE = torch.tensor([[2.0, -1.0, 0.0], [2.0, 1.0, -1.0]])
+POINTS = torch.full((2, 3, 2), 1.5)
+ROIS = torch.tensor([[0.0, 0.0, 3.0, 3.0]]).expand(2, 4)
 
 
 def test_loss_leaves_out_what_a_category_lacks():
     """Maps of 3 x 3 cells that are 0.5 everywhere, and a Gaussian that is 1
-    in one cell: each map costs 9 * 0.25. Of the first RoI two maps count (one
-    of an unlabelled keypoint), of the second two, of the third none: the mean
-    over the two RoIs with a labelled keypoint is 4.5."""
+    in one cell: each map costs 9 * 0.25. Of each RoI two maps count (of the
+    first, one is that of an unlabeled keypoint): the mean over the RoIs is 4.5."""
     head = offset_head(num_keypoints=3, size=3, sigma=0.05)
     logits = torch.zeros(2, 3, 3, 3, requires_grad=True)
     head.forward = lambda feats: (logits, None)
-    loss = head.loss(torch.zeros(3, 4, 14, 14), POINTS, VISIBLE, ROIS, 1)['loss_keypoint']
+    loss = keypoint_loss(head, torch.zeros(2, 4, 14, 14), POINTS, VISIBLE, ROIS)
     assert loss.item() == pytest.approx(4.5)
     loss.backward()
     assert (logits.grad.abs().sum((2, 3)) > 0).tolist() == [
@@ -413,13 +414,13 @@ def test_channels_of_other_categories_get_no_gradient(build):
     torch.manual_seed(0)
     head = build(num_keypoints=3, conv_cfg=dict(type='RefinedConv2d'))
     head.offset_pred.weight.data.normal_(std=0.01)
-    loss = head.loss(
+    loss = keypoint_loss(
+        head,
         torch.randn(2, 4, 14, 14),
         torch.full((2, 3, 2), 1.4),
         torch.tensor([[2.0, -1.0, 1.0]] * 2),
-        ROIS[:2],
-        1,
-    )['loss_keypoint']
+        ROIS,
+    )
     loss.backward()
     grads = head.heatmap_pred.weight.grad  # (C, K, 4, 4)
     offsets = head.offset_pred.weight.grad.unflatten(1, (3, 2))
@@ -594,14 +595,14 @@ def test_files_of_predictions_have_the_keypoints_of_the_category(files, tmp_path
     assert car['keypoints'] == []
     # Ranked by the mean of their own keypoints' scores.
     assert [each['score'] for each in (person, dog, car)] == pytest.approx([0.72, 0.72, 0.9])
-    own = content['categories']['joints']
+    own = content['categories']['keypoints']
     assert [each['names'] for each in own] == [
         [name for name, _ in PERSON],
         [name for name, _ in DOG],
         [],
     ]
     assert own[1]['skeleton'] == [[1, 0]]
-    assert content['joints']['names'] == UNION
+    assert content['keypoints']['names'] == UNION
     with pytest.raises(SystemExit, match="other joints for each of .'person'"):
         report.main([str(out), '--out', str(tmp_path / 'page.html')])
     drafted = tmp_path / 'drafted.json'
@@ -727,7 +728,7 @@ def test_the_config_of_the_docs_is_trained_and_tested(tmp_path):
     (tmp_path / 'my_project').mkdir()
     (block,) = re.findall(
         r'```python\n(# my_project/person_dog.py\n.*?)```',
-        (ROOT / 'docs/data.md').read_text(),
+        (ROOT / 'docs/dataset-preparation.md').read_text(),
         re.S,
     )
     config = tmp_path / 'my_project/person_dog.py'

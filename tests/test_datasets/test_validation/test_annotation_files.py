@@ -1,4 +1,4 @@
-"""Annotation files as other tools write them: ids, units, encodings."""
+"""Annotation files of other tools: ids, units, encodings, filtered annotations."""
 
 import copy
 import json
@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from multitask_refine.analysis import find_keypoint_errors
-from multitask_refine.datasets import AnnotationError, CocoMultitaskDataset, mend, read_annotations
-from multitask_refine.datasets.validation import summary as startup
+from multitask_refine.datasets import (
+    AnnotationError,
+    CocoMultitaskDataset,
+    read_annotations,
+    repair,
+)
+from multitask_refine.datasets.validation import summary
 from multitask_refine.evaluation import CocoData, MultitaskCocoMetric, load_ground_truth
 from multitask_refine.utils.errors import ConfigError
 from tools.dataset import check_coco
@@ -57,16 +62,16 @@ def _dataset(path, **kwargs):
 
 
 @pytest.fixture
-def said(monkeypatch):
-    """What the data set logs."""
+def log(monkeypatch):
+    """Collect what the data set logs."""
     lines = []
-    log = SimpleNamespace(warning=lines.append, info=lines.append)
-    monkeypatch.setattr(startup, 'MMLogger', SimpleNamespace(get_current_instance=lambda: log))
+    logger = SimpleNamespace(warning=lines.append, info=lines.append)
+    monkeypatch.setattr(summary, 'MMLogger', SimpleNamespace(get_current_instance=lambda: logger))
     return lines
 
 
 def _score(path, image_ids=(1,)):
-    """Metrics of what the file itself says, given as a prediction."""
+    """Evaluate the annotated instance as a prediction."""
     masks = torch.zeros(1, 100, 100, dtype=torch.bool)
     masks[0, 10:70, 10:50] = True
     metric = MultitaskCocoMetric(path)
@@ -95,7 +100,7 @@ def _score(path, image_ids=(1,)):
 
 
 @pytest.mark.parametrize('ids', [(0,), (5, 0), (7, 7), (2**53, 2**53 + 1), ('0', '1'), (2**70, 3)])
-def test_a_perfect_prediction_scores_100_whatever_the_ids(ids, tmp_path):
+def test_perfect_prediction_has_ap_100_for_any_ids(ids, tmp_path):
     content = _content(len(ids))
     for ann, found in zip(content['annotations'], ids):
         ann['id'] = found
@@ -104,7 +109,7 @@ def test_a_perfect_prediction_scores_100_whatever_the_ids(ids, tmp_path):
     assert [metrics[f'coco/{name}'] for name in PERFECT] == [100] * 3
 
 
-def test_diagnosis_finds_the_person_whose_id_is_0(tmp_path):
+def test_error_analysis_matches_the_instance_with_id_0(tmp_path):
     content = _content()
     ann = content['annotations'][0]
     ann['id'] = 0
@@ -123,7 +128,7 @@ def test_diagnosis_finds_the_person_whose_id_is_0(tmp_path):
     assert errors.counts.sum() == errors.counts[:, 1, 0].sum() == 17  # good
 
 
-def test_ids_in_order_are_kept_by_the_evaluation(tmp_path):
+def test_evaluation_keeps_valid_ids(tmp_path):
     content = _content(2)
     content['annotations'][0]['id'] = 900100123456
     truth = load_ground_truth(_write(tmp_path, content), 17)
@@ -133,18 +138,18 @@ def test_ids_in_order_are_kept_by_the_evaluation(tmp_path):
     assert list(truth.anns) == [1, 2]
 
 
-def test_id_0_is_told_and_stops_nothing(tmp_path, capsys, said):
+def test_id_0_is_an_issue_but_not_fatal(tmp_path, capsys, log):
     content = _content()
     content['annotations'][0]['id'] = 0
     path = _write(tmp_path, content)
     assert check_coco.main([path]) == 1
     assert 'annotation_id_0: 1\n' in capsys.readouterr().out
     assert len(_dataset(path, test_mode=True)) == 1
-    assert 'annotation_id_0' in said[0]
+    assert 'annotation_id_0' in log[0]
 
 
 @pytest.mark.parametrize('value', ['000001', ' 1.0 ', 1.0])
-def test_whole_numbers_of_any_json_type(value, tmp_path):
+def test_integers_of_any_json_type(value, tmp_path):
     content = _content()
     content['images'][0].update(id=value, width='100', height=100.0)
     content['annotations'][0].update(image_id=value, category_id='1')
@@ -160,7 +165,7 @@ def test_whole_numbers_of_any_json_type(value, tmp_path):
     assert json.loads(fixed.read_text()) == _content()
 
 
-def test_names_as_ids_are_renumbered_with_their_annotations(tmp_path):
+def test_string_ids_are_renumbered_with_their_annotations(tmp_path):
     """'01' and '1' are two images, not one."""
     content = _content(3)
     for index, found in enumerate(('01', '1', 'c.png')):
@@ -175,12 +180,12 @@ def test_categories_of_the_same_name_are_merged(tmp_path):
     content = _content(2)
     content['categories'].append(dict(id=7, name='person'))
     content['annotations'][1]['category_id'] = 7
-    mended, problems = mend(content)
-    assert mended == _content(2)
-    assert [each.rule for each in problems] == ['category_name']
+    repaired, issues = repair(content)
+    assert repaired == _content(2)
+    assert [each.rule for each in issues] == ['category_name']
 
 
-def test_null_is_no_label(tmp_path):
+def test_null_is_unlabeled(tmp_path):
     content = _content(2)
     content['annotations'][0].update(keypoints=None, num_keypoints=None)
     path = _write(tmp_path, content)
@@ -232,7 +237,7 @@ def _people(boxes, **fields):
 
 NO_LABELS = dict(segmentation=None, keypoints=None, num_keypoints=None)
 CORNERS = [
-    ([[10, 10, 40, 60]], {}),  # told by the mask alone
+    ([[10, 10, 40, 60]], {}),  # by the mask alone
     ([[40, 30, 50, 60]] * 3, dict(segmentation=None)),  # by keypoints
     ([[40, 30, 50, 60]] * 3, NO_LABELS),  # by how far they would reach
     ([[40, 30, 50, 60]] * 2 + [[2, 2, 30, 30]] * 5 + [[60, 60, 30, 30]] * 4, NO_LABELS),
@@ -240,7 +245,7 @@ CORNERS = [
 
 
 @pytest.mark.parametrize('written', [_normalized, _with_corners])
-def test_other_units_are_refused_and_converted(written, tmp_path, capsys):
+def test_other_units_raise_and_are_converted(written, tmp_path, capsys):
     boxes = [[10, 10, 40, 60], [50, 40, 50, 50], [0, 0, 100, 100]]
     content = _people(boxes)
     path = _write(tmp_path, written(content))
@@ -261,21 +266,21 @@ def test_other_units_are_refused_and_converted(written, tmp_path, capsys):
     assert check_coco.main([str(fixed)]) == 0
 
 
-def test_fractions_and_corners_at_once():
+def test_normalized_corners():
     content = _people([[10, 10, 40, 60], [50, 40, 50, 50]])
-    mended, problems = mend(_normalized(_with_corners(content)))
-    assert [each.rule for each in problems] == ['normalized', 'corners']
+    repaired, issues = repair(_normalized(_with_corners(content)))
+    assert [each.rule for each in issues] == ['normalized', 'corners']
     assert np.allclose(
-        [ann['bbox'] for ann in mended['annotations']], [[10, 10, 40, 60], [50, 40, 50, 50]]
+        [ann['bbox'] for ann in repaired['annotations']], [[10, 10, 40, 60], [50, 40, 50, 50]]
     )
 
 
 @pytest.mark.parametrize('boxes, fields', CORNERS)
-def test_corners_are_recognized(boxes, fields):
+def test_corners_are_detected(boxes, fields):
     content = _people(boxes, **fields)
-    mended, problems = mend(_with_corners(content))
-    assert problems[0].rule == 'corners'
-    assert [ann['bbox'] for ann in mended['annotations']] == boxes
+    repaired, issues = repair(_with_corners(content))
+    assert issues[0].rule == 'corners'
+    assert [ann['bbox'] for ann in repaired['annotations']] == boxes
 
 
 @pytest.mark.parametrize(
@@ -291,19 +296,19 @@ def test_corners_are_recognized(boxes, fields):
         ([[0.2, 0.2, 40, 60]] * 5, {}),
     ],
 )
-def test_what_is_right_raises_no_alarm(boxes, fields):
-    problems = mend(_people(boxes, **fields))[1]
-    assert not {each.rule for each in problems} & {'corners', 'normalized'}
+def test_valid_boxes_are_not_detected_as_corners(boxes, fields):
+    issues = repair(_people(boxes, **fields))[1]
+    assert not {each.rule for each in issues} & {'corners', 'normalized'}
 
 
-def test_mask_of_a_part_is_no_witness_for_corners():
+def test_mask_of_the_visible_part_does_not_vote_for_corners():
     """The visible part of 20 x 40 pixels lies in both readings."""
     content = _content()
     content['annotations'][0].update(segmentation=[[10, 10, 30, 10, 30, 50, 10, 50]], area=800)
-    assert mend(content)[1] == []
+    assert repair(content)[1] == []
 
 
-def test_run_lengths_are_witnesses_too():
+def test_rle_votes_for_corners():
     mask = np.zeros((100, 100), np.uint8, order='F')
     mask[10:70, 10:50] = 1
     rle = coco_mask.encode(mask)
@@ -311,17 +316,17 @@ def test_run_lengths_are_witnesses_too():
     content['annotations'][0]['segmentation'] = dict(
         size=[100, 100], counts=rle['counts'].decode()
     )
-    assert [each.rule for each in mend(content)[1]] == ['corners']
+    assert [each.rule for each in repair(content)[1]] == ['corners']
 
 
 @pytest.mark.parametrize('kind', ['person_keypoints', 'instances'])
-def test_photos_of_coco_as_corners(kind, tiny_coco):
+def test_coco_annotations_as_corners(kind, tiny_coco):
     """Real boxes: 99 % as they are, all of them once written as corners."""
     content = read_annotations(str(tiny_coco / f'annotations/{kind}_train2017.json'))
-    mended, problems = mend(_with_corners(content))
-    assert 'corners' in [each.rule for each in problems]
+    repaired, issues = repair(_with_corners(content))
+    assert 'corners' in [each.rule for each in issues]
     assert np.allclose(
-        [ann['bbox'] for ann in mended['annotations']],
+        [ann['bbox'] for ann in repaired['annotations']],
         [ann['bbox'] for ann in content['annotations']],
     )
 
@@ -342,32 +347,32 @@ def dataset(tmp_path_factory):
     ),
     st.sampled_from([{}, dict(ignore=1), dict(area=0)]),
 )
-def test_every_annotation_is_used_or_told(dataset, boxes, fields):
-    """mmdet leaves nothing out of what the rules leave."""
+def test_every_annotation_is_used_or_an_issue(dataset, boxes, fields):
+    """mmdet drops no annotation that passes the rules."""
     content = _content()
     person = content['annotations'][0]
     person.update(segmentation=[], keypoints=[0] * 51, num_keypoints=0)
     content['annotations'] = [
         {**person, **fields, 'id': i, 'bbox': list(box)} for i, box in enumerate(boxes, 1)
     ]
-    mended, problems = mend(content)
-    image = dict(mended['images'][0], img_id=1)
-    used = dataset.parse_data_info(dict(raw_img_info=image, raw_ann_info=mended['annotations']))
-    assert len(used['instances']) == len(mended['annotations'])
-    told = {each.annotation_id for each in problems if each.fix == 'annotation removed'}
-    assert len(mended['annotations']) + len(told) == len(boxes)
+    repaired, issues = repair(content)
+    image = dict(repaired['images'][0], img_id=1)
+    used = dataset.parse_data_info(dict(raw_img_info=image, raw_ann_info=repaired['annotations']))
+    assert len(used['instances']) == len(repaired['annotations'])
+    removed = {each.annotation_id for each in issues if each.fix == 'annotation removed'}
+    assert len(repaired['annotations']) + len(removed) == len(boxes)
 
 
-def test_narrow_box_is_left_out_and_told(tmp_path, said):
+def test_narrow_box_is_left_out_and_logged(tmp_path, log):
     content = _people([[10, 10, 40, 60], [30, 30, 0.8, 20]])
     path = _write(tmp_path, content)
     assert [len(_dataset(path).get_data_info(i)['instances']) for i in (0, 1)] == [1, 0]
-    assert 'box_small' in said[-1] and 'annotation 2 of image 2' in said[-1]
+    assert 'box_small' in log[-1] and 'annotation 2 of image 2' in log[-1]
     # An evaluation takes it.
     assert len(_dataset(path, test_mode=True)) == 2
 
 
-def test_images_that_are_filtered_are_counted(tmp_path, said):
+def test_filtered_images_are_counted(tmp_path, log):
     content = _content(4)
     content['images'][0]['width'] = 31
     content['annotations'] = content['annotations'][1:3]
@@ -375,12 +380,12 @@ def test_images_that_are_filtered_are_counted(tmp_path, said):
         _write(tmp_path, content), filter_cfg=dict(filter_empty_gt=True, min_size=32)
     )
     assert len(dataset) == 2
-    assert '2 of 4 images are not used: 1 have a side below 32' in said[0]
-    assert '1 have no annotation' in said[0]
+    assert '2 of 4 images are not used: 1 have a side below 32' in log[0]
+    assert '1 have no annotation' in log[0]
 
 
-def test_images_with_few_labelled_keypoints_are_left_out(tmp_path, said):
-    """By hand: 17, 0 (unlabelled), 0 (none given) and 1 + 1 keypoints, and an
+def test_min_keypoints(tmp_path, log):
+    """By hand: 17, 0 (unlabeled), 0 (none given) and 1 + 1 keypoints, and an
     image without anybody."""
     content = _content(5)
     people = content['annotations']
@@ -396,11 +401,11 @@ def test_images_with_few_labelled_keypoints_are_left_out(tmp_path, said):
         return [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
 
     assert used(filter_empty_gt=True) == [1, 2, 3, 4]
-    del said[:]
+    del log[:]
     assert used(filter_empty_gt=True, min_keypoints=1) == [1, 4]
     assert any(
-        '1 have no annotation' in line and '2 have fewer labelled keypoints than 1' in line
-        for line in said
+        '1 have no annotation' in line and '2 have fewer labeled keypoints than 1' in line
+        for line in log
     )
     assert used(min_keypoints=2) == [1, 4]
     assert used(min_keypoints=3) == [1]
@@ -408,11 +413,11 @@ def test_images_with_few_labelled_keypoints_are_left_out(tmp_path, said):
     for wrong in (-1, 'one', True):
         with pytest.raises(ConfigError, match='min_keypoints.*expected'):
             used(min_keypoints=wrong)
-    with pytest.raises(AnnotationError, match='5 have fewer labelled'):
+    with pytest.raises(AnnotationError, match='5 have fewer labeled'):
         used(min_keypoints=18)
 
 
-def test_empty_data_sets_end_in_a_sentence(tmp_path, said):
+def test_empty_data_sets_raise(tmp_path, log):
     content = _content(2)
     content['annotations'] = []
     path = _write(tmp_path, content)
@@ -420,12 +425,12 @@ def test_empty_data_sets_end_in_a_sentence(tmp_path, said):
         _dataset(path, filter_cfg=dict(filter_empty_gt=True))
     with pytest.raises(AnnotationError, match='none of 2: 2 have a side'):
         _dataset(path, filter_cfg=dict(min_size=200))
-    # Pictures without anybody may be asked for.
+    # filter_empty_gt=False keeps images without instances.
     assert len(_dataset(path)) == 2
-    assert 'all that they show is background' in said[-1]
-    del said[:]
+    assert 'the network only sees background' in log[-1]
+    del log[:]
     assert len(_dataset(path, test_mode=True)) == 2
-    assert said == []
+    assert log == []
     with pytest.raises(AnnotationError, match='no "annotations" to eval'):
         _score(path, ())
     for test_mode in (False, True):
@@ -434,7 +439,7 @@ def test_empty_data_sets_end_in_a_sentence(tmp_path, said):
             _dataset(empty, test_mode=test_mode)
 
 
-def test_file_of_which_nothing_can_be_used(tmp_path):
+def test_file_without_a_valid_annotation_raises(tmp_path):
     content = _content(2)
     for ann in content['annotations']:
         ann['bbox'] = ['10', '10', '40', '60']
@@ -457,11 +462,11 @@ def test_encodings(encoding, tmp_path):
     assert metrics['coco/bbox_AP'] == 100
 
 
-def test_packed_file_and_half_characters(tmp_path):
+def test_gzip_file_and_lone_surrogates(tmp_path):
     path = tmp_path / 'in.json'
     path.write_bytes(b'\x1f\x8b\x08\x00')
     with pytest.raises(AnnotationError, match='gunzip'):
         read_annotations(str(path))
     content = _content()
     content['images'][0]['file_name'] = '\ud800.png'
-    assert [each.rule for each in mend(content)[1]] == ['file_name', 'dangling_image']
+    assert [each.rule for each in repair(content)[1]] == ['file_name', 'dangling_image']

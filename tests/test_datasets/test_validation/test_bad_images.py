@@ -1,5 +1,4 @@
-"""Images that cannot be read when their turn comes: in the loader, in the data
-set, and in real trainings."""
+"""Unreadable images in the loading transform, the data set, the hook and a training."""
 
 import io
 import re
@@ -8,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from mmdet.registry import TRANSFORMS
 from mmengine.logging import MessageHub
 from PIL import Image
@@ -18,7 +16,10 @@ from multitask_refine.datasets import CocoMultitaskDataset, ImageError
 from multitask_refine.engine import BadImagesHook, TooManyBadImagesError
 from multitask_refine.engine.hooks import bad_images_hook as bad_images
 from multitask_refine.engine.runner.reproducible_loop import seed_everything
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.trainings import Training, wait
+
+pytestmark = pytest.mark.slow
 
 BAD = '000000000002.png'
 
@@ -52,7 +53,7 @@ def _code(format, mode='RGB', **options):
         _code('WEBP'),
     ],
 )
-def test_whole_pictures_are_read_as_mmcv_reads_them(data, backend, tmp_path):
+def test_valid_images_are_loaded_as_by_mmcv(data, backend, tmp_path):
     path = tmp_path / 'a'
     path.write_bytes(data)
     for to_float32 in (False, True):
@@ -75,12 +76,12 @@ def test_whole_pictures_are_read_as_mmcv_reads_them(data, backend, tmp_path):
     [
         (None, 'cannot be read .No such file'),
         (b'', 'an empty file'),
-        (b'<html>', 'cannot be decoded|expected a picture'),
+        (b'<html>', 'cannot be decoded|expected an image'),
         (_code('JPEG')[:-100], 'of a JPEG without its end'),
         (_code('PNG')[:-100], 'of a PNG without its end'),
     ],
 )
-def test_pictures_that_are_not_whole(data, reason, backend, tmp_path):
+def test_invalid_images_raise(data, reason, backend, tmp_path):
     path = tmp_path / 'a.jpg'
     if data is not None:
         path.write_bytes(data)
@@ -90,7 +91,7 @@ def test_pictures_that_are_not_whole(data, reason, backend, tmp_path):
     assert str(error.value) == f'{path}: {error.value.reason}'
 
 
-def test_size_is_that_of_the_annotations_where_they_say_it(tmp_path):
+def test_other_size_than_annotated_raises(tmp_path):
     path = tmp_path / 'a.png'
     path.write_bytes(_code('PNG'))
     assert _load(path)['img_shape'] == (48, 64)
@@ -133,7 +134,7 @@ def _visit(dataset, index, number):
     return dataset[index]['data_samples']
 
 
-def test_another_image_is_drawn_the_same_at_every_visit(folder):
+def test_replacement_is_reproducible(folder):
     dataset = _dataset(folder)
     path = _damage(folder)
     drawn = [_visit(dataset, 1, number) for number in range(20)]
@@ -147,7 +148,7 @@ def test_another_image_is_drawn_the_same_at_every_visit(folder):
 
 
 @pytest.mark.parametrize('start', [None, 'fork', 'spawn'])
-def test_samples_of_workers_carry_what_was_replaced(start, folder):
+def test_workers_return_replaced_images(start, folder):
     dataset = _dataset(folder, serialize_data=True)
     path = _damage(folder)
     loader = DataLoader(
@@ -163,7 +164,7 @@ def test_samples_of_workers_carry_what_was_replaced(start, folder):
     assert replaced[1][0][0] == path
 
 
-def test_no_image_is_left(folder):
+def test_too_many_replacements_raise(folder):
     dataset = _dataset(folder, max_refetch=7)
     for name in ('000000000001.png', BAD, '000000000003.png'):
         _damage(folder, name)
@@ -171,7 +172,7 @@ def test_no_image_is_left(folder):
         dataset[0]
 
 
-def test_error_of_a_worker_stays_what_it_is(folder):
+def test_worker_raises_image_error(folder):
     dataset = _dataset(folder, test_mode=True)
     path = _damage(folder)
     loader = DataLoader(dataset, num_workers=1, collate_fn=list)
@@ -179,14 +180,14 @@ def test_error_of_a_worker_stays_what_it_is(folder):
         list(loader)
 
 
-def test_a_test_replaces_nothing(folder):
+def test_test_mode_raises(folder):
     dataset = _dataset(folder, test_mode=True)
     path = _damage(folder)
     with pytest.raises(ImageError, match=re.escape(path)):
         dataset[1]
 
 
-def test_other_errors_are_not_taken_for_bad_images(folder):
+def test_other_errors_pass(folder):
     wrong = [dict(type='RandomCrop', crop_size=(4, 4))]
     dataset = _dataset(folder, wrong)
     dataset.pipeline.transforms[2].transform = lambda results: 1 / 0
@@ -214,19 +215,11 @@ class _Run:
 
 
 @pytest.fixture
-def run(monkeypatch):
-
-    def make(hub=None, **options):
-        made = _Run(hub or MessageHub('bad_images_test'), **options)
-        monkeypatch.setattr(
-            bad_images, 'MMLogger', SimpleNamespace(get_current_instance=lambda: made.logger)
-        )
-        return made
-
-    return make
+def run():
+    return lambda hub=None, **options: _Run(hub or MessageHub('bad_images_test'), **options)
 
 
-def test_few_images_do_not_stop_a_run_and_a_share_does(run):
+def test_too_many_bad_images_raise(run):
     """3 of 30 + 3; the fourth is too much of 43 for a share of 9 in 100."""
     made = run(max_share=0.09, at_least=3, interval=1)
     for name in 'abc':
@@ -238,7 +231,7 @@ def test_few_images_do_not_stop_a_run_and_a_share_does(run):
         made.step(name)
 
 
-def test_each_image_is_named_once_and_totals_are_said(run):
+def test_each_image_is_logged_once_and_counted(run):
     made = run(max_share=1, interval=2)
     for names in ('a', '', 'aab', 'b', 'c'):
         made.step(*names)
@@ -253,7 +246,7 @@ def test_each_image_is_named_once_and_totals_are_said(run):
     assert made.said == []
 
 
-def test_totals_go_on_after_a_resume(run):
+def test_totals_are_resumed(run):
     made = run(max_share=0.15, at_least=1, interval=1)
     made.step('a')
     hub = MessageHub('resumed')
@@ -264,19 +257,19 @@ def test_totals_go_on_after_a_resume(run):
         resumed.step(*'cdefg')
 
 
-def test_names_are_not_kept_without_end(run, monkeypatch):
-    monkeypatch.setattr(bad_images, '_MOST_NAMED', 5)
-    monkeypatch.setattr(bad_images, '_MOST_A_ROUND', 3)
+def test_number_of_logged_images_is_limited(run, monkeypatch):
+    monkeypatch.setattr(bad_images, '_MAX_NAMED', 5)
+    monkeypatch.setattr(bad_images, '_MAX_NAMED_PER_INTERVAL', 3)
     made = run(max_share=1, interval=1)
     for start in range(0, 40, 4):
         made.step(*map(str, range(start, start + 4)))
-        assert len(made.hook._fresh) == 0
+        assert len(made.hook._reasons) == 0
     assert len(made.said) == 6
-    assert 'Further images' in made.said[-1]
+    assert 'Further replaced images' in made.said[-1]
     assert made.message_hub.get_info('bad_images')[0] == 40
 
 
-def test_share_is_one():
+def test_invalid_share_raises():
     with pytest.raises(ValueError, match='from 0 to 1, found 5'):
         BadImagesHook(max_share=5)
 
@@ -307,7 +300,7 @@ def _end(training):
     return ([process.exitcode for process in training.processes], training.log.read_text())
 
 
-def test_image_damaged_in_a_training_is_replaced_and_counted(folder, tmp_path):
+def test_image_damaged_during_training_is_replaced(folder, tmp_path):
     training = _training(folder, tmp_path / 'run', steps=30, max_share=1)
     wait(lambda: '[ 1/30]' in training.log.read_text(), training)
     path = _damage(folder)
@@ -315,13 +308,13 @@ def test_image_damaged_in_a_training_is_replaced_and_counted(folder, tmp_path):
     assert codes == [0], log[-3000:]
     bad, drawn = map(int, re.search(r'(\d+) of (\d+) images drawn', log).groups())
     assert bad > 0 and drawn == 2 * 30 + bad
-    assert log.count(f'rank 0: {path}: expected a whole picture') == 1
-    state = torch.load(tmp_path / 'run/iter_30.pth', weights_only=True)
+    assert log.count(f'rank 0: {path}: expected a complete image') == 1
+    state = load_checkpoint_file(tmp_path / 'run/iter_30.pth')
     assert state['meta']['iter'] == 30
 
 
 @pytest.mark.parametrize('ranks', [1, 2])
-def test_too_many_stop_all_ranks_with_one_sentence(ranks, folder, tmp_path):
+def test_too_many_bad_images_stop_all_ranks(ranks, folder, tmp_path):
     path = _damage(folder)
     codes, log = _end(
         _training(folder, tmp_path / 'run', ranks, steps=100, at_least=2, interval=5)

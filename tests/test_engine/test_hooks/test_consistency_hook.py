@@ -1,5 +1,4 @@
-"""What config, data, metric and checkpoint say is compared before the first
-iteration."""
+"""Consistency of model, datasets, metrics and checkpoint."""
 
 import copy
 import json
@@ -18,8 +17,11 @@ from multitask_refine.datasets import AnnotationError, CocoMultitaskDataset, loa
 from multitask_refine.engine import AtomicCheckpointHook, ConfigError, check_consistency
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader
 from multitask_refine.evaluation import MultitaskCocoMetric
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.trainings import Dice
+
+pytestmark = pytest.mark.slow
 
 NAMES = list(load_meta_file('coco.py')['keypoint_name2id'])
 
@@ -65,7 +67,7 @@ def _dataset(ann_file, **kwargs):
 
 
 @pytest.mark.parametrize('order', [[3, 7], [7, 3]])
-def test_labels_follow_the_classes_whatever_the_order_of_the_file(order, tmp_path):
+def test_labels_follow_the_classes_in_any_order_of_the_file(order, tmp_path):
     """A child and an adult, found where they are: AP 100 for each order of
     the categories in the file."""
     names = {3: 'adult', 7: 'child'}
@@ -103,7 +105,7 @@ def test_labels_follow_the_classes_whatever_the_order_of_the_file(order, tmp_pat
         assert metrics[f'coco/{task}_AP'] == pytest.approx(100), task
 
 
-def test_a_metric_whose_file_lacks_a_class_says_so(tmp_path):
+def test_metric_reports_a_class_that_its_file_lacks(tmp_path):
     ann_file = _write(tmp_path / 'ann.json', [dict(id=1, name='person')], [])
     metric = MultitaskCocoMetric(ann_file)
     metric.dataset_meta = dict(classes=('horse',), sigmas=[0.1])
@@ -112,7 +114,7 @@ def test_a_metric_whose_file_lacks_a_class_says_so(tmp_path):
 
 
 @pytest.mark.parametrize('classes', ['person', (), ('person', 'person')])
-def test_classes_are_names_that_differ(classes):
+def test_classes_must_be_distinct_names(classes):
     with pytest.raises(ConfigError, match='metainfo.classes: expected names'):
         CocoMultitaskDataset._load_metainfo(dict(classes=classes))
 
@@ -120,7 +122,7 @@ def test_classes_are_names_that_differ(classes):
 # Keypoints
 
 
-def test_keypoints_in_another_order_than_the_meta_file_are_refused(tmp_path):
+def test_other_keypoint_order_than_in_the_meta_file_is_refused(tmp_path):
     category = dict(id=1, name='person', keypoints=NAMES[::-1])
     path = _write(tmp_path / 'ann.json', [category], [_person(1, 1, [10, 10, 40, 60])])
     with pytest.raises(AnnotationError) as error:
@@ -129,7 +131,7 @@ def test_keypoints_in_another_order_than_the_meta_file_are_refused(tmp_path):
     assert str(NAMES[::-1]) in str(error.value)
     category.update(keypoints=NAMES)
     path = _write(tmp_path / 'ann.json', [category], [_person(1, 1, [10, 10, 40, 60])])
-    assert _dataset(path).labelled_tasks == {'bbox', 'segm', 'keypoints'}
+    assert _dataset(path).labeled_tasks == {'bbox', 'segm', 'keypoints'}
 
 
 META = """
@@ -151,7 +153,7 @@ def _meta_file(tmp_path, swap='left', link='head', sigmas=(0.1,) * 3):
     return str(path)
 
 
-def test_a_meta_file_that_agrees_with_itself_is_taken(tmp_path):
+def test_consistent_meta_file_is_accepted(tmp_path):
     meta = load_meta_file(_meta_file(tmp_path))
     assert meta['num_keypoints'] == 3
     assert meta['flip_indices'] == [0, 2, 1]
@@ -174,7 +176,7 @@ def test_a_meta_file_that_agrees_with_itself_is_taken(tmp_path):
     ],
     ids=str,
 )
-def test_a_meta_file_that_contradicts_itself_is_refused_by_its_name(change, words, tmp_path):
+def test_inconsistent_meta_file_is_refused(change, words, tmp_path):
     with pytest.raises(ConfigError, match=r'three\.py: .*' + words):
         load_meta_file(_meta_file(tmp_path, **change))
 
@@ -190,22 +192,22 @@ def test_a_meta_file_that_contradicts_itself_is_refused_by_its_name(change, word
     ],
     ids=['fields', 'nothing', 'syntax', 'ids'],
 )
-def test_what_is_no_meta_file_is_refused_by_its_name(text, tmp_path):
+def test_file_without_metainfo_is_refused(text, tmp_path):
     path = tmp_path / 'broken.py'
     path.write_text(text)
     with pytest.raises(ConfigError, match=r'broken\.py: .*expected'):
         load_meta_file(str(path))
 
 
-def test_meta_files_of_mmpose_are_read_or_refused_in_a_sentence():
-    """Those of faces have no sigmas."""
+def test_meta_files_of_mmpose():
+    """Datasets of faces have no sigmas."""
     assert load_meta_file('crowdpose.py')['num_keypoints'] == 14
     assert load_meta_file('coco_wholebody.py')['num_keypoints'] == 133
     with pytest.raises(ConfigError, match='wflw.py: sigmas: expected 98'):
         load_meta_file('wflw.py')
 
 
-# The network beside the data
+# Model and datasets
 
 
 def _config(scene, **options):
@@ -243,7 +245,7 @@ TEST = 'test_dataloader.dataset'
     ],
     ids=['classes', 'keypoints'],
 )
-def test_heads_of_another_size_are_refused(meta, words, network):
+def test_other_head_size_is_refused(meta, words, network):
     check_consistency(network, {TEST: _meta()})
     with pytest.raises(ConfigError, match=words):
         check_consistency(network, {TEST: _meta(**meta)})
@@ -262,7 +264,7 @@ def test_heads_of_another_size_are_refused(meta, words, network):
     ],
     ids=['classes', 'order', 'flip', 'sigmas'],
 )
-def test_data_sets_and_checkpoint_that_differ_are_refused(changes, words, network):
+def test_differing_datasets_and_checkpoint_are_refused(changes, words, network):
     other = _meta(**changes)
     with pytest.raises(ConfigError, match='^val_data.*' + words):
         check_consistency(
@@ -286,9 +288,7 @@ def _spoilt(scene, tmp_path, change):
 @pytest.mark.parametrize(
     'field, head', [('segmentation', 'mask_head'), ('keypoints', 'keypoint_head')]
 )
-def test_a_head_without_a_label_is_refused_unless_it_is_frozen(
-    field, head, scene, tmp_path, network
-):
+def test_trainable_head_without_labels_is_refused(field, head, scene, tmp_path, network):
     dataset = _spoilt(scene, tmp_path, lambda ann: ann.pop(field))
     metas = {'train_dataloader.dataset': _meta()}
     parts = {'train_dataloader.dataset': dataset}
@@ -303,7 +303,7 @@ def test_a_head_without_a_label_is_refused_unless_it_is_frozen(
     check_consistency(frozen, metas, parts)
 
 
-def test_a_metric_is_compared_with_heads_labels_and_images(scene, tmp_path, network):
+def test_metric_is_compared_with_heads_labels_and_images(scene, tmp_path, network):
     metas = {TEST: _meta()}
     dataset = _spoilt(scene, tmp_path, lambda ann: ann.pop('segmentation'))
     boxes = copy.deepcopy(network)
@@ -336,7 +336,7 @@ def test_a_metric_is_compared_with_heads_labels_and_images(scene, tmp_path, netw
 
 
 @pytest.mark.parametrize('drop_last', [True, False])
-def test_too_few_images_for_a_batch_end_in_a_sentence(drop_last):
+def test_too_few_images_for_a_batch_are_refused(drop_last):
     dice = Dice(3)
     loader = ReproducibleLoader(
         DataLoader(
@@ -364,18 +364,20 @@ def test_too_few_images_for_a_batch_end_in_a_sentence(drop_last):
     ],
     ids=str,
 )
-def test_the_best_checkpoint_goes_by_what_was_evaluated(metrics, key, monkeypatch):
+def test_best_checkpoint_metric_depends_on_the_tasks(metrics, key, monkeypatch):
     saved = []
     hook = AtomicCheckpointHook(save_best='auto', rule='greater')
-    monkeypatch.setattr(hook, '_removing_later', lambda runner, save, *args: saved.append(args[1]))
+    monkeypatch.setattr(
+        hook, '_save_then_remove', lambda runner, save, *args: saved.append(args[1])
+    )
     hook._save_best_checkpoint(None, {f'coco/{name}': value for name, value in metrics.items()})
     assert [next(iter(each)) for each in saved] == ([f'coco/{key}'] if key else [])
 
 
-# Whole runs
+# Complete runs
 
 
-def test_a_network_without_keypoints_is_validated_and_the_best_is_kept(scene, tmp_path):
+def test_best_checkpoint_of_a_model_without_keypoint_head(scene, tmp_path):
     options = {
         name: value for name, value in tiny_options(scene).items() if 'keypoint_head' not in name
     }
@@ -384,7 +386,7 @@ def test_a_network_without_keypoints_is_validated_and_the_best_is_kept(scene, tm
     (file,) = tmp_path.glob('best_*')
     assert file.name == 'best_coco_segm_AP_iter_2.pth'
     with (tmp_path / 'last_checkpoint').open() as name:
-        history = torch.load(name.read(), weights_only=True)['message_hub']
+        history = load_checkpoint_file(name.read())['message_hub']
     evaluated = {name for name in history['log_scalars'] if name.startswith('val/coco/')}
     assert {'val/coco/bbox_AP', 'val/coco/segm_AP'} <= evaluated
     assert not any('keypoints' in name for name in evaluated)
@@ -422,8 +424,8 @@ def test_contradictions_end_a_training_before_its_first_iteration(options, words
     assert not list(tmp_path.glob('*.pth'))  # saved after each iteration
 
 
-def test_settings_that_mmengine_takes_for_errors_work(scene, tmp_path):
-    """Hooks that are None, loaders without workers, evaluators in a list."""
+def test_settings_that_mmengine_refuses_work(scene, tmp_path):
+    """Hooks that are None, loaders without workers, lists of evaluators."""
     config = tmp_path / 'config.py'
     config.write_text(f"""
 _base_ = {str(SAMPLE_CONFIG)!r}
@@ -475,13 +477,13 @@ auto_scale_lr = None
     assert (tmp_path / 'predictions.json').is_file()
 
 
-def test_a_checkpoint_of_other_classes_is_not_tested(scene, tmp_path, capfd):
+def test_checkpoint_of_other_classes_is_not_tested(scene, tmp_path, capfd):
     weights = MODELS.build(_config(scene).model).state_dict()
     torch.save(
         dict(state_dict=weights, meta=dict(dataset_meta=dict(classes=('horse',)))),
         tmp_path / 'horses.pth',
     )
-    with pytest.raises(SystemExit, match='the checkpoint has.*horse'):
+    with pytest.raises(SystemExit, match='those of the checkpoint.*horse'):
         test.main(
             [
                 str(SAMPLE_CONFIG),
@@ -491,7 +493,7 @@ def test_a_checkpoint_of_other_classes_is_not_tested(scene, tmp_path, capfd):
                 *as_arguments(tiny_options(scene)),
             ]
         )
-    # A training may start from it, and says so.
+    # A training may start from it, with a warning.
     train.main(
         [
             str(SAMPLE_CONFIG),

@@ -31,7 +31,7 @@ def _set_offsets(runner, y, x):
     bias[:18:2], bias[1:18:2], bias[18:] = y, x, 100.0
 
 
-def test_mean_and_largest_length_of_every_layer(runner):
+def test_mean_and_maximum_length_of_every_layer(runner):
     hook = OffsetStatisticsHook(interval=2)
     _set_offsets(runner, 3.0, 4.0)
     runner.model[0].conv_offset.bias.data[:2] = torch.tensor([0.0, 14.0])
@@ -49,19 +49,19 @@ def test_mean_and_largest_length_of_every_layer(runner):
     runner.logger.warning.assert_not_called()
 
 
-def test_warns_of_offsets_longer_than_the_map(runner):
+def test_warning_for_offsets_longer_than_the_map(runner):
     hook = OffsetStatisticsHook(interval=1)
     _set_offsets(runner, 0.0, 9.0)
     hook.before_train(runner)
     _step(hook, runner, 0, 8)
     (warning,) = runner.logger.warning.call_args.args
-    assert '0.conv_offset (largest 9.0 cells, map 8)' in warning
+    assert '0.conv_offset (maximum 9.0 cells, map 8)' in warning
     assert 'dcn_offset_lr_mult' in warning
     (scalars,) = runner.visualizer.add_scalars.call_args.args
     assert scalars['offsets/outside'] == 1
 
 
-def test_the_bound_of_the_layer_counts(runner):
+def test_max_offset_of_the_layer_applies(runner):
     """2 tanh(ln(3) / 2) = 1 in both directions."""
     runner.model[0].max_offset = 2.0
     hook = OffsetStatisticsHook(interval=1)
@@ -72,7 +72,7 @@ def test_the_bound_of_the_layer_counts(runner):
     assert scalars['offsets/0.conv_offset/max'] == pytest.approx(2**0.5)
 
 
-def test_detaches_after_the_training(runner):
+def test_forward_hooks_are_removed_after_training(runner):
     hook = OffsetStatisticsHook(interval=1)
     hook.before_train(runner)
     hook.after_train(runner)

@@ -8,14 +8,17 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from multitask_refine.engine.hooks.val_loss_hook import ValLossError, _annotations_first
+from multitask_refine.engine.hooks.val_loss_hook import load_annotations_first
+from multitask_refine.utils.errors import ConfigError
 from tests.conftest import SAMPLE_CONFIG
 from tests.shrink import shrink
 from tests.trainings import runner, same
 
+pytestmark = pytest.mark.slow
+
 
 class Distance(BaseModel):
-    """Square of the distance of each item from a number that stays."""
+    """Model with a fixed weight whose loss is the squared distance to each item."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +33,7 @@ class Distance(BaseModel):
         return [0]
 
 
-def test_mean_over_images(tmp_path):
+def test_losses_are_averaged_over_images(tmp_path):
     """Items 1, 2 and 6, two at a time: (1 + 4 + 36) / 3."""
 
     def train(name, *hooks):
@@ -59,7 +62,7 @@ def test_mean_over_images(tmp_path):
     assert same(plain.model.state_dict(), logged.model.state_dict())
 
 
-def test_network_s_losses_are_logged_and_the_training_is_not_touched(scene, tmp_path):
+def test_losses_are_logged_without_effect_on_training(scene, tmp_path):
     """The losses of the network as it is then, from its own annotations in
     the resized images; masks of several sizes are padded."""
 
@@ -102,12 +105,12 @@ def test_annotations_are_resized_with_the_image():
             )
         )
     )._cfg_dict
-    assert [step.type for step in _annotations_first(loader).dataset.pipeline] == [
+    assert [step.type for step in load_annotations_first(loader).dataset.pipeline] == [
         'LoadImageFromFile',
         'LoadMultitaskAnnotations',
         'Resize',
         'Pack',
     ]
     del loader.dataset.pipeline[2]
-    with pytest.raises(ValLossError, match='dataloader of its own'):
-        _annotations_first(loader)
+    with pytest.raises(ConfigError, match='its own dataloader'):
+        load_annotations_first(loader)

@@ -51,7 +51,7 @@ def test_dcn_offset_lr_mult_acts_on_every_offset_layer(network):
     }
 
 
-def test_the_longest_custom_key_wins(network):
+def test_longest_custom_key_wins(network):
     rates = _rates(
         network,
         dcn_offset_lr_mult=0.1,
@@ -65,12 +65,12 @@ def test_the_longest_custom_key_wins(network):
     }
 
 
-def test_a_key_that_matches_no_parameter_is_refused(network):
-    with pytest.raises(ConfigError, match="custom_keys: 'bakbone' .* near are backbone"):
+def test_key_without_a_matching_parameter_is_refused(network):
+    with pytest.raises(ConfigError, match="found 'bakbone'.* close matches: backbone"):
         _rates(network, custom_keys=dict(bakbone=dict(lr_mult=0.1)))
 
 
-def test_an_offset_rate_without_an_offset_is_refused():
+def test_offset_rate_without_offset_layers_is_refused():
     network = nn.Sequential(nn.Conv2d(1, 1, 1))
     with pytest.raises(ConfigError, match='dcn_offset_lr_mult'):
         _rates(network, dcn_offset_lr_mult=0.1)
@@ -113,14 +113,14 @@ def test_groups_of_the_adamw_recipe():
     assert clip['max_norm'] == 35
 
 
-def test_the_report_s_recipe_has_one_rate_for_all():
+def test_recipe_of_the_report_has_a_single_rate():
     settings, _, clip = _groups('r50_fpn-ms_rb-h_4xb3-90k')
     assert set(settings.values()) == {(0.03, 0.0001)}
     assert any('conv_offset' in name for name in settings)
     assert clip is None
 
 
-def test_recipe_starts_as_mmdetection_s():
+def test_recipe_starts_like_mmdetection():
     """Weights, their normalization, and how the backbone is trained."""
     cfg = Config.fromfile(
         CONFIGS

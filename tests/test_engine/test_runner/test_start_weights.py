@@ -1,4 +1,4 @@
-"""Which weights a training may start from."""
+"""Check of the weights that a training starts from."""
 
 import pytest
 import torch
@@ -10,6 +10,8 @@ from multitask_refine.engine import ConfigError
 from multitask_refine.engine.runner.start_weights import check_start_weights
 from tests.conftest import CONFIGS, SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.shrink import shrink_network
+
+pytestmark = pytest.mark.slow
 
 LEAF = CONFIGS / 'sample/multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb8-350_sample.py'
 BASE = CONFIGS / 'sample/multitask-rcnn_r26-w24_fpn-ms_regular_1xb8-10k_sample.py'
@@ -33,8 +35,8 @@ def base():
     return _build(BASE).state_dict()
 
 
-def test_a_base_without_refinement_starts_a_refined_network(network, base, tmp_path):
-    """In float16, too, and it computes what the base computes."""
+def test_base_without_refinement_starts_a_refined_model(network, base, tmp_path):
+    """Also in float16; the initial predictions are those of the base."""
     check_start_weights(network, base)
     half = {
         name: value.half() if value.is_floating_point() else value for name, value in base.items()
@@ -68,8 +70,8 @@ def test_a_base_without_refinement_starts_a_refined_network(network, base, tmp_p
     ],
     ids=lambda changes: next(iter(changes)).split('.', 2)[2],
 )
-def test_heads_may_differ_as_tasks_do(changes, base):
-    """A network without a head of the checkpoint, and the other way round."""
+def test_heads_may_differ_with_the_tasks(changes, base):
+    """Either the model or the checkpoint may lack a head."""
     other = _build(BASE, **changes)
     check_start_weights(other, base)
     check_start_weights(_build(BASE), other.state_dict())
@@ -86,7 +88,7 @@ def test_heads_may_differ_as_tasks_do(changes, base):
         (dict(drop='neck.lateral_convs.0'), 'neck.lateral_convs.0'),
         (
             dict(resize='backbone.conv1.weight'),
-            r'1 of other names or shapes, such as backbone.conv1.weight '
+            r'1 with other names or shapes, such as backbone.conv1.weight '
             r'\(expected 2x3x7x7, found 3x3x7x7\)\. Start from',
         ),
         (dict(resize='roi_head.keypoint_head.convs.0.conv.weight'), 'keypoint_head.convs.0'),
@@ -107,7 +109,7 @@ def test_another_architecture_is_refused(change, words, network, base):
         check_start_weights(network, dict(state_dict=weights))
 
 
-def test_a_training_from_other_weights_ends_in_a_sentence(scene, tmp_path, base):
+def test_training_from_other_weights_is_refused(scene, tmp_path, base):
     torch.save(dict(state_dict=base), tmp_path / 'base.pth')
     for start, words in (
         (tmp_path / 'base.pth', 'found those of another arch'),

@@ -13,14 +13,16 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from multitask_refine.models import prepare_for_inference
+from multitask_refine.ops import InferenceLinear, WinogradConv2d
 from tests.conftest import CONFIGS
+from tests.test_models.heads import keypoint_loss
 
 HEIGHT, WIDTH = 64, 96
 EVERY = [p for p in sorted(CONFIGS.glob('[!_]*/*.py')) if 'testdev' not in p.name]
 
 
 def _build(path, **options):
-    """Any config with few proposals, and without the download."""
+    """Build the network of a config with few proposals and without pretrained weights."""
     cfg = Config.fromfile(path)
     _shrink(cfg.model)
     cfg.merge_from_dict(
@@ -40,10 +42,10 @@ def _build(path, **options):
 
 
 def _shrink(model):
-    """An eighth of ResNet-50's width, and no download."""
+    """Reduce ResNet-50 to an eighth of its width, without pretrained weights."""
     heads = model.roi_head
     model.backbone.init_cfg = None
-    if 'shared_head' in heads:  # whose width is fixed
+    if 'shared_head' in heads:  # its width is fixed
         heads.shared_head.init_cfg = None
     elif model.backbone.type == 'ResNet':
         model.backbone.base_channels = 8
@@ -53,8 +55,8 @@ def _shrink(model):
         heads.bbox_head.fc_out_channels = 64
 
 
-def _sample(num_people=2, labelled=True, crowds=0, num_keypoints=17):
-    """An image of people side by side."""
+def _sample(num_people=2, labeled=True, crowds=0, num_keypoints=17):
+    """Make an image of people side by side."""
     torch.manual_seed(num_people)
     left = torch.arange(num_people) * 40.0 + 4
     boxes = (
@@ -62,7 +64,7 @@ def _sample(num_people=2, labelled=True, crowds=0, num_keypoints=17):
         if num_people
         else torch.zeros(0, 4)
     )
-    joints = boxes[:, None, :2] + torch.rand(num_people, num_keypoints, 2) * (
+    keypoints = boxes[:, None, :2] + torch.rand(num_people, num_keypoints, 2) * (
         boxes[:, None, 2:] - boxes[:, None, :2]
     )
     masks = torch.zeros(num_people, HEIGHT, WIDTH, dtype=torch.uint8)
@@ -82,8 +84,8 @@ def _sample(num_people=2, labelled=True, crowds=0, num_keypoints=17):
         bboxes=boxes,
         labels=torch.zeros(num_people, dtype=torch.long),
         masks=BitmapMasks(masks.numpy(), HEIGHT, WIDTH),
-        keypoints=joints,
-        keypoints_visible=torch.full((num_people, num_keypoints), 2.0 if labelled else 0.0),
+        keypoints=keypoints,
+        keypoints_visible=torch.full((num_people, num_keypoints), 2.0 if labeled else 0.0),
     )
     sample.ignored_instances = InstanceData(
         bboxes=torch.tensor([[60.0, 0.0, 96.0, 64.0]])[:crowds]
@@ -132,15 +134,15 @@ def model():
 EDGES = dict(
     people=lambda: [_sample(2), _sample(1)],
     nobody=lambda: [_sample(0), _sample(0)],
-    nobody_in_one=lambda: [_sample(0), _sample(2)],
-    no_joint_labelled=lambda: [_sample(2, labelled=False), _sample(1, False)],
+    nobody_in_one_image=lambda: [_sample(0), _sample(2)],
+    no_labeled_keypoint=lambda: [_sample(2, labeled=False), _sample(1, False)],
     crowd_only=lambda: [_sample(0, crowds=1), _sample(0)],
     crowd_and_people=lambda: [_sample(2, crowds=1), _sample(1)],
 )
 
 
 @pytest.mark.parametrize('edge', EDGES)
-def test_edge_cases_keep_the_loss_keys_and_reach_every_parameter(model, edge):
+def test_edge_cases_have_all_losses_and_gradients(model, edge):
     model.train().zero_grad()
     expected = set(model.loss(_images(2), EDGES['people']()))
     losses = model.loss(_images(2), EDGES[edge]())
@@ -153,7 +155,7 @@ def test_edge_cases_keep_the_loss_keys_and_reach_every_parameter(model, edge):
         assert parameter.grad is not None, name
 
 
-def test_inputs_are_left_as_they_are(model):
+def test_inputs_do_not_change(model):
     samples = [_sample(2, crowds=1), _sample(1)]
     before = copy.deepcopy(samples)
     feats = model.extract_feat(_images(2))
@@ -171,37 +173,37 @@ def test_inputs_are_left_as_they_are(model):
         assert torch.equal(old.bboxes, new.bboxes)
 
 
-def _find(model):
-    """People in one image."""
+def _predict(model):
+    """Predict the instances of one image."""
     with torch.no_grad():
         return model.predict(_images(1), [_sample(0)])[0].pred_instances
 
 
-def test_network_prepared_for_inference_finds_the_same(model):
+def test_network_prepared_for_inference_predicts_the_same(model):
     torch.manual_seed(4)
     prepared = copy.deepcopy(model).eval()
     norms = [m for m in prepared.modules() if isinstance(m, nn.BatchNorm2d)]
-    for norm in norms:  # what training leaves
+    for norm in norms:  # as after training
         norm.running_mean.normal_(std=0.3)
         norm.running_var.uniform_(0.5, 2)
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias, std=0.3)
     prepared.roi_head.test_cfg.score_thr = 0.0
     prepared.roi_head.mask_head.conv_logits.weight.data.mul_(1000)
-    before = _find(prepared)
+    before = _predict(prepared)
     prepare_for_inference(prepared)
-    after = _find(prepared)
+    after = _predict(prepared)
     left = [m for m in prepared.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len(left) < len(norms) / 2  # those of refined convolutions stay
+    assert len(left) < len(norms) / 2  # behind RefinedConv2d it stays
     assert len(before) and len(before) == len(after)
-    # A pixel at the threshold may fall to the other side.
+    # Rounding may flip a pixel at the threshold.
     assert (before.masks != after.masks).float().mean() < 1e-3
     for name in ('bboxes', 'scores', 'keypoints', 'keypoint_scores'):
         torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('threshold', [0.0, 1.1])
-def test_prediction_without_anybody_has_every_field(model, threshold):
+def test_prediction_without_detections_has_every_field(model, threshold):
     model.eval()
     model.roi_head.test_cfg.score_thr = threshold
     with torch.no_grad():
@@ -219,7 +221,7 @@ def test_prediction_without_anybody_has_every_field(model, threshold):
     assert people.masks.shape[1:] == (2 * HEIGHT, 2 * WIDTH)
 
 
-def test_rescaling_brings_everything_to_the_original_image(model):
+def test_rescale_maps_predictions_to_the_original_image(model):
     model.eval()
     model.roi_head.test_cfg.score_thr = 0.0
     with torch.no_grad():
@@ -249,8 +251,7 @@ def test_mask_and_keypoint_heads_share_one_pooled_feature(model, monkeypatch):
 
 
 def test_one_pooling_for_all_heads():
-    """The report's words to the letter: the box head takes the 2x2 averages
-    of the feature that the other heads get."""
+    """The box head takes the 2x2 averages of the feature of the other heads."""
     (path,) = CONFIGS.glob('*/*r26-w16*_regular_1xb8*_sample.py')
     model = _build(path, **{'model.roi_head.bbox_roi_extractor': None})
     feats = model.extract_feat(_images(1))
@@ -264,7 +265,7 @@ def test_one_pooling_for_all_heads():
     assert 'loss_cls' in losses and 'loss_keypoint' in losses
 
 
-def test_last_stage_of_c4_is_shared_by_the_heads():
+def test_c4_heads_share_the_last_stage():
     (path,) = CONFIGS.glob('*/*c4_regular*')
     model = _build(path)
     feats = model.extract_feat(_images(1))
@@ -279,7 +280,7 @@ def test_last_stage_of_c4_is_shared_by_the_heads():
         MODELS.build(cfg)
 
 
-def test_single_scale_has_anchors_for_small_and_large_people():
+def test_single_scale_anchors_cover_small_and_large_people():
     (path,) = CONFIGS.glob('*/*r50_fpn-ss_rb-h_4xb3-90k_coco.py')
     model = _build(path)
     (feats,) = model.extract_feat(_images(1))
@@ -290,8 +291,8 @@ def test_single_scale_has_anchors_for_small_and_large_people():
     assert sides.max().item() == pytest.approx(512, abs=1)
 
 
-def test_one_gpu_has_a_quarter_of_images_and_learning_rate():
-    """The report's 12 images and 0.03 are those of 4 GPUs."""
+def test_one_gpu_has_a_quarter_of_the_images_and_learning_rate():
+    """The report's batch of 12 and learning rate of 0.03 are those of 4 GPUs."""
     (four,) = CONFIGS.glob('*/*r50_fpn-ms_regular_4xb3*')
     (one,) = CONFIGS.glob('*/*r50_fpn-ms_regular_1xb3*')
     four, one = Config.fromfile(four), Config.fromfile(one)
@@ -301,7 +302,7 @@ def test_one_gpu_has_a_quarter_of_images_and_learning_rate():
         assert cfg.optim_wrapper.optimizer.lr == pytest.approx(0.03 * gpus / 4)
 
 
-def test_switched_off_parts_are_gone():
+def test_disabled_modules_do_not_exist():
     paths = [
         next(CONFIGS.glob(f'*/*r50_fpn-ms_{variant}_4xb3-90k_coco.py'))
         for variant in ('rb-h', 'rb-h-no-offset', 'rb-h-one-pool')
@@ -313,7 +314,7 @@ def test_switched_off_parts_are_gone():
     assert one_pool.bbox_roi_extractor is None
 
 
-def test_version_2_and_roi_refinement_are_where_the_config_says():
+def test_configs_of_version_2_and_roi_refinement():
     (path,) = CONFIGS.glob('*/*r50_fpn-ms_rb-h-v2_4xb3*')
     refined = [m for m in _build(path).modules() if hasattr(m, 'modulated')]
     assert len(refined) == 13 + 8 and all(m.modulated for m in refined)
@@ -324,7 +325,7 @@ def test_version_2_and_roi_refinement_are_where_the_config_says():
         assert all(hasattr(layer, 'conv_offset') for layer in pooling.roi_layers)
 
 
-def test_occluded_joints_are_zero_maps_where_the_config_says():
+def test_config_of_zero_maps_for_occluded_keypoints():
     (path,) = CONFIGS.glob('*/*r50_fpn-ms_rb-h-zero-map_4xb3*')
     (full,) = CONFIGS.glob('*/*r50_fpn-ms_rb-h_4xb3-90k_coco.py')
     losses = []
@@ -332,21 +333,21 @@ def test_occluded_joints_are_zero_maps_where_the_config_says():
         torch.manual_seed(1)
         head = _build(config).roi_head.keypoint_head
         losses.append(
-            head.loss(
+            keypoint_loss(
+                head,
                 torch.zeros(1, 256, 14, 14),
                 torch.full((1, 17, 2), 20.0),
                 torch.full((1, 17), visible),
                 torch.tensor([[0.0, 0.0, 40.0, 40.0]]),
-                1,
-            )['loss_keypoint'].item()
+            ).item()
         )
-    # Against a map that is 0.01 everywhere, 17 Gaussians cost more than none.
+    # For maps that are 0.01 everywhere, 17 Gaussians cost more than zeros.
     assert losses[0] > losses[1]
     assert losses[1] == pytest.approx(0.05 * 17 * 56 * 56 * 0.01**2, rel=0.01)
     assert losses[2] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_checkpointing_of_the_backbone_gives_the_same_gradients():
+def test_activation_checkpointing_gives_the_same_gradients():
     (path,) = CONFIGS.glob('*/*r26-w16*-ms_rb-h_1xb8*_sample.py')
     gradients = []
     for with_cp in (False, True):
@@ -358,7 +359,7 @@ def test_checkpointing_of_the_backbone_gives_the_same_gradients():
     torch.testing.assert_close(*gradients)
 
 
-def test_heads_can_be_off():
+def test_network_without_keypoint_head():
     (path,) = CONFIGS.glob('*/*r26-w16*-ms_rb-h_1xb8*_sample.py')
     model = _build(path, **{'model.roi_head.keypoint_head': None})
     losses = model.loss(_images(1), [_sample(2)])
@@ -369,8 +370,8 @@ def test_heads_can_be_off():
 
 
 @pytest.mark.parametrize('modulated', [False, True])
-def test_refined_network_starts_as_the_regular_one(modulated):
-    """With the regular network's weights in it, RB+H predicts the same."""
+def test_refined_network_is_initialized_to_the_regular_one(modulated):
+    """With the weights of the regular network RB+H predicts the same."""
     (path,) = CONFIGS.glob('*/*r26-w16*-ms_rb-h_1xb8*_sample.py')
     conv = dict(type='RefinedConv2d', modulated=modulated)
     refined = _build(
@@ -394,7 +395,7 @@ def test_refined_network_starts_as_the_regular_one(modulated):
     torch.testing.assert_close(a.keypoints, b.keypoints, rtol=1e-3, atol=1e-2)
 
 
-def test_refinement_is_where_the_config_says():
+def test_config_of_refinement():
     (path,) = CONFIGS.glob('*/*r50_fpn-ms_rb-h_4xb3-90k_coco.py')
     model = _build(path)
     refined = [name for name, module in model.named_modules() if hasattr(module, 'conv_offset')]
@@ -406,8 +407,8 @@ def test_refinement_is_where_the_config_says():
 
 
 @pytest.mark.parametrize('pyramid', ['fpn', 'fpn-ss', 'c4'])
-def test_refinement_is_the_same_with_any_pyramid(pyramid):
-    """13 convolutions of conv3 to conv5 and 8 of the keypoint head."""
+def test_refinement_is_the_same_with_every_pyramid(pyramid):
+    """13 convolutions in conv3 to conv5 and 8 in the keypoint head."""
     model = _build(next(CONFIGS.glob(f'*/*r50_{pyramid}_rb-h_4xb3-90k_coco.py')))
     refined = [name for name, module in model.named_modules() if hasattr(module, 'modulated')]
     assert len(refined) == 4 + 6 + 3 + 8
@@ -417,7 +418,7 @@ def test_refinement_is_the_same_with_any_pyramid(pyramid):
 @pytest.mark.parametrize(
     'name', ['r26-w16_fpn-ms_rb-h_1xb8-1500', 'r50_fpn-ms_rb-h-slow-offset_1xb16-6k']
 )
-def test_slow_offsets_learn_at_a_tenth_of_the_rate(name):
+def test_offset_layers_have_a_tenth_of_the_learning_rate(name):
     path = CONFIGS / f'sample/multitask-rcnn_{name}_sample.py'
     settings = Config.fromfile(path).optim_wrapper
     model = _build(path)
@@ -431,3 +432,19 @@ def test_slow_offsets_learn_at_a_tenth_of_the_rate(name):
         assert rates[id(parameter)] == pytest.approx(
             settings.optimizer.lr * (0.1 if slow else 1)
         ), key
+
+
+def test_fast_cpu_ops_are_switched_by_the_config():
+    (path,) = CONFIGS.glob('*/*r26-w16*-ms_rb-h_1xb8*_sample.py')
+    fast = _build(path).eval()
+    plain = _build(path, **{'model.fast_cpu_ops': False}).eval()
+    for network, enabled in ((fast, True), (plain, False)):
+        switches = [m.fast_cpu_ops for m in network.modules() if hasattr(m, 'fast_cpu_ops')]
+        assert len(switches) > 10 and set(switches) == {enabled}
+    plain.load_state_dict(fast.state_dict())
+    expected, found = _predict(plain), _predict(fast)
+    assert len(expected) == len(found) > 0
+    torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.bboxes, expected.bboxes, rtol=1e-4, atol=1e-3)
+    prepare_for_inference(plain)
+    assert not any(isinstance(m, (InferenceLinear, WinogradConv2d)) for m in plain.modules())

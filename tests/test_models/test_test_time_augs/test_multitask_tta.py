@@ -1,4 +1,4 @@
-"""Test-time augmentation: mirror symmetry, averages by hand, the tool."""
+"""Test-time augmentation: symmetry, averages by hand, the tool."""
 
 import json
 
@@ -7,28 +7,24 @@ import torch
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_flip
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.structures import InstanceData
 
 from multitask_refine.apis import test
 from multitask_refine.datasets import CocoMultitaskDataset
-from multitask_refine.models import mirrored_pipeline
-from multitask_refine.models.test_time_augs.multitask_tta import (
-    View,
-    mirror_boxes,
-    mirror_deltas,
-    move_boxes,
-)
+from multitask_refine.models import flip_tta_pipeline
+from multitask_refine.models.test_time_augs.multitask_tta import View, flip_deltas, map_boxes
 from tests.conftest import CONFIGS, SAMPLE_CONFIG, as_arguments, tiny_options
 
-HEIGHT, WIDTH = 48, 80  # of the network's input: no multiple of 32
+HEIGHT, WIDTH = 48, 80  # of the network's input, not a multiple of 32
 SWAP = CocoMultitaskDataset._load_metainfo()['flip_indices']
 SOFTMAX_CONFIG = CONFIGS / ('sample/multitask-rcnn_r26-w16_fpn-ms_softmax-rb-h_1xb8-500_sample.py')
 
 
 def _build(config=SAMPLE_CONFIG, **options):
-    """A tiny network whose every weight matters, behind the augmentation."""
+    """Build the augmentation of a tiny network in which every weight matters."""
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(
         {
@@ -56,7 +52,7 @@ def _images(count, seed=3):
 
 
 def _sample(flip, scale=1.0):
-    """The original image is twice as large."""
+    """Make the metainfo of an image; the original is twice as large."""
     return DetDataSample(
         metainfo=dict(
             img_id=1,
@@ -78,12 +74,12 @@ def _views(images):
 
 
 @torch.no_grad()
-def _find(model, images):
+def _predict(model, images):
     return [each.pred_instances for each in model.test_step(_views(images))]
 
 
-def _assert_mirrored(one, other):
-    """What is found in an image and in its mirror image."""
+def _assert_flipped(one, other):
+    """Compare the predictions of an image and of the flipped image."""
     width = 2 * WIDTH
     order = one.scores.argsort(descending=True)
     one, other = one[order], other[other.scores.argsort(descending=True)]
@@ -114,21 +110,21 @@ def _assert_mirrored(one, other):
         ),
         (SOFTMAX_CONFIG, {}),
     ],
-    ids=['all', 'no_masks', 'no_joints', 'two_classes', 'softmax'],
+    ids=['all', 'no_masks', 'no_keypoints', 'two_classes', 'softmax'],
 )
-def test_mirror_image_gives_mirrored_people(config, options):
-    """A pixel more or less in one of the views would show; so would a joint
-    on the wrong side. A batch gives what its images give."""
+def test_flipped_image_gives_flipped_predictions(config, options):
+    """An offset of a pixel in one of the views, or a keypoint on the wrong side, would fail. A
+    batch gives the predictions of its images."""
     model = _build(config, **options)
     images = _images(2)
-    found = _find(model, images)
-    mirrored = _find(model, [image.flip(-1) for image in images])
-    for one, other in zip(found, mirrored):
+    found = _predict(model, images)
+    flipped = _predict(model, [image.flip(-1) for image in images])
+    for one, other in zip(found, flipped, strict=True):
         assert len(one) == len(other) == 5
         assert ('masks' in one) == model.module.with_mask
         assert ('keypoints' in one) == model.module.roi_head.with_keypoint
-        _assert_mirrored(one, other)
-    (alone,) = _find(model, images[:1])
+        _assert_flipped(one, other)
+    (alone,) = _predict(model, images[:1])
     torch.testing.assert_close(alone.bboxes, found[0].bboxes, rtol=1e-4, atol=1e-3)
 
 
@@ -137,34 +133,34 @@ def model():
     return _build()
 
 
-def _one_person(model, monkeypatch, box):
-    """Let the network find one person, where the views' boxes are ``box``."""
+def _single_detection(model, monkeypatch, box):
+    """Let the network predict one instance with the given box in every view."""
     head = model.module.roi_head
 
-    def look(feats, samples, rescale):
-        boxes = mirror_boxes(box, WIDTH) if samples[0].flip else box
+    def predict(feats, samples, rescale):
+        boxes = bbox_flip(box, (HEIGHT, WIDTH)) if samples[0].flip else box
         return [InstanceData(bboxes=boxes, scores=torch.tensor([0.9]))]
 
-    monkeypatch.setattr(model.module.rpn_head, 'predict', look)
+    monkeypatch.setattr(model.module.rpn_head, 'predict', predict)
     monkeypatch.setattr(
         head, 'bbox_forward', lambda x, boxes: (torch.tensor([[4.0, 0.0]]), torch.zeros(1, 4))
     )
     return head
 
 
-def test_heatmaps_are_averaged_with_sides_swapped(model, monkeypatch):
-    """Joint 1 is the left eye, joint 2 the right one; 28 cells of 2 pixels
-    of the original image."""
+def test_heatmaps_are_averaged_with_left_and_right_swapped(model, monkeypatch):
+    """Keypoint 1 is the left eye, keypoint 2 the right one; 28 cells of 2 pixels of the original
+    image."""
     box = torch.tensor([[10.0, 8.0, 38.0, 36.0]])
-    head = _one_person(model, monkeypatch, box)
-    plain, mirrored = torch.zeros(2, 1, 17, 28, 28)
+    head = _single_detection(model, monkeypatch, box)
+    plain, flipped = torch.zeros(2, 1, 17, 28, 28)
     plain[0, 1, 3, 5] = 0.6
-    mirrored[0, 2, 3, 28 - 1 - 5] = 0.8
-    plain[0, 2, 9, 20] = 0.5  # the mirror image shows it elsewhere
-    mirrored[0, 1, 9, 28 - 1 - 24] = 0.9
-    maps = iter([plain, mirrored])
+    flipped[0, 2, 3, 28 - 1 - 5] = 0.8
+    plain[0, 2, 9, 20] = 0.5  # elsewhere in the flipped image
+    flipped[0, 1, 9, 28 - 1 - 24] = 0.9
+    maps = iter([plain, flipped])
     monkeypatch.setattr(head.keypoint_head, 'refined_heatmaps', lambda feats: next(maps))
-    (person,) = _find(model, _images(1))
+    (person,) = _predict(model, _images(1))
     torch.testing.assert_close(person.bboxes, 2 * box)
     assert person.keypoint_scores[0, 1:3].tolist() == pytest.approx([0.7, 0.45])
     torch.testing.assert_close(
@@ -174,45 +170,45 @@ def test_heatmaps_are_averaged_with_sides_swapped(model, monkeypatch):
 
 
 def test_mask_probabilities_are_averaged(model, monkeypatch):
-    """A mask of 2x2 cells of 28 pixels of the original image; between the
-    centres of two cells it is interpolated."""
-    head = _one_person(model, monkeypatch, torch.tensor([[10.0, 8.0, 38.0, 36.0]]))
+    """A mask of 2x2 cells of 28 pixels of the original image, interpolated between the centers of
+    the cells."""
+    head = _single_detection(model, monkeypatch, torch.tensor([[10.0, 8.0, 38.0, 36.0]]))
     plain = torch.tensor([[0.9, 0.4], [0.1, 0.1]])
-    mirrored = torch.tensor([[0.9, 0.3], [0.1, 0.7]])
-    maps = iter([plain.logit()[None, None], mirrored.logit()[None, None]])
+    flipped = torch.tensor([[0.9, 0.3], [0.1, 0.7]])
+    maps = iter([plain.logit()[None, None], flipped.logit()[None, None]])
     monkeypatch.setattr(head.mask_head, 'forward', lambda feats: next(maps))
-    (person,) = _find(model, _images(1))
+    (person,) = _predict(model, _images(1))
     # The average is [[0.6, 0.65], [0.4, 0.1]].
     mask = person.masks[0, 16:72, 20:76]
     assert mask[14, 14] and mask[14, 41]
-    # Half way down the left: 0.5 at 28, the border of two pixels.
+    # On the left the probability is 0.5 at 28, the border between two pixels.
     assert mask[27, 14] and not mask[28, 14]
     assert not mask[41].any()
 
 
-def test_box_is_moved_and_rated_by_the_average(model, monkeypatch):
-    """Right by 4 pixels in the image, by 2 in the mirror image: right by 1."""
+def test_scores_and_deltas_are_averaged(model, monkeypatch):
+    """4 pixels to the right in the image and 2 in the flipped image: 1 to the right."""
     box = torch.tensor([[10.0, 8.0, 30.0, 28.0]])
-    head = _one_person(model, monkeypatch, box)
+    head = _single_detection(model, monkeypatch, box)
     unit = 20 * 0.1  # width of the box times the coder's standard deviation
     outputs = iter([([[0.8, 0.2]], 4 / unit), ([[0.4, 0.6]], 2 / unit)])
 
-    def rate(feats, boxes):
+    def bbox_forward(feats, boxes):
         probability, right = next(outputs)
         return (torch.tensor(probability).log(), torch.tensor([[right, 0, 0, 0]]))
 
-    monkeypatch.setattr(head, 'bbox_forward', rate)
-    (person,) = _find(model, _images(1))
+    monkeypatch.setattr(head, 'bbox_forward', bbox_forward)
+    (person,) = _predict(model, _images(1))
     assert person.scores.item() == pytest.approx(0.6)
     torch.testing.assert_close(person.bboxes, 2 * (box + torch.tensor([1.0, 0.0, 1.0, 0.0])))
 
 
-def test_each_of_two_classes_has_its_own_average(monkeypatch):
-    """One RoI of 20 pixels that is both: in the image the first class with
-    0.6, in the mirror image the second with 0.7."""
+def test_each_of_two_classes_is_averaged(monkeypatch):
+    """One RoI of 20 pixels: in the image the first class has a probability of 0.6, in the flipped
+    image the second one of 0.7."""
     model = _build(**{'roi_head.bbox_head.num_classes': 2, 'roi_head.mask_head.num_classes': 2})
     box = torch.tensor([[10.0, 8.0, 30.0, 28.0]])
-    head = _one_person(model, monkeypatch, box)
+    head = _single_detection(model, monkeypatch, box)
     unit = 20 * 0.1  # width of the box times the coder's standard deviation
     outputs = iter(
         [([0.6, 0.3, 0.1], [4, 0, 0, 0, 3, 0, 0, 0]), ([0.2, 0.7, 0.1], [2, 0, 0, 0, -3, 0, 0, 0])]
@@ -223,17 +219,17 @@ def test_each_of_two_classes_has_its_own_average(monkeypatch):
         return (torch.tensor([probability]).log(), torch.tensor([shift]) / unit)
 
     monkeypatch.setattr(head, 'bbox_forward', bbox_forward)
-    (found,) = _find(model, _images(1))
+    (found,) = _predict(model, _images(1))
     assert found.labels.tolist() == [1, 0]
     assert found.scores.tolist() == pytest.approx([0.5, 0.4])
-    # Right by (3 + 3) / 2, and by (4 - 2) / 2.
+    # To the right by (3 + 3) / 2 and by (4 - 2) / 2.
     torch.testing.assert_close(
         found.bboxes, 2 * (box + torch.tensor([[3.0, 0.0, 3.0, 0.0], [1.0, 0.0, 1.0, 0.0]]))
     )
     assert found.masks.shape == (2, 2 * HEIGHT, 2 * WIDTH)
 
 
-def test_proposals_of_both_images_are_merged_best_first(model, monkeypatch):
+def test_proposals_of_all_views_are_merged_by_score(model, monkeypatch):
     boxes = torch.tensor(
         [
             [0.0, 0.0, 20.0, 20.0],
@@ -242,11 +238,11 @@ def test_proposals_of_both_images_are_merged_best_first(model, monkeypatch):
             [30.0, 20.0, 50.0, 40.0],
         ]
     )
-    # A double, whose last digits decide between the first and the third.
+    # Only in double precision the third score is higher than the first.
     scores = torch.tensor([0.7, 0.9, 0.7 + 1e-12, 0.5], dtype=torch.float64)
     plain = InstanceData(bboxes=boxes[:2], scores=scores[:2])
-    mirrored = InstanceData(bboxes=mirror_boxes(boxes[2:], WIDTH), scores=scores[2:])
-    views = [View((), [plain], [_sample(False)]), View((), [mirrored], [_sample(True)])]
+    flipped = InstanceData(bboxes=bbox_flip(boxes[2:], (HEIGHT, WIDTH)), scores=scores[2:])
+    views = [View((), [plain], [_sample(False)]), View((), [flipped], [_sample(True)])]
     (merged,) = model._merge_proposals(views, views[0])
     assert torch.equal(merged, boxes[[1, 2, 3]])
     monkeypatch.setitem(model.module.test_cfg.rpn, 'max_per_img', 2)
@@ -254,37 +250,36 @@ def test_proposals_of_both_images_are_merged_best_first(model, monkeypatch):
     assert torch.equal(merged, boxes[[1, 2]])
 
 
-def test_delta_of_the_mirror_image():
+def test_flipped_deltas_decode_to_flipped_boxes():
     coder = DeltaXYWHBBoxCoder((0.0,) * 4, (0.1, 0.1, 0.2, 0.2))
     boxes = torch.tensor([[10.0, 20.0, 30.0, 70.0], [0.0, 0.0, 40.0, 10.0]])
     deltas = torch.tensor([[1.0, -2.0, 0.5, 0.3], [-0.4, 0.2, -1.0, 2.0]])
     torch.testing.assert_close(
-        coder.decode(mirror_boxes(boxes, 100), mirror_deltas(deltas)),
-        mirror_boxes(coder.decode(boxes, deltas), 100),
+        coder.decode(bbox_flip(boxes, (100, 100)), flip_deltas(deltas)),
+        bbox_flip(coder.decode(boxes, deltas), (100, 100)),
     )
 
 
-def test_boxes_between_views_of_other_size_and_direction():
-    """An image of 100 pixels, seen as it is, and mirrored at half its
-    width."""
+def test_boxes_are_mapped_between_views_of_other_size_and_flip():
+    """An image of width 100, and flipped at half its width."""
     plain = dict(img_shape=(40, 100), scale_factor=(1.0, 1.0), flip=False)
     small = dict(img_shape=(40, 50), scale_factor=(0.5, 1.0), flip=True)
     boxes = torch.tensor([[10.0, 5.0, 30.0, 35.0]])
-    there = move_boxes(boxes, plain, small)
+    there = map_boxes(boxes, plain, small)
     assert there.tolist() == [[35.0, 5.0, 45.0, 35.0]]
-    torch.testing.assert_close(move_boxes(there, small, plain), boxes)
+    torch.testing.assert_close(map_boxes(there, small, plain), boxes)
 
 
-def test_nobody_is_found(model, monkeypatch):
+def test_no_detections(model, monkeypatch):
     monkeypatch.setitem(model.module.roi_head.test_cfg, 'score_thr', 1.1)
-    for people in _find(model, _images(2)):
+    for people in _predict(model, _images(2)):
         assert len(people) == 0
         assert people.keypoints.shape == (0, 17, 2)
         assert people.keypoint_scores.shape == (0, 17)
         assert people.masks.shape == (0, 2 * HEIGHT, 2 * WIDTH)
 
 
-def test_nothing_is_proposed(model, monkeypatch):
+def test_no_proposals(model, monkeypatch):
     monkeypatch.setattr(
         model.module.rpn_head,
         'predict',
@@ -292,12 +287,12 @@ def test_nothing_is_proposed(model, monkeypatch):
             InstanceData(bboxes=torch.zeros(0, 4), scores=torch.zeros(0))
         ],
     )
-    (people,) = _find(model, _images(1))
+    (people,) = _predict(model, _images(1))
     assert len(people) == 0 and 'masks' in people and 'keypoints' in people
 
 
 def test_views_of_several_sizes(model):
-    """A config's own tta_pipeline may have them."""
+    """As a tta_pipeline of a config may have them."""
     (image,) = _images(1)
     data = _views([image])
     data['inputs'].insert(0, [image[:, ::2, ::2].flip(-1)])
@@ -318,7 +313,7 @@ def test_views_of_several_sizes(model):
         (lambda sample: sample.set_metainfo(dict(flip_direction='vertical')), 'vertical'),
     ],
 )
-def test_views_that_cannot_be_averaged_are_named(model, change, message):
+def test_views_that_cannot_be_averaged_are_rejected(model, change, message):
     data = _views(_images(1))
     for view in data['data_samples']:
         change(view[0])
@@ -326,14 +321,14 @@ def test_views_that_cannot_be_averaged_are_named(model, change, message):
         model.test_step(data)
 
 
-def test_a_view_as_it_is_is_needed(model):
+def test_flipped_views_only_are_rejected(model):
     data = {name: views[1:] for name, views in _views(_images(1)).items()}
-    with pytest.raises(ValueError, match='mirrored ones only'):
+    with pytest.raises(ValueError, match='flipped views only'):
         model.test_step(data)
 
 
 @pytest.mark.parametrize('name', ['coco', 'detectron2', 'torchvision'])
-def test_pipeline_is_the_config_s_own_for_both_images(name, scene):
+def test_flip_tta_pipeline_applies_the_transforms_of_the_config_to_both_images(name, scene):
     dataset = 'coco_multitask' + ('' if name == 'coco' else f'_{name}')
     cfg = Config.fromfile(CONFIGS / f'_base_/datasets/{dataset}.py')
     plain = cfg.test_dataloader.dataset.pipeline
@@ -346,7 +341,7 @@ def test_pipeline_is_the_config_s_own_for_both_images(name, scene):
     )
     info = dataset.get_data_info(0)
     expected = Compose(plain)(dict(info))
-    views = Compose(mirrored_pipeline(plain))(dict(info))
+    views = Compose(flip_tta_pipeline(plain))(dict(info))
     first, second = views['inputs']
     assert torch.equal(first, expected['inputs'])
     assert torch.equal(second, expected['inputs'].flip(-1))
@@ -377,7 +372,7 @@ def test_tool_evaluates_with_augmentation(scene, tmp_path):
                 '--work-dir',
                 str(tmp_path),
                 '--show-dir',
-                str(tmp_path / 'pictures'),
+                str(tmp_path / 'images'),
                 *as_arguments({**options, 'test_dataloader.batch_size': 2}),
             ]
         )
@@ -386,4 +381,4 @@ def test_tool_evaluates_with_augmentation(scene, tmp_path):
     results = json.loads((tmp_path / 'metrics.json').read_text())
     assert {'bbox_AP', 'segm_AP', 'keypoints_AP'} <= set(results)
     assert results['run']['num_images'] == 3
-    assert len(list((tmp_path / 'pictures').iterdir())) == 3
+    assert len(list((tmp_path / 'images').iterdir())) == 3

@@ -1,4 +1,4 @@
-"""Winograd's convolution beside torch's, in float64 and in float32."""
+"""Winograd convolution beside PyTorch's, in float64 and in float32."""
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ def _random(*shape):
     'batch, height, width', [(1, 1, 1), (1, 4, 8), (3, 7, 9), (2, 13, 6), (7, 3, 6)]
 )
 @pytest.mark.parametrize('strip, block', [(1 << 16, 256), (1, 2), (99, 3)])
-def test_values_and_gradients_are_those_of_torch(batch, height, width, strip, block, monkeypatch):
-    """Whole and cut tiles, in one strip, row by row, some rows each."""
+def test_values_and_gradients_equal_pytorch(batch, height, width, strip, block, monkeypatch):
+    """Whole and cut tiles, in one strip, in strips of one row and of some rows."""
     monkeypatch.setattr(winograd, '_STRIP', strip)
     monkeypatch.setattr(winograd, '_BLOCK', block)
     torch.manual_seed(0)
@@ -31,16 +31,16 @@ def test_values_and_gradients_are_those_of_torch(batch, height, width, strip, bl
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-11)
 
 
-def test_a_single_pixel_by_hand():
-    """The middle of 1 to 9 with the kernel 1 to 9: the sum of squares; the
-    corner: (1, 2, 4, 5) with the kernel's (5, 6, 8, 9)."""
+def test_values_by_hand():
+    """Map and kernel 1 to 9. The center is the sum of squares; the corner is the product of the
+    map's (1, 2, 4, 5) and the kernel's (5, 6, 8, 9)."""
     nine = torch.arange(1.0, 10.0).view(1, 1, 3, 3)
     found = conv3x3_by_winograd(nine, nine)
     assert found[0, 0, 1, 1].item() == pytest.approx(285)
     assert found[0, 0, 0, 0].item() == pytest.approx(5 + 12 + 32 + 45)
 
 
-def test_error_of_float32():
+def test_rounding_error_in_float32():
     torch.manual_seed(0)
     x, weight = torch.randn(4, 256, 14, 14), torch.randn(128, 256, 3, 3)
     exact = F.conv2d(x.double(), weight.double(), padding=1)
@@ -48,8 +48,8 @@ def test_error_of_float32():
     assert error.abs().max() < 2e-5 * exact.abs().max()
 
 
-def test_only_what_fits_changes_and_weights_keep_their_names():
-    fits = nn.Conv2d(128, 128, 3, padding=1)
+def test_only_suitable_layers_change_and_parameters_keep_their_names():
+    suitable = nn.Conv2d(128, 128, 3, padding=1)
     others = [
         nn.Conv2d(128, 64, 3, padding=1),
         nn.Conv2d(128, 128, 1),
@@ -59,10 +59,10 @@ def test_only_what_fits_changes_and_weights_keep_their_names():
         nn.Conv2d(128, 128, 3, padding=1, groups=2),
         nn.Conv2d(128, 128, 3, padding=1, padding_mode='reflect'),
     ]
-    model = nn.Sequential(fits, *others)
+    model = nn.Sequential(suitable, *others)
     names = list(model.state_dict())
     convert_to_winograd(model)
-    assert type(fits) is WinogradConv2d
+    assert type(suitable) is WinogradConv2d
     assert all(type(layer) is nn.Conv2d for layer in others)
     assert list(model.state_dict()) == names
 
@@ -70,9 +70,7 @@ def test_only_what_fits_changes_and_weights_keep_their_names():
 @pytest.mark.parametrize(
     'side, autocast, expected', [(32, False, True), (24, False, False), (32, True, False)]
 )
-def test_layer_computes_the_usual_way_where_there_is_no_gain(
-    side, autocast, expected, monkeypatch
-):
+def test_layer_is_conv2d_where_winograd_is_slower(side, autocast, expected, monkeypatch):
     used = []
     monkeypatch.setattr(
         winograd,
@@ -84,12 +82,12 @@ def test_layer_computes_the_usual_way_where_there_is_no_gain(
     x = torch.randn(1, 128, side, side)
     with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
         found = layer(x)
-        usual = F.conv2d(x, layer[0].weight, layer[0].bias, padding=1)
+        expected_output = F.conv2d(x, layer[0].weight, layer[0].bias, padding=1)
     assert bool(used) is expected
-    torch.testing.assert_close(found, usual, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found, expected_output, rtol=0, atol=1e-4)
 
 
-def test_kept_factors_give_the_same():
+def test_prepacked_weight_gives_the_same():
     layer = nn.Sequential(nn.Conv2d(128, 130, 3, padding=1))
     convert_to_winograd(layer)
     x = torch.randn(1, 128, 32, 32)
@@ -99,12 +97,14 @@ def test_kept_factors_give_the_same():
         assert torch.equal(layer(x), before)
 
 
-def test_kept_factors_do_not_stand_in_the_way_of_gradients():
+def test_prepacked_weight_does_not_affect_gradients():
     layer = WinogradConv2d(128, 130, 3, padding=1)
     layer.prepack()
     x = torch.randn(1, 128, 32, 32, requires_grad=True)
     inputs = x, layer.weight, layer.bias
-    usual = F.conv2d(x, layer.weight, layer.bias, padding=1)
-    found, expected = (torch.autograd.grad(y.square().sum(), inputs) for y in (layer(x), usual))
+    expected_output = F.conv2d(x, layer.weight, layer.bias, padding=1)
+    found, expected = (
+        torch.autograd.grad(y.square().sum(), inputs) for y in (layer(x), expected_output)
+    )
     for one, other in zip(found, expected):
         assert (one - other).abs().max() < 1e-4 * other.abs().max()

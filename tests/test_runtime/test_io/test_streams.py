@@ -1,6 +1,7 @@
-"""Streams by address, from servers on this machine that misbehave."""
+"""Streams from local servers that misbehave."""
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -20,18 +21,20 @@ import pytest
 
 from multitask_runtime import InputError, OnnxInferencer, VideoReader, VideoWriter
 from multitask_runtime.io import streams
-from multitask_runtime.io.inputs import collect, hide_credentials
+from multitask_runtime.io.inputs import collect, redact_url
 from multitask_runtime.io.streams import StreamReader
 from tests.conftest import ROOT
-from tests.test_runtime.test_onnx_inferencer import make_file
+from tests.test_runtime.onnx_files import make_file
+
+pytestmark = pytest.mark.slow
 
 BOUNDARY = 'next'
-STEP = 10  # of grey between one frame and the next
+STEP = 10  # of gray between one frame and the next
 
 
 @pytest.fixture(scope='module')
 def model(tmp_path_factory):
-    """A network that finds the same two instances in every picture."""
+    """Make a model that detects the same two instances in every image."""
     return make_file(tmp_path_factory.mktemp('onnx') / 'model.onnx')
 
 
@@ -42,12 +45,12 @@ def impatient(monkeypatch):
     monkeypatch.setattr(streams, 'READ_TIMEOUT', 5.0)
 
 
-def grey(index):
+def gray(index):
     return np.full((48, 64, 3), STEP * index, np.uint8)
 
 
 def jpeg(index):
-    return cv2.imencode('.jpg', grey(index))[1].tobytes()
+    return cv2.imencode('.jpg', gray(index))[1].tobytes()
 
 
 def part(content):
@@ -61,7 +64,7 @@ def part(content):
 
 
 def numbers(images):
-    """Which frames these are, by how grey they are."""
+    """Return the frame indices, which the gray values encode."""
     return [round(float(image.mean()) / STEP) for image in images]
 
 
@@ -73,10 +76,8 @@ def serve(answer):
         def do_GET(self):
             number = len(requests)
             requests.append(dict(self.headers))
-            try:
+            with contextlib.suppress(OSError):  # the reader has disconnected
                 answer(self, number)
-            except OSError:  # the reader has left
-                pass
 
         def log_message(self, *_):
             pass
@@ -95,7 +96,7 @@ def serve(answer):
 
 
 def mjpeg(*connections):
-    """Answer each request by the next list of parts, then by 404."""
+    """Answer each request with the next list of parts, then with 404."""
 
     def answer(handler, number):
         if number >= len(connections):
@@ -115,7 +116,7 @@ def start_mjpeg(handler):
 
 
 def read_all(address):
-    """All that a reader gives: frames, numbers, notes, reader, error."""
+    """Read a stream to its end: frames, notes, reader, error."""
     notes, frames, error = [], [], ''
     reader = StreamReader(address, notes.append)
     try:
@@ -129,7 +130,7 @@ def read_all(address):
 # ---- live streams
 
 
-def test_a_stream_that_breaks_off_and_comes_back(monkeypatch):
+def test_reconnect(monkeypatch):
     monkeypatch.setattr(streams, 'QUEUE_SIZE', 100)
     first, second = [jpeg(i) for i in range(5)], [jpeg(i) for i in range(5, 10)]
     with serve(mjpeg(first, second)) as (host, requests):
@@ -137,11 +138,11 @@ def test_a_stream_that_breaks_off_and_comes_back(monkeypatch):
     assert [index for index, _ in frames] == list(range(10))
     assert numbers(image for _, image in frames) == list(range(10))
     assert (reader.length, reader.received, reader.dropped) == (None, 10, 0)
-    assert re.search('lost after 5 frames; connecting again in 0.02 s', notes[0])
+    assert re.search('lost after 5 frames; reconnecting in 0.02 s', notes[0])
     # The second connection's loss, then two attempts in vain.
     assert len(requests) == 4 and len(notes) == 3
     assert error.endswith(
-        'the connection was lost after 10 frames, and 2 attempts to connect again brought none'
+        'the connection was lost after 10 frames, and 2 attempts to reconnect failed'
     )
 
 
@@ -151,14 +152,14 @@ def test_late_frames_are_dropped():
         deadline = time.monotonic() + 10
         while reader.received < 20 and time.monotonic() < deadline:
             time.sleep(0.01)
-        frames = [frame for _, frame in zip(range(4), reader)]
+        frames = [frame for _, frame in zip(range(4), reader, strict=False)]
         reader.close()
     assert [index for index, _ in frames] == [16, 17, 18, 19]
     assert numbers(image for _, image in frames) == [16, 17, 18, 19]
     assert reader.dropped == 16
 
 
-def test_garbage_between_pictures(monkeypatch):
+def test_garbage_between_frames(monkeypatch):
     monkeypatch.setattr(streams, 'QUEUE_SIZE', 100)
     noise = np.random.default_rng(0).bytes(3000)
     parts = [jpeg(1), jpeg(2), noise, jpeg(3), jpeg(4)]
@@ -168,7 +169,7 @@ def test_garbage_between_pictures(monkeypatch):
     assert 'the connection was lost after 4 frames' in error
 
 
-def test_a_stream_that_stalls_is_connected_to_again(monkeypatch):
+def test_reconnect_to_a_stalled_stream(monkeypatch):
     monkeypatch.setattr(streams, 'READ_TIMEOUT', 0.3)
     monkeypatch.setattr(streams, 'QUEUE_SIZE', 100)
     over = threading.Event()
@@ -187,7 +188,7 @@ def test_a_stream_that_stalls_is_connected_to_again(monkeypatch):
     assert seconds < 8
 
 
-def test_a_slow_stream_loses_no_frame():
+def test_slow_stream_loses_no_frame():
 
     def answer(handler, number):
         if number:
@@ -207,24 +208,26 @@ def test_a_slow_stream_loses_no_frame():
 
 
 @pytest.mark.parametrize('body', [b'', b'hello' * 5000, np.random.default_rng(0).bytes(70000)])
-def test_a_host_that_sends_no_video(body):
+def test_host_without_video(body):
 
     def answer(handler, _):
         handler.send_response(200)
         handler.end_headers()
         handler.wfile.write(body)
 
-    with serve(answer) as (host, _):
-        with pytest.raises(
+    with (
+        serve(answer) as (host, _),
+        pytest.raises(
             InputError,
             match=r'expected a video or live '
             r'stream, but the host, which answers, sends none',
-        ):
-            StreamReader(f'http://me:secret@{host}/video', print)
+        ),
+    ):
+        StreamReader(f'http://me:secret@{host}/video', print)
 
 
 @pytest.mark.parametrize('scheme', ['http', 'rtsp'])
-def test_an_address_that_cannot_be_reached(scheme):
+def test_unreachable_host(scheme):
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
     start = time.monotonic()
@@ -242,7 +245,7 @@ def test_an_address_that_cannot_be_reached(scheme):
 
 @pytest.fixture(scope='module')
 def recording(tmp_path_factory):
-    """An MP4 of 30 frames of noise of different grey, some 100 KB large."""
+    """Make an MP4 of 30 frames of noise with different gray values, about 100 KB."""
     path = tmp_path_factory.mktemp('recording') / 'film.mp4'
     random = np.random.default_rng(0)
     writer = VideoWriter(path, 10)
@@ -254,7 +257,7 @@ def recording(tmp_path_factory):
 
 
 def send_range(handler, content, at_most=None):
-    """Answer a request for a range of bytes, maybe not with all of them."""
+    """Answer a range request, possibly incompletely."""
     start = int(re.search(r'bytes=(\d+)', handler.headers['Range'])[1])
     handler.send_response(206)
     handler.send_header('Accept-Ranges', 'bytes')
@@ -265,7 +268,7 @@ def send_range(handler, content, at_most=None):
     handler.wfile.write(content[start:end])
 
 
-def test_no_frame_of_a_recording_is_dropped(recording):
+def test_recording_drops_no_frame(recording):
     content = recording.read_bytes()
     with serve(lambda handler, _: send_range(handler, content)) as (host, _):
         reader = StreamReader(f'http://{host}/film.mp4', print)
@@ -273,11 +276,11 @@ def test_no_frame_of_a_recording_is_dropped(recording):
         frames = list(reader)
     assert [index for index, _ in frames] == list(range(30))
     expected = list(VideoReader(str(recording)))
-    assert all((image == other).all() for (_, image), other in zip(frames, expected))
+    assert all((image == other).all() for (_, image), other in zip(frames, expected, strict=True))
     assert (reader.length, reader.rate, reader.dropped) == (30, 10, 0)
 
 
-def test_a_recording_goes_on_where_it_broke_off(recording):
+def test_recording_continues_after_a_lost_connection(recording):
     content = recording.read_bytes()
     broken = []
 
@@ -293,7 +296,7 @@ def test_a_recording_goes_on_where_it_broke_off(recording):
     assert any(broken) and notes and not error
     assert [index for index, _ in frames] == list(range(30))
     expected = list(VideoReader(str(recording)))
-    assert all((image == other).all() for (_, image), other in zip(frames, expected))
+    assert all((image == other).all() for (_, image), other in zip(frames, expected, strict=True))
 
 
 # ---- RTSP: Motion JPEG as RFC 2435 has it, within the connection
@@ -313,14 +316,14 @@ def rtp_packet(content, number):
     position += 2 + struct.unpack('>H', content[position + 2 : position + 4])[0]
     scan = content[position:-2]
     header = struct.pack('>BBHII', 0x80, 0x80 | 26, number, 9000 * number, 7)
-    picture = struct.pack('>IBBBB', 0, 1, 255, 64 // 8, 48 // 8)
+    image = struct.pack('>IBBBB', 0, 1, 255, 64 // 8, 48 // 8)
     quantization = struct.pack('>BBH', 0, 0, len(tables)) + tables
-    packet = header + picture + quantization + scan
+    packet = header + image + quantization + scan
     return b'$\x00' + struct.pack('>H', len(packet)) + packet
 
 
 def answer_rtsp(connection, indices, password):
-    """Speak RTSP with one client, send the frames and hang up."""
+    """Serve RTSP to one client, send the frames and disconnect."""
     stream = connection.makefile('rb')
     while True:
         request = stream.readline().decode().split()
@@ -360,7 +363,7 @@ def answer_rtsp(connection, indices, password):
 
 @contextmanager
 def serve_rtsp(*connections, password=None):
-    """Serve each connection's frames, then refuse to be connected to."""
+    """Serve the frames of each connection, then refuse connections."""
     server = socket.create_server(('127.0.0.1', 0))
 
     def run():
@@ -384,21 +387,23 @@ def test_rtsp(monkeypatch):
     # FFmpeg asks without the password first, and then with it.
     assert numbers(image for _, image in frames) == list(range(16))
     assert [index for index, _ in frames] == list(range(16))
-    assert re.search('lost after 8 frames; connecting again', notes[0])
+    assert re.search('lost after 8 frames; reconnecting', notes[0])
     assert 'lost after 16 frames, and 2 attempts' in error
 
 
 def test_rtsp_with_a_wrong_password():
-    with serve_rtsp(range(8), range(8), password='me:secret') as host:
-        with pytest.raises(InputError, match='does it want a user name and'):
-            StreamReader(f'rtsp://me:wrong@{host}/a', print)
+    with (
+        serve_rtsp(range(8), range(8), password='me:secret') as host,
+        pytest.raises(InputError, match='does it need a user name and'),
+    ):
+        StreamReader(f'rtsp://me:wrong@{host}/a', print)
 
 
 # ---- inferencers and demo
 
 
-def test_dropped_frames_are_counted_and_keep_their_time(model, tmp_path, capsys):
-    """Of frames 0 to 19 the first is looked at, and then the last four."""
+def test_dropped_frames_are_counted_and_filled(model, tmp_path, capsys):
+    """Of frames 0 to 19 the first and the last four are processed."""
     inferencer = OnnxInferencer(model)
     with serve(mjpeg([jpeg(i) for i in range(20)])) as (host, _):
         results = []
@@ -408,13 +413,12 @@ def test_dropped_frames_are_counted_and_keep_their_time(model, tmp_path, capsys)
     title = f'http://{host}/video'
     frames = [result['frame'] for result in results]
     assert frames[-4:] == [16, 17, 18, 19] and len(frames) < 20
-    # Their scores are how light the picture is, so only later ones count.
+    # Their scores are how light the image is, so only later ones count.
     assert [result['track_ids'].tolist() for result in results[-4:]] == [[1, 2]] * 4
     said = capsys.readouterr().err
     assert f'{title}: {20 - len(frames)} of 20 frames came faster' in said
     assert inferencer.skipped == [
-        f'{title}: the connection was lost after 20 frames, and 2 attempts to '
-        'connect again brought none'
+        f'{title}: the connection was lost after 20 frames, and 2 attempts to reconnect failed'
     ]
     name = f'127.0.0.1-{host.split(":")[1]}-video'
     content = json.loads((tmp_path / 'predictions.json').read_text())
@@ -425,20 +429,20 @@ def test_dropped_frames_are_counted_and_keep_their_time(model, tmp_path, capsys)
     assert len(written) == 20  # as long as what it shows
 
 
-def test_a_stream_among_others(model, tmp_path):
-    picture = tmp_path / 'a.png'
-    cv2.imwrite(str(picture), grey(3))
+def test_stream_among_other_inputs(model, tmp_path):
+    image = tmp_path / 'a.png'
+    cv2.imwrite(str(image), gray(3))
     inferencer = OnnxInferencer(model)
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
-    results = inferencer([f'http://127.0.0.1:{port}/v', str(picture)])
-    assert [result['source'] for result in results] == [str(picture)]
+    results = inferencer([f'http://127.0.0.1:{port}/v', str(image)])
+    assert [result['source'] for result in results] == [str(image)]
     assert len(inferencer.skipped) == 1
     assert 'cannot be reached' in inferencer.skipped[0]
 
 
 @pytest.mark.parametrize('number, status', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopping_leaves_whole_files_and_no_password(model, tmp_path, number, status):
+def test_interrupt_leaves_complete_files_without_password(model, tmp_path, number, status):
 
     def answer(handler, _):
         # The reader is told first that it needs the password.
@@ -470,7 +474,7 @@ def test_stopping_leaves_whole_files_and_no_password(model, tmp_path, number, st
             stderr=subprocess.PIPE,
             env=dict(os.environ, PYTHONPATH=''),
         )
-        started = tmp_path / 'out' / 'predictions.json.part'
+        started = tmp_path / 'out' / '.predictions.json.part'
         deadline = time.monotonic() + 60
         while (
             time.monotonic() < deadline
@@ -501,8 +505,8 @@ def test_stopping_leaves_whole_files_and_no_password(model, tmp_path, number, st
         ('http://host/a', 'http://host/a'),
     ],
 )
-def test_credentials_are_hidden(address, shown):
-    assert hide_credentials(address) == shown
+def test_credentials_are_redacted(address, shown):
+    assert redact_url(address) == shown
     (source,), _ = collect(address)
     assert source.title == shown and source.is_moving
     assert not re.search(r'p@?ss\b|p/a|pass_', repr(source))
@@ -513,15 +517,15 @@ def test_credentials_are_hidden(address, shown):
     [
         (
             'ftp://me:pass@host/a.mp4',
-            'ftp://host/a.mp4: expected an address of a '
+            'ftp://host/a.mp4: expected the URL of a '
             'stream that starts with http://, https://, rtsp://, rtsps://',
         ),
         ('file:///a.mp4', 'files are given by their path'),
         ('http://', 'and the name of a host'),
-        ('http://host/photo.JPG?x=1', 'found that of a picture. Download it'),
+        ('http://host/photo.JPG?x=1', 'found that of an image. Download it'),
     ],
 )
-def test_addresses_that_are_no_streams(address, match):
+def test_wrong_urls(address, match):
     with pytest.raises(InputError, match=re.escape(match)) as error:
         collect(address)
     assert 'pass' not in str(error.value)

@@ -167,9 +167,9 @@ def test_the_pages_take_the_runs_in(tmp_path):
     _write(folder, 'fpn-ms_rb', 1, 51.75, mask=30.0)
     copy_pages(tmp_path)
     made = pages.generate(tmp_path)
-    for name in ('README.md', 'docs/benchmarks.md'):
+    for name in ('README.md', 'docs/reproducing-the-paper.md'):
         assert '51.50 ± 0.35' in made[tmp_path / name]
-    assert 'RB minus Regular' in made[tmp_path / 'docs/offsets.md']
+    assert 'RB minus Regular' in made[tmp_path / 'docs/offsets-experiment.md']
     # The report's own tables are untouched by runs on drawn people.
     assert 'Results' not in made[tmp_path / 'metafile.yml']
 

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.onnx.evaluation import time_files
 from benchmarks.onnx.parity import read_images, summarise
 from multitask_refine.deployment.parity import Difference
-from tests.test_runtime.test_onnx_inferencer import make_file
+from tests.test_runtime.onnx_files import make_file
 from tools.docs import onnx_page
 
 RUN = dict(

@@ -1,4 +1,4 @@
-"""The protocol of the experiment on learned offsets (docs/offsets.md).
+"""The protocol of the experiment on learned offsets (docs/offsets-experiment.md).
 
 All that is varied, and how, is in the tables here; tools/ablation.py runs
 them, and projects/multitask_refine/analysis/ablation/tables.py reports them. Change nothing

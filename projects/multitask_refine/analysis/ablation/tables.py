@@ -1,4 +1,4 @@
-"""The tables of docs/offsets.md, from the results files of tools/ablation.py."""
+"""The tables of docs/offsets-experiment.md, from the results files of tools/ablation.py."""
 
 import json
 from collections.abc import Sequence
@@ -152,7 +152,7 @@ def by_seed(runs: Runs, condition: str, metric: str) -> dict[int, float]:
 
 
 def sections(folder: Path) -> dict[str, str]:
-    """The generated parts of docs/offsets.md.
+    """The generated parts of docs/offsets-experiment.md.
 
     Args:
         folder (Path): docs/results/offsets, with its folders sweep and final;

@@ -19,7 +19,7 @@ from multitask_refine.analysis import (
     image_scores,
     precision_curves,
 )
-from multitask_refine.datasets.validation.instances import Place, inspect
+from multitask_refine.datasets.validation.instances import repair_instance
 from multitask_refine.evaluation import (
     CocoData,
     PredictionsFileError,
@@ -203,12 +203,12 @@ def _check_annotation(ann: dict, truth: COCO, path: str, num_keypoints: int) -> 
             'of these keypoints.'
         )
     image = truth.imgs[ann['image_id']]
-    _, findings = inspect(ann, Place(image['width'], image['height'], num_keypoints))
-    for finding in findings:
-        if finding.stops_test:
+    _, issues = repair_instance(ann, (image['width'], image['height']), num_keypoints)
+    for issue in issues:
+        if issue.fatal_in_test:
             raise PredictionsFileError(
-                f'{title}: {finding.rule}: expected {finding.expected}, found '
-                f'{finding.found}. Repair the file and test again.'
+                f'{title}: {issue.rule}: expected {issue.expected}, found '
+                f'{issue.found}. Repair the file and test again.'
             )
 
 

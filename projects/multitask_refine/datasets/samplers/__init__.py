@@ -1,4 +1,6 @@
+"""Samplers and batch samplers."""
+
 from .aspect_ratio_grouped_batch_sampler import AspectRatioGroupedBatchSampler
 from .multi_source_sampler import MultiSourceInfiniteSampler
 
-__all__ = ['MultiSourceInfiniteSampler', 'AspectRatioGroupedBatchSampler']
+__all__ = ['AspectRatioGroupedBatchSampler', 'MultiSourceInfiniteSampler']

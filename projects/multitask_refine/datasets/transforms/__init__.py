@@ -1,6 +1,9 @@
+"""Transforms of the data pipeline."""
+
 from .copy_paste import MultitaskCopyPaste
-from .formatting import FloatResize, LoadMultitaskAnnotations, PackMultitaskInputs
-from .loading import CheckedLoadImageFromFile
+from .formatting import PackMultitaskInputs
+from .loading import CheckedLoadImageFromFile, LoadMultitaskAnnotations
+from .resize import FloatResize
 
 __all__ = [
     'CheckedLoadImageFromFile',

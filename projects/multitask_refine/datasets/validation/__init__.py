@@ -1,1 +1,1 @@
-"""Validate annotations and images before a training sees them."""
+"""Checks and repairs of annotations and images."""

@@ -1,317 +1,149 @@
-"""What a COCO annotation file must be, and how one that is not is mended.
+"""Check and repair COCO annotations.
 
-Everything that reads annotations goes by these rules: the data set at its
-start, and ``tools/dataset/check_coco.py``. The rules for the fields of one
-instance are in :mod:`.instance_rules`, those for images in
-:mod:`.entry_rules`.
+The data set applies these rules at its start, and ``tools/dataset/check_coco.py`` on demand. The
+rules for images and categories are in :mod:`.entries`, those for one instance in
+:mod:`.instances`.
 """
 
-import json
-import os
-from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from collections.abc import Mapping
 
-from .coordinates import mend_coordinates
-from .entries import Measure, fresh_id, is_id, mend_categories, mend_images, without_nans
-from .instances import Place, inspect
-from .issues import AnnotationError, Finding, Problem, shorten
-from .numbers import read_numbers
+from .coordinates import repair_coordinates
+from .entries import MeasureImage, is_id, next_id, repair_categories, repair_images, replace_nan
+from .instances import repair_instance
+from .issues import Issue, format_value
 
 
-def read_annotations(path: str, problems: Optional[List[Problem]] = None) -> dict:
-    """Read an annotation file and check its outline.
+def repair(
+    content: dict,
+    num_keypoints: int | Mapping[str, int] | None = None,
+    measure: MeasureImage | None = None,
+) -> tuple[dict, list[Issue]]:
+    """Check annotations against all rules, and repair or remove what breaks one.
 
-    The file may be in UTF-8, UTF-16 or UTF-32, with or without a byte order
-    mark.
-
-    Args:
-        path (str): The file.
-        problems (list[Problem], optional): Gets the ids and sizes that are
-            written in another way than as integers.
-
-    Returns:
-        dict: With the lists 'images' and 'categories', and 'annotations'
-        unless the file has none, as those of COCO's test images. Ids and
-        sizes are integers wherever they can be read as such.
-
-    Raises:
-        AnnotationError: Names the file, the field, what was expected and
-            what was found.
-    """
-    try:
-        text = Path(path).read_bytes()
-    except OSError as error:
-        raise AnnotationError(f'{path}: cannot be read ({error.strerror})') from None
-    if text.startswith(b'\x1f\x8b'):
-        raise AnnotationError(
-            f'{path}: expected a COCO annotation file in JSON, found one '
-            'that is packed with gzip. Unpack it (gunzip --keep) and name '
-            'what comes out.'
-        )
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        raise AnnotationError(
-            f'{path}: expected a COCO annotation file in JSON, found '
-            'something else, or a part of one. Copy or write it anew.'
-        ) from None
-    if not isinstance(content, dict):
-        raise AnnotationError(
-            f'{path}: expected an object with "images", "annotations" and '
-            f'"categories", found a {type(content).__name__}. Write it as '
-            'COCO does.'
-        )
-    for name in ('images', 'annotations', 'categories'):
-        found = content.get(name, [] if name == 'annotations' else None)
-        if not isinstance(found, list):
-            kind = 'nothing' if found is None else type(found).__name__
-            raise AnnotationError(
-                f'{path}: {name}: expected a list, found {kind}. Write the file as COCO does.'
-            )
-    return read_numbers(content, [] if problems is None else problems)
-
-
-def mend(
-    content: dict, joints: Optional[Dict[int, int]] = None, measure: Optional[Measure] = None
-) -> Tuple[dict, List[Problem]]:
-    """Find what is wrong, and mend it.
-
-    What comes back has no problem any more. Ids in order, the sequence and
-    unknown fields are kept; the argument is not changed.
+    Valid ids, the order of entries, and unknown fields are kept.
 
     Args:
-        content (dict): From :func:`read_annotations`.
-        joints (dict[int, int], optional): Number of joints of categories.
-            For those that it lacks, the category's own list of joints
-            tells it.
-        measure (Measure, optional): Tells the size of images without one.
+        content: From :func:`~multitask_refine.datasets.annotation_file.read_annotations`; it is
+            not changed.
+        num_keypoints: Number of keypoints of all categories, or by the name of the category. By
+            default, and for other categories, it is the length of their list of keypoints.
+        measure: Measures images without a size.
 
     Returns:
-        tuple[dict, list[Problem]]: The content mended, and the problems, in
-        the order of the file.
+        The repaired content, which breaks no rule, and the issues in order of the file.
     """
-    problems: List[Problem] = []
-    categories, names = mend_categories(content['categories'], problems)
-    images, links = mend_images(content['images'], problems, measure)
+    issues: list[Issue] = []
+    categories, category_ids = repair_categories(content['categories'], issues)
+    images, image_ids = repair_images(content['images'], issues, measure)
     lists = dict(images=images, categories=categories)
     if 'annotations' in content:
-        counts = {**_named_joints(categories), **(joints or {})}
-        linked = _Links(links, names, problems).resolve(content['annotations'])
+        counts = {
+            category['id']: len(category['keypoints'])
+            for category in categories
+            if isinstance(category.get('keypoints'), list)
+        } | keypoints_by_category(categories, num_keypoints or {})
         sizes = {image['id']: (image['width'], image['height']) for image in images}
-        linked = mend_coordinates(linked, sizes, problems)
-        lists['annotations'] = _inspect_all(linked, sizes, counts, problems)
-    others = without_nans(
-        {name: value for name, value in content.items() if name not in lists}, problems
+        annotations = _repair_links(content['annotations'], image_ids, category_ids, issues)
+        annotations = repair_coordinates(annotations, sizes, issues)
+        lists['annotations'] = []
+        for ann in annotations:
+            image_id, count = ann['image_id'], counts.get(ann['category_id'])
+            repaired, own_issues = repair_instance(ann, sizes[image_id], count)
+            issues += [
+                issue._replace(image_id=image_id, annotation_id=ann['id']) for issue in own_issues
+            ]
+            if repaired is not None:
+                lists['annotations'].append(replace_nan(repaired, issues, image_id, ann['id']))
+    others = replace_nan(
+        {name: value for name, value in content.items() if name not in lists}, issues
     )
-    return dict(content, **lists, **others), problems
+    return content | lists | others, issues
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write a JSON file that is there complete or not at all.
-
-    Args:
-        path (Path): The file.
-        content: What JSON can hold, without NaN.
-    """
-    draft = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        draft.write_text(json.dumps(content, allow_nan=False))
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def remove_images(content: dict, image_ids: set) -> dict:
-    """The content without some images and their annotations.
+def keypoints_by_category(
+    categories: list, num_keypoints: int | Mapping[str, int]
+) -> dict[int, int]:
+    """Return the number of keypoints by category id.
 
     Args:
-        content (dict): Mended.
-        image_ids (set): Ids of the images.
+        categories: List of the file; invalid entries are skipped.
+        num_keypoints: Number of keypoints of all categories, or by the name of the category.
     """
-    left = dict(
-        content, images=[image for image in content['images'] if image['id'] not in image_ids]
-    )
-    if 'annotations' in content:
-        left['annotations'] = [
-            ann for ann in content['annotations'] if ann['image_id'] not in image_ids
-        ]
-    return left
-
-
-def keep_classes(content: dict, names: Sequence[str]) -> dict:
-    """The content without the annotations of other categories.
-
-    Args:
-        content (dict): From :func:`read_annotations`.
-        names (Sequence[str]): Names of categories.
-    """
-    others = {
-        category['id']
-        for category in _with_ids(content['categories'])
-        if category.get('name') not in names
-    }
-    if 'annotations' not in content:
-        return content
-    return dict(
-        content,
-        annotations=[
-            ann
-            for ann in content['annotations']
-            if not (
-                isinstance(ann, dict)
-                and is_id(ann.get('category_id'))
-                and ann['category_id'] in others
-            )
-        ],
-    )
-
-
-def count_keypoints(content: dict, counts: Union[int, Mapping[str, int]]) -> Dict[int, int]:
-    """Return the number of keypoints of each category, for :func:`mend`.
-
-    Args:
-        content (dict): From :func:`read_annotations`.
-        counts (int | Mapping[str, int]): The number of all categories, or of
-            each by its name.
-    """
-    categories = {
-        category['id']: category.get('name') for category in _with_ids(content['categories'])
-    }
-    if isinstance(counts, int):
-        return dict.fromkeys(categories, counts)
-    return {
-        number: counts[name]
-        for number, name in categories.items()
-        if isinstance(name, str) and name in counts
-    }
-
-
-def _with_ids(categories: list) -> List[dict]:
-    return [
-        category
+    names = {
+        category['id']: category.get('name')
         for category in categories
         if isinstance(category, dict) and is_id(category.get('id'))
-    ]
-
-
-def _named_joints(categories: List[dict]) -> Dict[int, int]:
+    }
+    if isinstance(num_keypoints, int):
+        return dict.fromkeys(names, num_keypoints)
     return {
-        category['id']: len(category['keypoints'])
-        for category in categories
-        if isinstance(category.get('keypoints'), list)
+        category_id: num_keypoints[name]
+        for category_id, name in names.items()
+        if isinstance(name, str) and name in num_keypoints
     }
 
 
-def _inspect_all(
-    entries: List[dict],
-    sizes: Dict[int, Tuple[int, int]],
-    joints: Dict[int, int],
-    problems: List[Problem],
-) -> List[dict]:
-    """Apply the rules for single instances; return those that are left."""
+def _repair_links(
+    entries: list,
+    image_ids: dict[object, int],
+    category_ids: dict[object, int],
+    issues: list[Issue],
+) -> list[dict]:
+    """Resolve image and category of each annotation, and give it an id of its own."""
+    seen: dict[int, dict] = {}
     kept = []
+    new_id = next_id(entries)
     for entry in entries:
-        place = Place(*sizes[entry['image_id']], joints.get(entry['category_id']))
-        ann, findings = inspect(entry, place)
-        for finding in findings:
-            _note(entry, finding, problems)
-        if ann is not None:
-            kept.append(without_nans(ann, problems, ann['image_id'], ann['id']))
+        issue = _check_links(entry, image_ids, category_ids) or _check_id(entry, seen, new_id)
+        if issue:
+            own = entry if isinstance(entry, dict) else {}
+            issue = issue._replace(image_id=own.get('image_id'), annotation_id=own.get('id'))
+            issues.append(issue)
+            if issue.change is None:
+                continue
+        if is_id(entry.get('id')):
+            seen.setdefault(entry['id'], entry)
+        if issue:
+            entry = entry | issue.change
+            new_id += 1
+        kept.append(
+            entry
+            | dict(
+                image_id=image_ids[entry['image_id']],
+                category_id=category_ids[entry['category_id']],
+            )
+        )
     return kept
 
 
-class _Links:
-    """Ties annotations to the images and categories that are left."""
-
-    def __init__(
-        self, images: Dict[object, int], categories: Dict[object, int], problems: List[Problem]
-    ) -> None:
-        self.images = images
-        self.categories = categories
-        self.problems = problems
-
-    def resolve(self, entries: list) -> List[dict]:
-        """Those whose ids point somewhere, each with an id of its own."""
-        seen: Dict[int, dict] = {}
-        kept = []
-        fresh = fresh_id(entries)
-        for entry in entries:
-            finding = self._link_fault(entry) or _own_id_fault(entry, seen, fresh)
-            if finding:
-                _note(entry, finding, self.problems)
-                if finding.change is None:
-                    continue
-            if is_id(entry.get('id')):
-                seen.setdefault(entry['id'], entry)
-            if finding:
-                entry = {**entry, **finding.change}
-                fresh += 1
-            kept.append(
-                {
-                    **entry,
-                    'image_id': self.images[entry['image_id']],
-                    'category_id': self.categories[entry['category_id']],
-                }
-            )
-        return kept
-
-    def _link_fault(self, entry: object) -> Optional[Finding]:
-        if not isinstance(entry, dict):
-            return Finding('entry', shorten(entry), 'an object')
-        image_id, category_id = (entry.get('image_id'), entry.get('category_id'))
-        if not _points_into(image_id, self.images):
-            return Finding('dangling_image', shorten(image_id), 'the id of an image that is left')
-        if not _points_into(category_id, self.categories):
-            return Finding(
-                'dangling_category', f'category_id {shorten(category_id)}', 'the id of a category'
-            )
-        return None
-
-
-def _points_into(found: object, links: Dict[object, int]) -> bool:
+def _check_links(
+    entry: object, image_ids: dict[object, int], category_ids: dict[object, int]
+) -> Issue | None:
+    """Check that an annotation refers to an image and a category."""
+    if not isinstance(entry, dict):
+        return Issue('entry', format_value(entry), 'an object')
+    image_id, category_id = entry.get('image_id'), entry.get('category_id')
     # 1.0 and true would be found as 1.
-    return type(found) in (int, str) and found in links
+    if type(image_id) not in (int, str) or image_id not in image_ids:
+        expected = 'the id of an image that is left'
+        return Issue('dangling_image', format_value(image_id), expected)
+    if type(category_id) not in (int, str) or category_id not in category_ids:
+        found = f'category_id {format_value(category_id)}'
+        return Issue('dangling_category', found, 'the id of a category')
+    return None
 
 
-def _note(entry: object, finding: Finding, problems: List[Problem]) -> None:
-    ids = entry if isinstance(entry, dict) else {}
-    problems.append(
-        Problem(
-            finding.rule,
-            ids.get('image_id'),
-            ids.get('id'),
-            finding.found,
-            finding.expected,
-            finding.fix,
-            finding.stops_test,
-        )
-    )
-
-
-def _own_id_fault(entry: dict, seen: Dict[int, dict], fresh: int) -> Optional[Finding]:
-    found = entry.get('id')
+def _check_id(entry: dict, seen: dict[int, dict], new_id: int) -> Issue | None:
+    """Check that an annotation has an id of its own, and not 0."""
+    found, expected = entry.get('id'), 'an id of its own'
+    repair_id = f'given the id {new_id}', dict(id=new_id)
     if not is_id(found):
-        return Finding(
-            'annotation_id', shorten(found), 'an integer', f'given the id {fresh}', dict(id=fresh)
-        )
-    if found == 0 and found not in seen:
-        return Finding(
-            'annotation_id_0',
-            '0',
-            "another id than 0, which COCO's evaluation takes for no annotation",
-            f'given the id {fresh}',
-            dict(id=fresh),
-            stops_test=False,
-        )
-    if found not in seen:
-        return None
-    expected = 'an id of its own'
-    if entry == seen[found]:
-        return Finding('annotation_id', 'the same annotation again', expected)
-    return Finding(
-        'annotation_id',
-        'the id of another annotation',
-        expected,
-        f'given the id {fresh}',
-        dict(id=fresh),
-    )
+        return Issue('annotation_id', format_value(found), 'an integer', *repair_id)
+    if found in seen:
+        if entry == seen[found]:
+            return Issue('annotation_id', 'the same annotation again', expected)
+        return Issue('annotation_id', 'the id of another annotation', expected, *repair_id)
+    if found == 0:
+        expected = "another id than 0, which COCO's evaluation takes for no annotation"
+        return Issue('annotation_id_0', '0', expected, *repair_id, fatal_in_test=False)
+    return None

@@ -1,241 +1,204 @@
-"""Whether the coordinates of a file as a whole are what COCO's are.
+"""Detect files with normalized coordinates, or with boxes given by two corners.
 
-COCO writes pixels, and boxes as x, y, width and height. Files of other tools
-have fractions of the image, or boxes as two corners. One such box may be a
-slip; that all of them are is seen by statistics over the file.
+COCO writes pixels, and boxes as x, y, width and height. A single other box may be a mistake;
+that all boxes of a file are written otherwise is detected by statistics over the file.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from .issues import Problem, shorten
-from .masks import are_numbers, encode, polygon_fault, rle_fault
+from .issues import Issue, format_value
+from .masks import are_finite_numbers, find_polygon_error, find_rle_error, to_rle
 
-# Rules of which one case spoils all annotations.
+# Rules for the file as a whole: one issue concerns all annotations.
 FILE_RULES = ('normalized', 'corners')
-# Share of the boxes that must be valid corners: a few may be wrong anyway.
-_SHARE_VALID = 0.99
-# How well one of the two readings must fit a mask to count, and how much
-# better than the other, in intersection over union.
-_GOOD_FIT, _MARGIN = 0.75, 0.1
-# Votes that are enough: those of one mask, or of three sets of keypoints.
+_MIN_VALID = 0.99  # fraction of the boxes that must be valid corners
+# To vote, one of both interpretations must overlap with the mask by this IoU, and better than
+# the other by a margin.
+_MIN_IOU, _IOU_MARGIN = 0.75, 0.1
+# Votes that decide. A mask has this weight, and keypoints have 1.
 _MIN_VOTES = 3
-# Instances with a mask or keypoints that are looked at.
-_MOST_WITNESSES = 1000
-# Without any, so many boxes, and this share of them, must reach out of their
-# image if they are read as x, y, width and height.
-_MIN_OUTSIDE, _SHARE_OUTSIDE = 3, 0.25
+_MAX_VOTERS = 1000  # instances with a mask or keypoints to examine
+# Without votes: number and fraction of the boxes that must reach out of their image if they are
+# read as x, y, width and height.
+_MIN_OUTSIDE, _MIN_OUTSIDE_FRACTION = 3, 0.25
 
-Sizes = Dict[int, Tuple[int, int]]
+Sizes = dict[int, tuple[int, int]]
 
 
-class _Boxes(NamedTuple):
-    """Boxes of finite numbers.
+class _BoxTable(NamedTuple):
+    """The N annotations with a box of four finite numbers.
 
     Attributes:
-        owners: Their N annotations.
+        anns: Annotations.
         boxes: (N, 4) numbers as in the file.
-        sizes: (N, 2) width and height of their images, in pixels.
+        sizes: (N, 2) width and height of their images in pixels.
     """
 
-    owners: List[dict]
+    anns: list[dict]
     boxes: np.ndarray
     sizes: np.ndarray
 
 
-def mend_coordinates(entries: List[dict], sizes: Sizes, problems: List[Problem]) -> List[dict]:
-    """Turn fractions of the image into pixels, and corners into x, y, width
-    and height, if the file as a whole has them.
+def repair_coordinates(annotations: list[dict], sizes: Sizes, issues: list[Issue]) -> list[dict]:
+    """Convert normalized coordinates and corner boxes if the whole file uses them.
 
     Args:
-        entries (list[dict]): Annotations that belong to images; are not
-            changed.
-        sizes (dict[int, tuple[int, int]]): Width and height of each image.
-        problems (list[Problem]): Gets one of :data:`FILE_RULES` each.
+        annotations: Annotations with valid image ids; they are not changed.
+        sizes: Width and height of each image by its id.
+        issues: Extended by an issue for each of :data:`FILE_RULES` that the file breaks.
 
     Returns:
-        list[dict]: The annotations, in pixels and with COCO's boxes.
+        Annotations in pixels with boxes as x, y, width and height.
     """
-    table = _collect_boxes(entries, sizes)
+    table = _collect_boxes(annotations, sizes)
     if _are_normalized(table):
-        problems.append(
-            _file_problem(
-                'normalized',
-                table,
-                'fractions of the image (0 to 1) in all {count} boxes',
-                'pixels',
-                'multiplied by width and height',
-            )
-        )
-        entries = _scale(entries, sizes)
-        table = _collect_boxes(entries, sizes)
+        found = f'fractions of the image (0 to 1) in all {len(table.anns)} boxes'
+        fix = 'multiplied by width and height'
+        issues.append(_file_issue('normalized', table, found, '"bbox" in pixels', fix))
+        annotations = [_denormalize(ann, *sizes[ann['image_id']]) for ann in annotations]
+        table = _collect_boxes(annotations, sizes)
     if _are_corners(table):
-        problems.append(
-            _file_problem(
-                'corners',
-                table,
-                'two corners (x1, y1, x2, y2) in {count} boxes',
-                'x, y, width and height',
-                'written as x, y, width and height',
-            )
-        )
-        entries = [
-            {**ann, 'bbox': _from_corners(ann['bbox'])} if _is_box(ann) else ann for ann in entries
+        found = f'two corners (x1, y1, x2, y2) in {len(table.anns)} boxes'
+        expected, fix = '"bbox" as x, y, width and height', 'written as x, y, width and height'
+        issues.append(_file_issue('corners', table, found, expected, fix))
+        annotations = [
+            ann | dict(bbox=_to_xywh(ann['bbox'])) if _has_box(ann) else ann for ann in annotations
         ]
-    return entries
+    return annotations
 
 
-def _is_box(ann: dict) -> bool:
+def _has_box(ann: dict) -> bool:
     box = ann.get('bbox')
-    return isinstance(box, list) and len(box) == 4 and are_numbers(box)
+    return isinstance(box, list) and len(box) == 4 and are_finite_numbers(box)
 
 
-def _collect_boxes(entries: List[dict], sizes: Sizes) -> _Boxes:
-    owners = [ann for ann in entries if _is_box(ann)]
-    return _Boxes(
-        owners,
-        np.array([ann['bbox'] for ann in owners], float).reshape(-1, 4),
-        np.array([sizes[ann['image_id']] for ann in owners], float).reshape(-1, 2),
+def _to_xywh(box: list[float]) -> list[float]:
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+def _collect_boxes(annotations: list[dict], sizes: Sizes) -> _BoxTable:
+    anns = [ann for ann in annotations if _has_box(ann)]
+    return _BoxTable(
+        anns,
+        np.array([ann['bbox'] for ann in anns], float).reshape(-1, 4),
+        np.array([sizes[ann['image_id']] for ann in anns], float).reshape(-1, 2),
     )
 
 
-def _file_problem(rule: str, table: _Boxes, found: str, expected: str, fix: str) -> Problem:
-    first = table.owners[0]
-    found = found.format(count=len(table.owners))
-    return Problem(
-        rule,
-        None,
-        None,
-        f'{found}, such as {shorten(first["bbox"])} of annotation {shorten(first["id"], 30)}',
-        f'"bbox" in {expected}' if rule == 'normalized' else f'"bbox" as {expected}',
-        fix,
-    )
+def _file_issue(rule: str, table: _BoxTable, found: str, expected: str, fix: str) -> Issue:
+    first = table.anns[0]
+    example = f'{format_value(first["bbox"])} of annotation {format_value(first["id"], 30)}'
+    return Issue(rule, f'{found}, such as {example}', expected, fix, {})
 
 
-def _are_normalized(table: _Boxes) -> bool:
+def _are_normalized(table: _BoxTable) -> bool:
+    """Check whether all boxes are fractions, and not only integers 0 and 1."""
     boxes = table.boxes
     if not len(boxes) or (table.sizes <= 2).all():
         return False
-    # Rounding may take the far edges beyond 1 by a little.
+    # Rounding may move edges beyond 1.
     inside = boxes.min() >= -1e-3 and boxes.max() <= 1 + 1e-3
     return bool(inside and ((boxes > 0) & (boxes < 1)).any())
 
 
-def _scale(entries: List[dict], sizes: Sizes) -> List[dict]:
-    """Multiply what is from 0 to 1 by the size of the image."""
-    scaled = []
-    for ann in entries:
-        width, height = sizes[ann['image_id']]
-        change = {}
-        if _is_box(ann):
-            x, y, w, h = ann['bbox']
-            change['bbox'] = [x * width, y * height, w * width, h * height]
-        if are_numbers([ann.get('area')]) and ann['area'] <= 1:
-            change['area'] = ann['area'] * width * height
-        polygons = ann.get('segmentation')
-        if isinstance(polygons, list) and all(
-            isinstance(each, list) and are_numbers(each) and max(each) <= 1.001
+def _denormalize(ann: dict, width: int, height: int) -> dict:
+    """Multiply the fields of an annotation that are fractions by the image size."""
+    change = {}
+    if _has_box(ann):
+        x, y, w, h = ann['bbox']
+        change['bbox'] = [x * width, y * height, w * width, h * height]
+    if are_finite_numbers([ann.get('area')]) and ann['area'] <= 1:
+        change['area'] = ann['area'] * width * height
+    polygons = ann.get('segmentation')
+    if isinstance(polygons, list) and all(
+        isinstance(each, list) and are_finite_numbers(each) and max(each) <= 1.001
+        for each in polygons
+    ):
+        change['segmentation'] = [
+            [value * (height if index % 2 else width) for index, value in enumerate(each)]
             for each in polygons
-        ):
-            change['segmentation'] = [
-                [value * (height if index % 2 else width) for index, value in enumerate(each)]
-                for each in polygons
-            ]
-        flat = ann.get('keypoints')
-        if (
-            isinstance(flat, list)
-            and len(flat) % 3 == 0
-            and are_numbers(flat)
-            and max(flat[::3] + flat[1::3]) <= 1.001
-        ):
-            change['keypoints'] = [
-                value * (width, height, 1)[index % 3] for index, value in enumerate(flat)
-            ]
-        scaled.append({**ann, **change})
-    return scaled
+        ]
+    flat = ann.get('keypoints')
+    if (
+        isinstance(flat, list)
+        and len(flat) % 3 == 0
+        and are_finite_numbers(flat)
+        and max(flat[::3] + flat[1::3]) <= 1.001
+    ):
+        change['keypoints'] = [
+            value * (width, height, 1)[index % 3] for index, value in enumerate(flat)
+        ]
+    return ann | change
 
 
-def _are_corners(table: _Boxes) -> bool:
-    """Whether the boxes are corners: nearly all can be, and the masks and
-    keypoints, or how far the boxes reach otherwise, say that they are."""
+def _are_corners(table: _BoxTable) -> bool:
+    """Check whether almost all boxes can be corners, and masks or keypoints agree.
+
+    Without masks and keypoints, boxes that would reach far out of their image decide.
+    """
     if not len(table.boxes):
         return False
     first, second = table.boxes[:, :2], table.boxes[:, 2:]
-    slack = 1 + 0.01 * table.sizes
-    valid = ((second > first) & (first >= -slack) & (second <= table.sizes + slack)).all(1)
-    if valid.mean() < _SHARE_VALID:
+    tolerance = 1 + 0.01 * table.sizes
+    is_inside = (first >= -tolerance) & (second <= table.sizes + tolerance)
+    valid = ((second > first) & is_inside).all(1)
+    if valid.mean() < _MIN_VALID:
         return False
     votes = []
-    for owner, box, size in zip(*table):
-        vote = _vote_for_corners(owner, box, size)
+    for ann, box, size in zip(*table):
+        vote = _vote_for_corners(ann, box, size)
         if vote:
             votes.append(vote)
-        if len(votes) == _MOST_WITNESSES:
+        if len(votes) == _MAX_VOTERS:
             break
     if votes:
-        corners = sum(vote for vote in votes if vote > 0)
-        return corners >= _MIN_VOTES and corners >= 0.9 * np.abs(votes).sum()
-    outside = (first + second > table.sizes + slack).any(1)
-    return bool(outside.sum() >= _MIN_OUTSIDE and outside.mean() >= _SHARE_OUTSIDE)
+        for_corners = sum(vote for vote in votes if vote > 0)
+        return for_corners >= _MIN_VOTES and for_corners >= 0.9 * np.abs(votes).sum()
+    outside = (first + second > table.sizes + tolerance).any(1)
+    return bool(outside.sum() >= _MIN_OUTSIDE and outside.mean() >= _MIN_OUTSIDE_FRACTION)
 
 
 def _vote_for_corners(ann: dict, box: np.ndarray, size: np.ndarray) -> int:
-    """How strongly the mask, or else the keypoints, say that a box is two
-    corners; below 0 if x, y, width and height, 0 if they do not tell."""
-    corners, sides = box, np.concatenate([box[:2], box[:2] + box[2:]])
-    extent = _mask_extent(ann, *map(int, size))
-    if extent is not None:
-        fits = _overlap(corners, extent), _overlap(sides, extent)
-        if abs(fits[0] - fits[1]) < _MARGIN or max(fits) < _GOOD_FIT:
+    """Compare both interpretations of a box with the mask, or else with the keypoints.
+
+    Returns:
+        A positive number for corners, a negative one for x, y, width and height, 0 if undecided.
+    """
+    mask_box = _measure_mask(ann, *map(int, size))  # xywh
+    if mask_box is not None:
+        readings = np.stack([_to_xywh(box), box])  # corners, xywh
+        as_corners, as_xywh = coco_mask.iou(readings, mask_box[None], [0])[:, 0]
+        if abs(as_corners - as_xywh) < _IOU_MARGIN or max(as_corners, as_xywh) < _MIN_IOU:
             return 0
-        return _MIN_VOTES if fits[0] > fits[1] else -_MIN_VOTES
-    points = _labelled_points(ann)
+        return _MIN_VOTES if as_corners > as_xywh else -_MIN_VOTES
+    flat = ann.get('keypoints')
+    if not isinstance(flat, list) or len(flat) % 3 or not are_finite_numbers(flat):
+        return 0
+    points = np.reshape(flat, (-1, 3)).astype(float)
+    points = points[points[:, 2] > 0, :2]
     if len(points) < 3:
         return 0
-    # A box is around all keypoints, but not close around few of them: what
-    # lies outside refutes corners, what is inside confirms them only if the
-    # other reading leaves the image.
-    slack = 1 + 0.1 * (corners[2:] - corners[:2])
-    if ((points < corners[:2] - slack) | (points > corners[2:] + slack)).any():
+    # A box surrounds all keypoints, but not tightly. Keypoints outside of the corners refute
+    # them; keypoints inside confirm them only if the other reading leaves the image.
+    tolerance = 1 + 0.1 * (box[2:] - box[:2])
+    if ((points < box[:2] - tolerance) | (points > box[2:] + tolerance)).any():
         return -1
-    return int((sides[2:] > size + 1 + 0.01 * size).any())
+    return int((box[:2] + box[2:] > size + 1 + 0.01 * size).any())
 
 
-def _mask_extent(ann: dict, width: int, height: int) -> Optional[np.ndarray]:
-    """(4, ) corners around the mask; None if there is no faultless one."""
+def _measure_mask(ann: dict, width: int, height: int) -> np.ndarray | None:
+    """Return the (4,) box of the mask as x, y, width and height, None without a valid mask."""
     mask = ann.get('segmentation')
-    if isinstance(mask, dict) and not rle_fault(mask, width, height):
-        x, y, w, h = coco_mask.toBbox(encode(mask, width, height))
-        return np.array([x, y, x + w, y + h])
+    if isinstance(mask, dict) and not find_rle_error(mask, width, height):
+        return coco_mask.toBbox(to_rle(mask, width, height))
     if (
         isinstance(mask, list)
         and mask
-        and not any(polygon_fault(each, width, height) for each in mask)
+        and not any(find_polygon_error(each, width, height) for each in mask)
     ):
-        points = np.concatenate([np.reshape(each, (-1, 2)) for each in mask])
-        return np.concatenate([points.min(0), points.max(0)])
+        points = np.concatenate([np.reshape(each, (-1, 2)) for each in mask]).astype(float)
+        return np.concatenate([points.min(0), np.ptp(points, axis=0)])
     return None
-
-
-def _labelled_points(ann: dict) -> np.ndarray:
-    """(N, 2) positions of the labelled keypoints."""
-    flat = ann.get('keypoints')
-    if not isinstance(flat, list) or len(flat) % 3 or not are_numbers(flat):
-        return np.zeros((0, 2))
-    points = np.reshape(flat, (-1, 3)).astype(float)
-    return points[points[:, 2] > 0, :2]
-
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes given by corners."""
-    inner = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    if (inner <= 0).any():
-        return 0.0
-    total = (one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()
-    return float(inner.prod() / (total - inner.prod()))
-
-
-def _from_corners(box: List[float]) -> List[float]:
-    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]

@@ -1,34 +1,31 @@
-"""What the entries of images and categories must be, and that no field of any
-entry is NaN."""
+"""Rules for the entries of images and categories, and for unknown fields."""
 
 import math
 import re
-from typing import Callable, Dict, List, Optional, Tuple
+from collections.abc import Callable
 
-from .issues import Finding, Problem, shorten
+from .issues import Issue, format_value
 
-# OpenCV reads no larger picture.
-MAX_PIXELS = 1 << 30
-_KNOWN = frozenset((
-    'id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd',
-    'segmentation', 'keypoints', 'num_keypoints', 'width', 'height',
-    'file_name'))  # yapf: disable
-_REMOVED = 'image and its annotations removed'
-# Width and height of a picture by its file name, None if it cannot be read.
-Measure = Callable[[str], Optional[Tuple[int, int]]]
+MAX_PIXELS = 1 << 30  # OpenCV decodes no larger image
+_CHECKED_FIELDS = frozenset(
+    ['id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd', 'segmentation']
+    + ['keypoints', 'num_keypoints', 'width', 'height', 'file_name']
+)
+# Returns width and height of an image by its file name, None if it cannot be read.
+MeasureImage = Callable[[str], tuple[int, int] | None]
 
 
 def is_id(value: object) -> bool:
-    """Whether it is an integer of 64 bits; true and false are none."""
+    """Check that a value is a 64-bit integer and no bool."""
     return type(value) is int and -(2**63) <= value < 2**63
 
 
-def fresh_id(entries: list) -> int:
-    """Return an id that no entry has, nor any after it.
+def next_id(entries: list) -> int:
+    """Return an id above those of all entries.
 
     Args:
-        entries (list): As in the file. Ids beyond 2**62 do not count, so
-            that there is room after the others.
+        entries: List of the file. Ids from 2**62 on do not count, so that the result is a valid
+            id.
     """
     return 1 + max(
         (
@@ -40,216 +37,180 @@ def fresh_id(entries: list) -> int:
     )
 
 
-def mend_categories(
-    entries: list, problems: List[Problem]
-) -> Tuple[List[dict], Dict[object, int]]:
-    """Return the categories that stay, and for each id that an annotation may
-    name the id of the category that it stands for.
+def repair_categories(entries: list, issues: list[Issue]) -> tuple[list[dict], dict[object, int]]:
+    """Check the categories, and merge those of the same name.
 
     Args:
-        entries (list): As in the file.
-        problems (list[Problem]): Gets what is found.
+        entries: List of the file.
+        issues: Extended by the issues found.
+
+    Returns:
+        Valid categories, and the id of one of them by each ``category_id`` that annotations may
+        refer to.
     """
-    kept: List[dict] = []
-    links: Dict[object, int] = {}
-    named: Dict[str, int] = {}
-    fresh = fresh_id(entries)
+    kept: list[dict] = []
+    ids: dict[object, int] = {}
+    ids_by_name: dict[str, int] = {}
+    new_id = next_id(entries)
+    expected = 'an id of its own, an integer, and a name'
     for entry in entries:
         name = entry.get('name') if isinstance(entry, dict) else None
         found = entry.get('id') if isinstance(entry, dict) else None
-        if not isinstance(name, str) or not _is_key(found) or found in links:
-            problems.append(
-                Problem(
-                    'category',
-                    None,
-                    None,
-                    shorten(entry),
-                    'an id of its own, an integer, and a name',
-                    'category removed',
-                )
-            )
+        if not isinstance(name, str) or not _can_be_referred_to(found) or found in ids:
+            issues.append(Issue('category', format_value(entry), expected, 'category removed'))
             continue
-        if name in named:
-            links[found] = named[name]
-            problems.append(
-                Problem(
+        if name in ids_by_name:
+            ids[found] = first = ids_by_name[name]
+            issues.append(
+                Issue(
                     'category_name',
-                    None,
-                    None,
-                    f'the name {shorten(name)} again, with id {shorten(found)}',
-                    f'a name of its own, not that of category {named[name]}',
-                    f'its annotations given to category {named[name]}',
+                    f'the name {format_value(name)} again, with id {format_value(found)}',
+                    f'a name of its own, not that of category {first}',
+                    f'its annotations given to category {first}',
                 )
             )
             continue
         if not is_id(found):
-            entry = {**entry, 'id': fresh}
-            problems.append(
-                Problem(
-                    'category',
-                    None,
-                    None,
-                    f'id {shorten(found)}',
-                    'an id of its own, an integer, and a name',
-                    f'given the id {fresh}, and its annotations',
-                )
-            )
-            fresh += 1
-        links[found] = named[name] = entry['id']
-        kept.append(without_nans(entry, problems))
-    return kept, links
+            fix = f'given the id {new_id}, and its annotations'
+            issue = Issue('category', f'id {format_value(found)}', expected, fix, dict(id=new_id))
+            issues.append(issue)
+            entry = entry | issue.change
+            new_id += 1
+        ids[found] = ids_by_name[name] = entry['id']
+        kept.append(replace_nan(entry, issues))
+    return kept, ids
 
 
-def mend_images(
-    entries: list, problems: List[Problem], measure: Optional[Measure] = None
-) -> Tuple[List[dict], Dict[object, int]]:
-    """Return the images that stay, mended, and for each id that an annotation
-    may name the id of the image that it stands for.
+def repair_images(
+    entries: list, issues: list[Issue], measure: MeasureImage | None = None
+) -> tuple[list[dict], dict[object, int]]:
+    """Check the image entries, and merge those of the same file.
 
     Args:
-        entries (list): As in the file.
-        problems (list[Problem]): Gets what is found.
-        measure (Measure, optional): Tells the size of images without one.
+        entries: List of the file.
+        issues: Extended by the issues found.
+        measure: Measures images without a size.
+
+    Returns:
+        Valid entries, and the id of one of them by each ``image_id`` that annotations may refer
+        to.
     """
-    kept: List[dict] = []
-    links: Dict[object, int] = {}
-    files: Dict[str, int] = {}
-    fresh = fresh_id(entries)
+    kept: list[dict] = []
+    ids: dict[object, int] = {}
+    ids_by_file: dict[str, int] = {}
+    new_id = next_id(entries)
     for entry in entries:
         found = entry.get('id') if isinstance(entry, dict) else None
-        image_id = found if is_id(found) else fresh
-        for rule in (_entry_fault, _name_fault, _size_fault):
-            finding = rule(entry, links, image_id, measure)
-            if finding:
-                problems.append(
-                    Problem(
-                        finding.rule,
-                        found,
-                        None,
-                        finding.found,
-                        finding.expected,
-                        finding.fix,
-                        finding.stops_test,
-                    )
-                )
-                if finding.change is None:
-                    break
-                entry = {**entry, **finding.change}
-        else:
-            fresh += image_id == fresh
-            first = files.setdefault(entry['file_name'], image_id)
-            links[found] = first
-            if first == image_id:
-                kept.append(without_nans(entry, problems, image_id))
-                continue
-            problems.append(
-                Problem(
-                    'shared_file',
-                    found,
-                    None,
-                    shorten(entry['file_name']),
-                    f'a file of its own, not that of image {first}',
-                    f'its annotations given to image {first}',
-                    stops_test=False,
-                )
+        repaired, own_issues = _repair_image(entry, ids, new_id, measure)
+        issues += [issue._replace(image_id=found) for issue in own_issues]
+        if repaired is None:
+            continue
+        image_id = repaired['id']
+        new_id += image_id == new_id
+        ids[found] = first = ids_by_file.setdefault(repaired['file_name'], image_id)
+        if first == image_id:
+            kept.append(replace_nan(repaired, issues, image_id))
+            continue
+        issues.append(
+            Issue(
+                'shared_file',
+                format_value(repaired['file_name']),
+                f'a file of its own, not that of image {first}',
+                f'its annotations given to image {first}',
+                fatal_in_test=False,
+                image_id=found,
             )
-    return kept, links
+        )
+    return kept, ids
 
 
-def _is_key(found: object) -> bool:
-    """Whether annotations can name an entry by it: an integer or a text."""
+def replace_nan(
+    entry: dict, issues: list[Issue], image_id: object = None, annotation_id: object = None
+) -> dict:
+    """Replace NaN and infinity by null in the fields that no other rule checks.
+
+    Args:
+        entry: Entry; it is not changed.
+        issues: Extended by one issue if a field is not finite.
+        image_id: For the issue.
+        annotation_id: For the issue.
+    """
+    change = {
+        name: _replace_nan(value)
+        for name, value in entry.items()
+        if name not in _CHECKED_FIELDS and not _is_finite(value)
+    }
+    if not change:
+        return entry
+    issues.append(
+        Issue(
+            'not_finite',
+            f'NaN or infinity in "{next(iter(change))}"',
+            'finite numbers',
+            'set to null',
+            change,
+            fatal_in_test=False,
+            image_id=image_id,
+            annotation_id=annotation_id,
+        )
+    )
+    return entry | change
+
+
+def _can_be_referred_to(found: object) -> bool:
     return isinstance(found, (int, str)) and not isinstance(found, bool)
 
 
-def _entry_fault(
-    entry: object, links: dict, image_id: int, measure: Optional[Measure]
-) -> Optional[Finding]:
+def _repair_image(
+    entry: object, ids: dict[object, int], new_id: int, measure: MeasureImage | None
+) -> tuple[dict | None, list[Issue]]:
+    """Check id, file name and size of an image entry; None if it is to be removed."""
     if not isinstance(entry, dict):
-        return Finding('entry', shorten(entry), 'an object', 'image removed')
-    found = entry.get('id')
-    expected = 'an integer that no image before has'
-    if not _is_key(found) or found in links:
-        return Finding('image_id', shorten(found), expected, 'image removed')
-    if is_id(found):
-        return None
-    return Finding(
-        'image_id',
-        shorten(found),
-        expected,
-        f'given the id {image_id}, and its annotations',
-        dict(id=image_id),
-    )
+        return None, [Issue('entry', format_value(entry), 'an object', 'image removed')]
+    issues = []
+    removed = 'image and its annotations removed'
 
+    found, expected = entry.get('id'), 'an integer that no image before has'
+    if not _can_be_referred_to(found) or found in ids:
+        return None, [Issue('image_id', format_value(found), expected, 'image removed')]
+    if not is_id(found):
+        fix = f'given the id {new_id}, and its annotations'
+        issues.append(Issue('image_id', format_value(found), expected, fix, dict(id=new_id)))
+        entry = entry | dict(id=new_id)
 
-def _name_fault(
-    entry: dict, links: dict, image_id: int, measure: Optional[Measure]
-) -> Optional[Finding]:
-    name = entry.get('file_name')
-    expected = 'a path inside the folder of the images, with /'
+    name, expected = entry.get('file_name'), 'a path inside the folder of the images, with /'
     path = name.replace('\\', '/') if isinstance(name, str) else ''
-    is_inside = (
-        path.strip('/. ')
-        and '\0' not in path
-        and not re.match(r'/|[A-Za-z]:', path)
-        and '..' not in path.split('/')
-    )
-    # JSON can hold halves of characters, of which no file name is made.
-    is_inside = is_inside and path == path.encode(errors='ignore').decode()
-    if not is_inside:
-        return Finding('file_name', shorten(name), expected, _REMOVED)
-    if path == name:
-        return None
-    return Finding('file_name', shorten(name), expected, 'written with /', dict(file_name=path))
+    if (
+        not path.strip('/. ')
+        or '\0' in path
+        or re.match(r'/|[A-Za-z]:', path)
+        or '..' in path.split('/')
+        # JSON can hold lone surrogates, which no file name has.
+        or path != path.encode(errors='ignore').decode()
+    ):
+        return None, [*issues, Issue('file_name', format_value(name), expected, removed)]
+    if path != name:
+        issues.append(
+            Issue(
+                'file_name', format_value(name), expected, 'written with /', dict(file_name=path)
+            )
+        )
+        entry = entry | dict(file_name=path)
 
-
-def _size_fault(
-    entry: dict, links: dict, image_id: int, measure: Optional[Measure]
-) -> Optional[Finding]:
     width, height = entry.get('width'), entry.get('height')
     if (
-        type(width) is int
-        and type(height) is int
-        and min(width, height) > 0
-        and width * height <= MAX_PIXELS
+        type(width) is not int
+        or type(height) is not int
+        or min(width, height) <= 0
+        or width * height > MAX_PIXELS
     ):
-        return None
-    size = measure(entry['file_name']) if measure else None
-    change = size and dict(width=size[0], height=size[1])
-    return Finding(
-        'image_size',
-        shorten((width, height)),
-        'a width and a height in pixels, positive integers',
-        'taken from the picture' if size else _REMOVED,
-        change,
-    )
-
-
-def without_nans(
-    entry: dict, problems: List[Problem], image_id: object = None, annotation_id: object = None
-) -> dict:
-    """An entry with null for NaN in the fields that no rule knows.
-
-    Args:
-        entry (dict): Is not changed.
-        problems (list[Problem]): Gets what is found.
-        image_id: Named in the problem.
-        annotation_id: Named in the problem.
-    """
-    bad = [name for name, value in entry.items() if name not in _KNOWN and not _is_finite(value)]
-    if not bad:
-        return entry
-    problems.append(
-        Problem(
-            'not_finite',
-            image_id,
-            annotation_id,
-            f'NaN or infinity in "{bad[0]}"',
-            'finite numbers',
-            'set to null',
-            False,
-        )
-    )
-    return {**entry, **{name: _null_for_nan(entry[name]) for name in bad}}
+        size = measure(path) if measure else None
+        change = dict(width=size[0], height=size[1]) if size else None
+        fix = 'taken from the image' if size else removed
+        expected = 'a width and a height in pixels, positive integers'
+        issues.append(Issue('image_size', format_value((width, height)), expected, fix, change))
+        entry = entry | change if change else None
+    return entry, issues
 
 
 def _is_finite(value: object) -> bool:
@@ -260,9 +221,9 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, list) or all(map(_is_finite, value))
 
 
-def _null_for_nan(value: object) -> object:
+def _replace_nan(value: object) -> object:
     if isinstance(value, dict):
-        return {name: _null_for_nan(each) for name, each in value.items()}
+        return {name: _replace_nan(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [_null_for_nan(each) for each in value]
+        return [_replace_nan(each) for each in value]
     return value if _is_finite(value) else None

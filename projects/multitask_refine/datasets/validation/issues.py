@@ -1,68 +1,74 @@
-"""How the rules say what is wrong with annotations and images."""
+"""Issues that the validation finds in annotations and images."""
 
-from typing import NamedTuple, Optional
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from multitask_refine.utils.errors import ExplainedError
 
 
 class AnnotationError(ExplainedError, ValueError):
-    """Annotations that cannot be used as they are; the message says why."""
+    """Annotations that cannot be used; the message says why and how to repair them."""
 
 
-class Finding(NamedTuple):
-    """One thing that is wrong with an entry.
+class Issue(NamedTuple):
+    """An entry of an annotation file, or an image, that breaks a rule.
 
     Attributes:
-        rule: Name of the rule.
-        found: In words or as in the file.
-        expected: In words.
-        fix: How it is mended, in words.
-        change: Fields and their new values; None if the entry is removed.
-        stops_test: Whether an evaluation with it would fail or count
-            something that is not so.
+        rule: Name of the rule, as listed in docs/dataset-validation.md.
+        found: Found value, in words or as in the file.
+        expected: Expected value, in words.
+        fix: Repair, in words.
+        change: Repaired fields by name; None if the entry is removed.
+        fatal_in_test: Whether an evaluation would fail or give wrong numbers because of it.
+        image_id: Id of the image, None if the entry has none.
+        annotation_id: Id of the annotation, None for other entries.
     """
 
     rule: str
     found: str
     expected: str
     fix: str = 'annotation removed'
-    change: Optional[dict] = None
-    stops_test: bool = True
-
-
-class Problem(NamedTuple):
-    """A finding and the entry that it is about.
-
-    Attributes:
-        rule: Name of the rule.
-        image_id: Id of the image, None if the entry has none.
-        annotation_id: Id of the annotation, None for other entries.
-        found: What was found, in words or as in the file.
-        expected: What was expected.
-        fix: How it is mended.
-        stops_test: Whether an evaluation with it would fail or count
-            something that is not so.
-    """
-
-    rule: str
-    image_id: object
-    annotation_id: object
-    found: str
-    expected: str
-    fix: str
-    stops_test: bool = True
+    change: dict | None = None
+    fatal_in_test: bool = True
+    image_id: object = None
+    annotation_id: object = None
 
     def __str__(self) -> str:
         names = [
-            f'{kind} {shorten(value, 30)}'
+            f'{kind} {format_value(value, 30)}'
             for kind, value in (('annotation', self.annotation_id), ('image', self.image_id))
             if value is not None
         ]
-        where = ' of '.join(names) or 'the file'
-        return f'{where}: expected {self.expected}, found {self.found} ({self.fix})'
+        entry = ' of '.join(names) or 'the file'
+        return f'{entry}: expected {self.expected}, found {self.found} ({self.fix})'
 
 
-def shorten(value: object, length: int = 60) -> str:
-    """A value in a message."""
+def format_value(value: object, max_length: int = 60) -> str:
+    """Format a value for a message."""
     text = repr(value)
-    return text if len(text) <= length else text[: length - 3] + '...'
+    return text if len(text) <= max_length else text[: max_length - 3] + '...'
+
+
+def group_by_rule(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
+    """Group issues by their rule, in order of the first issue of each."""
+    groups: dict[str, list[Issue]] = {}
+    for issue in issues:
+        groups.setdefault(issue.rule, []).append(issue)
+    return groups
+
+
+def format_issues(issues: Sequence[Issue], max_shown: int = 3) -> str:
+    """Format a table with a line for each rule: name, count and first issues.
+
+    Args:
+        issues: At least one issue.
+        max_shown: Number of issues to write out for each rule.
+    """
+    groups = group_by_rule(issues)
+    width = max(map(len, groups))
+    lines = []
+    for rule, members in groups.items():
+        shown = '; '.join(map(str, members[:max_shown]))
+        more = '; ...' if len(members) > max_shown else ''
+        lines.append(f'{rule:{width}} {len(members):7}  {shown}{more}')
+    return '\n'.join(lines)

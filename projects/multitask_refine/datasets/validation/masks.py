@@ -1,49 +1,42 @@
-"""What a COCO segmentation must be before pycocotools may see it.
+"""Check COCO segmentations before pycocotools reads them.
 
-pycocotools reads past the end of a cut run-length text, and asks for as much
-memory as the way around a polygon is long. So everything is looked at here
-first.
+pycocotools reads past the end of a truncated RLE string, and allocates as much memory as the
+perimeter of a polygon needs.
 """
-
-from typing import List, Optional, Union
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-Segmentation = Union[list, dict]
+Segmentation = list | dict
 
-# No coordinate of an image is as large.
-LIMIT = 1e9
+MAX_COORDINATE = 1e9
 
 
-def are_numbers(values: list) -> bool:
-    """Whether all are finite numbers; true and false are none.
-
-    Args:
-        values (list): Anything from a JSON file.
-    """
+def are_finite_numbers(values: list) -> bool:
+    """Check that a list has only finite numbers below 1e9, at least one, and no bool."""
     if not values or not set(map(type, values)) <= {int, float}:
         return False
-    total_is_safe = -LIMIT < min(values) and max(values) < LIMIT
-    return total_is_safe and abs(sum(values)) < LIMIT * len(values)
+    # min and max can miss a NaN, the sum cannot.
+    in_range = min(values) > -MAX_COORDINATE and max(values) < MAX_COORDINATE
+    return in_range and abs(sum(values)) < MAX_COORDINATE * len(values)
 
 
-def polygon_fault(polygon: object, width: int, height: int) -> Optional[str]:
-    """What is wrong with a polygon.
+def find_polygon_error(polygon: object, width: int, height: int) -> str | None:
+    """Describe the error of a polygon.
 
     Args:
-        polygon: Should be x, y of each corner in a row, in pixels.
-        width (int): Of the image.
-        height (int): Of the image.
+        polygon: Expected to be x, y of each vertex in a row, in image pixels.
+        width: Image width.
+        height: Image height.
 
     Returns:
-        str | None: None if nothing is.
+        None for a valid polygon.
     """
     if not isinstance(polygon, list):
         return f'a polygon that is a {type(polygon).__name__}'
     if len(polygon) < 6 or len(polygon) % 2:
         return f'a polygon of {len(polygon)} numbers'
-    if not are_numbers(polygon):
+    if not are_finite_numbers(polygon):
         return 'a polygon with something else than finite numbers'
     x, y = polygon[::2], polygon[1::2]
     if min(x) < -width or max(x) > 2 * width or min(y) < -height or max(y) > 2 * height:
@@ -51,24 +44,23 @@ def polygon_fault(polygon: object, width: int, height: int) -> Optional[str]:
     return None
 
 
-def rle_fault(rle: dict, width: int, height: int) -> Optional[str]:
-    """What is wrong with a run-length code, plain or compressed.
+def find_rle_error(rle: dict, width: int, height: int) -> str | None:
+    """Describe the error of an RLE, compressed or not.
 
     Args:
-        rle (dict): Should have ``size``, the image's height and width, and
-            ``counts``: lengths of runs down the columns, as a list or as
-            COCO's text.
-        width (int): Of the image.
-        height (int): Of the image.
+        rle: Expected to have ``size`` (height, width) and ``counts``: run lengths in column-major
+            order, a list or COCO's compressed string.
+        width: Image width.
+        height: Image height.
 
     Returns:
-        str | None: None if nothing is.
+        None for a valid RLE.
     """
     size, counts = rle.get('size'), rle.get('counts')
     if size != [height, width] or list(map(type, size)) != [int, int]:
         return f'size {size!r} in an image of size {[height, width]}'
     if isinstance(counts, str):
-        counts = run_lengths(counts)
+        counts = decompress_counts(counts)
     if not isinstance(counts, list) or set(map(type, counts)) != {int}:
         return 'counts that are no run lengths'
     if min(counts) < 0 or sum(counts) != width * height:
@@ -76,18 +68,17 @@ def rle_fault(rle: dict, width: int, height: int) -> Optional[str]:
     return None if any(counts[1::2]) else 'a mask without a pixel'
 
 
-def run_lengths(text: str) -> Optional[List[int]]:
-    """Decode COCO's compressed run lengths.
+def decompress_counts(text: str) -> list[int] | None:
+    """Decompress the ``counts`` of an RLE.
 
-    Numbers have five bits in each character, the lowest first; a sixth says
-    that more follow. From the fourth on they are differences to the last but
-    one.
+    Each character holds 5 bits of a number, lowest first, and a continuation bit. From the
+    fourth number on, numbers are differences to the last but one.
 
     Args:
-        text (str): ``counts`` of a compressed mask.
+        text: ``counts`` of a compressed RLE.
 
     Returns:
-        list[int] | None: None if it is no such text, or ends too early.
+        Run lengths, None if the text is invalid or truncated.
     """
     runs, value, shift = [], 0, 0
     for code in (ord(char) - 48 for char in text):
@@ -96,19 +87,21 @@ def run_lengths(text: str) -> Optional[List[int]]:
         value |= (code & 31) << shift
         shift += 5
         if not code & 32:
-            if code & 16:
+            if code & 16:  # sign bit
                 value -= 1 << shift
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))
             value, shift = 0, 0
     return None if shift else runs
 
 
-def rough_area(segmentation: Segmentation) -> float:
-    """Area of a faultless mask in pixels; of polygons what is within their
-    lines, so parts that overlap count twice."""
+def approximate_area(segmentation: Segmentation) -> float:
+    """Return the area of a valid segmentation in pixels, without rasterization.
+
+    Polygons are measured by the shoelace formula; where they overlap, pixels count twice.
+    """
     if isinstance(segmentation, dict):
         counts = segmentation['counts']
-        counts = run_lengths(counts) if isinstance(counts, str) else counts
+        counts = decompress_counts(counts) if isinstance(counts, str) else counts
         return float(sum(counts[1::2]))
     total = 0.0
     for polygon in segmentation:
@@ -118,8 +111,8 @@ def rough_area(segmentation: Segmentation) -> float:
     return float(total)
 
 
-def encode(segmentation: Segmentation, width: int, height: int) -> dict:
-    """A faultless mask as compressed run lengths, for pycocotools."""
+def to_rle(segmentation: Segmentation, width: int, height: int) -> dict:
+    """Convert a valid segmentation into a compressed RLE of pycocotools."""
     if isinstance(segmentation, dict):
         if isinstance(segmentation['counts'], str):
             return segmentation

@@ -1,144 +1,126 @@
-"""What the data set says at its start about its annotations and images."""
+"""Report on the annotations and images of a data set when it is loaded."""
 
-from typing import Dict, List, Optional, Sequence
+from collections.abc import Sequence
 
 from mmengine.logging import MMLogger
 
 from .coordinates import FILE_RULES
-from .issues import AnnotationError, Problem
+from .issues import AnnotationError, Issue, format_issues
 
-_MEND = (
-    'Look at them with: python tools/dataset/check_coco.py {path} '
-    '--images {images}, and write a file without them with --fix '
-    'OUT.json; then name that file as ann_file of the data set and of '
-    'the evaluator.'
+_REMEDY = (
+    'List them with: python tools/dataset/check_coco.py {path} --images {images}, write a '
+    'repaired file with --fix OUT.json, and name it as ann_file of the data set and of the '
+    'evaluator.'
 )
 
 
-def group(problems: Sequence[Problem]) -> Dict[str, List[Problem]]:
-    """Problems by their rule, in the order in which the rules come up."""
-    groups: Dict[str, List[Problem]] = {}
-    for problem in problems:
-        groups.setdefault(problem.rule, []).append(problem)
-    return groups
-
-
-def refuse(
-    problems: Sequence[Problem], path: str, images: str, test_mode: bool, strict: bool
+def raise_if_fatal(
+    issues: Sequence[Issue], path: str, images: str, test_mode: bool, strict: bool
 ) -> None:
-    """Refuse to go on with some problems.
-
-    An evaluation reads the file itself, so that in a test nothing can be
-    mended on the way.
+    """Raise an error if some issues do not allow to go on.
 
     Args:
-        problems (Sequence[Problem]): That were found.
-        path (str): The annotation file, for messages.
-        images (str): The folder of the images, for messages.
-        test_mode (bool): Whether the data is for a test: then problems that
-            would make the evaluation fail, or count something that is not
-            so, are errors. What is wrong with the file as a whole always is.
-        strict (bool): Whether every problem is an error.
+        issues: Issues of the data set.
+        path: Annotation file, for the message.
+        images: Folder of the images, for the message.
+        test_mode: Whether the data set is for a test: the evaluation reads the file itself,
+            without repairs, so issues that make it fail or give wrong numbers are fatal. Issues
+            of the file as a whole always are.
+        strict: Whether every issue is fatal.
 
     Raises:
-        AnnotationError: Has the table of the problems, and how to mend them.
+        AnnotationError: With a table of the fatal issues.
     """
-    of_file = [each for each in problems if each.rule in FILE_RULES]
-    # What is found of single instances then is no news.
-    fatal = of_file or [each for each in problems if strict or (test_mode and each.stops_test)]
+    # An issue of the file as a whole causes those of its instances.
+    file_issues = [issue for issue in issues if issue.rule in FILE_RULES]
+    fatal = file_issues or [
+        issue for issue in issues if strict or (test_mode and issue.fatal_in_test)
+    ]
     if not fatal:
         return
-    reason = (
-        'all annotations are written so'
-        if of_file
-        else 'strict=True'
-        if strict
-        else 'the evaluation of a test would count them wrongly'
-    )
+    if file_issues:
+        reason = 'they concern all annotations'
+    elif strict:
+        reason = 'strict=True'
+    else:
+        reason = 'the evaluation would fail or give wrong numbers'
     raise AnnotationError(
-        f'{path}: expected no problems ({reason}), found {len(fatal)}:\n'
-        f'{format_table(fatal)}\n{_MEND.format(path=path, images=images)}'
+        f'{path}: expected no issues ({reason}), found {len(fatal)}:\n'
+        f'{format_issues(fatal)}\n{_REMEDY.format(path=path, images=images)}'
     )
 
 
-def log_problems(problems: Sequence[Problem], path: str, images: str, test_mode: bool) -> None:
-    """Log what was left out or mended, or in a test left as it is.
-
-    The arguments are those of :func:`refuse`.
-    """
-    if not problems:
+def log_issues(issues: Sequence[Issue], path: str, images: str, test_mode: bool) -> None:
+    """Log a table of the issues; the arguments are those of :func:`raise_if_fatal`."""
+    if not issues:
         return
-    done = (
-        'are left as they are, as the evaluation takes them'
-        if test_mode
-        else 'were mended or left out of this training'
-    )
+    if test_mode:
+        outcome = 'are left as they are, as the evaluation reads them'
+    else:
+        outcome = 'were repaired or left out of this training'
     MMLogger.get_current_instance().warning(
-        f'{path}: {len(problems)} problems {done}:\n'
-        f'{format_table(problems)}\n{_MEND.format(path=path, images=images)}'
+        f'{path}: {len(issues)} issues {outcome}:\n'
+        f'{format_issues(issues)}\n{_REMEDY.format(path=path, images=images)}'
     )
 
 
-def log_unused(
+def log_filtered_images(
     images: Sequence[dict],
-    used: Sequence[dict],
-    filter_cfg: Optional[dict],
+    kept: Sequence[dict],
+    filter_cfg: dict | None,
     path: str,
     test_mode: bool,
-    few_keypoints: int,
+    num_few_keypoints: int,
 ) -> None:
-    """Log how many images of an annotation file are not used, and why.
+    """Log how many images ``filter_cfg`` leaves out, and why.
 
     Args:
-        images (Sequence[dict]): All images as mmdet parses them.
-        used (Sequence[dict]): Those that ``filter_cfg`` leaves.
-        filter_cfg (dict, optional): Of the data set.
-        path (str): The annotation file.
-        test_mode (bool): Whether the data is for a test, which may go
-            without annotations.
-        few_keypoints (int): How many of the images that are not used have
-            only too few keypoints against them.
+        images: All images as mmdet parses them.
+        kept: Images that are left.
+        filter_cfg: Setting of the data set.
+        path: Annotation file, for the message.
+        test_mode: Whether the data set is for a test, which needs no annotations.
+        num_few_keypoints: Number of images left out only for too few keypoints.
 
     Raises:
         AnnotationError: If no image is left.
     """
     filter_cfg = filter_cfg or {}
-    min_size = filter_cfg.get('min_size', 0)
-    ids = {info['img_id'] for info in used}
-    unused = [info for info in images if info['img_id'] not in ids]
-    small = sum(min(info['width'], info['height']) < min_size for info in unused)
+    min_size, min_keypoints = filter_cfg.get('min_size', 0), filter_cfg.get('min_keypoints')
+    kept_ids = {info['img_id'] for info in kept}
+    left_out = [info for info in images if info['img_id'] not in kept_ids]
+    num_small = sum(min(info['width'], info['height']) < min_size for info in left_out)
     reasons = {
-        f'have a side below {min_size} pixels (filter_cfg.min_size)': small,
-        'have no annotation of the classes (filter_cfg.filter_empty_gt)': len(unused)
-        - small
-        - few_keypoints,
-        'have fewer labelled keypoints than '
-        f'{filter_cfg.get("min_keypoints")} (filter_cfg.min_keypoints)': few_keypoints,
+        f'have a side below {min_size} pixels (filter_cfg.min_size)': num_small,
+        'have no annotation of the classes (filter_cfg.filter_empty_gt)': len(left_out)
+        - num_small
+        - num_few_keypoints,
+        f'have fewer labeled keypoints than {min_keypoints} '
+        '(filter_cfg.min_keypoints)': num_few_keypoints,
     }
-    told = ', '.join(f'{count} {reason}' for reason, count in reasons.items() if count)
-    if not used:
-        found = f'none of {len(images)}: {told}' if images else 'none'
+    explanation = ', '.join(f'{count} {reason}' for reason, count in reasons.items() if count)
+    if not kept:
+        found = f'none of {len(images)}: {explanation}' if images else 'none'
         raise AnnotationError(
-            f'{path}: images: expected at least one to use, found {found}. '
-            'Annotate images, or set ann_file, metainfo.classes and '
-            'filter_cfg of the data set so that some are left.'
+            f'{path}: images: expected at least one to use, found {found}. Annotate images, or '
+            'set ann_file, metainfo.classes and filter_cfg of the data set so that some are left.'
         )
     logger = MMLogger.get_current_instance()
-    if unused:
-        logger.info(f'{path}: {len(unused)} of {len(images)} images are not used: {told}')
-    if not test_mode and not any(info['instances'] for info in used):
+    if left_out:
+        logger.info(f'{path}: {len(left_out)} of {len(images)} images are not used: {explanation}')
+    if not test_mode and not any(info['instances'] for info in kept):
         logger.warning(
-            f'{path}: none of the {len(used)} images has an annotation of '
-            'the classes: all that they show is background.'
+            f'{path}: none of the {len(kept)} images has an annotation of the classes: the '
+            'network only sees background.'
         )
 
 
-def log_labels(annotations: Sequence[dict], path: str) -> None:
-    """Log how many instances are labelled for which task, if not all are.
+def log_label_counts(annotations: Sequence[dict], path: str) -> None:
+    """Log how many instances have masks and keypoints, unless all have both.
 
     Args:
-        annotations (Sequence[dict]): Mended.
-        path (str): The annotation file, for messages.
+        annotations: Repaired annotations.
+        path: Annotation file, for the message.
     """
     instances = [ann for ann in annotations if not ann['iscrowd']]
     masks, keypoints = (
@@ -146,24 +128,6 @@ def log_labels(annotations: Sequence[dict], path: str) -> None:
     )
     if min(masks, keypoints) < len(instances):
         MMLogger.get_current_instance().info(
-            f'{path}: of {len(instances)} instances {masks} have a mask and '
-            f'{keypoints} have keypoints. Each head learns from the '
-            'instances that are labelled for it.'
+            f'{path}: of {len(instances)} instances {masks} have a mask and {keypoints} have '
+            'keypoints. Each head learns from the instances that are labeled for it.'
         )
-
-
-def format_table(problems: Sequence[Problem], most: int = 3) -> str:
-    """A line for each rule: its name, a count, and the first of its cases.
-
-    Args:
-        problems (Sequence[Problem]): At least one.
-        most (int): How many cases are named.
-    """
-    groups = group(problems)
-    width = max(map(len, groups))
-    lines = []
-    for rule, members in groups.items():
-        cases = '; '.join(map(str, members[:most]))
-        more = '; ...' if len(members) > most else ''
-        lines.append(f'{rule:{width}} {len(members):7}  {cases}{more}')
-    return '\n'.join(lines)

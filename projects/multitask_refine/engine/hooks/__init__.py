@@ -1,10 +1,24 @@
+"""Hooks of training, validation and test."""
+
+from .bad_images_hook import BadImagesHook
+from .checkpoint_hook import AtomicCheckpointHook
+from .consistency_hook import ConsistencyHook
 from .ema_hook import ResumableEMAHook
 from .keypoint_transfer_hook import KeypointTransferHook, transfer_keypoints
 from .offset_statistics_hook import OffsetStatisticsHook
+from .preemption_hook import PreemptionHook
+from .resume_hook import ResumeHook
+from .val_loss_hook import ValLossHook
 
 __all__ = [
+    'AtomicCheckpointHook',
+    'BadImagesHook',
+    'ConsistencyHook',
     'KeypointTransferHook',
     'OffsetStatisticsHook',
+    'PreemptionHook',
     'ResumableEMAHook',
+    'ResumeHook',
+    'ValLossHook',
     'transfer_keypoints',
 ]

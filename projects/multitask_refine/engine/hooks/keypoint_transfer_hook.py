@@ -1,87 +1,86 @@
-"""Start a keypoint head from weights that were trained on other keypoints."""
+"""Initialize a keypoint head from weights that were trained on other keypoints."""
 
-from typing import Dict, Optional, Sequence
+from collections.abc import Mapping, Sequence
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 
 from multitask_refine.utils.errors import ConfigError
 
-# The layers with one output channel (heatmap) or two (offset) a keypoint.
-_LAYERS = ('heatmap_pred', 'offset_pred')
 _HEAD = 'roi_head.keypoint_head.'
+# Layers with one (heatmap) or two (offset) output channels per keypoint.
+_LAYERS = (f'{_HEAD}heatmap_pred', f'{_HEAD}offset_pred')
 
 
 def transfer_keypoints(
-    saved: Dict[str, Tensor], own: Dict[str, Tensor], source: Sequence[str], target: Sequence[str]
-) -> Dict[str, Tensor]:
-    """Reorder the last layers of a keypoint head by the keypoints' names.
+    saved: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    source: Sequence[str],
+    target: Sequence[str],
+) -> dict[str, Tensor]:
+    """Reorder the output channels of a keypoint head by keypoint names.
 
     Args:
-        saved (dict[str, Tensor]): ``state_dict`` of a network whose
-            keypoints are ``source``; is not changed.
-        own (dict[str, Tensor]): ``state_dict`` of the network to load into,
-            whose keypoints are ``target``, as initialized.
+        saved (Mapping[str, Tensor]): ``state_dict`` of a model with the keypoints ``source``;
+            not modified.
+        own (Mapping[str, Tensor]): Initial ``state_dict`` of the model to load into, which has
+            the keypoints ``target``.
         source (Sequence[str]): Names of the K_s keypoints of ``saved``.
         target (Sequence[str]): Names of the K_t keypoints of ``own``.
 
     Returns:
-        dict[str, Tensor]: ``saved`` with heatmap and offset layers for
-        ``target``: the channels of keypoints that both have come from
-        ``saved``, those of new ones from ``own``. A layer that one of the
-        two lacks, or whose input has another width, stays as it is.
+        dict[str, Tensor]: ``saved`` with heatmap and offset layers for ``target``: channels of
+        common keypoints from ``saved``, those of new ones from ``own``. A layer that one of
+        the two lacks, or with another number of input channels, stays as it is.
     """
     result = dict(saved)
-    to = [i for i, name in enumerate(target) if name in source]
-    of = [source.index(target[i]) for i in to]
+    common = [i for i, name in enumerate(target) if name in source]
+    origins = [source.index(target[i]) for i in common]
     for name in saved.keys() & own.keys():
-        if not name.startswith(tuple(_HEAD + layer for layer in _LAYERS)):
+        if not name.startswith(_LAYERS):
             continue
-        # Output channels of a transposed convolution are axis 1.
+        # Axis 1 of a transposed convolution's weight holds its output channels.
         axis = 1 if saved[name].dim() == 4 else 0
         theirs = saved[name].movedim(axis, 0)
         ours = own[name].detach().cpu().movedim(axis, 0).clone()
         if theirs.shape[1:] != ours.shape[1:]:
             continue
-        channels = len(ours) // len(target)  # x and y of an offset together
-        theirs = theirs.unflatten(0, (len(source), channels))
-        ours = ours.unflatten(0, (len(target), channels))
-        ours[to] = theirs[of].to(ours)
+        channels = len(ours) // len(target)  # x and y of an offset stay together
+        theirs = theirs.unflatten(0, (len(source), channels))  # (K_s, channels, ...)
+        ours = ours.unflatten(0, (len(target), channels))  # (K_t, channels, ...)
+        ours[common] = theirs[origins].to(ours)
         result[name] = ours.flatten(0, 1).movedim(0, axis).contiguous()
     return result
 
 
 @HOOKS.register_module()
 class KeypointTransferHook(Hook):
-    """Take over the keypoint head of ``load_from`` by keypoint names.
+    """Transfer the keypoint head of ``load_from`` by keypoint names.
 
-    When a training starts from a checkpoint of other keypoints, or of the
-    same in another order, heatmaps and offsets of the keypoints that both
-    have start with the weights of the checkpoint, new ones as initialized;
-    see :func:`transfer_keypoints`. Resuming and testing are not affected.
+    When a training starts from a checkpoint of other keypoints, or of the same ones in another
+    order, heatmap and offset channels of common keypoints start with the weights of the
+    checkpoint, new ones as initialized; see :func:`transfer_keypoints`. Resuming and testing
+    are not affected.
 
     Args:
-        names (dict[str, str], optional): The checkpoint's name of keypoints
-            that are named differently there, such as
-            ``dict(head='nose')``.
+        names (dict[str, str], optional): Names in the checkpoint of keypoints that are named
+            differently there, such as ``dict(head='nose')``.
 
     Raises:
-        ConfigError: If ``names`` has a keypoint that the data set or the
-            checkpoint lacks.
+        ConfigError: If ``names`` has a keypoint that the dataset or the checkpoint lacks.
     """
 
     # Before ConsistencyHook compares.
     priority = 'HIGHEST'
 
-    def __init__(self, names: Optional[Dict[str, str]] = None) -> None:
+    def __init__(self, names: dict[str, str] | None = None) -> None:
         self.names = dict(names or {})
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Change the loaded weights before they go into the network."""
+        """Modify the loaded weights before they are copied into the model."""
         if not isinstance(runner._train_loop, BaseLoop) or runner._resume:
             return
         saved_meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
@@ -96,28 +95,27 @@ class KeypointTransferHook(Hook):
             if name not in own_names or other not in source:
                 raise ConfigError(
                     f'KeypointTransferHook.names: expected a keypoint of the '
-                    f'data set and its name in the checkpoint, found '
-                    f'{name!r}: {other!r}; the data set has {own_names}, the '
+                    f'dataset and its name in the checkpoint, found '
+                    f'{name!r}: {other!r}; the dataset has {own_names}, the '
                     f'checkpoint {source}. Correct the name.'
                 )
         target = [self.names.get(name, name) for name in own_names]
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         own = model.state_dict()
         if target == source or not any(key.startswith(_HEAD) for key in own):
             return
         checkpoint['state_dict'] = transfer_keypoints(
             checkpoint['state_dict'], own, source, target
         )
-        # The weights are of the data set's keypoints now.
+        # From here on the checkpoint has the keypoints of the dataset.
         checkpoint['meta'] = dict(
             checkpoint['meta'],
             dataset_meta=dict(meta, classes=saved_meta.get('classes', meta['classes'])),
         )
         taken, new = [], []
-        for name, other in zip(own_names, target):
+        for name, other in zip(own_names, target, strict=True):
             (taken if other in source else new).append(name)
-        MMLogger.get_current_instance().info(
+        runner.logger.info(
             'Keypoint head: from the checkpoint '
             f'{", ".join(taken) or "none"}; newly initialized '
             f'{", ".join(new) or "none"}'

@@ -1,7 +1,6 @@
-"""How far the learned offsets reach, in every layer and over the training."""
+"""Statistics of the learned offsets of every layer during training."""
 
 from functools import partial
-from typing import Dict, Optional
 
 import torch
 from mmdet.registry import HOOKS
@@ -16,32 +15,29 @@ from multitask_refine.ops import bound_offsets
 
 @HOOKS.register_module()
 class OffsetStatisticsHook(Hook):
-    """Record the mean and the largest offset of every layer, in cells.
+    """Log mean and maximum offset length of every layer, in cells.
 
-    The length of an offset counts, in cells of the map that it samples:
-    feature pixels for convolutions, bins for RoI poolings, heatmap pixels for
-    the keypoint head. Every ``interval`` iterations they go to the
-    visualizer's backends as ``offsets/<layer>/mean`` and
-    ``offsets/<layer>/max`` (``vis_data/scalars.json`` in the work dir), with
-    the number of layers that leave their map as ``offsets/outside``. A
-    warning names the layers whose largest offset is longer than the longer
-    side of its map: what they read there is zero. Public code that met such
-    offsets mended them by a lower rate (``dcn_offset_lr_mult``).
+    A cell is that of the map which the offset samples: a feature pixel for convolutions, a bin
+    for RoI pooling, a heatmap pixel for the keypoint head. Every ``interval`` iterations the
+    visualizer's backends get ``offsets/<layer>/mean`` and ``offsets/<layer>/max``
+    (``vis_data/scalars.json`` in the work dir), and the number of layers with offsets longer
+    than the longer side of their map as ``offsets/outside``. A warning names these layers:
+    they read zeros there. Public implementations avoided such offsets by a lower learning rate
+    (``dcn_offset_lr_mult``).
 
-    Rank 0 records its own batch. Models without offsets record nothing.
+    Rank 0 logs its own batch. Models without offsets log nothing.
 
     Args:
-        interval (int): Iterations between two records. Defaults to 50.
+        interval (int): Iterations between two logs. Defaults to 50.
     """
 
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
-        self._scalars: Optional[Dict[str, float]] = None
+        self._scalars: dict[str, float] | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Attach a forward hook to every layer that predicts offsets."""
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._handles = [
             getattr(module, layer).register_forward_hook(
                 partial(self._record, f'{name}.{layer}', module)
@@ -52,9 +48,9 @@ class OffsetStatisticsHook(Hook):
         ]
 
     def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Record this iteration if its turn has come."""
+        """Start a record if the iteration is to be logged."""
         if (runner.iter + 1) % self.interval == 0 and runner.rank == 0:
             self._scalars, self._outside = {}, []
 
@@ -62,26 +58,25 @@ class OffsetStatisticsHook(Hook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
-        """Hand the record on and warn of offsets that leave their map."""
-        if not self._scalars:
-            self._scalars = None
+        """Log the record, and warn of offsets that leave their map."""
+        scalars, self._scalars = self._scalars, None
+        if not scalars:
             return
-        self._scalars['offsets/outside'] = len(self._outside)
-        runner.visualizer.add_scalars(self._scalars, step=runner.iter + 1)
+        scalars['offsets/outside'] = len(self._outside)
+        runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
         if self._outside:
             runner.logger.warning(
-                'The offsets leave the map, where zeros are read, in '
-                f'{"; ".join(self._outside)}. Lower their rate '
+                'Offsets leave their map, where zeros are read, in '
+                f'{"; ".join(self._outside)}. Lower their learning rate '
                 '(optim_wrapper.paramwise_cfg.dcn_offset_lr_mult) or the base '
                 'rate, or clip the gradient.'
             )
-        self._scalars = None
 
     def after_train(self, runner: Runner) -> None:
-        """Detach from the model."""
+        """Remove the forward hooks."""
         for handle in self._handles:
             handle.remove()
 
@@ -89,21 +84,21 @@ class OffsetStatisticsHook(Hook):
     def _record(
         self, name: str, module: nn.Module, _: nn.Module, inputs: tuple, output: Tensor
     ) -> None:
-        """Add one layer's prediction, (B, 2N or 3N, H, W), to the record."""
+        """Add the statistics of one layer's output, (B, 2N or 3N, H, W), to the record."""
         if self._scalars is None or not output.numel():
             return
         if getattr(module, 'modulated', False):
-            output = output[:, : output.shape[1] * 2 // 3]
+            output = output[:, : output.shape[1] * 2 // 3]  # without the masks
         side = max(output.shape[-2:])
         output = bound_offsets(output.float(), getattr(module, 'max_offset', None))
-        lengths = output.unflatten(1, (-1, 2)).norm(dim=2)
+        lengths = output.unflatten(1, (-1, 2)).norm(dim=2)  # (B, N, H, W)
         if hasattr(module, 'gamma'):
-            # In shares of the RoI's size, of which a bin is one in P.
+            # From shares of the RoI size to bins.
             lengths = lengths * module.gamma * module.output_size[0]
         if hasattr(module, 'codec'):
-            # Of a heatmap of S x S, whatever the layer's own size.
+            # The keypoint head's offsets count in heatmap pixels, whatever the layer's size.
             side = module.codec.heatmap_size
         mean, longest = lengths.mean().item(), lengths.max().item()
         self._scalars.update({f'offsets/{name}/mean': mean, f'offsets/{name}/max': longest})
         if longest > side:
-            self._outside.append(f'{name} (largest {longest:.1f} cells, map {side})')
+            self._outside.append(f'{name} (maximum {longest:.1f} cells, map {side})')

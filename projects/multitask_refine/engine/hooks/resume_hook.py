@@ -1,35 +1,27 @@
-"""Checkpoints to resume from: written whole, found again, and checked.
-
-Importing this module puts the first two in MMEngine's place; the check is a
-hook of ``configs/_base_/default_runtime.py``.
-"""
+"""Find the checkpoint to resume from, and check that it belongs to this training."""
 
 import os
 import re
-import shutil
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple, Union
 
-import mmengine.runner.runner
-import torch
 from mmdet.registry import HOOKS
 from mmengine.config import Config
-from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from multitask_refine.utils.errors import ExplainedError
+from multitask_refine.utils.errors import ResumeError
 
 from .checkpoint_hook import accumulative_counts
 
-_STATE = ('meta', 'message_hub', 'optimizer')
-SETTINGS = 'training_settings'
-# Parts of a config that a training's result depends on.
-_PARTS = (
+_REQUIRED = ('meta', 'message_hub', 'optimizer')
+_SETTINGS = 'training_settings'
+# Sections of a config that affect the result of a training.
+_SECTIONS = (
     'model',
     'optim_wrapper',
     'param_scheduler',
@@ -38,8 +30,8 @@ _PARTS = (
     'train_dataloader',
     'custom_hooks',
 )
-# Settings among these without influence on it.
-_FREE = {
+# Settings in these sections that do not.
+_IRRELEVANT = {
     'init_cfg',
     'test_cfg',
     'num_workers',
@@ -54,164 +46,111 @@ _FREE = {
     'data_prefix',
     'backend_args',
 }
-# Settings in whose place the state in a checkpoint is loaded.
+# Settings that the state in a checkpoint overrides.
 _IN_STATE = re.compile(
     r'optim_wrapper\.(type|constructor|optimizer|paramwise_cfg)\b|'
     r'param_scheduler\b|auto_scale_lr\b'
 )
 
 
-class ResumeError(ExplainedError, ValueError):
-    """A checkpoint from which this training cannot go on."""
-
-
-class FileWriteError(ExplainedError, OSError):
-    """A file could not be written, for lack of space for instance."""
-
-
-@register_backend('local', force=True, prefixes='')
-class AtomicLocalBackend(LocalBackend):
-    """Files appear under their name when they are complete.
-
-    A process that is killed while it writes leaves a hidden file ending in
-    ``.part``, which the next attempt replaces.
-
-    Raises:
-        FileWriteError: If the file cannot be written; then it is as it was.
-    """
-
-    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        target = Path(filepath)
-        draft = target.with_name(f'.{target.name}.part')
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(draft, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(target)
-        except OSError as error:
-            _remove(draft)
-            raise FileWriteError(_unwritten(target, obj, error)) from None
-
-
-def _remove(draft: Path) -> None:
-    try:
-        draft.unlink(missing_ok=True)
-    except OSError:  # the folder may be what cannot be written
-        pass
-
-
-def _unwritten(target: Path, content: bytes, error: OSError) -> str:
-    try:
-        free = f'{shutil.disk_usage(target.parent).free / 1e6:.1f} MB'
-    except OSError:
-        free = 'an unknown space'
-    return (
-        f'{target}: {len(content) / 1e6:.1f} MB could not be written '
-        f'({error.strerror}); {free} is free there. What was saved before '
-        'is still there. Make space, or look at quota and rights of the '
-        'folder; a training then goes on by the same command with '
-        '--resume.'
-    )
-
-
-def find_latest_checkpoint(path: str) -> Optional[str]:
-    """Find the checkpoint to go on from.
+def find_latest_checkpoint(path: str) -> str | None:
+    """Find the newest checkpoint of a work dir that is not damaged.
 
     Args:
         path (str): The work dir.
 
     Returns:
-        str or None: The newest whole checkpoint: the one that the file
-        ``last_checkpoint`` names, also if the folder was moved since, or a
-        later one that was written when the run was killed; if those are
-        damaged, the newest whole ``iter_*.pth`` or ``epoch_*.pth``. None, and
-        a warning in the log, if there is none.
+        str or None: The checkpoint that the file ``last_checkpoint`` names, also if the folder
+        was moved since, or a later one that was written when the run was killed; if those are
+        damaged, the newest whole ``iter_*.pth`` or ``epoch_*.pth``. None, and a warning in the
+        log, if there is none.
     """
-    log = MMLogger.get_current_instance()
-    for candidate in _candidates(Path(path)):
-        if _is_whole(candidate):
-            return str(candidate)
-        log.warning(f'{candidate}: passed over, because it is not whole')
-    log.warning(
-        f'{path}: there is no checkpoint to resume from; the training starts at its beginning'
-    )
-    return None
-
-
-def _is_whole(file: Path) -> bool:
-    """Compare all that a checkpoint holds with its checksums.
-
-    Reading is what takes the time; the sums take 0.15 s for 500 MB.
-    """
-    try:
-        with zipfile.ZipFile(file) as parts:
-            return parts.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError):
-        return False
-
-
-def _candidates(folder: Path) -> List[Path]:
-    saved = [file for file in folder.glob('*.pth') if re.fullmatch(r'(iter|epoch)_\d+', file.stem)]
-    files = sorted(saved, key=os.path.getmtime, reverse=True)
+    log, folder = MMLogger.get_current_instance(), Path(path)
+    saved = [file for file in folder.glob('*.pth') if _iterations(file) >= 0]
+    candidates = sorted(saved, key=os.path.getmtime, reverse=True)
     note = folder / 'last_checkpoint'
     if note.is_file():
-        # MMEngine writes the note in place: it may be empty or cut short.
+        # MMEngine does not write it atomically: it may be empty or truncated.
         named = Path(note.read_text(errors='replace').strip())
         later = [
             file
-            for file in files
-            if os.path.getmtime(file) >= os.path.getmtime(note) and _number(file) > _number(named)
+            for file in candidates
+            if os.path.getmtime(file) >= os.path.getmtime(note)
+            and _iterations(file) > _iterations(named)
         ]
-        files = [*later, folder / named.name, named, *files]
-    return [file for file in dict.fromkeys(files) if file.is_file()]
+        candidates = [*later, folder / named.name, named, *candidates]
+    for candidate in dict.fromkeys(candidates):
+        if not candidate.is_file():
+            continue
+        try:
+            # Verifying the checksums takes 0.15 s for 500 MB, less than reading them.
+            with zipfile.ZipFile(candidate) as entries:
+                if entries.testzip() is None:
+                    return str(candidate)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError):
+            pass
+        log.warning(f'{candidate}: skipped, because it is damaged')
+    log.warning(f'{path}: there is no checkpoint to resume from; the training starts anew')
+    return None
 
 
-def _number(file: Path) -> int:
+def _iterations(file: Path) -> int:
+    """Return the number of iterations or epochs in the name of a checkpoint, or -1."""
     found = re.fullmatch(r'(?:iter|epoch)_(\d+)', file.stem)
     return int(found[1]) if found else -1
 
 
 @HOOKS.register_module()
 class ResumeHook(Hook):
-    """Check a checkpoint that is resumed, and make up for its validation.
+    """Check the checkpoint of a resumed training, and make up for a missed validation.
 
-    MMEngine alone would start with those weights that happen to fit, or
-    without the optimizer's state; and it would go on with the checkpoint's
-    learning rates and schedule, whatever the config says now. Here a
-    checkpoint holds the settings that it was trained with. Those of the
-    optimizer and the schedule must be the same; any other takes effect, and a
-    warning in the log lists what has changed.
+    MMEngine resumes with the weights that happen to fit, or without the state of the optimizer,
+    and with the learning rates and schedule of the checkpoint whatever the config says. This
+    hook stores the settings of a training in its checkpoints. Settings of optimizer and
+    schedule must be the same when it is resumed; other settings take effect, and a warning
+    lists those that have changed.
 
-    MMEngine writes a checkpoint before the validation of that iteration: if
-    the run was stopped in between, the best checkpoint would be missed.
+    MMEngine writes a checkpoint before the validation of the same iteration: if a run is
+    stopped in between, that validation is made up for, as it may give the best checkpoint.
 
     Raises:
-        ResumeError: If the checkpoint lacks the training state, its network
-            is not that of the config, its optimizer or schedule have other
-            settings, it holds averaged weights and nothing averages now, or
-            it has more iterations than this training.
+        ResumeError: If the checkpoint lacks the training state, is of another model, was
+            trained with other settings of optimizer or schedule, holds averaged weights
+            without an EMA hook in the config, or has more iterations than this training.
     """
 
     # Before the timer, which would count the validation as an iteration.
     priority = 'HIGH'
 
+    def before_run(self, runner: Runner) -> None:
+        """Find the checkpoint if ``resume`` is set without ``load_from``."""
+        if runner._resume and runner._load_from is None and not runner._has_loaded:
+            runner._load_from = find_latest_checkpoint(runner.work_dir)
+            runner._resume = runner._load_from is not None
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if not runner.cfg.get('resume'):
+        """Compare the checkpoint with model, hooks and settings of this training."""
+        if not runner._resume:
             return
-        lacks = [part for part in _STATE if part not in checkpoint]
-        if lacks:
+        missing = [part for part in _REQUIRED if part not in checkpoint]
+        if missing:
             raise ResumeError(
-                f'The checkpoint has no {", ".join(lacks)}, only weights, as '
-                'the files best_*.pth and published ones. Resume from an '
-                'iter_*.pth, or start a new training from these weights by '
+                f'The checkpoint has no {", ".join(missing)}, only weights, like '
+                'best_*.pth and published files. Resume from an '
+                'iter_*.pth, or start a new training from these weights with '
                 '--cfg-options load_from=FILE.'
             )
-        differing = _differing_weights(runner.model, checkpoint['state_dict'])
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        own = {name: value.shape for name, value in model.state_dict().items()}
+        saved = {
+            re.sub('^module[.]', '', name): value.shape
+            for name, value in checkpoint['state_dict'].items()
+        }
+        names = sorted(own.keys() | saved.keys())
+        differing = [name for name in names if own.get(name) != saved.get(name)]
         if differing:
             raise ResumeError(
-                "The checkpoint is of another network than the config's: "
+                "The checkpoint is of another model than the config's: "
                 f'{len(differing)} weights have another name or shape, such '
                 f'as {", ".join(differing[:3])}. It was trained as '
                 f'{checkpoint["meta"].get("experiment_name")}: resume it with '
@@ -224,24 +163,25 @@ class ResumeHook(Hook):
                 'custom_hooks: expected EMAHook, with which the checkpoint '
                 'was trained: its state_dict holds averaged weights, not '
                 'those of the optimizer. Resume with it, or start a new '
-                'training from the averages: --cfg-options load_from=FILE '
+                'training from the averaged weights: --cfg-options load_from=FILE '
                 'without --resume, and another --work-dir.'
             )
         _compare_settings(runner, checkpoint['meta'])
         counts = accumulative_counts(runner)
         if checkpoint['meta']['iter'] % counts:
             runner.logger.warning(
-                'The checkpoint lies between two steps of the optimizer '
+                'The checkpoint lies between two optimizer steps '
                 f'({checkpoint["meta"]["iter"]} iterations done, '
-                f'accumulative_counts={counts}). Gradients accumulated before '
-                'are not in it; the result may not be that of an unbroken '
-                'run.'
+                f'accumulative_counts={counts}). It lacks the gradients accumulated so '
+                'far; the result may differ from that of an uninterrupted run.'
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['meta'][SETTINGS] = _training_settings(runner.cfg)
+        """Store the settings of the training."""
+        checkpoint['meta'][_SETTINGS] = collect_training_settings(runner.cfg)
 
     def before_train_epoch(self, runner: Runner) -> None:
+        """Run the validation that is due at the iteration resumed from."""
         loop = runner.train_loop
         if (
             isinstance(loop, IterBasedTrainLoop)
@@ -252,95 +192,79 @@ class ResumeHook(Hook):
             runner.val_loop.run()
 
 
-def _training_settings(cfg: Config) -> Dict[str, object]:
-    """Return the settings that a training's result depends on.
+def collect_training_settings(cfg: Config) -> dict[str, object]:
+    """Collect the settings that affect the result of a training.
 
     Args:
         cfg (Config): The config.
 
     Returns:
-        dict[str, object]: By dotted names; numbers, texts and the like, as a
-        checkpoint can hold them.
+        dict[str, object]: Numbers, strings and None, which a checkpoint can hold, by dotted
+        names. Lists and tuples are the same.
     """
-    parts = {name: cfg[name] for name in _PARTS if cfg.get(name)}
-    if not cfg.get('auto_scale_lr', {}).get('enable'):
-        parts.pop('auto_scale_lr', None)
-    return {name: value for name, value in _flatten(parts) if _FREE.isdisjoint(name.split('.'))}
 
+    def flatten(tree: object, name: str) -> Iterator[tuple[str, object]]:
+        if isinstance(tree, dict) and tree:
+            for key, value in tree.items():
+                yield from flatten(value, f'{name}.{key}')
+        elif isinstance(tree, (list, tuple)) and any(isinstance(each, dict) for each in tree):
+            for index, value in enumerate(tree):
+                yield from flatten(value, f'{name}.{index}')
+        elif tree is None or isinstance(tree, (bool, int, float, str)):
+            yield name, tree
+        else:
+            yield name, str(list(tree) if isinstance(tree, tuple) else tree)
 
-def _flatten(tree: object, name: str = '') -> Iterator[Tuple[str, object]]:
-    """Yield dotted name and value of each leaf; lists are as tuples."""
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from _flatten(value, f'{name}.{key}' if name else str(key))
-    elif isinstance(tree, (list, tuple)) and any(isinstance(each, dict) for each in tree):
-        for index, value in enumerate(tree):
-            yield from _flatten(value, f'{name}.{index}')
-    elif tree is None or isinstance(tree, (bool, int, float, str)):
-        yield name, tree
-    else:
-        yield name, str(list(tree) if isinstance(tree, tuple) else tree)
+    settings = {}
+    for section in _SECTIONS:
+        if section == 'auto_scale_lr' and not cfg.get(section, {}).get('enable'):
+            continue
+        if cfg.get(section):
+            settings.update(flatten(cfg[section], section))
+    return {
+        name: value for name, value in settings.items() if _IRRELEVANT.isdisjoint(name.split('.'))
+    }
 
 
 def _compare_settings(runner: Runner, meta: dict) -> None:
-    """Compare a checkpoint's settings with those of this training.
+    """Compare the settings of a checkpoint with those of this training.
 
     Raises:
-        ResumeError: If settings differ that the checkpoint's state would
-            override, or the training is to end before the checkpoint.
+        ResumeError: If settings differ that the checkpoint's state overrides, or the training
+            is to end before the checkpoint.
     """
     done = meta['iter']
     if done > runner.max_iters:
         raise ResumeError(
-            f'train_cfg.max_iters: expected at least {done}, the iterations '
-            f'that the checkpoint has done, found {runner.max_iters}. Raise '
-            'it, or resume an earlier checkpoint.'
+            f'train_cfg.max_iters: expected at least {done}, the number of iterations '
+            f'of the checkpoint, found {runner.max_iters}. Increase '
+            'it, or resume from an earlier checkpoint.'
         )
-    if SETTINGS not in meta:
+    if _SETTINGS not in meta:
         runner.logger.warning(
-            'The checkpoint does not say with which settings it was trained, '
+            'The checkpoint does not contain the settings of its training, '
             'so they are not compared. Learning rates and schedule are those '
             'of the checkpoint, whatever the config says.'
         )
         return
-    before, now = meta[SETTINGS], _training_settings(runner.cfg)
+    before, now = meta[_SETTINGS], collect_training_settings(runner.cfg)
     overridden, changed = [], []
     for name in sorted(before.keys() | now.keys()):
-        values = [repr(each[name]) if name in each else 'not set' for each in (before, now)]
-        if values[0] != values[1]:
+        old, new = (repr(each[name]) if name in each else 'not set' for each in (before, now))
+        if old != new:
             lines = overridden if _IN_STATE.match(name) else changed
-            lines.append(f'    {name}: {values[0]} in the checkpoint, {values[1]} now')
+            lines.append(f'    {name}: {old} in the checkpoint, {new} now\n')
     if overridden:
         raise ResumeError(
-            '\n'.join(
-                [
-                    'The checkpoint was trained with another optimizer or schedule '
-                    "than this config's:",
-                    *overridden,
-                    'Their state is in the checkpoint, and a resumed training goes on '
-                    "with it: resume with the checkpoint's settings. To use others, "
-                    'start a new training from its weights: --cfg-options '
-                    'load_from=FILE without --resume, and another --work-dir.',
-                ]
-            )
+            'The checkpoint was trained with another optimizer or schedule '
+            f"than this config's:\n{''.join(overridden)}"
+            'Resuming continues with their state in the checkpoint: use the '
+            "checkpoint's settings. To use others, start a new training from its "
+            'weights: --cfg-options load_from=FILE without --resume, and another '
+            '--work-dir.'
         )
     if changed:
         runner.logger.warning(
-            '\n'.join(
-                [
-                    'The training goes on with other settings than before; its result '
-                    'will not be that of an unbroken run:',
-                    *changed,
-                ]
-            )
+            'The training continues with other settings than before; its result '
+            f'will differ from that of an uninterrupted run:\n{"".join(changed).rstrip()}'
         )
-
-
-def _differing_weights(model: torch.nn.Module, weights: dict) -> List[str]:
-    model = model.module if is_model_wrapper(model) else model
-    own = {name: value.shape for name, value in model.state_dict().items()}
-    saved = {re.sub('^module[.]', '', name): value.shape for name, value in weights.items()}
-    return sorted(name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name))
-
-
-mmengine.runner.runner.find_latest_checkpoint = find_latest_checkpoint

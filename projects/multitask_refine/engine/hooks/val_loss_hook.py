@@ -1,8 +1,7 @@
-"""Losses on the validation set, beside its metrics."""
+"""Losses on the validation set, next to its metrics."""
 
 import copy
 from collections import Counter
-from typing import Optional
 
 import torch
 from mmdet.registry import HOOKS
@@ -12,83 +11,77 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner
 
-from multitask_refine.utils.errors import ExplainedError
-
-
-class ValLossError(ExplainedError, ValueError):
-    """A validation set of which no losses can be computed."""
+from multitask_refine.utils.errors import ConfigError
 
 
 @HOOKS.register_module()
 class ValLossHook(Hook):
     """Log the losses on the validation set after each validation.
 
-    They appear beside the metrics as ``val/loss`` and ``val/loss_*``, and
-    ``save_best='loss', rule='less'`` keeps the checkpoint with the lowest.
-    The network is in eval mode, and the samplers of RoIs draw the same random
-    numbers each time. The training is not touched: it ends with the same
-    weights as without this hook.
+    They are logged next to the metrics as ``val/loss`` and ``val/loss_*``;
+    ``save_best='loss', rule='less'`` keeps the checkpoint with the lowest loss. The model is in
+    eval mode, and the RoI samplers draw the same random numbers each time. Training ends with
+    the same weights as without this hook.
 
     Args:
-        dataloader (dict, optional): Loads images with annotations in the
-            network's input. Defaults to ``val_dataloader``, whose pipeline
-            loads the annotations before the resize instead of after it.
+        dataloader (dict, optional): Loader of images with annotations at the model's input
+            size. Defaults to ``val_dataloader`` with a pipeline that loads the annotations
+            before the resize instead of after it.
 
     Raises:
-        ValLossError: If ``val_dataloader`` cannot be used that way.
+        ConfigError: If the pipeline of ``val_dataloader`` loads no annotations.
     """
 
     # Before MMEngine's RuntimeInfoHook takes the metrics for the log.
     priority = 'HIGHEST'
 
-    def __init__(self, dataloader: Optional[dict] = None) -> None:
-        self._dataloader = dataloader
-        self._built = None
+    def __init__(self, dataloader: dict | None = None) -> None:
+        self._cfg = dataloader
+        self._dataloader = None
 
     @torch.no_grad()
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        if self._built is None:
-            self._built = runner.build_dataloader(
-                self._dataloader or _annotations_first(runner.cfg.val_dataloader)
+        """Compute the mean losses per image and add them to the metrics."""
+        if self._dataloader is None:
+            self._dataloader = runner.build_dataloader(
+                self._cfg or load_annotations_first(runner.cfg.val_dataloader)
             )
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         sums = Counter()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            for batch in self._built:
-                # In training mode it pads masks as it pads images.
+            for batch in self._dataloader:
+                # In training mode the preprocessor pads masks like images.
                 data = model.data_preprocessor(batch, training=True)
                 losses = BaseModel.parse_losses(model, model._run_forward(data, mode='loss'))[1]
                 size = len(data['inputs'])
                 sums['images'] += size
-                sums.update(
-                    {
-                        name: value.double() * size
-                        for name, value in losses.items()
-                        if 'loss' in name
-                    }
-                )
+                for name, value in losses.items():
+                    if 'loss' in name:
+                        sums[name] += value.double() * size
         sums = {name: torch.as_tensor(value).double() for name, value in sums.items()}
         all_reduce_dict(sums)
         images = sums.pop('images')
         metrics.update({name: float(value / images) for name, value in sums.items()})
 
 
-def _annotations_first(dataloader: ConfigDict) -> ConfigDict:
-    """Return a loader's config whose images and annotations are resized.
+def load_annotations_first(dataloader: ConfigDict) -> ConfigDict:
+    """Return a validation loader's config whose annotations are resized with the images.
+
+    Args:
+        dataloader (ConfigDict): Its pipeline loads annotations at any step.
 
     Raises:
-        ValLossError: If its pipeline does not load annotations.
+        ConfigError: If its pipeline loads no annotations.
     """
     dataloader = copy.deepcopy(dataloader)
-    steps = dataloader.dataset.get('pipeline', ())
-    where = [index for index, step in enumerate(steps) if 'Annotations' in str(step['type'])]
+    pipeline = dataloader.dataset.get('pipeline', ())
+    where = [index for index, step in enumerate(pipeline) if 'Annotations' in str(step['type'])]
     if not where:
-        raise ValLossError(
-            'val_dataloader.dataset.pipeline: expected a step that loads '
+        raise ConfigError(
+            'val_dataloader.dataset.pipeline: expected a transform that loads '
             'annotations, for the losses on the validation set, found none. '
-            'Give ValLossHook a dataloader of its own.'
+            'Give ValLossHook its own dataloader.'
         )
-    steps.insert(1, steps.pop(where[0]))
+    pipeline.insert(1, pipeline.pop(where[0]))
     return dataloader

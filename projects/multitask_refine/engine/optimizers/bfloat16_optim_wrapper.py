@@ -1,7 +1,7 @@
-"""Mixed precision in bfloat16, on any device."""
+"""Mixed precision training in bfloat16, on any device."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 import torch
 from mmdet.registry import OPTIM_WRAPPERS
@@ -12,12 +12,12 @@ from torch import nn
 
 @OPTIM_WRAPPERS.register_module()
 class Bfloat16OptimWrapper(OptimWrapper):
-    """Run forward and loss under bfloat16 autocast; weights stay float32.
+    """Optimizer wrapper that runs forward and loss under bfloat16 autocast.
 
-    MMEngine's ``AmpOptimWrapper`` refuses to be built on the CPU, and scales
-    the loss for float16's narrow range. bfloat16 has the range of float32,
-    so its gradients need no scaling. It is faster than float32 on a CPU only
-    if that has bfloat16 instructions (AVX-512 BF16 or AMX).
+    Weights and their updates stay float32. MMEngine's ``AmpOptimWrapper`` requires a GPU, and
+    scales the loss for the narrow range of float16. bfloat16 has the range of float32, so the
+    gradients need no scaling. On a CPU it is faster than float32 only with bfloat16
+    instructions (AVX-512 BF16 or AMX).
 
     Args:
         kwargs: As in MMEngine's ``OptimWrapper``.
@@ -25,6 +25,10 @@ class Bfloat16OptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Enable autocast around MMEngine's own context."""
+        """Enable autocast inside of MMEngine's own context.
+
+        Args:
+            model (nn.Module): The model.
+        """
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield

@@ -1,4 +1,4 @@
-"""Learning rates of the layers that predict offsets."""
+"""Optimizer constructor with a learning rate for the layers that predict offsets."""
 
 import difflib
 
@@ -11,41 +11,43 @@ from multitask_refine.utils.errors import ConfigError
 OFFSET_LAYERS = ('conv_offset', 'offset_pred')
 
 
-# Under the second name it is the default of all configs of mmdet's scope.
-@OPTIM_WRAPPER_CONSTRUCTORS.register_module(
-    name=['OffsetOptimWrapperConstructor', 'DefaultOptimWrapperConstructor']
-)
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class OffsetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's constructor, whose ``dcn_offset_lr_mult`` acts on every
-    layer that predicts offsets.
+    """MMEngine's constructor with ``dcn_offset_lr_mult`` for every offset layer.
 
-    MMEngine applies it to mmcv's deformable convolutions alone. Here it is a
-    custom key of each layer in :data:`OFFSET_LAYERS`: the convolutions'
-    and RoI poolings' ``conv_offset`` and the keypoint head's
-    ``offset_pred``. As for other custom keys, the longest one that matches
-    a parameter's name wins. ``bias_decay_mult`` holds for their biases, too.
+    MMEngine applies it to mmcv's deformable convolutions alone. Here it is a custom key of each
+    layer in :data:`OFFSET_LAYERS`: ``conv_offset`` of convolutions and RoI pooling, and
+    ``offset_pred`` of the keypoint head. As for other custom keys, the longest one that matches
+    the name of a parameter wins. ``bias_decay_mult`` applies to their biases, too.
 
-    Arguments as in MMEngine's ``DefaultOptimWrapperConstructor``.
+    Arguments as in MMEngine's ``DefaultOptimWrapperConstructor``, under whose name the package
+    registers this class, too.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer wrapper of a model.
 
+        Args:
+            model (nn.Module): The model.
+
+        Returns:
+            OptimWrapper: The wrapper with one parameter group per parameter.
+
         Raises:
-            ConfigError: If a custom key matches no parameter, or
-                ``dcn_offset_lr_mult`` is set and nothing predicts offsets.
+            ConfigError: If a custom key matches no parameter, or ``dcn_offset_lr_mult`` is set
+                for a model without offset layers.
         """
         names = [name for name, _ in model.named_parameters()]
         cfg = self.paramwise_cfg
         for key in cfg.get('custom_keys', {}):
             if not any(key in name for name in names):
                 parts = {part for name in names for part in name.split('.')}
-                near = difflib.get_close_matches(key, parts | set(names))
+                close = difflib.get_close_matches(key, parts | set(names))
                 raise ConfigError(
-                    f'optim_wrapper.paramwise_cfg.custom_keys: {key!r} is '
-                    "expected to be a part of a parameter's name, found none "
-                    "of the model's with it. Remove it, or correct it"
-                    f'{": near are " + ", ".join(near) if near else ""}.'
+                    f'optim_wrapper.paramwise_cfg.custom_keys: expected a part of a '
+                    f'parameter name, found {key!r}, which matches no parameter of the '
+                    'model. Remove or correct it'
+                    f'{"; close matches: " + ", ".join(close) if close else ""}.'
                 )
         if cfg.get('dcn_offset_lr_mult') is not None:
             layers = [layer for layer in OFFSET_LAYERS if any(layer in name for name in names)]
@@ -54,17 +56,16 @@ class OffsetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                     'optim_wrapper.paramwise_cfg.dcn_offset_lr_mult: expected '
                     'a model with layers that predict offsets '
                     f'({", ".join(OFFSET_LAYERS)}), found none. Remove it, or '
-                    'switch a refinement on.'
+                    'enable a refinement.'
                 )
-            rate = dict(lr_mult=cfg['dcn_offset_lr_mult'])
-            rates = dict.fromkeys(layers, rate)
-            if cfg.get('bias_decay_mult') is not None:
-                # MMEngine applies it to no parameter with a custom key.
-                rates.update(
-                    {
-                        f'{layer}.bias': dict(rate, decay_mult=cfg['bias_decay_mult'])
-                        for layer in layers
-                    }
-                )
-            self.paramwise_cfg = dict(cfg, custom_keys={**rates, **cfg.get('custom_keys', {})})
+            offset_keys = {}
+            for layer in layers:
+                offset_keys[layer] = dict(lr_mult=cfg['dcn_offset_lr_mult'])
+                if cfg.get('bias_decay_mult') is not None:
+                    # MMEngine applies it to no parameter with a custom key.
+                    offset_keys[f'{layer}.bias'] = dict(
+                        offset_keys[layer], decay_mult=cfg['bias_decay_mult']
+                    )
+            custom_keys = {**offset_keys, **cfg.get('custom_keys', {})}
+            self.paramwise_cfg = dict(cfg, custom_keys=custom_keys)
         return super().__call__(model)

@@ -1,1 +1,5 @@
-"""The training loop, and what a run checks before its first iteration."""
+"""Training loop."""
+
+from .reproducible_loop import ReproducibleTrainLoop
+
+__all__ = ['ReproducibleTrainLoop']

@@ -1,7 +1,6 @@
-"""Compare the weights that a training starts from with its network."""
+"""Compare the weights that a training starts from with its model."""
 
 import re
-from typing import Dict
 
 from mmengine.model import is_model_wrapper
 from torch import nn
@@ -9,68 +8,63 @@ from torch import nn
 from multitask_refine.engine.optimizers import OFFSET_LAYERS
 from multitask_refine.utils.errors import ConfigError
 
-# Layers whose size follows the numbers of classes and keypoints.
+# Layers whose size depends on the numbers of classes and keypoints.
 _PREDICTORS = ('fc_cls', 'fc_reg', 'conv_logits', 'heatmap_pred', 'offset_pred')
 
 
 def check_start_weights(model: nn.Module, checkpoint: dict) -> None:
-    """Refuse a checkpoint of another architecture as the start of a training.
+    """Refuse to start a training from a checkpoint of another architecture.
 
-    MMEngine takes what happens to fit, lists the rest in the log, and trains
-    it from random weights. That stays so for what is meant to differ:
-    refinements (they start as the identity), whole parts but the backbone,
-    such as a mask head that one of the two lacks, and the last layers of
-    heads for another number of classes or keypoints.
+    MMEngine loads the weights that happen to fit, lists the others in the log, and trains them
+    from random values. That remains so for expected differences: refinements (they start as the
+    identity), whole parts other than the backbone, such as a mask head that one of the two
+    lacks, and the last layers of heads for another number of classes or keypoints.
 
     Args:
-        model (nn.Module): The network.
-        checkpoint (dict): With a ``state_dict``, or that itself.
+        model (nn.Module): The model.
+        checkpoint (dict): A checkpoint with a ``state_dict``, or a ``state_dict``.
 
     Raises:
-        ConfigError: If the backbone, or another part that both have, has
-            weights of other names or shapes.
+        ConfigError: If weights of the backbone, or of another part that both have, differ in
+            name or shape.
     """
+
+    def list_shapes(weights: dict) -> dict[str, str]:
+        return {
+            re.sub('^module[.]', '', name): 'x'.join(map(str, value.shape)) or '1'
+            for name, value in weights.items()
+            if hasattr(value, 'shape') and not name.endswith('num_batches_tracked')
+        }
+
+    def get_part(name: str) -> str:  # 'backbone', 'roi_head.mask_head', ...
+        names = name.split('.')
+        return '.'.join(names[: 2 if names[0] == 'roi_head' else 1])
+
     model = model.module if is_model_wrapper(model) else model
-    own = _list_shapes(model.state_dict())
-    saved = _list_shapes(checkpoint.get('state_dict', checkpoint))
-    shared_parts = {'backbone'} | (set(map(_part, own)) & set(map(_part, saved)))
+    own = list_shapes(model.state_dict())
+    saved = list_shapes(checkpoint.get('state_dict', checkpoint))
+    shared_parts = {'backbone'} | (set(map(get_part, own)) & set(map(get_part, saved)))
     differing = []
     for name in sorted(own.keys() | saved.keys()):
         expected, found = (each.get(name, 'none') for each in (own, saved))
-        layer = name.split('.')[-2:-1]
-        may_differ = (
-            layer and layer[0] in _PREDICTORS
-            if name in own and name in saved
-            else layer and layer[0] in OFFSET_LAYERS
-        )
-        if expected != found and not may_differ and _part(name) in shared_parts:
+        may_differ = _PREDICTORS if name in own and name in saved else OFFSET_LAYERS
+        if (
+            expected != found
+            and get_part(name) in shared_parts
+            and not any(layer in may_differ for layer in name.split('.')[-2:-1])
+        ):
             differing.append(f'{name} (expected {expected}, found {found})')
     if differing or own.items().isdisjoint(saved.items()):
         examples = (
-            f': {len(differing)} of other names or shapes, such as {", ".join(differing[:3])}'
+            f': {len(differing)} with other names or shapes, such as {", ".join(differing[:3])}'
             if differing
             else ''
         )
         raise ConfigError(
-            "load_from: expected weights of this config's network, found "
+            "load_from: expected weights of this config's model, found "
             f'those of another architecture{examples}. Start from a '
-            'checkpoint whose backbone, neck and heads are those of the '
-            'config (refinements may be missing), or take over single parts '
+            'checkpoint with the backbone, neck and heads of the '
+            'config (refinements may be missing), or load single parts '
             "by their init_cfg=dict(type='Pretrained', checkpoint=FILE, "
             "prefix='backbone.')."
         )
-
-
-def _list_shapes(weights: dict) -> Dict[str, str]:
-    """Shapes such as '64x3x3x3' by name, but for counters of batch norm."""
-    return {
-        re.sub('^module[.]', '', name): 'x'.join(map(str, value.shape)) or '1'
-        for name, value in weights.items()
-        if hasattr(value, 'shape') and not name.endswith('num_batches_tracked')
-    }
-
-
-def _part(name: str) -> str:
-    """Name the part of a weight: 'backbone', 'roi_head.mask_head', ..."""
-    names = name.split('.')
-    return '.'.join(names[: 2 if names[0] == 'roi_head' else 1])

@@ -1,49 +1,49 @@
-"""A loader whose workers may die: it is started again where it was."""
+"""Restart the workers of a data loader when one of them is killed."""
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from multiprocessing import connection
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any
 
 from mmengine.logging import MMLogger
 
-from multitask_refine.utils.errors import ExplainedError
+from multitask_refine.utils.errors import LoaderWorkerError
 
-RESTARTS = 3
-PEACE = 100  # so many batches after a death, the count begins anew
-
-
-class WorkersDieError(ExplainedError, RuntimeError):
-    """The workers of a loader die again and again."""
+MAX_RESTARTS = 3
+RESET_AFTER = 100  # batches without a death after which the count starts anew
 
 
-class RestartedBatches:
-    """The batches of a loader, started again when a worker was killed.
+class RestartingIterator:
+    """Iterate over a data loader, and restart it when a worker was killed.
 
-    PyTorch's watch over the workers raises wherever the main process is, in
-    the middle of a step for instance. Here it is switched on only while a
-    batch is fetched, and first looks for earlier deaths. Errors that a worker
-    itself raises are passed on.
+    PyTorch handles SIGCHLD by raising an error wherever the main process is, in the middle of
+    a training step for instance. That handler is removed here: while it waits for a batch,
+    PyTorch checks the workers every few seconds anyway. Exceptions raised inside a worker
+    propagate.
 
     Args:
-        start (Callable): Starts workers; gives an iterator whose first batch
-            is the first that was not yet delivered.
-        first (int): The number of the first batch.
+        start (Callable): Starts the workers and returns an iterator whose first batch is the
+            first one that was not delivered yet.
+        first (int): Number of the first batch.
 
     Raises:
-        WorkersDieError: At the fourth death, if each came less than 100
-            batches after the one before.
+        LoaderWorkerError: At the fourth death, if each came less than 100 batches after the
+            one before.
     """
 
-    # PyTorch's handler of SIGCHLD, which it sets once a process.
-    watch: Optional[Callable] = None
-
     def __init__(self, start: Callable[[], Iterator], first: int) -> None:
-        self.start = start
-        self.number = first
-        self.batches = start()
-        self.deaths = 0
-        self.last_death = first
+        self._start = start
+        self._number = self._last_death = first
+        self._deaths = 0
+        self._restart()
+
+    def _restart(self) -> None:
+        self._batches = None  # ends the other workers
+        self._batches = self._start()
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and getattr(self._batches, '_workers', None):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def __iter__(self) -> Iterator:
         return self
@@ -51,70 +51,50 @@ class RestartedBatches:
     def __next__(self) -> Any:
         while True:
             try:
-                batch = self._fetch()
+                batch = next(self._batches)
+                self._number += 1
+                return batch
             except (RuntimeError, EOFError, OSError) as error:
-                dead = self._dead_workers()
+                workers = getattr(self._batches, '_workers', [])
+                # A broken connection may be noticed before the death itself.
+                connection.wait([worker.sentinel for worker in workers], timeout=1)
+                dead = [
+                    f'process {worker.pid} ended with '
+                    + (
+                        signal.Signals(-worker.exitcode).name
+                        if worker.exitcode < 0
+                        else f'status {worker.exitcode}'
+                    )
+                    for worker in workers
+                    if worker.exitcode is not None
+                ]
                 if not dead:
                     raise
-                reason = f'{", ".join(dead)}; {_first_line(error)}'
-            else:
-                self.number += 1
-                return batch
-            self._count(reason)
-            self.batches = None  # ends the other workers
-            self.batches = self.start()
+                message = (str(error) or type(error).__name__).splitlines()[0]
+                reason = f'{", ".join(dead)}; {message}'
+            # Outside of the handler, whose error keeps the former iterator alive.
+            self._count_death(reason)
+            self._restart()
 
-    def _dead_workers(self) -> List[str]:
-        """A broken connection may be noticed before the death itself."""
-        workers = getattr(self.batches, '_workers', [])
-        connection.wait([worker.sentinel for worker in workers], timeout=1)
-        return [
-            f'process {worker.pid} ended with {_status(worker.exitcode)}'
-            for worker in workers
-            if worker.exitcode is not None
-        ]
-
-    def _fetch(self) -> Any:
-        if threading.current_thread() is not threading.main_thread():
-            return next(self.batches)
-        watch = RestartedBatches.watch
-        try:
-            if watch:
-                signal.signal(signal.SIGCHLD, watch)
-                watch(signal.SIGCHLD, None)
-            return next(self.batches)
-        finally:
-            handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            if callable(handler):
-                RestartedBatches.watch = handler
-
-    def _count(self, reason: str) -> None:
-        new = self.number - self.last_death >= PEACE
-        self.deaths = 1 if new else self.deaths + 1
-        self.last_death = self.number
-        sentence = (
-            f'A loader worker died before iteration {self.number + 1} '
+    def _count_death(self, reason: str) -> None:
+        is_new = self._number - self._last_death >= RESET_AFTER
+        self._deaths = 1 if is_new else self._deaths + 1
+        self._last_death = self._number
+        message = (
+            f'A loader worker died before iteration {self._number + 1} '
             f'({reason}). The likely reason is memory: the kernel kills a '
-            'process when the machine has none left (dmesg says so), or when '
+            'process when the machine is out of memory (see dmesg), or when '
             '/dev/shm is full. Fewer workers need less '
             '(--cfg-options train_dataloader.num_workers=2); containers get '
-            'more shared memory by --shm-size.'
+            'more shared memory with --shm-size.'
         )
-        if self.deaths > RESTARTS:
-            raise WorkersDieError(
-                f'{sentence} It was the death number {self.deaths} within a '
-                'few iterations, so the training ends here. Mend the reason '
-                'and go on by the same command with --resume.'
+        if self._deaths > MAX_RESTARTS:
+            raise LoaderWorkerError(
+                f'{message} This was death number {self._deaths} within a '
+                'few iterations, so the training ends here. Fix the cause '
+                'and continue with the same command and --resume.'
             )
         MMLogger.get_current_instance().warning(
-            f'{sentence} The loader is started again; the result stays the '
-            f'same (restart {self.deaths} of at most {RESTARTS}).'
+            f'{message} The workers are restarted; the result stays the '
+            f'same (restart {self._deaths} of at most {MAX_RESTARTS}).'
         )
-
-
-def _status(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f'status {code}'
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

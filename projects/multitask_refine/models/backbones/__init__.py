@@ -1,3 +1,5 @@
+"""Backbones."""
+
 from .resnet26 import ResNet26
 
 __all__ = ['ResNet26']

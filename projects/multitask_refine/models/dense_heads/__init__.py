@@ -1,3 +1,5 @@
-from .rpn_heads import LogitRankedRPNHead, TorchvisionAnchorGenerator
+"""RPN heads."""
 
-__all__ = ['LogitRankedRPNHead', 'TorchvisionAnchorGenerator']
+from .rpn_heads import LogitRankedRPNHead, SyncAvgFactorRPNHead
+
+__all__ = ['LogitRankedRPNHead', 'SyncAvgFactorRPNHead']

@@ -1,79 +1,61 @@
-"""Anchors and the ranking of proposals as other frameworks have them."""
+"""RPN heads: losses normalized over all ranks, ranking by logits.
 
-from typing import List, Tuple
+Shape letters: A anchors per cell, H x W cells of a level.
+"""
 
-import torch
-from mmdet.models.task_modules.prior_generators import AnchorGenerator
-from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.models.dense_heads import RPNHead
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from multitask_refine.models.losses.avg_factor import SyncAvgFactorRPNHead
+from multitask_refine.models.losses.avg_factor import reduce_avg_factor
+from multitask_refine.ops import nms
+from multitask_refine.ops.cpu import FastCPUModule
+
+
+@MODELS.register_module()
+class SyncAvgFactorRPNHead(FastCPUModule, RPNHead):
+    """mmdet's ``RPNHead`` with losses normalized over all ranks.
+
+    Arguments, weights and, in a single process, losses are those of mmdet. Its outputs are float32
+    in mixed precision, too, as ranking and NMS need it. On the CPU each level has its own NMS,
+    since boxes of different levels are not compared anyway, by
+    :func:`~multitask_refine.ops.nms`.
+    """
+
+    def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict the objectness logits (B, A, H, W) and box deltas (B, 4A, H, W) of one level."""
+        cls_score, bbox_pred = super().forward_single(x)
+        return cls_score.float(), bbox_pred.float()
+
+    def get_targets(self, *args, **kwargs) -> tuple:
+        """Compute mmdet's targets, the last of which is the average factor over all ranks."""
+        *targets, avg_factor = super().get_targets(*args, **kwargs)
+        return (*targets, reduce_avg_factor(avg_factor, targets[0][0].device))
+
+    def _bbox_post_process(self, results: InstanceData, cfg: ConfigDict, **kwargs) -> InstanceData:
+        """Apply NMS to the proposals of an image and keep the top-scoring ones."""
+        if self.fast_cpu_ops and not results.scores.is_cuda:
+            nms_cfg = dict(cfg.nms, split_thr=0)  # mmcv: NMS for each level
+            if cfg.nms.keys() == {'type', 'iou_threshold'} and cfg.nms['type'] == 'nms':
+                nms_cfg['type'] = nms
+            cfg = ConfigDict(cfg, nms=nms_cfg)
+        return super()._bbox_post_process(results, cfg, **kwargs)
 
 
 @MODELS.register_module()
 class LogitRankedRPNHead(SyncAvgFactorRPNHead):
-    """An RPN head that ranks anchors by their logits.
+    """RPN head that ranks anchors by their logits, as Detectron2 and torchvision do.
 
-    mmdet ranks by the sigmoid in float32, where all logits above 17 are one
-    and the same. In float64, as here, their order is that of the logits, by
-    which Detectron2 and torchvision rank. Arguments as in mmdet's
-    ``RPNHead``.
+    mmdet ranks by the sigmoid in float32, in which all logits above 17 are equal. In float64, as
+    here, the sigmoid keeps the order of the logits. Arguments as in mmdet's ``RPNHead``.
     """
 
     def _predict_by_feat_single(
-        self, cls_score_list: List[Tensor], *args, **kwargs
+        self, cls_score_list: list[Tensor], *args, **kwargs
     ) -> InstanceData:
-        """An image's proposals from the logits (A, H, W) of each level; their
-        ``scores`` are float64."""
+        """Predict an image's proposals, with float64 scores, from logits (A, H, W) per level."""
         return super()._predict_by_feat_single(
             [logits.double() for logits in cls_score_list], *args, **kwargs
         )
-
-
-@TASK_UTILS.register_module()
-class TorchvisionAnchorGenerator(AnchorGenerator):
-    """Anchors as torchvision's ``AnchorGenerator`` lays them.
-
-    Their corners are rounded to whole pixels. The step between them is the
-    image's size divided by that of the feature map, rounded down: a map of
-    odd size halved to the next level is rounded up, and so the step there is
-    less than the level's stride.
-
-    Arguments as in mmdet's ``AnchorGenerator``; ``strides`` begins with the
-    finest level, whose maps must divide the (padded) image exactly.
-    """
-
-    def gen_single_level_base_anchors(self, *args, **kwargs) -> Tensor:
-        """Anchors at the origin in image pixels, shape (A, 4)."""
-        return super().gen_single_level_base_anchors(*args, **kwargs).round()
-
-    def grid_priors(
-        self,
-        featmap_sizes: List[Tuple[int, int]],
-        dtype: torch.dtype = torch.float32,
-        device='cuda',
-    ) -> List[Tensor]:
-        """Anchors of all levels in image pixels, shape (H W A, 4) each.
-
-        Args:
-            featmap_sizes (list[tuple[int]]): Height and width of each level.
-            dtype (torch.dtype): Defaults to float32.
-            device: Defaults to 'cuda'.
-        """
-        width, height = (
-            stride * size for stride, size in zip(self.strides[0], featmap_sizes[0][::-1])
-        )
-        return [
-            self._lay(base.to(device, dtype), size, (height // size[0], width // size[1]))
-            for base, size in zip(self.base_anchors, featmap_sizes)
-        ]
-
-    @staticmethod
-    def _lay(base: Tensor, size: Tuple[int, int], step: Tuple[int, int]) -> Tensor:
-        y, x = (
-            torch.arange(count, device=base.device) * pixels for count, pixels in zip(size, step)
-        )
-        y, x = torch.meshgrid(y, x, indexing='ij')
-        shifts = torch.stack([x, y, x, y], -1).reshape(-1, 1, 4)
-        return (shifts + base).reshape(-1, 4)

@@ -1,3 +1,5 @@
+"""Detectors."""
+
 from .multitask_rcnn import MultitaskRCNN
 
 __all__ = ['MultitaskRCNN']

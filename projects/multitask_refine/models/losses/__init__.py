@@ -1,1 +1,1 @@
-"""Normalizers and checks of losses."""
+"""Normalization and finiteness check of losses."""

@@ -1,21 +1,20 @@
-"""Is a loss finite?"""
+"""Check that a loss is finite."""
 
 import math
-from typing import Dict
 
 import torch
 from torch import Tensor
 
 
 class NonFiniteLossError(ArithmeticError):
-    """A loss of NaN or infinity.
+    """A loss that is NaN or infinite.
 
     Args:
-        terms (dict[str, float]): All terms of the loss, ``loss`` being their
-            sum.
+        terms (dict[str, float]): All terms of the loss; ``loss`` is their sum.
     """
 
-    def __init__(self, terms: Dict[str, float]) -> None:
+    def __init__(self, terms: dict[str, float]) -> None:
+        """Name the terms that are not finite."""
         self.terms = terms
         bad = [
             f'{name} is {value}'
@@ -25,15 +24,14 @@ class NonFiniteLossError(ArithmeticError):
         super().__init__(f'The loss is not finite: {", ".join(bad) or "the sum of its terms"}')
 
 
-def check_finite(total: Tensor, terms: Dict[str, Tensor]) -> None:
-    """Refuse a loss that is not finite.
+def check_finite(total: Tensor, terms: dict[str, Tensor]) -> None:
+    """Raise an error if a loss is not finite.
 
-    The sum is finite only if its terms are: one number is brought from the
-    GPU.
+    The sum is finite only if all terms are, so one number is copied from the GPU.
 
     Args:
-        total (Tensor): The loss as it is minimised, before any scaling.
-        terms (dict[str, Tensor]): What is logged.
+        total (Tensor): The loss that is minimized, before any scaling.
+        terms (dict[str, Tensor]): Its terms, as they are logged.
 
     Raises:
         NonFiniteLossError: If it is NaN or infinite.

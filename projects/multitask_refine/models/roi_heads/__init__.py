@@ -1,3 +1,5 @@
+"""The multitask RoI head, its three heads and its RoI extractor."""
+
 from .bbox_head import PersonBBoxHead
 from .keypoint_heads import KeypointOffsetHead, KeypointSoftmaxHead
 from .mask_head import PersonMaskHead

@@ -1,16 +1,17 @@
-"""The keypoint heads: K heatmaps, refined by 2K offsets.
+"""Keypoint heads: K heatmaps, refined by 2K offsets.
 
-Shape letters: R RoIs, C channels, K keypoints, S heatmap side.
+Shape letters: R RoIs, C channels, K keypoints, S heatmap side, B images.
 """
 
 from abc import abstractmethod
-from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
+from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS, TASK_UTILS
-from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
+from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
+from mmengine.config import ConfigDict
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -19,31 +20,27 @@ from multitask_refine.ops import bound_offsets, resample_heatmaps
 
 
 class BaseKeypointHead(BaseModule):
-    """The network that all keypoint heads share.
+    """Network of all keypoint heads.
 
-    A stack of 3x3 convolutions on the pooled RoI feature, a transposed
-    convolution that doubles the resolution to K heatmaps (and 2K offsets),
-    and a bilinear resize to S x S. What the heatmaps mean, and so the loss,
-    is up to the subclass.
+    A stack of 3x3 convolutions of the pooled RoI feature, a transposed convolution that doubles
+    the resolution and predicts K heatmaps (and another one for 2K offsets), and a bilinear resize
+    to S x S. A subclass defines the meaning of the heatmaps, and so targets and loss.
 
     Args:
         num_keypoints (int): K.
-        codec (dict): Config of the encoder and decoder; its
-            ``heatmap_size`` is S.
+        codec (dict): Config of the encoder and decoder; its ``heatmap_size`` is S.
         in_channels (int): C of the RoI feature. Defaults to 256.
         num_convs (int): Number of 3x3 convolutions. Defaults to 8.
-        conv_channels (int): Their width. Defaults to 512.
-        refine (bool): Predict offsets and refine the heatmaps with them.
-            Defaults to True.
-        max_offset (float, optional): Bound of each component of an offset,
-            in heatmap pixels: see
-            :func:`~multitask_refine.ops.bound_offsets`. Defaults to
-            none.
+        conv_channels (int): Their output channels. Defaults to 512.
+        refine (bool): Whether to predict offsets and refine the heatmaps with them. Defaults to
+            True.
+        max_offset (float, optional): Bound of each component of an offset, in heatmap cells: see
+            :func:`~multitask_refine.ops.bound_offsets`. Defaults to no bound.
         loss_weight (float): Factor of the loss. Defaults to 1.0.
-        conv_cfg (dict, optional): The 3x3 convolutions, e.g.
+        conv_cfg (dict, optional): Config of the 3x3 convolutions, e.g.
             ``dict(type='RefinedConv2d')`` for refinement in the head (H).
-        norm_cfg (dict, optional): Their normalisation. Defaults to none.
-        init_cfg (dict, optional): MMEngine's initialisation.
+        norm_cfg (dict, optional): Config of their normalization. Defaults to none.
+        init_cfg (dict, optional): MMEngine's initialization.
     """
 
     def __init__(
@@ -54,12 +51,13 @@ class BaseKeypointHead(BaseModule):
         num_convs: int = 8,
         conv_channels: int = 512,
         refine: bool = True,
-        max_offset: Optional[float] = None,
+        max_offset: float | None = None,
         loss_weight: float = 1.0,
         conv_cfg: OptConfigType = None,
         norm_cfg: OptConfigType = None,
         init_cfg: OptMultiConfig = None,
     ) -> None:
+        """Build the layers."""
         super().__init__(init_cfg=init_cfg)
         self.num_keypoints = num_keypoints
         self.codec = TASK_UTILS.build(codec)
@@ -78,21 +76,21 @@ class BaseKeypointHead(BaseModule):
                 for i in range(num_convs)
             ]
         )
-        width = conv_channels if num_convs else in_channels
-        self.heatmap_pred = nn.ConvTranspose2d(width, num_keypoints, 4, stride=2, padding=1)
+        channels = conv_channels if num_convs else in_channels
+        self.heatmap_pred = nn.ConvTranspose2d(channels, num_keypoints, 4, stride=2, padding=1)
         self.offset_pred = (
-            nn.ConvTranspose2d(width, 2 * num_keypoints, 4, stride=2, padding=1)
+            nn.ConvTranspose2d(channels, 2 * num_keypoints, 4, stride=2, padding=1)
             if refine
             else None
         )
 
     def init_weights(self) -> None:
-        """Start with no refinement."""
+        """Initialize the convolutions, and the offsets to zero."""
         super().init_weights()
         for module in self.convs.modules():
             if isinstance(module, nn.Conv2d):
                 _init_by_fan_out(module)
-        # Only now: a refined convolution clears its offsets again.
+        # After their offset layers, which are convolutions too, were initialized.
         for module in self.convs.modules():
             if hasattr(module, 'conv_offset'):
                 module.init_weights()
@@ -100,186 +98,257 @@ class BaseKeypointHead(BaseModule):
             nn.init.zeros_(self.offset_pred.weight)
             nn.init.zeros_(self.offset_pred.bias)
 
-    def forward(self, feats: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
-        """Run the network.
+    def forward(self, feats: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Predict heatmaps and offsets.
 
         Args:
             feats (Tensor): RoI features, shape (R, C, 14, 14).
 
         Returns:
-            tuple: Heatmap logits, shape (R, K, S, S), and offsets in heatmap
-            pixels, shape (R, 2K, S, S), or None without refinement.
+            tuple[Tensor, Tensor | None]: Heatmap logits, shape (R, K, S, S), and offsets in
+            heatmap cells, shape (R, 2K, S, S), or None without refinement. Without RoIs the layers
+            do not run; the logits have zero gradients for every parameter.
         """
+        size = (self.codec.heatmap_size, self.codec.heatmap_size)
+        if not len(feats):
+            return feats.new_zeros(0, self.num_keypoints, *size) + zero_loss(self, feats), None
         feats = self.convs(feats)
-        logits = self._resize(self.heatmap_pred(feats))
+        maps = [self.heatmap_pred(feats)]
+        if self.offset_pred is not None:
+            maps.append(self.offset_pred(feats))
+        # (R, K or 2K, 28, 28) to (R, K or 2K, S, S)
+        maps = [
+            each
+            if each.shape[-2:] == size
+            else F.interpolate(each, size=size, mode='bilinear', align_corners=False)
+            for each in maps
+        ]
         if self.offset_pred is None:
-            return logits, None
-        offsets = self._resize(self.offset_pred(feats))
-        return logits, bound_offsets(offsets, self.max_offset)
+            return maps[0], None
+        return maps[0], bound_offsets(maps[1], self.max_offset)
 
     @abstractmethod
     def refined_heatmaps(self, feats: Tensor) -> Tensor:
-        """Run the network up to what loss and decoder see, (R, K, S, S)."""
-
-    @abstractmethod
-    def loss(
-        self, feats: Tensor, keypoints: Tensor, visible: Tensor, rois: Tensor, num_images: int
-    ) -> dict:
-        """Compare with the annotated joints.
-
-        Without a joint to compare with, the loss is a zero that still
-        reaches every parameter. All ranks divide by the same number.
-
-        Args:
-            feats (Tensor): Features of the foreground RoIs,
-                shape (R, C, 14, 14).
-            keypoints (Tensor): Joints of each RoI's person in image pixels,
-                shape (R, K, 2).
-            visible (Tensor): COCO's visibility, shape (R, K); -1 where the
-                category of a RoI's instance has no such keypoint, whose
-                heatmap then adds nothing to the loss.
-            rois (Tensor): The RoIs' boxes xyxy in image pixels, (R, 4).
-            num_images (int): B, images of this rank.
-
-        Returns:
-            dict: ``loss_keypoint``, a scalar tensor.
-        """
-
-    def predict(self, feats: Tensor, rois: Tensor) -> Tuple[Tensor, Tensor]:
-        """Find the joints.
+        """Predict the heatmaps that loss and decoder take.
 
         Args:
             feats (Tensor): RoI features, shape (R, C, 14, 14).
+
+        Returns:
+            Tensor: Shape (R, K, S, S).
+        """
+
+    def loss_and_target(
+        self,
+        heatmaps: Tensor,
+        sampling_results: list[SamplingResult],
+        batch_gt_instances: InstanceList,
+        rcnn_train_cfg: ConfigDict,
+    ) -> dict:
+        """Compute targets and loss of RoIs whose instance has a labeled keypoint.
+
+        A collective operation (see :func:`reduce_avg_factor`): every rank must call it, including
+        ranks without such RoIs. Their loss is 0.
+
+        Args:
+            heatmaps (Tensor): Refined heatmaps, shape (R, K, S, S).
+            sampling_results (list[SamplingResult]): ``pos_priors`` xyxy in image pixels and
+                ``pos_assigned_gt_inds`` of each image, R in total.
+            batch_gt_instances (list[InstanceData]): ``keypoints`` in image pixels, (N, K, 2), and
+                ``keypoints_visible``, COCO's visibility, (N, K), -1 where the category of an
+                instance has no such keypoint. Its heatmap adds nothing to the loss.
+            rcnn_train_cfg (ConfigDict): Not used; as in mmdet's heads.
+
+        Returns:
+            dict: ``loss_keypoint``, a dict of losses, and ``keypoint_targets``, the targets and
+            the validity mask of :meth:`get_targets`.
+        """
+        pairs = list(zip(batch_gt_instances, sampling_results, strict=True))
+        targets, valid = self.get_targets(
+            torch.cat([gt.keypoints[sample.pos_assigned_gt_inds] for gt, sample in pairs]),
+            torch.cat([gt.keypoints_visible[sample.pos_assigned_gt_inds] for gt, sample in pairs]),
+            torch.cat([sample.pos_priors for sample in sampling_results]),
+        )
+        loss = self.loss_by_feat(heatmaps, targets, valid, len(batch_gt_instances))
+        return {
+            'loss_keypoint': {'loss_keypoint': self.loss_weight * loss},
+            'keypoint_targets': (targets, valid),
+        }
+
+    @abstractmethod
+    def get_targets(
+        self, keypoints: Tensor, keypoints_visible: Tensor, rois: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Encode the annotated keypoints.
+
+        Args:
+            keypoints (Tensor): Keypoints of each RoI's instance in image pixels, shape (R, K, 2).
+            keypoints_visible (Tensor): COCO's visibility or -1, shape (R, K).
             rois (Tensor): Boxes xyxy in image pixels, shape (R, 4).
 
         Returns:
-            tuple: Joints in image pixels, shape (R, K, 2), and their scores
-            as the codec defines them, shape (R, K).
+            tuple[Tensor, Tensor]: The codec's targets, and whether a keypoint takes part in the
+            loss, bool (R, K).
         """
-        if not len(rois):
-            empty = rois.new_zeros(0, self.num_keypoints, 2)
-            return empty, empty[..., 0]
-        # In the boxes' precision, also where the network ran in half.
-        return self.codec.decode(self.refined_heatmaps(feats).to(rois), rois)
 
-    def _resize(self, maps: Tensor) -> Tensor:
-        size = self.codec.heatmap_size
-        if maps.shape[-1] == size:
-            return maps
-        return F.interpolate(maps, size=(size, size), mode='bilinear', align_corners=False)
+    @abstractmethod
+    def loss_by_feat(
+        self, heatmaps: Tensor, targets: Tensor, valid: Tensor, num_images: int
+    ) -> Tensor:
+        """Compute the unweighted loss, a scalar.
+
+        Args:
+            heatmaps (Tensor): Refined heatmaps, shape (R, K, S, S).
+            targets (Tensor): See :meth:`get_targets`.
+            valid (Tensor): See :meth:`get_targets`.
+            num_images (int): B, images of this rank.
+        """
+
+    def predict_by_feat(
+        self,
+        heatmaps: tuple[Tensor, ...],
+        results_list: InstanceList,
+        batch_img_metas: list[dict],
+        rcnn_test_cfg: ConfigDict,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Decode the heatmaps of detections.
+
+        Args:
+            heatmaps (tuple[Tensor]): Refined heatmaps of each image, shape (N, K, S, S).
+            results_list (list[InstanceData]): ``bboxes`` (N, 4) xyxy of each image in pixels of
+                the network's input.
+            batch_img_metas (list[dict]): The images' ``scale_factor`` (x, y).
+            rcnn_test_cfg (ConfigDict): Not used; as in mmdet's heads.
+            rescale (bool): Whether to return keypoints in pixels of the original image. Defaults
+                to False.
+
+        Returns:
+            list[InstanceData]: ``results_list`` with ``keypoints`` (N, K, 2) and
+            ``keypoint_scores`` (N, K) as the codec defines them. The boxes do not change.
+        """
+        for maps, results, meta in zip(heatmaps, results_list, batch_img_metas, strict=True):
+            # In the precision of the boxes, also if the network runs in half precision.
+            keypoints, scores = self.codec.decode(maps.to(results.bboxes), results.bboxes)
+            if rescale:
+                keypoints = keypoints / keypoints.new_tensor(meta['scale_factor'])
+            results.keypoints, results.keypoint_scores = keypoints, scores
+        return results_list
 
 
 @MODELS.register_module()
 class KeypointOffsetHead(BaseKeypointHead):
-    """Predict K heatmaps and resample each by its own offsets (section 3.3).
+    """Predict K heatmaps and resample each by its own offsets (report section 3.3).
 
-    The refined probability map ``F(p) = sigmoid(x)(p + dp)`` (Eq. 6) is what
-    the loss and the decoder see.
+    Loss and decoder take the refined probabilities ``F(p) = sigmoid(x)(p + dp)`` (Eq. 6).
 
     Args:
-        supervise_occluded (bool): Whether a joint that is labelled as
-            covered (COCO's visibility 1) gets a Gaussian, or the zero map of
-            the report. Defaults to True.
-        init_probability (float): The heatmaps' value before training.
-            Defaults to 0.01.
-        kwargs: As in :class:`BaseKeypointHead`; the codec is a
-            ``RoIHeatmapCodec``.
+        supervise_occluded (bool): Whether the target of a keypoint that is labeled as occluded
+            (COCO's visibility 1) is a Gaussian, or the report's map of zeros. Defaults to True.
+        init_probability (float): Initial value of the heatmaps. Defaults to 0.01.
+        kwargs: As in :class:`BaseKeypointHead`; the codec is a ``RoIHeatmapCodec``.
     """
 
     def __init__(
         self, *, supervise_occluded: bool = True, init_probability: float = 0.01, **kwargs
     ) -> None:
+        """Build the layers."""
         super().__init__(**kwargs)
         self.supervise_occluded = supervise_occluded
         self.init_probability = init_probability
 
     def init_weights(self) -> None:
-        """Start with small probabilities and with no refinement."""
+        """Initialize with small probabilities and zero offsets."""
         super().init_weights()
         nn.init.normal_(self.heatmap_pred.weight, std=0.001)
-        nn.init.constant_(
-            self.heatmap_pred.bias, torch.logit(torch.tensor(self.init_probability)).item()
-        )
+        bias = torch.logit(torch.tensor(self.init_probability)).item()
+        nn.init.constant_(self.heatmap_pred.bias, bias)
 
     def refined_heatmaps(self, feats: Tensor) -> Tensor:
-        """Run the network up to the refined probabilities, (R, K, S, S)."""
+        """Predict the refined probabilities, see the base class."""
         logits, offsets = self(feats)
         heatmaps = logits.sigmoid()
         return heatmaps if offsets is None else resample_heatmaps(heatmaps, offsets)
 
-    def loss(
-        self, feats: Tensor, keypoints: Tensor, visible: Tensor, rois: Tensor, num_images: int
-    ) -> dict:
-        """Eq. 9, summed over cells and the joints of a RoI's category,
-        averaged over the RoIs that have a labelled joint. Arguments and
-        result as in the base class."""
-        supervised = (visible > 0).any(-1)
-        num_supervised = reduce_avg_factor(int(supervised.sum()), feats.device)
-        if not supervised.any():
-            return dict(loss_keypoint=zero_loss(self, feats))
-        shown = visible > (0 if self.supervise_occluded else 1)
-        target = self.codec.encode(keypoints[supervised], shown[supervised], rois[supervised])
-        heatmaps = self.refined_heatmaps(feats[supervised])
-        # Without difference and gradient where there is no such keypoint.
-        absent = (visible[supervised] < 0)[..., None, None]
-        target = torch.where(absent, heatmaps.detach(), target)
-        loss = F.mse_loss(heatmaps, target, reduction='sum') / num_supervised
-        return dict(loss_keypoint=self.loss_weight * loss)
+    def get_targets(
+        self, keypoints: Tensor, keypoints_visible: Tensor, rois: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Encode heatmaps (R, K, S, S); all keypoints of an instance's category are valid.
+
+        Arguments and result as in the base class.
+        """
+        supervised = keypoints_visible > (0 if self.supervise_occluded else 1)
+        return self.codec.encode(keypoints, supervised, rois), keypoints_visible >= 0
+
+    def loss_by_feat(
+        self, heatmaps: Tensor, targets: Tensor, valid: Tensor, num_images: int
+    ) -> Tensor:
+        """Compute Eq. 9: squared errors summed over cells and keypoints, averaged over RoIs.
+
+        Arguments as in the base class.
+        """
+        avg_factor = reduce_avg_factor(len(heatmaps), heatmaps.device)
+        # No error and no gradient where there is no such keypoint.
+        targets = torch.where(valid[..., None, None], targets, heatmaps.detach())
+        return F.mse_loss(heatmaps, targets, reduction='sum') / avg_factor
 
 
 @MODELS.register_module()
 class KeypointSoftmaxHead(BaseKeypointHead):
-    """Choose for each joint one of the S x S cells (Mask R-CNN, section 5).
+    """Classify for each keypoint one of the S x S cells (Mask R-CNN, section 5).
 
-    The loss is the cross-entropy of a softmax over a map's cells, as in the
-    Keypoint R-CNN of Detectron2 and torchvision, whose weights run here.
-    The refinement is the same as in :class:`KeypointOffsetHead`, on the
-    logits: there, a cell outside the map counts as the map's least likely
-    one, which is 0 for a probability.
+    The loss is the cross-entropy of a softmax over the cells of a map, as in the Keypoint R-CNN of
+    Detectron2 and torchvision, whose weights can be loaded. The refinement is that of
+    :class:`KeypointOffsetHead`, applied to the logits: there, a cell outside the map has the map's
+    lowest logit, which corresponds to 0 for a probability.
 
     Args:
-        loss_normalizer (float, optional): What the loss of an image is
-            divided by: Detectron2's static normaliser, K times the RoIs
-            sampled from an image times the share of foreground. Without it
-            the batch's loss is divided by its number of joints.
-        kwargs: As in :class:`BaseKeypointHead`; the codec is a
-            ``RoISoftmaxCodec``.
+        loss_normalizer (float, optional): Divisor of the loss of an image: Detectron2's static
+            normalizer, K times the RoIs sampled per image times the fraction of foreground.
+            Without it the loss is averaged over the keypoints of the batch.
+        kwargs: As in :class:`BaseKeypointHead`; the codec is a ``RoISoftmaxCodec``.
     """
 
-    def __init__(self, *, loss_normalizer: Optional[float] = None, **kwargs) -> None:
+    def __init__(self, *, loss_normalizer: float | None = None, **kwargs) -> None:
+        """Build the layers."""
         super().__init__(**kwargs)
         self.loss_normalizer = loss_normalizer
 
     def init_weights(self) -> None:
-        """Start with no refinement."""
+        """Initialize the convolutions, and the offsets to zero."""
         super().init_weights()
         _init_by_fan_out(self.heatmap_pred)
 
     def refined_heatmaps(self, feats: Tensor) -> Tensor:
-        """Run the network up to the refined logits, (R, K, S, S)."""
+        """Predict the refined logits, see the base class."""
         logits, offsets = self(feats)
         if offsets is None:
             return logits
-        least = logits.detach().amin((2, 3), keepdim=True)
-        return resample_heatmaps(logits - least, offsets) + least
+        lowest = logits.detach().amin((2, 3), keepdim=True)
+        return resample_heatmaps(logits - lowest, offsets) + lowest
 
-    def loss(
-        self, feats: Tensor, keypoints: Tensor, visible: Tensor, rois: Tensor, num_images: int
-    ) -> dict:
-        """Cross-entropy over cells, averaged over the labelled joints inside
-        their RoI. Arguments and result as in the base class."""
-        cells, counted = self.codec.encode(keypoints, visible > 0, rois)
+    def get_targets(
+        self, keypoints: Tensor, keypoints_visible: Tensor, rois: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Encode indices of cells (R, K); labeled keypoints inside their RoI are valid.
+
+        Arguments and result as in the base class.
+        """
+        return self.codec.encode(keypoints, keypoints_visible > 0, rois)
+
+    def loss_by_feat(
+        self, heatmaps: Tensor, targets: Tensor, valid: Tensor, num_images: int
+    ) -> Tensor:
+        """Compute the cross-entropy over cells, averaged over the valid keypoints.
+
+        Arguments as in the base class.
+        """
         if self.loss_normalizer is None:
-            divisor = reduce_avg_factor(int(counted.sum()), feats.device)
+            avg_factor = reduce_avg_factor(int(valid.sum()), heatmaps.device)
         else:
-            divisor = self.loss_normalizer * num_images
-        supervised = counted.any(-1)
-        if not supervised.any():
-            return dict(loss_keypoint=zero_loss(self, feats))
-        logits = self.refined_heatmaps(feats[supervised]).flatten(2)
-        counted = counted[supervised]
-        loss = F.cross_entropy(logits[counted], cells[supervised][counted], reduction='sum')
-        return dict(loss_keypoint=self.loss_weight * loss / divisor)
+            avg_factor = self.loss_normalizer * num_images
+        logits = heatmaps.flatten(2)[valid]  # (valid keypoints, S S)
+        return F.cross_entropy(logits, targets[valid], reduction='sum') / avg_factor
 
 
 def _init_by_fan_out(layer: nn.Module) -> None:

@@ -1,6 +1,4 @@
-"""RoI features from one pyramid level each, by any registered pooling."""
-
-from typing import Optional, Tuple
+"""RoI extractor with pooling layers from the registry."""
 
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
@@ -12,20 +10,23 @@ from torch import Tensor, nn
 class RegistryRoIExtractor(SingleRoIExtractor):
     """mmdet's ``SingleRoIExtractor`` with a pooling layer from the registry.
 
-    mmdet's own takes the layers of mmcv only. Arguments as there.
+    mmdet's takes only layers of mmcv. Arguments as there.
     """
 
-    def build_roi_layers(self, layer_cfg: ConfigType, featmap_strides: list) -> nn.ModuleList:
-        """Build the pooling of each level; the strides are image pixels."""
+    def build_roi_layers(self, layer_cfg: ConfigType, featmap_strides: list[int]) -> nn.ModuleList:
+        """Build the pooling layer of each level; the strides are in image pixels."""
         return nn.ModuleList(
             [MODELS.build(dict(layer_cfg, spatial_scale=1 / stride)) for stride in featmap_strides]
         )
 
     def forward(
-        self, feats: Tuple[Tensor], rois: Tensor, roi_scale_factor: Optional[float] = None
+        self, feats: tuple[Tensor], rois: Tensor, roi_scale_factor: float | None = None
     ) -> Tensor:
-        """As in mmdet; without RoIs, too, every parameter is reached."""
+        """Extract the features of RoIs as in mmdet.
+
+        Without RoIs the result has zero gradients for every parameter.
+        """
         pooled = super().forward(feats, rois, roi_scale_factor)
         if len(rois):
             return pooled
-        return pooled + 0 * sum(p.sum() for p in self.parameters())
+        return pooled + 0 * sum(parameter.sum() for parameter in self.parameters())

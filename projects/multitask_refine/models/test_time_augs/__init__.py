@@ -1,3 +1,5 @@
-from .multitask_tta import MultitaskTTAModel, mirrored_pipeline
+"""Test-time augmentation."""
 
-__all__ = ['MultitaskTTAModel', 'mirrored_pipeline']
+from .multitask_tta import MultitaskTTAModel, flip_tta_pipeline
+
+__all__ = ['MultitaskTTAModel', 'flip_tta_pipeline']

@@ -1,19 +1,20 @@
-"""Test-time augmentation: an image and its mirror image, seen together.
+"""Test-time augmentation: outputs averaged over an image and its horizontal flip.
 
-Coordinates are continuous, so x in an image of width W is W - x in its
-mirror image, and what lies on a RoI's cells is turned around exactly.
+Coordinates are continuous, so x in an image of width W is W - x in the flipped image, and maps on
+the cells of a RoI are flipped exactly.
 
-Shape letters: B images, R RoIs, K keypoints, S heatmap side.
+Shape letters: B images, R RoIs, C classes, K keypoints, S heatmap side, P mask side.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
 
 import torch
 from mmcv.ops import batched_nms
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox_mapping, bbox_mapping_back
 from mmdet.utils import InstanceList
 from mmengine.model import BaseTTAModel
 from torch import Tensor
@@ -21,246 +22,220 @@ from torch import Tensor
 from multitask_refine.utils.errors import ConfigError
 
 
-def mirrored_pipeline(pipeline: Sequence[dict]) -> List[dict]:
-    """Make a test pipeline that gives each image and its mirror image.
+def flip_tta_pipeline(pipeline: Sequence[dict]) -> list[dict]:
+    """Make a test pipeline that returns each image and its horizontal flip.
 
     Args:
-        pipeline (Sequence[dict]): Configs of the transforms of a test
-            pipeline. The last one packs and has ``meta_keys``.
+        pipeline (Sequence[dict]): Configs of the transforms of a test pipeline. The last one packs
+            the inputs and has ``meta_keys``.
 
     Returns:
-        list[dict]: The same transforms, the last one done for both images.
+        list[dict]: The same transforms, with the last one applied to both images.
     """
-    *steps, pack = copy.deepcopy(list(pipeline))
+    *transforms, pack = copy.deepcopy(list(pipeline))
     pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction', 'flip_indices')
-    flips = [dict(type='RandomFlip', prob=share) for share in (0.0, 1.0)]
-    return [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    flips = [{'type': 'RandomFlip', 'prob': prob} for prob in (0.0, 1.0)]
+    return [*transforms, {'type': 'TestTimeAug', 'transforms': [flips, [pack]]}]
 
 
 @dataclass
 class View:
-    """What the network's first stage makes of one augmentation of a batch.
+    """Features and proposals of one augmentation of a batch.
 
-    Args:
+    Attributes:
         feats (tuple[Tensor]): Feature maps of all levels.
-        proposals (list[InstanceData]): Each image's ``bboxes`` and
-            ``scores``, in pixels of this view.
-        samples (list[DetDataSample]): What the pipeline says of each image.
+        proposals (list[InstanceData]): ``bboxes`` and ``scores`` of each image, in pixels of this
+            view.
+        samples (list[DetDataSample]): The metainfo of each image.
     """
 
-    feats: Tuple[Tensor, ...]
+    feats: tuple[Tensor, ...]
     proposals: InstanceList
     samples: SampleList
 
     @property
-    def metas(self) -> List[dict]:
-        """list[dict]: Size, scale and mirroring of each image."""
+    def metas(self) -> list[dict]:
+        """list[dict]: Size, scale and flip of each image."""
         return [sample.metainfo for sample in self.samples]
 
     @property
-    def mirrored(self) -> bool:
-        """bool: Whether this view shows the mirror images."""
+    def flipped(self) -> bool:
+        """bool: Whether the images are flipped."""
         return self.metas[0]['flip']
 
-    def place(self, boxes: List[Tensor], source: 'View') -> List[Tensor]:
-        """Find in this view the boxes (R_i, 4) of each image of another."""
-        return [move_boxes(*image) for image in zip(boxes, source.metas, self.metas)]
+    def map_boxes(self, boxes: list[Tensor], source: 'View') -> list[Tensor]:
+        """Map the boxes (R_i, 4) of each image from another view to this one."""
+        if source is self:
+            return boxes
+        return [map_boxes(*each) for each in zip(boxes, source.metas, self.metas, strict=True)]
 
     def unflip(self, maps: Tensor) -> Tensor:
-        """Turn maps on RoIs, (R, ..., S, S), into those of the image."""
-        return maps.flip(-1) if self.mirrored else maps
+        """Undo the flip of maps on RoIs, shape (R, ..., S, S)."""
+        return maps.flip(-1) if self.flipped else maps
 
 
 @MODELS.register_module()
 class MultitaskTTAModel(BaseTTAModel):
-    """Average a network's outputs over the views of each image.
+    """Average the outputs of a network over augmented views of each image.
 
-    The proposals of all views are merged by the RPN's NMS. Then each head
-    looks at the same RoIs in every view, and the outputs are averaged on the
-    RoI: the box head's probabilities and deltas, the probabilities of the
-    masks, and the keypoint head's refined heatmaps, those of a mirror image
-    turned around and with left and right joints swapped. What follows is the
-    network's own: one NMS of the boxes, pasting, decoding.
+    The proposals of all views are merged by the RPN's NMS. Then each head runs on the same RoIs in
+    every view, and its outputs are averaged on the RoI: probabilities and deltas of the box head,
+    probabilities of the masks, and the refined heatmaps of the keypoint head, unflipped and with
+    left and right keypoints swapped. The rest is the network's own: one NMS of the boxes, mask
+    pasting and keypoint decoding.
 
-    The views come from mmcv's ``TestTimeAug``, see
-    :func:`mirrored_pipeline`: as they are and mirrored from left to right,
-    of one size or several. The samples need the meta keys
-    'flip' and 'flip_direction', and, for joints, 'flip_indices'.
+    The views come from mmcv's ``TestTimeAug``, see :func:`flip_tta_pipeline`: original and
+    horizontally flipped images, of one size or several. The samples need the meta keys 'flip' and
+    'flip_direction', and, for keypoints, 'flip_indices'.
 
     Args:
-        module (dict | nn.Module): The ``MultitaskRCNN``. Its box coder
-            must be mmdet's ``DeltaXYWHBBoxCoder``.
+        module (dict | nn.Module): The ``MultitaskRCNN``. Its box coder must be mmdet's
+            ``DeltaXYWHBBoxCoder``.
         data_preprocessor (dict, optional): As in MMEngine.
     """
 
-    def test_step(self, data: Dict[str, list]) -> SampleList:
-        """Find the people of a batch.
+    def test_step(self, data: dict[str, list]) -> SampleList:
+        """Detect the people of a batch.
 
         Args:
-            data (dict[str, list]): ``inputs`` and ``data_samples``, each a
-                list of views, which are lists of B images.
+            data (dict[str, list]): ``inputs`` and ``data_samples``, each a list of views, which
+                are lists of B images.
 
         Returns:
-            list[DetDataSample]: The samples of the first view that is not
-            mirrored, with ``pred_instances`` as in
-            ``MultitaskRoIHead.predict``, in pixels of the original image.
+            list[DetDataSample]: The samples of the first view that is not flipped, with
+            ``pred_instances`` as in ``MultitaskRoIHead.predict``, in pixels of the original image.
 
         Raises:
-            ConfigError: If the samples do not say how they were mirrored, or
-                if all views are mirrored.
+            ConfigError: If a meta key is missing, a flip is not horizontal, or all views are
+                flipped.
         """
-        return self.merge_preds(
-            [self._look(dict(zip(data, view))) for view in zip(*data.values())]
-        )
+        required = ['flip', 'flip_direction']
+        if self.module.roi_head.with_keypoint:
+            required.append('flip_indices')
+        views = []
+        for inputs, data_samples in zip(data['inputs'], data['data_samples'], strict=True):
+            batch = self.module.data_preprocessor(
+                {'inputs': inputs, 'data_samples': data_samples}, False
+            )
+            samples = batch['data_samples']
+            meta = samples[0].metainfo
+            missing = [key for key in required if key not in meta]
+            if missing:
+                raise ConfigError(
+                    f'tta_pipeline: the samples lack the meta keys {missing}. Add them to '
+                    'meta_keys of its last transform, or remove tta_pipeline from the config: '
+                    'tools/test.py --tta then derives one from the test pipeline.'
+                )
+            if meta['flip'] and meta['flip_direction'] != 'horizontal':
+                raise ConfigError(
+                    "tta_pipeline: expected 'horizontal' flips only, found "
+                    f'{meta["flip_direction"]!r}. Set the direction of its RandomFlip.'
+                )
+            feats = self.module.extract_feat(batch['inputs'])
+            proposals = self.module.rpn_head.predict(feats, samples, rescale=False)
+            views.append(View(feats, proposals, samples))
+        return self.merge_preds(views)
 
-    def _look(self, batch: dict) -> View:
-        batch = self.module.data_preprocessor(batch, False)
-        samples = batch['data_samples']
-        _check_meta(samples[0].metainfo, self.module.roi_head.with_keypoint)
-        feats = self.module.extract_feat(batch['inputs'])
-        proposals = self.module.rpn_head.predict(feats, samples, rescale=False)
-        return View(feats, proposals, samples)
-
-    def merge_preds(self, views: List[View]) -> SampleList:
-        """Let the heads look at all views.
+    def merge_preds(self, views: list[View]) -> SampleList:
+        """Run the heads on all views and merge their outputs.
 
         Args:
-            views (list[View]): At least one is not mirrored; its frame is
-                that of the boxes until they are found.
+            views (list[View]): At least one is not flipped. The first of these is the reference,
+                whose pixels are those of boxes and keypoints before the final rescaling.
 
         Returns:
             list[DetDataSample]: See :meth:`test_step`.
+
+        Raises:
+            ConfigError: If all views are flipped.
         """
-        upright = [view for view in views if not view.mirrored]
-        if not upright:
+        reference = next((view for view in views if not view.flipped), None)
+        if reference is None:
             raise ConfigError(
-                'tta_pipeline: expected a view of each image '
-                'that is not mirrored, found mirrored ones only'
+                'tta_pipeline: expected a view of each image that is not flipped, found flipped '
+                'views only. Add a RandomFlip with prob=0.0.'
             )
-        frame, head = upright[0], self.module.roi_head
-        proposals = self._merge_proposals(views, frame)
-        results = head.predict_bbox(*self._rate(views, frame, proposals), proposals, frame.metas)
+        head = self.module.roi_head
+        proposals = self._merge_proposals(views, reference)
+        cls_score, bbox_pred = self._average_bbox(views, reference, proposals)
+        results = head.predict_bbox(cls_score, bbox_pred, proposals, reference.metas)
         boxes = [result.bboxes for result in results]
-        feats = [
-            head.extract_instance_feats(view.feats, view.place(boxes, frame)) for view in views
-        ]
-        masks = self._masks(views, feats) if head.with_mask else None
-        joints = self._joints(views, feats, torch.cat(boxes)) if head.with_keypoint else None
-        results = head.complete(results, masks, joints, frame.metas, rescale=True)
-        return self.module.add_pred_to_datasample(frame.samples, results)
+        mask_probs, heatmaps = [], []
+        for view in views:
+            feats = head.extract_instance_feats(view.feats, view.map_boxes(boxes, reference))
+            if head.with_mask:  # (R, C, 2P, 2P)
+                mask_probs.append(view.unflip(head.mask_head(feats).sigmoid()))
+            if head.with_keypoint:  # (R, K, S, S)
+                maps = view.unflip(head.keypoint_head.refined_heatmaps(feats))
+                heatmaps.append(maps[:, view.metas[0]['flip_indices']] if view.flipped else maps)
+        results = head.postprocess(
+            results,
+            torch.stack(mask_probs).mean(0).logit() if head.with_mask else None,
+            torch.stack(heatmaps).mean(0) if head.with_keypoint else None,
+            reference.metas,
+            rescale=True,
+        )
+        return self.module.add_pred_to_datasample(reference.samples, results)
 
-    def _merge_proposals(self, views: List[View], frame: View) -> List[Tensor]:
-        """As many boxes (R_i, 4) of each image as the RPN may give."""
-        placed = [frame.place([each.bboxes for each in view.proposals], view) for view in views]
-        scores = [[each.scores for each in view.proposals] for view in views]
+    def _merge_proposals(self, views: list[View], reference: View) -> list[Tensor]:
+        """Apply the RPN's NMS to the proposals of all views; return boxes (R_i, 4) per image."""
         cfg = self.module.test_cfg.rpn
-        return [
-            _suppress(torch.cat(boxes), torch.cat(rank), cfg.nms)[: cfg.max_per_img]
-            for boxes, rank in zip(zip(*placed), zip(*scores))
+        mapped = [
+            reference.map_boxes([each.bboxes for each in view.proposals], view) for view in views
         ]
+        merged = []
+        for i in range(len(reference.samples)):
+            boxes = torch.cat([boxes[i] for boxes in mapped])
+            scores = torch.cat([view.proposals[i].scores for view in views])
+            if len(boxes):
+                level = torch.zeros_like(scores)  # one NMS for all
+                _, keep = batched_nms(boxes, scores, level, cfg.nms, class_agnostic=True)
+                boxes = boxes[keep[: cfg.max_per_img]]
+            merged.append(boxes)
+        return merged
 
-    def _rate(self, views: List[View], frame: View, boxes: List[Tensor]) -> Tuple[Tensor, Tensor]:
-        """Class logits (R, C + 1) and deltas (R, 4 C) in the frame's
-        direction."""
-        logits, deltas = zip(
-            *[
-                self.module.roi_head.bbox_forward(view.feats, view.place(boxes, frame))
-                for view in views
-            ]
-        )
-        # A softmax over the logarithm of probabilities gives them back.
-        probability = _mean([each.softmax(-1) for each in logits])
-        return probability.log(), _mean(
-            [mirror_deltas(each) if view.mirrored else each for view, each in zip(views, deltas)]
-        )
-
-    def _masks(self, views: List[View], feats: List[Tensor]) -> Tensor:
-        """Mask logits of all people, as the mask head gives them."""
-        return _mean(
-            [
-                view.unflip(self.module.roi_head.mask_head(each).sigmoid())
-                for view, each in zip(views, feats)
-            ]
-        ).logit()
-
-    def _joints(
-        self, views: List[View], feats: List[Tensor], rois: Tensor
-    ) -> Tuple[Tensor, Tensor]:
-        """Joints in pixels of the frame, (R, K, 2), and scores, (R, K)."""
-        head = self.module.roi_head.keypoint_head
-        if not len(rois):
-            return head.predict(feats[0], rois)
-        heatmaps = []
-        for view, each in zip(views, feats):
-            maps = view.unflip(head.refined_heatmaps(each))
-            if view.mirrored:
-                maps = maps[:, view.metas[0]['flip_indices']]
-            heatmaps.append(maps)
-        return head.codec.decode(_mean(heatmaps), rois)
+    def _average_bbox(
+        self, views: list[View], reference: View, boxes: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Average the box head's outputs: logits (R, C + 1) and deltas (R, 4C)."""
+        probs, deltas = [], []
+        for view in views:
+            cls_score, bbox_pred = self.module.roi_head.bbox_forward(
+                view.feats, view.map_boxes(boxes, reference)
+            )
+            probs.append(cls_score.softmax(-1))
+            deltas.append(flip_deltas(bbox_pred) if view.flipped else bbox_pred)
+        # The softmax of the logarithm of probabilities returns the probabilities.
+        return torch.stack(probs).mean(0).log(), torch.stack(deltas).mean(0)
 
 
-def move_boxes(boxes: Tensor, source: dict, target: dict) -> Tensor:
-    """Find boxes of one view of an image in another view of it.
+def map_boxes(boxes: Tensor, source: dict, target: dict) -> Tensor:
+    """Map boxes from one view of an image to another one.
 
     Args:
-        boxes (Tensor): xyxy in pixels of the first, (R, 4).
-        source, target (dict): The views' ``img_shape`` (height, width),
-            ``scale_factor`` (x, y) and ``flip``.
+        boxes (Tensor): Boxes xyxy in pixels of the source, shape (R, 4).
+        source (dict): Metainfo of the view: ``img_shape`` (height, width), ``scale_factor`` (x, y)
+            and ``flip``.
+        target (dict): Metainfo of the other view.
 
     Returns:
-        Tensor: xyxy in pixels of the second, (R, 4).
+        Tensor: Boxes xyxy in pixels of the target, shape (R, 4).
     """
-    scale = boxes.new_tensor(target['scale_factor']) / boxes.new_tensor(source['scale_factor'])
-    if source['flip']:
-        boxes = mirror_boxes(boxes, source['img_shape'][1])
-    boxes = boxes * scale.repeat(2)
-    if target['flip']:
-        boxes = mirror_boxes(boxes, target['img_shape'][1])
-    return boxes
+    original = bbox_mapping_back(
+        boxes, source['img_shape'], tuple(source['scale_factor']) * 2, source['flip']
+    )
+    return bbox_mapping(
+        original, target['img_shape'], tuple(target['scale_factor']) * 2, target['flip']
+    )
 
 
-def mirror_boxes(boxes: Tensor, width: float) -> Tensor:
-    """Boxes xyxy (R, 4) in the mirror image of an image of this width."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack([width - x2, y1, width - x1, y2], -1)
-
-
-def mirror_deltas(deltas: Tensor) -> Tensor:
-    """Mirror box deltas from left to right.
+def flip_deltas(deltas: Tensor) -> Tensor:
+    """Flip box deltas horizontally.
 
     Args:
-        deltas (Tensor): Shift and growth of boxes, (R, 4) or, one box for
-            each of C classes, (R, 4 C).
+        deltas (Tensor): Shifts and log scales of boxes, shape (R, 4) or (R, 4C).
 
     Returns:
-        Tensor: Those in the mirror image, of the same shape.
+        Tensor: Deltas in the flipped image, of the same shape.
     """
-    mirrored = deltas.reshape(-1, 4) * deltas.new_tensor([-1, 1, 1, 1])
-    return mirrored.view_as(deltas)
-
-
-def _suppress(boxes: Tensor, scores: Tensor, nms: dict) -> Tensor:
-    """The boxes (R, 4) that are left after NMS, best first."""
-    if not len(boxes):
-        return boxes
-    _, keep = batched_nms(boxes, scores, torch.zeros_like(scores), nms, class_agnostic=True)
-    return boxes[keep]
-
-
-def _mean(outputs: List[Tensor]) -> Tensor:
-    return torch.stack(outputs).mean(0)
-
-
-def _check_meta(meta: dict, with_keypoint: bool) -> None:
-    needed = ['flip', 'flip_direction'] + ['flip_indices'] * with_keypoint
-    missing = [key for key in needed if key not in meta]
-    if missing:
-        raise ConfigError(
-            f'test-time augmentation: the samples lack {missing}. Add them to '
-            'meta_keys of the last transform of tta_pipeline; without a '
-            'tta_pipeline in the config tools/test.py --tta does so.'
-        )
-    if meta['flip'] and meta['flip_direction'] != 'horizontal':
-        raise ConfigError(
-            f"tta_pipeline: expected 'horizontal' flips only, found {meta['flip_direction']!r}"
-        )
+    return (deltas.reshape(-1, 4) * deltas.new_tensor([-1, 1, 1, 1])).view_as(deltas)

@@ -1,4 +1,4 @@
-"""A network that only finds people can be faster than one that learns."""
+"""CPU inference optimizations: conv-BN fusion, channels-last, prepacked weights."""
 
 import torch
 from mmcv.cnn import fuse_conv_bn
@@ -8,22 +8,23 @@ from multitask_refine.ops import InferenceLinear, WinogradConv2d
 
 
 def prepare_for_inference(model: nn.Module) -> None:
-    """Change a network on the CPU to a faster one that finds the same.
+    """Optimize a network for inference on the CPU, in place.
 
-    Each batch norm becomes part of the convolution before it, the channels
-    lie last in memory, linear layers use the faster of two libraries, and
-    what Winograd's method makes of the weights is kept (four times their
-    memory). Its weights no longer have the names
-    of a checkpoint, and they cannot be changed. The results differ by their
-    rounding. A network on CUDA is left as it is.
+    Batch normalization is fused into the preceding convolution and the channels are last in
+    memory. With ``fast_cpu_ops`` linear layers use the faster of two libraries, and the
+    transformed weights of Winograd convolutions are kept (four times their memory). The
+    predictions change by rounding only. The parameters no longer have the names of a checkpoint
+    and must not be changed. A network on CUDA stays as it is.
 
     Args:
-        model (nn.Module): In eval mode, with its weights.
+        model (nn.Module): A ``MultitaskRCNN`` in evaluation mode, with its weights.
     """
     if next(model.parameters()).is_cuda:
         return
     fuse_conv_bn(model)
     model.to(memory_format=torch.channels_last)
+    if not model.fast_cpu_ops:
+        return
     for layer in model.modules():
         if isinstance(layer, WinogradConv2d):
             layer.prepack()

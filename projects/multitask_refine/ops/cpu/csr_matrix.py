@@ -1,10 +1,10 @@
-"""Weighted sums of a table's rows: what pooling and sampling come down to.
+"""Products of a sparse and a dense matrix, by ``embedding_bag``.
 
-With the channels last a pixel of a map is a row of a table, and a sample, or
-the mean of samples, a weighted sum of rows. ``embedding_bag`` computes many
-such sums in parallel, and the table's gradient is a sum of the same kind.
+With the channels last in memory a pixel of a feature map is a row of a dense matrix, and a
+bilinear sample, or the mean of samples, a weighted sum of rows. ``embedding_bag`` computes the
+sums in parallel; their gradient is a product with the transposed matrix.
 
-Shape letters: C channels, N weights.
+Shape letters: M rows and D columns of the sparse matrix, N stored values, C channels.
 """
 
 from typing import NamedTuple
@@ -15,33 +15,50 @@ from torch import Tensor
 
 
 class CSRMatrix(NamedTuple):
-    """Weighted rows of a table to be summed, bag after bag.
+    """A sparse matrix, compressed by rows.
 
     Attributes:
-        rows: Index of the row, int64 (N).
-        weights: Its weight, (N).
-        counts: How many rows each bag has, int64 (bags).
+        columns: Column of each value, row after row, int64 (N).
+        values: The stored values, (N).
+        counts: Number of values in each row, int64 (M).
     """
 
-    rows: Tensor
-    weights: Tensor
+    columns: Tensor
+    values: Tensor
     counts: Tensor
 
 
-def csr_matmul(table: Tensor, bags: CSRMatrix) -> Tensor:
-    """The sums, (bags, C), of rows of a table (rows, C)."""
+def csr_matmul(matrix: CSRMatrix, dense: Tensor) -> Tensor:
+    """Multiply a sparse matrix by a dense one.
+
+    Args:
+        matrix (CSRMatrix): M rows, D columns.
+        dense (Tensor): Shape (D, C).
+
+    Returns:
+        Tensor: Shape (M, C).
+    """
+    row_starts = matrix.counts.cumsum(0) - matrix.counts
     return F.embedding_bag(
-        bags.rows,
-        table.contiguous(),
-        bags.counts.cumsum(0) - bags.counts,
+        matrix.columns,
+        dense.contiguous(),
+        row_starts,
         mode='sum',
-        per_sample_weights=bags.weights,
+        per_sample_weights=matrix.values,
     )
 
 
-def csr_transpose(bags: CSRMatrix, num_rows: int) -> CSRMatrix:
-    """For the table's gradient: a bag for each of its rows, of what the row
-    gave to which of the sums."""
-    order = bags.rows.argsort(stable=True)
-    owners = torch.arange(len(bags.counts)).repeat_interleave(bags.counts)
-    return CSRMatrix(owners[order], bags.weights[order], bags.rows.bincount(minlength=num_rows))
+def csr_transpose(matrix: CSRMatrix, num_columns: int) -> CSRMatrix:
+    """Transpose a sparse matrix.
+
+    Args:
+        matrix (CSRMatrix): M rows.
+        num_columns (int): D.
+
+    Returns:
+        CSRMatrix: D rows, M columns.
+    """
+    order = matrix.columns.argsort(stable=True)
+    rows = torch.arange(len(matrix.counts)).repeat_interleave(matrix.counts)
+    counts = matrix.columns.bincount(minlength=num_columns)
+    return CSRMatrix(rows[order], matrix.values[order], counts)

@@ -1,58 +1,50 @@
-"""Non-maximum suppression on the CPU, many pairs of boxes at a time."""
-
-from typing import Tuple
+"""Non-maximum suppression on the CPU, vectorized over pairs of boxes."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_ROWS = 128  # boxes at a time: what is computed of their pairs stays in caches
+_CHUNK_SIZE = 128  # boxes at a time, so that the IoUs of their pairs stay in the caches
 
 
-def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tuple[Tensor, Tensor]:
-    """What ``mmcv.ops.nms`` finds, whose kernel for the CPU takes pair after
-    pair on one thread. In float32 the results are the same to the bit.
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
+    """Suppress boxes that overlap with a box of a higher score.
+
+    The results are those of ``mmcv.ops.nms``, in float32 to the bit; mmcv's CPU kernel visits one
+    pair after the other on one thread.
 
     Args:
         boxes (Tensor): Boxes xyxy, shape (N, 4).
         scores (Tensor): Shape (N).
-        iou_threshold (float): A box is left out if its intersection over
-            union with a better one that is kept is greater.
+        iou_threshold (float): A box is suppressed if its IoU with a kept box of a higher score is
+            greater.
 
     Returns:
-        tuple: The kept boxes with their scores, best first, shape (n, 5),
-        and their indices, int64 (n).
+        tuple[Tensor, Tensor]: The kept boxes with their scores, highest score first, shape
+        (n, 5), and their indices, int64 (n).
     """
     order = scores.sort(descending=True)[1]
-    keep = order[_stays(boxes[order], iou_threshold)]
-    return torch.cat([boxes[keep], scores[keep, None]], 1), keep
+    ranked = boxes[order]
+    keep = np.ones(len(boxes), bool)
+    for start in range(0, len(boxes), _CHUNK_SIZE):
+        remaining = keep[start:]  # a view: assignments change `keep`
+        chunk = ranked[start : start + _CHUNK_SIZE]
+        overlaps = _is_iou_greater(chunk, ranked[start:], iou_threshold).numpy()
+        for i, row in enumerate(overlaps):
+            if remaining[i]:
+                remaining[i + 1 :] &= ~row[i + 1 :]
+    kept = order[torch.from_numpy(keep)]
+    return torch.cat([boxes[kept], scores[kept, None]], 1), kept
 
 
-def _stays(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """Whether each box, (N, 4), best first, overlaps with no better one that
-    stays, bool (N)."""
-    stays = np.ones(len(boxes), bool)
-    for first in range(0, len(boxes), _ROWS):
-        rest = stays[first:]
-        apart = ~_overlap(boxes[first : first + _ROWS], boxes[first:], iou_threshold).numpy()
-        for i, row in enumerate(apart):
-            if rest[i]:
-                rest[i + 1 :] &= row[i + 1 :]
-    return torch.from_numpy(stays)
-
-
-def _overlap(some: Tensor, others: Tensor, iou_threshold: float) -> Tensor:
-    """Whether pairs of boxes, (n, 4) and (N, 4), overlap by more than the
-    threshold, bool (n, N). The order of operations is mmcv's."""
-    left, top = (torch.maximum(some[:, None, i], others[:, i]) for i in (0, 1))
-    width, height = (
-        (torch.minimum(some[:, None, i], others[:, i]) - near).clamp_(min=0)
-        for i, near in ((2, left), (3, top))
+def _is_iou_greater(boxes1: Tensor, boxes2: Tensor, threshold: float) -> Tensor:
+    """Compare the IoUs of all pairs of boxes, (n, 4) and (N, 4), with a threshold: bool (n, N)."""
+    # mmcv's order of operations, for the same rounding.
+    left, top = (torch.maximum(boxes1[:, None, i], boxes2[:, i]) for i in (0, 1))  # (n, N) each
+    right, bottom = (torch.minimum(boxes1[:, None, i], boxes2[:, i]) for i in (2, 3))
+    intersection = (right - left).clamp_(min=0).mul_((bottom - top).clamp_(min=0))
+    areas1, areas2 = (
+        (each[:, 2] - each[:, 0]) * (each[:, 3] - each[:, 1]) for each in (boxes1, boxes2)
     )
-    shared = width.mul_(height)
-    areas = _areas(some)[:, None] + _areas(others)
-    return shared / areas.sub_(shared) > iou_threshold
-
-
-def _areas(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    union = (areas1[:, None] + areas2).sub_(intersection)
+    return intersection / union > threshold

@@ -1,0 +1,5 @@
+"""Task modules: anchor generators."""
+
+from .anchor_generator import TorchvisionAnchorGenerator
+
+__all__ = ['TorchvisionAnchorGenerator']

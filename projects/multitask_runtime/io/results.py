@@ -1,0 +1,179 @@
+"""Results of single images, and the same as COCO annotations.
+
+Shape letters: N instances, K keypoints. Coordinates are continuous pixels of the
+original image: pixel ``i`` covers [i, i + 1).
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from multitask_runtime.utils.category_meta import category_meta, keypoint_mask
+from multitask_runtime.utils.files import atomic_write
+from multitask_runtime.utils.types import Array, Meta, Result
+
+from .frames import Frame
+
+_PIXEL_INDEX = 0.5  # COCO files hold keypoints as pixel indices, less by this
+_DECIMALS = 3
+
+
+def to_result(
+    frame: Frame,
+    instances: Mapping[str, Array],
+    keypoint_shift: float = 0.5,
+    dataset_meta: Meta | None = None,
+) -> Result:
+    """Convert the predictions of one image into a result.
+
+    Args:
+        frame (Frame): The image.
+        instances (Mapping[str, np.ndarray]): Predictions: ``bboxes``, ``scores``,
+            ``labels``, and depending on the heads ``masks`` (N, H, W) bool,
+            ``keypoints`` and ``keypoint_scores``.
+        keypoint_shift (float): Distance of the model's keypoints from those of COCO
+            files in pixels, as in ``MultitaskCocoMetric``. Defaults to 0.5.
+        dataset_meta (dict, optional): Dataset meta, needed if it has ``category_metas``.
+
+    Returns:
+        dict: ``source`` (str), of a video also ``frame`` (int), ``height`` and ``width``
+        in pixels; ``bboxes`` (N, 4) xyxy, ``scores`` (N) and ``labels`` (N); depending
+        on the heads ``masks``, N compressed RLEs that JSON can hold, ``keypoints``
+        (N, K, 2) and ``keypoint_scores`` (N, K). Both are NaN for keypoints that the
+        category of an instance does not have.
+    """
+    result: Result = dict(source=frame.source.title)
+    if frame.index is not None:
+        result['frame'] = frame.index
+    result['height'], result['width'] = frame.image.shape[:2]
+    for name in ('bboxes', 'scores', 'labels'):
+        result[name] = instances[name]
+    if 'masks' in instances:
+        rles = [
+            mask_utils.encode(np.asfortranarray(mask, np.uint8)) for mask in instances['masks']
+        ]
+        result['masks'] = [dict(rle, counts=rle['counts'].decode()) for rle in rles]
+    if 'keypoints' in instances:
+        result['keypoints'] = instances['keypoints'] + (_PIXEL_INDEX - keypoint_shift)
+        result['keypoint_scores'] = instances['keypoint_scores']
+        if dataset_meta and 'category_metas' in dataset_meta:
+            absent = ~keypoint_mask(dataset_meta, instances['labels'])
+            result['keypoints'][absent] = np.nan
+            result['keypoint_scores'] = np.where(absent, np.nan, instances['keypoint_scores'])
+    return result
+
+
+def to_coco(result: Result, dataset_meta: Meta | None = None) -> list[dict[str, Any]]:
+    """Convert a result into COCO annotations.
+
+    Args:
+        result (dict): From :func:`to_result`.
+        dataset_meta (dict, optional): As there.
+
+    Returns:
+        list[dict]: For each instance ``category_id`` (the label plus one), ``bbox`` xywh,
+        ``area``, ``score`` and as far as known ``segmentation``, ``keypoints`` as x, y,
+        score by pixel index, and ``track_id``. A category with keypoints of its own has
+        only these, in its own order.
+    """
+
+    def to_list(values: Array) -> list[Any]:
+        rounded: list[Any] = values.astype(float).round(_DECIMALS).tolist()
+        return rounded
+
+    boxes = result['bboxes'].astype(float)
+    boxes[:, 2:] -= boxes[:, :2]  # xyxy -> xywh
+    fields = dict(
+        category_id=(result['labels'] + 1).tolist(),
+        bbox=to_list(boxes),
+        area=to_list(boxes[:, 2] * boxes[:, 3]),
+        # Not rounded: equal scores would be ranked in another order.
+        score=result['scores'].astype(float).tolist(),
+    )
+    if 'masks' in result:
+        fields['segmentation'] = result['masks']
+    if 'keypoints' in result:
+        keypoints = np.concatenate(
+            [result['keypoints'] - _PIXEL_INDEX, result['keypoint_scores'][..., None]], -1
+        )  # (N, K, 3)
+        metas = [category_meta(dataset_meta or {}, label) for label in result['labels']]
+        fields['keypoints'] = [
+            to_list(each[meta.get('indices', slice(None))].flatten())
+            for each, meta in zip(keypoints, metas, strict=True)
+        ]
+    if 'track_ids' in result:
+        fields['track_id'] = result['track_ids'].tolist()
+    return [
+        dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)
+    ]
+
+
+class PredictionsFile:
+    """COCO annotation file that is written while the results come in.
+
+    ``annotations`` are those of :func:`to_coco` with the id of their image, ``images``
+    have the file name (and the index of the frame), and ``categories`` name the classes
+    and keypoints. pycocotools' ``COCO(path)`` reads it, ``loadRes`` its 'annotations'.
+
+    Args:
+        path (str | Path): The file. It appears when it is complete.
+        dataset_meta (dict): Has ``classes``, for keypoints also ``keypoint_id2name`` and
+            ``skeleton_links``, or ``category_metas`` with these for each class.
+    """
+
+    def __init__(self, path: str | Path, dataset_meta: Meta) -> None:
+        self.path = Path(path)
+        self._dataset_meta = dataset_meta
+        self._stack = ExitStack()
+        part = self._stack.enter_context(atomic_write(path))
+        self._file = self._stack.enter_context(part.open('w'))
+        # JSON holds one list after the other, so the images wait in a file of their own.
+        images = tempfile.TemporaryFile('w+')  # noqa: SIM115, the stack closes it
+        self._images = self._stack.enter_context(images)
+        self._num_images = self._num_instances = 0
+        categories = []
+        for label, name in enumerate(dataset_meta['classes']):
+            category = dict(id=label + 1, name=name)
+            meta = category_meta(dataset_meta, label)
+            names = meta.get('keypoint_id2name')
+            if names:
+                category['keypoints'] = [names[i] for i in range(len(names))]
+                category['skeleton'] = [[a + 1, b + 1] for a, b in meta['skeleton_links']]
+            categories.append(category)
+        self._file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
+
+    def write(self, name: str, result: Result) -> None:
+        """Add the instances of one image.
+
+        Args:
+            name (str): File name of the image.
+            result (dict): From :func:`to_result`.
+        """
+        image = dict(
+            id=self._num_images, file_name=name, height=result['height'], width=result['width']
+        )
+        if 'frame' in result:
+            image['frame'] = result['frame']
+        separator = ',\n' if self._num_images else '\n'
+        self._images.write(separator + json.dumps(image))
+        for entry in to_coco(result, self._dataset_meta):
+            entry.update(id=self._num_instances + 1, image_id=image['id'], iscrowd=0)
+            separator = ',\n' if self._num_instances else '\n'
+            self._file.write(separator + json.dumps(entry))
+            self._num_instances += 1
+        self._num_images += 1
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._file.write('],\n"images": [')
+        self._images.seek(0)
+        for line in self._images:
+            self._file.write(line)
+        self._file.write(']}\n')
+        self._stack.close()

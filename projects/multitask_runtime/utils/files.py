@@ -1,0 +1,62 @@
+"""Atomic writes and file hashes, with the standard library alone."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_BLOCK = 1 << 16  # bytes read at once
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a file that appears under its name complete or not at all.
+
+    A process that is killed leaves a hidden ``.NAME.part``, which the next write
+    replaces. Two processes must not write the same file at the same time.
+
+    Args:
+        path (str | os.PathLike): The file; missing folders are made.
+
+    Yields:
+        Path: Temporary path in the same folder, to be written in the ``with`` block.
+
+    Raises:
+        OSError: If the file cannot be written; a former one stays as it is.
+
+    Examples:
+        >>> with atomic_write('metrics.json') as part:
+        ...     part.write_text('{}')
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f'.{target.name}.part')
+    try:
+        yield part
+        with part.open('rb') as file:
+            os.fsync(file.fileno())  # else a power cut can leave an empty file
+        part.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the error of the write says more
+            part.unlink(missing_ok=True)
+        raise
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Compute the SHA-256 of a file.
+
+    Args:
+        path (str | os.PathLike): The file.
+
+    Returns:
+        str: 64 hexadecimal digits.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
