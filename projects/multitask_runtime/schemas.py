@@ -77,13 +77,13 @@ _STRICT = ConfigDict(strict=True, extra='allow')
 class RLE(TypedDict):
     """Compressed run-length encoding of a mask, as pycocotools writes it."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = _STRICT  # type: ignore[misc]  # pydantic's convention
     size: Any  # compared with the image's size once that is known
     counts: Annotated[str, AfterValidator(_check_rle)]
 
 
 class _Entry(TypedDict):
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = _STRICT  # type: ignore[misc]  # pydantic's convention
     image_id: ImageId
     category_id: int
     score: Number
@@ -197,8 +197,8 @@ class Predictions(BaseModel):
     """
 
     model_config = _STRICT
-    format: Literal[PREDICTIONS_FORMAT]
-    version: Literal[PREDICTIONS_VERSION]
+    format: Literal['multitask_refine predictions']
+    version: Literal[2]
     run: dict[str, Any] | None
     metrics: dict[str, Number | None]
     tasks: Annotated[list[Literal['bbox', 'segm', 'keypoints']], Field(min_length=1)]

@@ -1,12 +1,9 @@
-#!/usr/bin/env python
 """Convert a Faster, Mask or Keypoint R-CNN (ResNet, FPN) of torchvision.
 
 Takes the published files, whose names are those of its first versions, and
 what a newer version saves. The background is class 0 and the person class 1,
 of 2 or of COCO's 91.
 """
-
-import sys
 
 from .conversion import run
 from .layout import NORM, Layout, renamed
@@ -57,7 +54,7 @@ _SETTINGS = {
 
 
 def describe(checkpoint: Checkpoint) -> Layout:
-    """Say how torchvision names and orders the weights of a file."""
+    """Describe the layout of a checkpoint of torchvision."""
     settings = dict(_SETTINGS)
     if any('keypoint_predictor' in key for key in checkpoint.weights):
         settings['roi_head.keypoint_head.type'] = 'KeypointSoftmaxHead'
@@ -72,8 +69,5 @@ def describe(checkpoint: Checkpoint) -> Layout:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line of the converter."""
     return run(__doc__, describe, argv)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Files of weights: read safely, written whole or not at all."""
+"""Safe reading and atomic writing of weight files."""
 
 import hashlib
 import os
@@ -31,7 +31,7 @@ _SHOWN = 10
 
 
 class Checkpoint(NamedTuple):
-    """A file of weights: where it is and what it holds."""
+    """Content and checksum of a weight file."""
 
     path: str
     sha256: str
@@ -115,7 +115,7 @@ def save(path: str, content: dict) -> None:
 
 
 def listed(names: list[str]) -> list[str]:
-    """Lines with the first few names, and how many more there are."""
+    """Return lines with the first names and the number of the others."""
     more = len(names) - _SHOWN
     return [
         *(f'    {name}' for name in names[:_SHOWN]),

@@ -1,6 +1,7 @@
 """COCO metric of boxes, masks and keypoints."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmdet.registry import METRICS
@@ -38,7 +39,7 @@ FIELDS = dict(bbox='bboxes', segm='masks', keypoints='keypoints')
 
 
 @METRICS.register_module()
-class MultitaskCocoMetric(BaseMetric):
+class MultitaskCocoMetric(BaseMetric):  # type: ignore[misc]  # MMEngine has no hints
     """Evaluate boxes, masks and keypoints by COCO's average precision.
 
     The metrics are ``<prefix>/<task>_<name>`` in percent, e.g.
@@ -106,7 +107,7 @@ class MultitaskCocoMetric(BaseMetric):
         prefix: str | None = None,
         format_only: bool = False,
         outfile_prefix: str | None = None,
-        keypoints_from: str | dict | None = None,
+        keypoints_from: str | dict[str, Any] | None = None,
         predictions_file: str | None = None,
         classwise: bool = False,
         keypointwise: bool = False,
@@ -139,12 +140,12 @@ class MultitaskCocoMetric(BaseMetric):
         self.classwise = classwise
         self.keypointwise = keypointwise
 
-    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: dict[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
         """Collect the predictions of a batch as COCO result entries."""
         for sample in data_samples:
             self.results.append(self._encode(sample))
 
-    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
         """Evaluate the predictions of all ranks, or write them.
 
         Args:
@@ -160,9 +161,9 @@ class MultitaskCocoMetric(BaseMetric):
                 a class has no category in the file.
         """
         with get_local_path(self.ann_file) as path:
-            mapping = self.keypoints_from and KeypointMapping(
-                self.keypoints_from, self.dataset_meta
-            )
+            mapping = None
+            if self.keypoints_from:
+                mapping = KeypointMapping(self.keypoints_from, self.dataset_meta)
             coco = load_ground_truth(
                 path, keypoints_per_class(self.dataset_meta, self.dataset_meta['classes']), mapping
             )
@@ -188,11 +189,11 @@ class MultitaskCocoMetric(BaseMetric):
 
     def _evaluate(
         self,
-        entries: dict[str, list[dict]],
+        entries: dict[str, list[dict[str, Any]]],
         coco: COCO,
         categories: list[int],
-        results: list[dict],
-    ) -> dict:
+        results: list[dict[str, Any]],
+    ) -> dict[str, Any]:
         """Compute the metrics of all tasks and log their tables."""
         if not coco.dataset.get('annotations'):
             raise AnnotationError(
@@ -245,7 +246,9 @@ class MultitaskCocoMetric(BaseMetric):
         logger.info(f'{self.ann_file}:\n' + '\n\n'.join(tables))
         return metrics
 
-    def _write(self, entries: dict[str, list[dict]], coco: COCO, num_images: int) -> dict:
+    def _write(
+        self, entries: dict[str, list[dict[str, Any]]], coco: COCO, num_images: int
+    ) -> dict[str, Any]:
         """Write the files for COCO's evaluation server; there are no metrics."""
         logger = MMLogger.get_current_instance()
         logger.info(f'{num_images} of the {len(coco.imgs)} images of {self.ann_file} were tested')
@@ -256,7 +259,7 @@ class MultitaskCocoMetric(BaseMetric):
             logger.info(f'{task}: {len(results)} results, read back without fault: {path}')
         return {}
 
-    def _encode(self, sample: dict) -> dict:
+    def _encode(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Return the predictions of an image as COCO result entries of each task."""
         pred = sample['pred_instances']
         tasks = self.tasks or [task for task, field in FIELDS.items() if field in pred]

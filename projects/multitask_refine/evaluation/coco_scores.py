@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 from faster_coco_eval import COCO as FastCOCO
@@ -37,7 +37,7 @@ _BOX_NAMES = (
     'ARL',
 )
 # Of each keypoint; by category id if categories have keypoints of their own.
-Sigmas = Union[Sequence[float], Mapping[int, Sequence[float]]]
+Sigmas = Sequence[float] | Mapping[int, Sequence[float]]
 _KEYPOINT_NAMES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
 
 
@@ -54,7 +54,7 @@ class CocoData(NamedTuple):
     """
 
     truth: COCO
-    entries: dict[str, list[dict]]
+    entries: dict[str, list[dict[str, Any]]]
     sigmas: Sequence[float]
     categories: Sequence[int]
     images: Sequence[int]
@@ -87,7 +87,7 @@ class CocoData(NamedTuple):
         return result
 
 
-class _RestrictedEval(COCOeval):
+class _RestrictedEval(COCOeval):  # type: ignore[misc]  # pycocotools has no hints
     """COCO evaluation in which annotations can be ignored by their id."""
 
     ignored: Collection[int] = ()
@@ -121,11 +121,14 @@ def load_ground_truth(
     are_fine = all(type(each) is int and 0 < each < 2**53 for each in ids) and len(
         set(ids)
     ) == len(ids)
-    is_same = isinstance(num_keypoints, int)
-    counts = {} if is_same else keypoints_by_category(content['categories'], num_keypoints)
+    counts = {}
+    if not isinstance(num_keypoints, int):
+        counts = keypoints_by_category(content['categories'], num_keypoints)
     annotations = []
     for index, ann in enumerate(content['annotations'], 1):
-        count = num_keypoints if is_same else counts.get(ann['category_id'], 0)
+        count = (
+            num_keypoints if isinstance(num_keypoints, int) else counts.get(ann['category_id'], 0)
+        )
         flat = ann.get('keypoints') or [0] * (3 * count)
         seen = sum(visibility > 0 for visibility in flat[2::3])
         annotations.append(
@@ -173,7 +176,8 @@ def labelled_part(
         images (Sequence[int]): Ids of the images that were tested.
     """
     tested, kept = set(images), set(categories)
-    labelled, unlabelled = Counter(), Counter()
+    labelled: Counter[int | str] = Counter()
+    unlabelled: Counter[int | str] = Counter()
     annotations = []
     for ann in truth.dataset['annotations']:
         is_labelled = task in ann.get('labelled', TASKS)
@@ -193,14 +197,14 @@ def labelled_part(
     )
 
 
-def _as_region(ann: dict) -> dict:
+def _as_region(ann: dict[str, Any]) -> dict[str, Any]:
     """Turn an instance into a crowd region that fills its box."""
     x, y, width, height = ann['bbox']
     right, bottom = x + width, y + height
     return dict(ann, iscrowd=1, segmentation=[[x, y, right, y, right, bottom, x, bottom]])
 
 
-def build_coco(dataset: dict) -> COCO:
+def build_coco(dataset: dict[str, Any]) -> COCO:
     """Build pycocotools' index of the content of an annotation file."""
     coco = COCO()
     coco.dataset = dataset
@@ -209,7 +213,9 @@ def build_coco(dataset: dict) -> COCO:
     return coco
 
 
-def result_entries(results: Sequence[dict], task: str, categories: Sequence[int]) -> list[dict]:
+def result_entries(
+    results: Sequence[dict[str, Any]], task: str, categories: Sequence[int]
+) -> list[dict[str, Any]]:
     """Collect the COCO result entries of a task over all images.
 
     Args:
@@ -246,7 +252,7 @@ def figures(result: COCOeval) -> dict[str, float]:
 
 def evaluate(
     ground_truth: COCO,
-    entries: dict[str, list[dict]],
+    entries: dict[str, list[dict[str, Any]]],
     sigmas: Sigmas,
     categories: Sequence[int],
     images: Sequence[int],
@@ -271,38 +277,26 @@ def evaluate(
         dict[str, dict[str, float]]: By task COCO's figures in percent, NaN
         without ground truth.
     """
-    found, whole = {}, FastCOCO(ground_truth.dataset)
+    found: dict[str, dict[str, float]] = {}
+    whole = FastCOCO(ground_truth.dataset)
     for task in entries:
         counted = with_keypoints(task, sigmas, categories)
         part = labelled_part(ground_truth, task, counted, images)
         truth = whole if part.truth is ground_truth else FastCOCO(part.truth.dataset)
-        if task == 'keypoints' and isinstance(sigmas, Mapping):
-            found[task] = _mean(
-                [
-                    figures(
-                        _run_fast(
-                            *_restrict(truth, entries[task], category),
-                            task,
-                            sigmas[category],
-                            [category],
-                            part.images,
-                        )
-                    )
-                    for category in counted
-                ],
-                _KEYPOINT_NAMES,
-            )
+        if not isinstance(sigmas, Mapping) or task != 'keypoints':
+            detections = _detections(truth, entries[task], task)
+            # boxes and masks have no use for the sigmas
+            of_task = [] if isinstance(sigmas, Mapping) else sigmas
+            result = _run_fast(truth, detections, task, of_task, categories, part.images)
+            found[task] = figures(result)
             continue
-        found[task] = figures(
-            _run_fast(
-                truth,
-                _detections(truth, entries[task], task),
-                task,
-                sigmas,
-                categories,
-                part.images,
-            )
-        )
+        # each category by itself, because only its own keypoints are equally many
+        rows = []
+        for category in counted:
+            pair = _restrict(truth, entries[task], category)
+            result = _run_fast(*pair, task, sigmas[category], [category], part.images)
+            rows.append(figures(result))
+        found[task] = _mean(rows, _KEYPOINT_NAMES)
     return found
 
 
@@ -314,7 +308,9 @@ def with_keypoints(task: str, sigmas: Sigmas, categories: Sequence[int]) -> list
     return [each for each in categories if len(sigmas[each])]
 
 
-def _restrict(truth: FastCOCO, entries: list[dict], category: int) -> tuple[FastCOCO, FastCOCO]:
+def _restrict(
+    truth: FastCOCO, entries: list[dict[str, Any]], category: int
+) -> tuple[FastCOCO, FastCOCO]:
     """Ground truth and keypoint detections of one category, whose keypoints
     alone are equally many."""
     truth = FastCOCO(
@@ -341,7 +337,7 @@ def _mean(figures: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str
 
 def evaluate_classes(
     ground_truth: COCO,
-    entries: dict[str, list[dict]],
+    entries: dict[str, list[dict[str, Any]]],
     sigmas: Sigmas,
     categories: Sequence[int],
     images: Sequence[int],
@@ -367,7 +363,7 @@ def evaluate_classes(
 
 def evaluate_each_keypoint(
     ground_truth: COCO,
-    entries: list[dict],
+    entries: list[dict[str, Any]],
     sigmas: Sigmas,
     names: Sequence[str] | Mapping[int, Sequence[str]],
     categories: Sequence[int],
@@ -394,7 +390,7 @@ def evaluate_each_keypoint(
         dict[str, dict[str, float]]: By the keypoint's name ``keypoints_AP``
         in percent, NaN where it is never labelled.
     """
-    rows = {}
+    rows: dict[str, Any] = {}
     if isinstance(sigmas, Mapping):
         for category in with_keypoints('keypoints', sigmas, categories):
             truth = build_coco(
@@ -449,7 +445,7 @@ def _run_fast(
     return result
 
 
-def _detections(truth: FastCOCO, entries: list[dict], task: str) -> FastCOCO:
+def _detections(truth: FastCOCO, entries: list[dict[str, Any]], task: str) -> FastCOCO:
     """Load result entries, as pycocotools' ``loadRes`` does."""
     areas = _areas(entries, task) if entries else []
     annotations = [
@@ -459,7 +455,7 @@ def _detections(truth: FastCOCO, entries: list[dict], task: str) -> FastCOCO:
     return FastCOCO(dict(truth.dataset, annotations=annotations))
 
 
-def _areas(entries: list[dict], task: str) -> list[float]:
+def _areas(entries: list[dict[str, Any]], task: str) -> list[float]:
     """Return the areas by which COCO sorts detections into small to large."""
     if task == 'segm':
         # One by one: a list of them overflows in pycocotools under numpy 2.
@@ -470,10 +466,11 @@ def _areas(entries: list[dict], task: str) -> list[float]:
         keypoints = np.array([entry['keypoints'] for entry in entries])
         points = keypoints.reshape(len(entries), -1, 3)[..., :2]  # (N, K, 2)
         extent = points.max(1) - points.min(1)
-    return extent.prod(-1).tolist()
+    areas: list[float] = extent.prod(-1).tolist()
+    return areas
 
 
-def _load_results(ground_truth: COCO, entries: list[dict]) -> COCO:
+def _load_results(ground_truth: COCO, entries: list[dict[str, Any]]) -> COCO:
     if entries:
         # pycocotools writes into them.
         return ground_truth.loadRes([dict(entry) for entry in entries])

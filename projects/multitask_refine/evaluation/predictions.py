@@ -11,12 +11,12 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pycocotools.coco import COCO
 from pydantic import ValidationError
 
 from multitask_refine.datasets.validation.masks import decompress_counts
-from multitask_refine.utils.errors import ExplainedError
 from multitask_runtime.schemas import (
     PREDICTIONS_FORMAT,
     PREDICTIONS_VERSION,
@@ -24,6 +24,7 @@ from multitask_runtime.schemas import (
     explain,
     upgrade_predictions,
 )
+from multitask_runtime.utils.errors import ExplainedError
 
 from .coco_scores import TASKS, CocoData, result_entries
 
@@ -39,12 +40,12 @@ class PredictionsFileError(ExplainedError, ValueError):
 
 
 def collect_predictions(
-    results: Sequence[dict],
+    results: Sequence[dict[str, Any]],
     tasks: Sequence[str],
     categories: Sequence[int],
-    meta: dict,
-    annotations: dict,
-) -> dict:
+    meta: dict[str, Any],
+    annotations: dict[str, Any],
+) -> dict[str, Any]:
     """Collect the predictions of a test in the format of the file.
 
     Args:
@@ -88,7 +89,7 @@ def collect_predictions(
     )
 
 
-def _keypoints(meta: dict) -> dict:
+def _keypoints(meta: dict[str, Any]) -> dict[str, Any]:
     """Return names, sigmas and colors of the metainfo as JSON can hold them."""
     names = meta['keypoint_id2name']
     return dict(
@@ -102,7 +103,7 @@ def _keypoints(meta: dict) -> dict:
     )
 
 
-def encode_entry(entry: dict) -> dict:
+def encode_entry(entry: dict[str, Any]) -> dict[str, Any]:
     """Return a COCO result entry with its mask as text, in place of pycocotools' bytes."""
     if 'segmentation' not in entry:
         return dict(entry)
@@ -115,7 +116,10 @@ def encode_entry(entry: dict) -> dict:
 
 
 def write_predictions(
-    path: str, content: dict, metrics: dict[str, float | None], run: dict | None
+    path: str,
+    content: dict[str, Any],
+    metrics: dict[str, float | None],
+    run: dict[str, Any] | None,
 ) -> None:
     """Write a predictions file atomically.
 
@@ -137,7 +141,7 @@ def write_predictions(
     draft.replace(target)
 
 
-def add_run(path: str, run: dict) -> None:
+def add_run(path: str, run: dict[str, Any]) -> None:
     """Add the description of the run to a predictions file.
 
     Args:
@@ -153,7 +157,7 @@ def file_sha256(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def read_predictions(path: str) -> dict:
+def read_predictions(path: str) -> dict[str, Any]:
     """Read and validate a predictions file.
 
     Args:
@@ -167,7 +171,9 @@ def read_predictions(path: str) -> dict:
             and what was found.
     """
     try:
-        content = upgrade_predictions(json.loads(Path(path).read_text(encoding='utf-8')))
+        content: dict[str, Any] = upgrade_predictions(
+            json.loads(Path(path).read_text(encoding='utf-8'))
+        )
         Predictions.model_validate(content)
     except OSError as error:
         raise PredictionsFileError(f'{path}: cannot be read ({error.strerror}). {_CURE}') from None
@@ -180,7 +186,7 @@ def read_predictions(path: str) -> dict:
     return content
 
 
-def to_coco(path: str, content: dict, truth: COCO) -> CocoData:
+def to_coco(path: str, content: dict[str, Any], truth: COCO) -> CocoData:
     """Combine predictions with their ground truth.
 
     Args:
@@ -210,8 +216,8 @@ def to_coco(path: str, content: dict, truth: COCO) -> CocoData:
             require(mask['size'] == size, f'{field}.size', str(size), mask['size'])
             # pycocotools writes beyond its memory where the runs are too long
             runs, area = decompress_counts(mask['counts']), size[0] * size[1]
-            is_whole = bool(runs) and min(runs) >= 0 and sum(runs) == area
-            require(is_whole, f'{field}.counts', f'runs of {area} pixels', mask['counts'])
+            is_complete = runs is not None and min(runs, default=-1) >= 0 and sum(runs) == area
+            require(is_complete, f'{field}.counts', f'runs of {area} pixels', mask['counts'])
     return CocoData(
         truth=truth,
         entries={

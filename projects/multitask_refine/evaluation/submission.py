@@ -9,6 +9,7 @@ import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
@@ -20,7 +21,7 @@ _TYPES = dict(segm='detections', keypoints='person_keypoints')
 
 
 def write_submission(
-    task: str, entries: Sequence[dict], images: COCO, ann_file: str, prefix: str
+    task: str, entries: Sequence[dict[str, Any]], images: COCO, ann_file: str, prefix: str
 ) -> Path:
     """Write the results of a task, zip them and read them back.
 
@@ -84,7 +85,7 @@ def check_submission(archive: Path, task: str, count: int, images: COCO) -> None
             raise ValueError(f'{archive}: result {index}: {error}')
 
 
-def _find_error(result: dict, task: str, images: COCO) -> str:
+def _find_error(result: dict[str, Any], task: str, images: COCO) -> str:
     """Return why the server would not accept a result; '' if it would."""
     field = 'segmentation' if task == 'segm' else 'keypoints'
     fields = {'image_id', 'category_id', 'score', field}
