@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""One HTML page that says where a network errs, or how two differ.
+"""Write an HTML page with the error analysis of a model, or of two.
 
     python tools/test.py CONFIG CHECKPOINT --predictions a.json
     python tools/analysis_tools/report.py a.json --out report.html

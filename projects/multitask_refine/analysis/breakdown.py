@@ -1,4 +1,4 @@
-"""Where average precision comes from: curves and groups of people."""
+"""Precision-recall curves, and AP by groups of instances or images."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _VISIBLE, _OCCLUDED = 2, 1
 
 
 class Score(NamedTuple):
-    """One task's figures for some of the people.
+    """AP and AR of a task over a group.
 
     Attributes:
         AP: Average precision in percent; NaN without ground truth.
@@ -29,7 +29,7 @@ class Score(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Some of the people, and how they were found.
+    """A group of instances or images with its scores.
 
     Attributes:
         name: Which people.
@@ -45,7 +45,7 @@ class Group(NamedTuple):
 
 
 def precision_curves(result: COCOeval) -> dict[str, list[float]] | None:
-    """Precision at COCO's 101 recalls 0, 0.01, ..., 1.
+    """Return the precision at COCO's 101 recalls 0, 0.01, ..., 1.
 
     Args:
         result (COCOeval): With COCO's settings.
@@ -78,7 +78,7 @@ def _score(result: COCOeval, area: str = 'all') -> Score:
 
 
 def by_size(data: CocoData, results: dict[str, COCOeval]) -> list[Group]:
-    """COCO's own groups: people of other sizes do not count.
+    """Score small, medium and large instances, as COCO does.
 
     The size is the annotation's area, up to 32^2, up to 96^2 and above.
     Detections of people of other sizes do not count either, nor unmatched
@@ -99,7 +99,7 @@ def by_size(data: CocoData, results: dict[str, COCOeval]) -> list[Group]:
 
 
 def by_people(data: CocoData) -> list[Group]:
-    """AP over the images with so many people, and no other images.
+    """Score groups of images by their number of people.
 
     Crowd regions are not counted as people. Images without people are in no
     group.
@@ -131,7 +131,7 @@ def by_people(data: CocoData) -> list[Group]:
 
 
 def by_occlusion(data: CocoData) -> list[Group]:
-    """AP of people with and without occluded keypoints.
+    """Score people with and without occluded keypoints.
 
     The people of the other groups are ignored as COCO ignores crowds: to
     find them is neither right nor wrong. Detections that match nobody count
@@ -158,7 +158,7 @@ def by_occlusion(data: CocoData) -> list[Group]:
 
 
 def by_visibility(data: CocoData) -> list[Group]:
-    """Keypoint AP in which only visible, or only occluded, keypoints count.
+    """Score keypoints with only the visible, or only the occluded, ones labeled.
 
     The other keypoints are taken as not labeled, and people who have none left
     are ignored, as COCO does with people without labeled keypoints.
@@ -177,7 +177,7 @@ def by_visibility(data: CocoData) -> list[Group]:
 
 
 def _people(data: CocoData) -> list[dict]:
-    """The annotations of people in the tested images, without crowds."""
+    """Return the annotations in the tested images, without crowds."""
     images = set(data.images)
     return [
         ann
@@ -202,7 +202,7 @@ def _occlusion(person: dict) -> str:
 
 
 def _restrict_keypoints(truth: COCO, visibility: int) -> COCO:
-    """A copy of which only the keypoints of one visibility are labeled."""
+    """Return a copy in which only keypoints of one visibility are labeled."""
     annotations = []
     for ann in truth.dataset['annotations']:
         keypoints = np.reshape(ann['keypoints'], (-1, 3)).copy()

@@ -1,4 +1,4 @@
-"""Which images are done well, and which are not."""
+"""F-measure of single images."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from multitask_refine.evaluation.coco_scores import ALL_SIZES, CocoData
 
 
 class ImageScore(NamedTuple):
-    """How well an image is done.
+    """Score of an image.
 
     Attributes:
         tasks: F-measure in percent by task; a task in which nobody is to be
@@ -66,7 +66,7 @@ def image_scores(data: CocoData, threshold: float) -> dict[int, ImageScore]:
 
 
 def _f_measures(result: COCOeval) -> dict[int, tuple[float, int]]:
-    """By image the F-measure in percent, and how many are to be found."""
+    """Return the F-measure in percent and the number of annotated people by image."""
     right, counted, people = {}, {}, Counter()
     for image in filter(None, result.evalImgs):
         counts = np.logical_not(image['dtIgnore'])

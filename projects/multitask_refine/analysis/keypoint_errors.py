@@ -22,7 +22,7 @@ MATCH = 0.1
 
 
 class KeypointErrors(NamedTuple):
-    """How the keypoints of the people that were found are placed.
+    """Keypoint errors of the detected people, counted by kind.
 
     Attributes:
         counts: (K, 2, 5) numbers of labeled keypoints: by keypoint, by visibility
@@ -39,7 +39,7 @@ class KeypointErrors(NamedTuple):
 def keypoint_similarity(
     points: np.ndarray, truth: np.ndarray, area: float, sigmas: np.ndarray
 ) -> np.ndarray:
-    """OKS's similarity exp(-d^2 / (2 s^2 k^2)), keypoint by keypoint.
+    """Compute the keypoint similarity exp(-d^2 / (2 s^2 k^2)) of OKS.
 
     Args:
         points (np.ndarray): (K, 2) in pixels.
@@ -61,7 +61,7 @@ def classify_keypoints(
     sigmas: np.ndarray,
     mirror: Sequence[int],
 ) -> np.ndarray:
-    """Say of each predicted keypoint which kind it is.
+    """Classify the error of each predicted keypoint.
 
     The true keypoint with the highest similarity decides. If it is below
     :data:`NEAR`, the keypoint is a *miss*. Else it is *good* (from
@@ -103,14 +103,14 @@ def classify_keypoints(
 def _similarities(
     points: np.ndarray, person: dict, sigmas: np.ndarray, order: np.ndarray
 ) -> np.ndarray:
-    """To a person's keypoints in another order; -1 where none is labeled."""
+    """Return the similarities to a person's reordered keypoints; -1 where unlabeled."""
     keypoints = np.reshape(person['keypoints'], (-1, 3)).astype(float)[order]
     similarity = keypoint_similarity(points, keypoints[:, :2], person['area'], sigmas)
     return np.where(keypoints[:, 2] > 0, similarity, -1)
 
 
 def find_keypoint_errors(data: CocoData, mirror: Sequence[int]) -> KeypointErrors:
-    """Classify the keypoints of all people that were found.
+    """Count the keypoint errors of all detected people.
 
     Detections are matched to people as COCO does, highest score first and at
     most 20 in an image, but from an OKS of :data:`MATCH` on. People without
@@ -134,7 +134,7 @@ def find_keypoint_errors(data: CocoData, mirror: Sequence[int]) -> KeypointError
 
 
 def _matches(result: COCOeval) -> tuple[list[tuple[dict, dict]], int]:
-    """Detections with their people, and how many people there are."""
+    """Return matched pairs of detection and person, and the number of people."""
     pairs, people = [], 0
     for image in filter(None, result.evalImgs):
         people += int(np.sum(np.equal(image['gtIgnore'], 0)))
@@ -157,7 +157,7 @@ def _others(data: CocoData, person: dict) -> list[dict]:
 
 
 def shares(counts: np.ndarray) -> dict[str, float]:
-    """Numbers of keypoints as parts of their sum.
+    """Convert counts by kind to percentages.
 
     Args:
         counts (np.ndarray): (..., 5) of :class:`KeypointErrors`.

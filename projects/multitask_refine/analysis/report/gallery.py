@@ -1,4 +1,4 @@
-"""The images that are done worst, best, or most differently, with people."""
+"""Gallery of the images with the worst and best, or most different, scores."""
 
 import os
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _TITLES = dict(bbox='boxes', segm='masks', keypoints='keypoints')
 
 
 class Ranking(NamedTuple):
-    """Some images and why they are shown.
+    """Images in the order in which they are shown.
 
     Attributes:
         title: Plain text.
@@ -74,7 +74,7 @@ def rank_pair(first: dict[int, ImageScore], second: dict[int, ImageScore]) -> li
 
 
 class Gallery:
-    """Find images and draw people on them with the project's visualizer.
+    """Draw ground truth and predictions on images with the project's visualizer.
 
     Args:
         analyses (Sequence[Analysis]): One or two runs on the same images.

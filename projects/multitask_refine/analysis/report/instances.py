@@ -1,4 +1,4 @@
-"""People from COCO entries, drawn by the project's visualizer."""
+"""Convert COCO entries to instances and draw them with the project's visualizer."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ _QUALITY = 82
 
 
 class Painter(MultitaskVisualizer):
-    """The project's visualizer, for people in memory."""
+    """Visualizer that returns the drawn image."""
 
     def paint(self, image: np.ndarray, people: InstanceData) -> np.ndarray:
         """Draw people on an RGB image, and return the drawing."""
@@ -25,9 +25,9 @@ class Painter(MultitaskVisualizer):
 
 
 def make_painter(keypoints: dict) -> Painter:
-    """A painter for the keypoints of a predictions file.
+    """Build a painter for the keypoints of a predictions file.
 
-    It draws unsure keypoints, too, because OKS counts them.
+    It also draws keypoints with low scores, because OKS counts them.
     """
     painter = Painter(kpt_thr=0)
     painter.dataset_meta = dict(
@@ -39,7 +39,7 @@ def make_painter(keypoints: dict) -> Painter:
 
 
 def display_size(width: float, height: float) -> tuple[int, int]:
-    """Width and height of an embedded image, in pixels."""
+    """Return width and height of an embedded image in pixels."""
     scale = SIDE / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 

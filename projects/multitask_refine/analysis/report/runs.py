@@ -37,7 +37,7 @@ _FIELDS = dict(
 
 
 class Run(NamedTuple):
-    """A predictions file beside its ground truth.
+    """A predictions file with its ground truth.
 
     Attributes:
         name: 'A' and 'B' where there are two runs, else ''.
@@ -53,7 +53,7 @@ class Run(NamedTuple):
 
 
 class Analysis(NamedTuple):
-    """What the page shows of a run.
+    """Results of the analysis of a run.
 
     Attributes:
         run: The run.
@@ -103,7 +103,7 @@ def load_runs(paths: Sequence[str], ann_file: str | None) -> list[Run]:
 
 
 def _require_same(paths: Sequence[str], contents: Sequence[dict]) -> None:
-    """Two runs must have been tested on the same data."""
+    """Raise an error unless two runs were tested on the same data."""
     first, second = (
         {
             'annotations.sha256': f'{c["annotations"]["sha256"][:16]} '
@@ -131,7 +131,7 @@ def _require_same(paths: Sequence[str], contents: Sequence[dict]) -> None:
 
 
 def _load_truth(path: str, predictions: str, content: dict) -> COCO:
-    """The annotations that the test was made with, and no others."""
+    """Load the annotations of the test, identified by their checksum."""
     if not Path(path).is_file():
         raise PredictionsFileError(
             f'{path}: there is no such annotation file, which {predictions} '
@@ -189,7 +189,7 @@ def _require_size(image: dict, path: str) -> None:
 
 
 def _check_annotation(ann: dict, truth: COCO, path: str, num_keypoints: int) -> None:
-    """pycocotools takes masks on trust and reads beyond their ends."""
+    """Check an annotation: pycocotools reads beyond the end of invalid masks."""
     title = f'{path}: annotation {str(ann["id"])[:20]}'
     if type(ann['id']) is not int or ann['image_id'] not in truth.imgs:
         raise PredictionsFileError(
@@ -213,7 +213,7 @@ def _check_annotation(ann: dict, truth: COCO, path: str, num_keypoints: int) -> 
 
 
 def analyze(run: Run, threshold: float) -> Analysis:
-    """Everything that is computed of a run.
+    """Compute the analysis of a run.
 
     Args:
         run (Run): From :func:`load_runs`.

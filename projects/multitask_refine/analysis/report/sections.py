@@ -1,4 +1,4 @@
-"""What the sections of the error analysis page show: texts and tables.
+"""Texts and tables of the error analysis page.
 
 The words and the markup around them are in ``templates/report.html``, which
 escapes all texts.
@@ -38,7 +38,7 @@ def tasks_of(analyses: Sequence[Analysis]) -> list[str]:
 
 
 def run_facts(content: dict, path: str) -> dict[str, str]:
-    """Return what a predictions file says of its run.
+    """Return the facts of the run of a predictions file.
 
     Args:
         content (dict): Of the file.
