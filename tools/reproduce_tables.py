@@ -14,10 +14,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Tuple
-
-ROOT = Path(__file__).resolve().parents[1]
+from typing import NamedTuple
 
 from multitask_refine.analysis.report_tables import FILE, Row, Table, load_tables, rows_by_config
 from multitask_refine.engine import (
@@ -27,7 +26,8 @@ from multitask_refine.engine import (
     read_config,
 )
 from multitask_refine.engine.consistency import HEADS
-from tools.docs import build_docs as pages
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class RowError(ExplainedError):
@@ -38,8 +38,8 @@ class Job(NamedTuple):
     """A config to test and the rows that it fills."""
 
     config: str
-    rows: List[Tuple[Table, Row]]
-    checkpoint: Optional[Path]
+    rows: list[tuple[Table, Row]]
+    checkpoint: Path | None
     result: Path
 
     @property
@@ -53,7 +53,7 @@ class Job(NamedTuple):
         return ', '.join(row.key for _, row in self.rows)
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -93,7 +93,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     return args
 
 
-def find_checkpoint(folder: Path) -> Optional[Path]:
+def find_checkpoint(folder: Path) -> Path | None:
     """The best checkpoint by keypoint AP, else the newest.
 
     Args:
@@ -185,7 +185,7 @@ def test(job: Job, args: argparse.Namespace) -> None:
         raise RowError(f'status {process.returncode}: {reason}')
 
 
-def make_jobs(args: argparse.Namespace) -> List[Job]:
+def make_jobs(args: argparse.Namespace) -> list[Job]:
     """One job for each config of the chosen rows."""
     chosen = rows_by_config(load_tables(args.tables), args.rows)
     if args.checkpoint and len(chosen) != 1:
@@ -205,7 +205,7 @@ def make_jobs(args: argparse.Namespace) -> List[Job]:
     ]
 
 
-def execute(jobs: Sequence[Job], args: argparse.Namespace) -> List[str]:
+def execute(jobs: Sequence[Job], args: argparse.Namespace) -> list[str]:
     """Test one after the other, with progress.
 
     Returns:
@@ -228,7 +228,7 @@ def execute(jobs: Sequence[Job], args: argparse.Namespace) -> List[str]:
 
 
 @explained_errors()
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     jobs = make_jobs(args)
     if args.list:
@@ -237,7 +237,14 @@ def main(argv: Optional[List[str]] = None) -> int:
             print(f'{job.config}: {job.keys}: {state or "no checkpoint"}')
         return 0
     failed = execute(jobs, args)
-    pages.write(args.root, args.tables)
+    subprocess.run(
+        [
+            *(sys.executable, '-m', 'tools.docs.build_docs'),
+            *('--root', str(args.root), '--tables', str(args.tables.resolve())),
+        ],
+        cwd=ROOT,
+        check=True,
+    )
     print(f'Tables: {args.root / "docs/reproducing-the-paper.md"}')
     if failed:
         print(f'{len(failed)} of {len(jobs)} failed:', *failed, sep='\n- ', file=sys.stderr)

@@ -6,12 +6,12 @@ python -m benchmarks.cuda.kernels --json docs/results/performance/cuda-kernels.j
 
 import argparse
 import sys
-from typing import Callable, List, Optional
+from collections.abc import Callable
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.speed.baselines.ours import Ours
+from benchmarks.speed.baselines.multitask_net import MultitaskNet
 from benchmarks.speed.inputs import image_names, load_images, load_people
 from multitask_refine.engine import write_record
 
@@ -54,7 +54,7 @@ def measure(variant: str, device: str, side: int) -> dict:
     """The profiles of a training step and of inference."""
     names = image_names(side, 2)
     people = [load_people(*name) for name in names]
-    network = Ours(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
+    network = MultitaskNet(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
     network.set_copies(people)
     images = load_images(names)
     train, test = network.to_batch(images, people), network.to_batch(images)
@@ -64,7 +64,7 @@ def measure(variant: str, device: str, side: int) -> dict:
     )
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', default='cuda')
     parser.add_argument('--side', type=int, default=800)

@@ -10,13 +10,14 @@ allows.
 
 import argparse
 import sys
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from mmcv.ops import nms
 from torch import Tensor
 
-from benchmarks.micro.micro import peaks_by_resize
+from benchmarks.micro.functions import peaks_by_resize
 from multitask_refine import codecs, ops
 from multitask_refine.codecs import roi_softmax
 from multitask_refine.engine import write_record
@@ -43,13 +44,13 @@ class Case(NamedTuple):
     learned: int = 1
 
 
-def draw_cases() -> Dict[str, Case]:
+def draw_cases() -> dict[str, Case]:
     """All operators that differ between the devices."""
     torch.manual_seed(0)
     return {**_deformable(), **_pooling(), **_maps(), **_boxes()}
 
 
-def _deformable() -> Dict[str, Case]:
+def _deformable() -> dict[str, Case]:
     settings = (1, 1), (1, 1), (1, 1), 1, 1
     x, weight, bias = _draw(3, 16, 20, 24), _draw(8, 16, 3, 3), _draw(8)
     offset = _draw_moves(3, 18, 20, 24)
@@ -69,7 +70,7 @@ def _deformable() -> Dict[str, Case]:
     }
 
 
-def _pooling() -> Dict[str, Case]:
+def _pooling() -> dict[str, Case]:
     x, rois = _draw(2, 16, 40, 48), _draw_rois(60)
     cases = {}
     for ratio in (0, 2):
@@ -91,7 +92,7 @@ def _pooling() -> Dict[str, Case]:
     return cases
 
 
-def _maps() -> Dict[str, Case]:
+def _maps() -> dict[str, Case]:
     maps = torch.rand(5, 17, 56, 56, dtype=torch.double)
     return {
         'refinement of the heatmaps': Case(
@@ -104,7 +105,7 @@ def _maps() -> Dict[str, Case]:
     }
 
 
-def _boxes() -> Dict[str, Case]:
+def _boxes() -> dict[str, Case]:
     boxes = _draw_rois(300)[:, 1:]
     scores = torch.rand(300, dtype=torch.double)
     logits, rois = _draw(8, 17, 56, 56), _draw_rois(8)[:, 1:]
@@ -113,7 +114,7 @@ def _boxes() -> Dict[str, Case]:
     def suppressed(boxes, scores):  # mmcv's CPU operator takes float32 only
         return nms(boxes.float(), scores.float(), 0.5)[1].double()
 
-    def joints(logits):
+    def keypoints(logits):
         return codecs.RoISoftmaxCodec(56).decode(logits, rois.to(logits))[0]
 
     def peaks(logits):
@@ -125,7 +126,7 @@ def _boxes() -> Dict[str, Case]:
     single = (torch.float32,)
     return {
         'suppression of boxes': Case(suppressed, suppressed, (boxes, scores), single, learned=0),
-        'joints of the softmax': Case(joints, joints, (logits,), single, learned=0),
+        'keypoints of the softmax': Case(keypoints, keypoints, (logits,), single, learned=0),
         'resized peaks of the softmax': Case(peaks_on_device, peaks, (logits,), single, learned=0),
     }
 
@@ -148,7 +149,7 @@ def _draw_rois(number: int) -> Tensor:
     return torch.cat([image, corners, corners + extent], 1)
 
 
-def largest_errors(case: Case, dtype: torch.dtype, device: str) -> Dict[str, float]:
+def largest_errors(case: Case, dtype: torch.dtype, device: str) -> dict[str, float]:
     """Errors of value and gradients as shares of the largest exact value."""
     rounded = [part.to(dtype) for part in case.inputs]
     exact = _run(case.exact, [p.double() for p in rounded], case.learned)
@@ -156,11 +157,11 @@ def largest_errors(case: Case, dtype: torch.dtype, device: str) -> Dict[str, flo
     names = ['value', *(f'gradient {i}' for i in range(case.learned))]
     return {
         name: float((a.cpu().double() - b).abs().max() / b.abs().max().clamp(min=1e-12))
-        for name, a, b in zip(names, found, exact)
+        for name, a, b in zip(names, found, exact, strict=True)
     }
 
 
-def _run(operator: Callable, inputs: List[Tensor], learned: int) -> List[Tensor]:
+def _run(operator: Callable, inputs: list[Tensor], learned: int) -> list[Tensor]:
     leaves = [part.detach().clone().requires_grad_(i < learned) for i, part in enumerate(inputs)]
     value = operator(*leaves)
     if not learned:
@@ -171,7 +172,7 @@ def _run(operator: Callable, inputs: List[Tensor], learned: int) -> List[Tensor]
     return [value.detach(), *torch.autograd.grad(loss, leaves[:learned])]
 
 
-def check(device: str) -> List[dict]:
+def check(device: str) -> list[dict]:
     """A row for each operator and type; ``passed`` says what came out."""
     rows = []
     for name, case in draw_cases().items():
@@ -187,7 +188,7 @@ def check(device: str) -> List[dict]:
     return rows
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', default='cuda')
     parser.add_argument('--json', required=True, help='results file')

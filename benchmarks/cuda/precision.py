@@ -8,12 +8,11 @@ The same weights, images and random numbers in float32, float16 and bfloat16.
 
 import argparse
 import sys
-from typing import Dict, List, Optional
 
 import torch
 from torch import Tensor
 
-from benchmarks.speed.baselines.ours import Ours
+from benchmarks.speed.baselines.multitask_net import MultitaskNet
 from benchmarks.speed.inputs import image_names, load_images, load_people
 from multitask_refine.engine import write_record
 from multitask_refine.engine.runner.reproducible_loop import seed_everything
@@ -22,7 +21,7 @@ VARIANTS = ('regular', 'rb', 'rb-h')
 TYPES = dict(float32=None, float16=torch.float16, bfloat16=torch.bfloat16)
 
 
-def step(network: Ours, batch: dict, dtype: Optional[torch.dtype]) -> Dict[str, object]:
+def step(network: MultitaskNet, batch: dict, dtype: torch.dtype | None) -> dict[str, object]:
     """The loss and all gradients as one vector."""
     network.model.train()
     network.model.zero_grad()
@@ -40,7 +39,7 @@ def step(network: Ours, batch: dict, dtype: Optional[torch.dtype]) -> Dict[str, 
     return dict(loss=float(loss), gradient=torch.cat(gradients))
 
 
-def compare(exact: Tensor, other: Tensor) -> Dict[str, float]:
+def compare(exact: Tensor, other: Tensor) -> dict[str, float]:
     """How far a gradient's direction and length are from the exact ones."""
     return dict(
         gradient_cosine=float(torch.cosine_similarity(exact.double(), other.double(), 0)),
@@ -48,11 +47,11 @@ def compare(exact: Tensor, other: Tensor) -> Dict[str, float]:
     )
 
 
-def measure(variant: str, device: str, side: int) -> List[dict]:
+def measure(variant: str, device: str, side: int) -> list[dict]:
     """A row for each type."""
     names = image_names(side, 2)
     people = [load_people(*name) for name in names]
-    network = Ours(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
+    network = MultitaskNet(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
     network.set_copies(people)
     batch = network.to_batch(load_images(names), people)
     exact, rows = None, []
@@ -69,7 +68,7 @@ def measure(variant: str, device: str, side: int) -> List[dict]:
     return rows
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', default='cuda')
     parser.add_argument('--side', type=int, default=480)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = 'docs/results/performance'
@@ -29,12 +29,12 @@ class Part(NamedTuple):
     """One command and the file that it leaves when it is done."""
 
     name: str
-    command: List[str]
+    command: list[str]
     result: str
     resumes: bool = False  # may be stopped by SIGTERM and started again
 
 
-def list_parts(python: str, detectron2: Optional[str]) -> List[Part]:
+def list_parts(python: str, detectron2: str | None) -> list[Part]:
     """In the order in which they are run."""
     parts = [
         _own('ops'),
@@ -79,7 +79,7 @@ def _own(name: str) -> Part:
     return Part(name, [f'benchmarks/cuda/{name}.py', '--json', result], result)
 
 
-def _speed(name: str, python: str, detectron2: Optional[str]) -> Part:
+def _speed(name: str, python: str, detectron2: str | None) -> Part:
     result = f'{RESULTS}/speed-cuda-{name}.json'
     command = [
         'benchmarks/speed/compare.py',
@@ -111,7 +111,7 @@ def run_part(part: Part, seconds: float) -> int:
     return process.wait()
 
 
-def run_parts(parts: List[Part], minutes: float) -> List[str]:
+def run_parts(parts: list[Part], minutes: float) -> list[str]:
     """Run what is not done; the names of the parts that failed."""
     failed, end = [], time.monotonic() + 60 * minutes
     for number, part in enumerate(parts, 1):
@@ -131,7 +131,7 @@ def run_parts(parts: List[Part], minutes: float) -> List[str]:
     return failed
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -144,7 +144,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     )
     parser.add_argument('--detectron2', help='a checkout of it')
     args = parser.parse_args(argv)
-    parts = list_parts(args.contestant_python, args.detectron2)
+    parts = list_parts(args.baseline_python, args.detectron2)
     names = [part.name for part in parts]
     unknown = sorted(set(args.only or ()) - set(names))
     if unknown:

@@ -1,13 +1,13 @@
 """Ground truth and predictions of the size of COCO's val2017, drawn."""
 
-from typing import Dict, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as rle_codec
 
 IMAGES, PERSONS = 5000, 11004  # of val2017
 HEIGHT, WIDTH = 480, 640
-JOINTS = 17
+KEYPOINTS = 17
 
 
 class DrawnPeople(NamedTuple):
@@ -20,15 +20,15 @@ class DrawnPeople(NamedTuple):
     """
 
     truth: dict
-    entries: Dict[str, List[dict]]
+    entries: dict[str, list[dict]]
 
 
 def draw_people(
     images: int = IMAGES, persons: int = PERSONS, detections: int = 20, seed: int = 0
 ) -> DrawnPeople:
-    """Draw people as ellipses with joints, and what a detector makes of them.
+    """Draw people as ellipses with keypoints, and what a detector makes of them.
 
-    Most people are found, at a box, mask and joints that are a little off;
+    Most people are found, at a box, mask and keypoints that are a little off;
     the other detections are false. Coordinates are image pixels.
 
     Args:
@@ -42,14 +42,14 @@ def draw_people(
     hosts = rng.integers(0, (images + 1) // 2, persons)
     annotations, found = [], []
     for number, image in enumerate(hosts.tolist()):
-        box, joints = _draw_person(rng)
-        annotations.append(_annotate(number + 1, image + 1, box, joints, rng))
+        box, keypoints = _draw_person(rng)
+        annotations.append(_annotate(number + 1, image + 1, box, keypoints, rng))
         if rng.random() < 0.85:
             found.append(
                 (
                     image + 1,
                     box + rng.normal(0, 0.06, 4) * np.tile(box[2:], 2),
-                    joints,
+                    keypoints,
                     rng.random() ** 0.3,
                 )
             )
@@ -67,8 +67,8 @@ def draw_people(
     return DrawnPeople(truth, _entries(found, rng))
 
 
-def _draw_person(rng: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
-    """A box (x, y, width, height), and joints (K, 2) in it."""
+def _draw_person(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A box (x, y, width, height), and keypoints (K, 2) in it."""
     tall = 400 * rng.random() ** 2 + 12
     box = np.array(
         [
@@ -78,16 +78,16 @@ def _draw_person(rng: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
             tall,
         ]
     )
-    return box, box[:2] + rng.random((JOINTS, 2)) * box[2:]
+    return box, box[:2] + rng.random((KEYPOINTS, 2)) * box[2:]
 
 
 def _annotate(
-    number: int, image: int, box: np.ndarray, joints: np.ndarray, rng: np.random.Generator
+    number: int, image: int, box: np.ndarray, keypoints: np.ndarray, rng: np.random.Generator
 ) -> dict:
     crowd = int(rng.random() < 0.05)
     outline = _ellipse(box)
-    visible = rng.integers(0, 3, JOINTS) * (1 - crowd)
-    flat = np.column_stack([joints.round(), visible]) * (visible > 0)[:, None]
+    visible = rng.integers(0, 3, KEYPOINTS) * (1 - crowd)
+    flat = np.column_stack([keypoints.round(), visible]) * (visible > 0)[:, None]
     segmentation = [outline.flatten().round(2).tolist()]
     if crowd:
         segmentation = _rle(box)
@@ -105,13 +105,13 @@ def _annotate(
     )
 
 
-def _entries(found: list, rng: np.random.Generator) -> Dict[str, List[dict]]:
+def _entries(found: list, rng: np.random.Generator) -> dict[str, list[dict]]:
     entries = dict(bbox=[], segm=[], keypoints=[])
-    for image, box, joints, score in found:
+    for image, box, keypoints, score in found:
         common = dict(image_id=image, category_id=1, score=float(score))
         box = np.maximum(box, [0, 0, 2, 2])
-        noise = rng.normal(0, 0.04, joints.shape) * box[3]
-        rows = np.column_stack([joints + noise, rng.random(JOINTS)])
+        noise = rng.normal(0, 0.04, keypoints.shape) * box[3]
+        rows = np.column_stack([keypoints + noise, rng.random(KEYPOINTS)])
         entries['bbox'].append(dict(common, bbox=box.tolist()))
         entries['segm'].append(dict(common, segmentation=_rle(box)))
         entries['keypoints'].append(dict(common, keypoints=rows.flatten().tolist()))

@@ -15,9 +15,9 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
@@ -29,11 +29,11 @@ from multitask_refine.datasets import find_meta_file
 from multitask_refine.engine import write_record
 from multitask_refine.evaluation import evaluate, figures, load_ground_truth
 
-Figures = Dict[str, Dict[str, float]]
+Figures = dict[str, dict[str, float]]
 
 
 def sigmas_of_coco() -> np.ndarray:
-    """OKS sigma of each of COCO's 17 joints."""
+    """OKS sigma of each of COCO's 17 keypoints."""
     meta = parse_pose_metainfo(dict(from_file=find_meta_file('coco.py')))
     return np.array(meta['sigmas'])
 
@@ -63,7 +63,7 @@ def largest_difference(one: Figures, other: Figures) -> float:
     return max(abs(one[task][name] - other[task][name]) for task in one for name in one[task])
 
 
-def _timed(call: Callable, *args) -> Tuple[float, Figures]:
+def _timed(call: Callable, *args) -> tuple[float, Figures]:
     start = time.perf_counter()
     found = call(*args)
     return time.perf_counter() - start, found
@@ -76,7 +76,7 @@ def compare(people: DrawnPeople, rounds: int) -> dict:
         dict: Seconds of each round, the median of the rounds' ratios, and
         the largest difference of the figures in percent points.
     """
-    seconds: Dict[str, List[float]] = dict(pycocotools=[], project=[])
+    seconds: dict[str, list[float]] = dict(pycocotools=[], project=[])
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / 'annotations.json')
         Path(path).write_text(json.dumps(people.truth))
@@ -97,7 +97,7 @@ def compare(people: DrawnPeople, rounds: int) -> dict:
     )
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--images', type=int, default=5000)
     parser.add_argument('--persons', type=int, default=11004)

@@ -25,7 +25,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 from multitask_refine.datasets import read_annotations
 from multitask_refine.datasets.annotation_file import select_images, write_json
@@ -102,7 +102,7 @@ def choose_photos(content: dict, photos: int, seed: int) -> dict:
     return select_images(content, set(ids[:photos]))
 
 
-def write_parts(run: Run, args: argparse.Namespace, folder: Path) -> List[Path]:
+def write_parts(run: Run, args: argparse.Namespace, folder: Path) -> list[Path]:
     """Write what a run trains on and what it is tested on.
 
     Returns:
@@ -124,7 +124,7 @@ def write_parts(run: Run, args: argparse.Namespace, folder: Path) -> List[Path]:
         ]
     files = [folder / 'train.json', folder / 'test.json']
     folder.mkdir(parents=True, exist_ok=True)
-    for file, part in zip(files, parts):
+    for file, part in zip(files, parts, strict=True):
         write_json(file, part)
     return files
 
@@ -193,7 +193,7 @@ def execute(run: Run, args: argparse.Namespace) -> dict:
     return json.loads(result.read_text())
 
 
-def summarize(runs: List[dict]) -> Dict[str, dict]:
+def summarize(runs: list[dict]) -> dict[str, dict]:
     """Average AP over seeds or folds, by setting, in percent.
 
     Args:
@@ -221,7 +221,7 @@ def summarize(runs: List[dict]) -> Dict[str, dict]:
     return summary
 
 
-def list_runs(args: argparse.Namespace) -> List[Run]:
+def list_runs(args: argparse.Namespace) -> list[Run]:
     """List the runs, all of one seed before the next."""
     if args.folds:
         return [
@@ -239,7 +239,7 @@ def list_runs(args: argparse.Namespace) -> List[Run]:
     return [Run(*setting, seed) for seed in args.seeds for setting in settings]
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -284,7 +284,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 
 
 @explained_errors()
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     base, _ = find_base(args.base)
     data_sha256 = hash_data(args.data)

@@ -20,7 +20,6 @@ import os
 import sys
 from pathlib import Path
 from statistics import mean
-from typing import Dict, List, Optional
 
 import numpy as np
 import torch
@@ -140,7 +139,7 @@ def train_and_test(variant: str, seed: int, args: argparse.Namespace) -> dict:
     return {name: value for name, value in metrics.items() if name != 'run'}
 
 
-def summarise(runs: List[dict]) -> Dict[str, Dict[str, float]]:
+def summarise(runs: list[dict]) -> dict[str, dict[str, float]]:
     """Average each task's AP over the seeds, by variant, in percent."""
     return {
         variant: {
@@ -153,7 +152,7 @@ def summarise(runs: List[dict]) -> Dict[str, Dict[str, float]]:
     }
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -179,7 +178,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     return args
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     run_tool(
         args.work_dir / 'sample.txt',

@@ -15,9 +15,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
-from typing import Dict, Iterable, List, Optional
 
 import cv2
 from mmdet.registry import DATASETS
@@ -54,11 +54,11 @@ def build_dataset(folder: Path, config: str, images: int) -> Dataset:
     return DATASETS.build(settings)
 
 
-def time_steps(dataset: Dataset, rounds: int) -> Dict[str, float]:
+def time_steps(dataset: Dataset, rounds: int) -> dict[str, float]:
     """Milliseconds an image of each step, the median of the rounds' means."""
     found = defaultdict(list)
     for _ in range(rounds):
-        total: Dict[str, float] = defaultdict(float)
+        total: dict[str, float] = defaultdict(float)
         for index in range(len(dataset)):
             data = dataset.get_data_info(index)
             for step in dataset.pipeline.transforms:
@@ -70,7 +70,7 @@ def time_steps(dataset: Dataset, rounds: int) -> Dict[str, float]:
     return {name: round(median(times), 3) for name, times in found.items()}
 
 
-def time_loading(dataset: Dataset, workers: int, batch: int, rounds: int) -> List[float]:
+def time_loading(dataset: Dataset, workers: int, batch: int, rounds: int) -> list[float]:
     """Images a second of each round; workers have started before."""
     loader = DataLoader(
         dataset,
@@ -112,7 +112,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict:
     )
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--config', default=CONFIG)
     parser.add_argument('--images', type=int, default=200)

@@ -5,9 +5,9 @@
         --forms pytorch float32 --json docs/results/onnx/evaluation.json
 
 Each form goes through tools/test.py. Files have their sizes, too, and the
-seconds that onnxruntime takes for a picture of --images with its own number
-of threads, with masks brought into the picture: the files take turns on each
-picture, and the median is written.
+seconds that onnxruntime takes for an image of --images with its own number
+of threads, with masks brought into the image: the files take turns on each
+image, and the median is written.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Dict, List, Optional
 
 import multitask_refine  # noqa: F401
 from multitask_refine.deployment import export
@@ -37,8 +36,8 @@ METRICS = ('bbox_AP', 'segm_AP', 'keypoints_AP')
 
 
 def write_forms(
-    config: str, checkpoint: str, forms: List[str], images: Optional[str], folder: Path
-) -> Dict[str, str]:
+    config: str, checkpoint: str, forms: list[str], images: str | None, folder: Path
+) -> dict[str, str]:
     """Export a network and quantize the file.
 
     Returns:
@@ -78,16 +77,16 @@ def evaluate(config: str, weights: str, folder: Path) -> dict:
     return dict({name: content[name] for name in METRICS}, images=content['run']['num_images'])
 
 
-def time_files(files: Dict[str, str], images: str, count: int) -> Dict[str, float]:
-    """Median seconds a picture; the files take turns.
+def time_files(files: dict[str, str], images: str, count: int) -> dict[str, float]:
+    """Median seconds an image; the files take turns.
 
     Args:
         files (dict[str, str]): ONNX files by form.
-        images (str): A folder of pictures.
+        images (str): A folder of images.
         count (int): How many of them.
     """
     networks = {form: OnnxModel(path) for form, path in files.items()}
-    seconds: Dict[str, List[float]] = {form: [] for form in files}
+    seconds: dict[str, list[float]] = {form: [] for form in files}
     for source in collect(images).sources[:count]:
         for form, network in networks.items():
             said = network.metadata
@@ -102,7 +101,7 @@ def time_files(files: Dict[str, str], images: str, count: int) -> Dict[str, floa
 
 
 def measure(
-    config: str, checkpoint: str, forms: List[str], images: Optional[str], count: int
+    config: str, checkpoint: str, forms: list[str], images: str | None, count: int
 ) -> dict:
     """All figures of one network.
 
@@ -124,7 +123,7 @@ def measure(
     return dict(config=Path(config).name, checkpoint_sha256=file_sha256(checkpoint), forms=rows)
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--network', nargs=2, action='append', required=True, metavar=('CONFIG', 'CHECKPOINT')
@@ -133,10 +132,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument(
         '--images',
         metavar='FOLDER',
-        help='pictures with people, not those of the test: int8-static '
+        help='images with people, not those of the test: int8-static '
         'measures ranges in them, and the first are timed',
     )
-    parser.add_argument('--count', type=int, default=50, help='pictures to time')
+    parser.add_argument('--count', type=int, default=50, help='images to time')
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
     with explained_errors():

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Compare exported networks with PyTorch on pictures.
+"""Compare exported networks with PyTorch on images.
 
-    python -m benchmarks.onnx.parity --pictures data/tiny_coco/val2017 \
+    python -m benchmarks.onnx.parity --images data/tiny_coco/val2017 \
         --network CONFIG CHECKPOINT --json docs/results/onnx/parity.json
 
 Beside the trained networks that are given, one of each kind is compared with
-weights drawn from a seed. Pictures are made smaller where they are larger
+weights drawn from a seed. Images are made smaller where they are larger
 than --side. How far PyTorch's float32 is from its own float64 is written, too:
 what rounding decides, such as which of two equal cells is the highest, differs
 there as well.
@@ -15,7 +15,6 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Optional
 
 import numpy as np
 import onnxruntime
@@ -52,7 +51,7 @@ KINDS = {
         'r26-w16_fpn-ms_rb-h_1xb8-1500_sample',
         {'model.backbone.dcn.modulated': True, f'{HEAD}.conv_cfg.modulated': True},
     ),
-    'RB+H, joints only': ('r26-w16_fpn-ms_rb-h-kps_1xb4-1500_sample', {}),
+    'RB+H, keypoints only': ('r26-w16_fpn-ms_rb-h-kps_1xb4-1500_sample', {}),
     'RB+H, single-scale': ('r26-w16_fpn-ss_rb-h_1xb4-1500_sample', {}),
     'RB+H without offsets': ('r26-w16_fpn-ms_rb-h-no-offset_1xb4-1500_sample', {}),
     'softmax': ('r26-w16_fpn-ms_softmax_1xb8-1500_sample', {}),
@@ -61,7 +60,7 @@ KINDS = {
     "torchvision's layout": ('r50_fpn_torchvision_8xb2-90k_coco', {}),
     'C4, RB+H': ('r50_c4_rb-h_4xb3-90k_coco', {}),
 }
-# So that the large ones take seconds a picture, and people are always found.
+# So that the large ones take seconds an image, and people are always found.
 FEWER = {
     'model.test_cfg.rpn.max_per_img': 200,
     'model.test_cfg.rcnn.max_per_img': 5,
@@ -112,14 +111,12 @@ def _set_norms(model: nn.Module, image: torch.Tensor) -> None:
     predict_outputs(model, image)
 
 
-def compare_network(
-    cfg: Config, checkpoint: str, pictures: List[torch.Tensor], folder: str
-) -> dict:
+def compare_network(cfg: Config, checkpoint: str, images: list[torch.Tensor], folder: str) -> dict:
     """Record a network as ONNX and run it, PyTorch and its float64.
 
     Returns:
         dict: ``people``, the numbers that PyTorch and ONNX find in each
-        picture; ``onnx`` and ``float64``, how PyTorch's float32 differs from
+        image; ``onnx`` and ``float64``, how PyTorch's float32 differs from
         them: see :func:`summarise`.
     """
     path = Path(folder) / 'model.onnx'
@@ -128,16 +125,16 @@ def compare_network(
     names = [output.name for output in session.get_outputs()]
     model = load_model(cfg, checkpoint)
     exact = load_model(cfg, checkpoint).double()
-    people: Dict[str, List[int]] = dict(pytorch=[], onnx=[])
-    rows: Dict[str, list] = dict(onnx=[], float64=[])
-    for picture in pictures:
-        expected = predict_outputs(model, picture)
-        feed = dict(image=picture[None].float().numpy())
-        found = dict(zip(names, session.run(None, feed)))
+    people: dict[str, list[int]] = dict(pytorch=[], onnx=[])
+    rows: dict[str, list] = dict(onnx=[], float64=[])
+    for image in images:
+        expected = predict_outputs(model, image)
+        feed = dict(image=image[None].float().numpy())
+        found = dict(zip(names, session.run(None, feed), strict=False))
         people['pytorch'].append(len(expected['boxes']))
         people['onnx'].append(len(found['boxes']))
         rows['onnx'].append(compare_outputs(found, expected))
-        rows['float64'].append(compare_outputs(predict_outputs(exact, picture), expected))
+        rows['float64'].append(compare_outputs(predict_outputs(exact, image), expected))
     return dict(
         config=Path(cfg.filename).name,
         people=people,
@@ -145,8 +142,8 @@ def compare_network(
     )
 
 
-def summarise(rows: List[Dict[str, Difference]]) -> Dict[str, dict]:
-    """Of each output over all pictures: ``largest``, the largest difference
+def summarise(rows: list[dict[str, Difference]]) -> dict[str, dict]:
+    """Of each output over all images: ``largest``, the largest difference
     of those within the limit, and how many are ``beyond`` it, of how many
     (``total``)."""
     return {
@@ -159,8 +156,8 @@ def summarise(rows: List[Dict[str, Difference]]) -> Dict[str, dict]:
     }
 
 
-def read_pictures(folder: str, count: int, side: int) -> List[torch.Tensor]:
-    """The first pictures of a folder, and a grey one: BGR (3, H, W).
+def read_images(folder: str, count: int, side: int) -> list[torch.Tensor]:
+    """The first images of a folder, and a grey one: BGR (3, H, W).
 
     Args:
         folder (str): Where they are.
@@ -176,18 +173,18 @@ def read_pictures(folder: str, count: int, side: int) -> List[torch.Tensor]:
     return [torch.from_numpy(image).permute(2, 0, 1) for image in found]
 
 
-def _sizes(pictures: List[torch.Tensor]) -> List[List[int]]:
+def _sizes(images: list[torch.Tensor]) -> list[list[int]]:
     """Width and height of each."""
-    return [list(picture.shape[:0:-1]) for picture in pictures]
+    return [list(image.shape[:0:-1]) for image in images]
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--pictures', required=True, metavar='FOLDER')
+    parser.add_argument('--images', required=True, metavar='FOLDER')
     parser.add_argument(
         '--more',
         metavar='FOLDER',
-        help='pictures for trained networks alone, such as they were trained on',
+        help='images for trained networks alone, such as they were trained on',
     )
     parser.add_argument('--count', type=int, default=10, help='of each folder')
     parser.add_argument('--side', type=int, default=320, help='in pixels')
@@ -202,25 +199,25 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument('--kinds', nargs='*', default=list(KINDS), choices=list(KINDS))
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
-    pictures = read_pictures(args.pictures, args.count, args.side)
-    more = read_pictures(args.more, args.count, args.side) if args.more else []
+    images = read_images(args.images, args.count, args.side)
+    more = read_images(args.more, args.count, args.side) if args.more else []
     trained, drawn = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for config, checkpoint in args.network:
-            row = compare_network(read_config(config), checkpoint, pictures + more, folder)
+            row = compare_network(read_config(config), checkpoint, images + more, folder)
             trained.append(dict(row, checkpoint_sha256=file_sha256(checkpoint)))
             print(row, file=sys.stderr)
         for kind in args.kinds:
             name, options = KINDS[kind]
             cfg = read_config(CONFIGS / f'sample/multitask-rcnn_{name}.py')
             cfg.merge_from_dict(dict(FEWER, **options))
-            weights = draw_checkpoint(cfg, pictures[0], folder)
-            drawn[kind] = compare_network(cfg, weights, pictures, folder)
+            weights = draw_checkpoint(cfg, images[0], folder)
+            drawn[kind] = compare_network(cfg, weights, images, folder)
             print(kind, drawn[kind], file=sys.stderr)
     write_record(
         args.json,
         dict(
-            pictures=_sizes(pictures),
+            pictures=_sizes(images),
             more=_sizes(more),
             limits=TOLERANCES,
             trained=trained,

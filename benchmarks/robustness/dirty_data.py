@@ -2,19 +2,19 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List
 
 import cv2
 import numpy as np
 
 # Annotations that the loader leaves out or repairs, by what is done to them.
-ANNOTATION_FAULTS: Dict[str, Callable[[dict], object]] = {
+ANNOTATION_FAULTS: dict[str, Callable[[dict], object]] = {
     'box not finite': lambda ann: ann.update(bbox=[float('nan')] * 4),
     'box outside': lambda ann: ann.update(bbox=[9000, 9000, 5, 5]),
     'area missing': lambda ann: ann.pop('area', None),
     'image unknown': lambda ann: ann.update(image_id=10**9),
-    'joints cut short': lambda ann: ann.update(keypoints=ann['keypoints'][:-3]),
+    'keypoints cut short': lambda ann: ann.update(keypoints=ann['keypoints'][:-3]),
     'polygon of two points': lambda ann: ann.update(segmentation=[[1.0, 1.0, 5.0, 5.0]]),
 }
 
@@ -29,7 +29,7 @@ def _shrink(path: Path) -> None:
 
 
 # Files that are there and cannot be used.
-FILE_FAULTS: Dict[str, Callable[[Path], object]] = {
+FILE_FAULTS: dict[str, Callable[[Path], object]] = {
     'truncated': _truncate,
     'not an image': lambda path: path.write_bytes(b'<html>404</html>'),
     'empty': lambda path: path.write_bytes(b''),
@@ -37,7 +37,7 @@ FILE_FAULTS: Dict[str, Callable[[Path], object]] = {
 }
 
 
-def damage_files(folder: Path, number: int, seed: int) -> List[str]:
+def damage_files(folder: Path, number: int, seed: int) -> list[str]:
     """Damage images of a folder, each in one of the ways in turn.
 
     Returns:
@@ -51,7 +51,7 @@ def damage_files(folder: Path, number: int, seed: int) -> List[str]:
     return chosen.tolist()
 
 
-def remove_files(folder: Path, number: int, seed: int) -> List[str]:
+def remove_files(folder: Path, number: int, seed: int) -> list[str]:
     """Remove images of a folder; their names."""
     names = sorted(path.name for path in folder.iterdir())
     chosen = np.random.default_rng(seed).choice(names, number, replace=False)
@@ -60,7 +60,7 @@ def remove_files(folder: Path, number: int, seed: int) -> List[str]:
     return chosen.tolist()
 
 
-def damage_annotations(path: Path, number: int, seed: int) -> Dict[str, int]:
+def damage_annotations(path: Path, number: int, seed: int) -> dict[str, int]:
     """Damage annotations of a file; how many by each fault."""
     content = json.loads(path.read_text())
     annotations = content['annotations']

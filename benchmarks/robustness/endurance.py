@@ -19,10 +19,11 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import NamedTuple
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +69,7 @@ class Damage(NamedTuple):
 
     images: int
     missing: int
-    annotations: Dict[str, int]
+    annotations: dict[str, int]
     files_before: int
     files_between: int
 
@@ -85,7 +86,7 @@ class Leg(NamedTuple):
 
     status: int
     seconds: float
-    memory: Dict[str, List[tuple]]
+    memory: dict[str, list[tuple]]
 
 
 def draw(folder: Path, images: int) -> None:
@@ -105,7 +106,7 @@ def soil(folder: Path, images: int) -> Damage:
     return Damage(images, len(missing), faults, len(damaged), images // 100)
 
 
-def train(folder: Path, work_dir: Path, iterations: int, stop_at: Optional[int]) -> Leg:
+def train(folder: Path, work_dir: Path, iterations: int, stop_at: int | None) -> Leg:
     """Run the launcher; with ``stop_at`` it gets SIGTERM at this iteration."""
     command = [
         'bash',
@@ -155,7 +156,7 @@ def _sample_memory(launcher: int, now: float, memory: dict) -> None:
                 _note('worker', worker, now, memory)
 
 
-def _children(pid: int) -> List[psutil.Process]:
+def _children(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children()
     except psutil.Error:  # it has ended
@@ -171,7 +172,7 @@ def _note(role: str, process: psutil.Process, now: float, memory: dict) -> None:
     memory[f'{role} {process.pid}'].append((now, info.uss + info.swap))
 
 
-def describe_memory(memory: Dict[str, List[tuple]]) -> List[dict]:
+def describe_memory(memory: dict[str, list[tuple]]) -> list[dict]:
     """Mebibytes of each process in the quarters of its life, and its growth.
 
     The figures are the quarters' medians. Growth is from the third to the
@@ -225,7 +226,7 @@ def _train_loader(folder: Path) -> reproducible_loop.ReproducibleLoader:
     return reproducible_loop.ReproducibleLoader(Runner.build_dataloader(settings, seed=0))
 
 
-def counted_replacements(work_dir: Path) -> List[int]:
+def counted_replacements(work_dir: Path) -> list[int]:
     """Images replaced and drawn, as the newest checkpoint says."""
     newest = Path((work_dir / 'last_checkpoint').read_text().strip())
     state = load_checkpoint_file(str(newest), 'cpu')
@@ -279,7 +280,7 @@ def passed(result: dict) -> bool:
     )
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,13 +1,11 @@
 """How far two baselines' outputs are apart."""
 
-from typing import Dict
-
 import numpy as np
 
-FAR = 0.5  # pixels from which on a joint counts as elsewhere
+FAR = 0.5  # pixels from which on a keypoint counts as elsewhere
 
 
-def differences(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -> Dict[str, float]:
+def differences(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> dict[str, float]:
     """Compare the persons of an image.
 
     Each expected person is looked for among the found ones by its box and
@@ -19,7 +17,7 @@ def differences(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -
 
     Returns:
         dict: ``persons``, how many were expected; the largest difference of
-        ``box_pixels`` and ``score``; of the joints the median distance,
+        ``box_pixels`` and ``score``; of the keypoints the median distance,
         the largest and the share further than half a pixel apart; the
         smallest and the median IoU of the masks.
     """
@@ -32,11 +30,11 @@ def differences(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -
         score=float(_apart('scores', expected, found, nearest).max()),
     )
     if 'keypoints' in expected and 'keypoints' in found:
-        joints = _apart('keypoints', expected, found, nearest).max(-1)
+        keypoints = _apart('keypoints', expected, found, nearest).max(-1)
         result.update(
-            joint_pixels_median=float(np.median(joints)),
-            joint_pixels_largest=float(joints.max()),
-            joints_elsewhere=float((joints > FAR).mean()),
+            keypoint_pixels_median=float(np.median(keypoints)),
+            keypoint_pixels_largest=float(keypoints.max()),
+            keypoints_elsewhere=float((keypoints > FAR).mean()),
         )
     if 'masks' in expected and 'masks' in found:
         overlaps = _overlaps(expected['masks'], found['masks'][nearest])
@@ -46,7 +44,7 @@ def differences(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -
     return result
 
 
-def _match(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -> np.ndarray:
+def _match(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> np.ndarray:
     """The index of the found person that each expected one is."""
     one, other = (
         np.concatenate([people['boxes'], people['scores'][:, None]], 1)
@@ -56,7 +54,7 @@ def _match(expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray]) -> np.
 
 
 def _apart(
-    name: str, expected: Dict[str, np.ndarray], found: Dict[str, np.ndarray], nearest: np.ndarray
+    name: str, expected: dict[str, np.ndarray], found: dict[str, np.ndarray], nearest: np.ndarray
 ) -> np.ndarray:
     return abs(expected[name] - found[name][nearest])
 

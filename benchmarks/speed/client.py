@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 TAIL = 15  # lines of a crashed process that are shown
@@ -26,7 +26,7 @@ class Process:
     """
 
     def __init__(
-        self, name: str, python: str = sys.executable, search_path: Optional[str] = None
+        self, name: str, python: str = sys.executable, search_path: str | None = None
     ) -> None:
         self.name = name
         self.errors = tempfile.TemporaryFile('w+')
@@ -43,7 +43,7 @@ class Process:
             stderr=self.errors,
         )
 
-    def ask(self, command: str, **arguments: Any) -> Dict[str, Any]:
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Send a command and wait for the answer.
 
         Raises:

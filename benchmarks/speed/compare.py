@@ -12,7 +12,7 @@ same people and, where they are to give the same results, the same weights.
 not installed is named in the file and left out.
 
 The results file is written after each part; with ``--only`` the other parts
-stay in it. Its layout, with ENTRANT a name in ``parts.py``, SIDE the images'
+stay in it. Its layout, with BASELINE a name in ``parts.py``, SIDE the images'
 short side, and TASK ``predict-1`` or ``predict-8`` (inference of 1 or 8
 images, 20 detections each) or ``step-2`` (a training step of 2 images with 4
 people each); the 8 images are measured at the first side alone::
@@ -21,19 +21,19 @@ people each); the 8 images are measured at the first side alone::
       about, reference, score_threshold: as in parts.py
       device: cpu or cuda; rounds: how many
       weights: whose layout they were drawn in, and the seed
-      not_installed: {ENTRANT: the module that is missing}
-      entrants: {ENTRANT: {baseline, options, prediction, device, threads,
+      not_installed: {BASELINE: the module that is missing}
+      entrants: {BASELINE: {baseline, options, prediction, device, threads,
         versions}}
-      outputs: {SIDE: {ENTRANT: how far the persons of the first image are
+      outputs: {SIDE: {BASELINE: how far the persons of the first image are
         from the reference's; see agreement.py}}
-      tasks: {TASK: {SIDE: {ENTRANT: {
+      tasks: {TASK: {SIDE: {BASELINE: {
         seconds: of each round, median,
         ratio: to the reference's seconds (below 1 is faster),
         peak_bytes: of memory, of the process on the CPU, of tensors on CUDA,
         peak_of_task: whether of this task alone (else since the start),
         detections: of each image (predict),
         foreground: RoIs with a person of each image (step), loss}}}}
-      stages: {ENTRANT: {TASK: {SIDE: {
+      stages: {BASELINE: {TASK: {SIDE: {
         rates: {operations_per_second, bytes_per_second} of the machine,
         stages: {STAGE: {seconds, operations, bytes, floor_seconds,
           ratio: seconds to the floor's, null where nothing is counted}}}}}}
@@ -50,15 +50,16 @@ import importlib
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.speed.agreement import differences
 from benchmarks.speed.client import ROOT, Process
 from benchmarks.speed.inputs import image_names
-from benchmarks.speed.parts import PARTS, Entrant, Part
+from benchmarks.speed.parts import PARTS, BaselineSpec, Part
 from benchmarks.speed.rounds import compare_pairs, run_rounds
 from multitask_refine.engine import describe_command, write_record
 
@@ -68,76 +69,78 @@ STAGE_ROUNDS = 3  # at most; these take long and are no ratios
 TASKS = {'predict-1': ('predict', 1), 'predict-8': ('predict', 8), 'step-2': ('step', 2)}
 
 
-class Team(NamedTuple):
-    """The processes of a part, built.
+class Running(NamedTuple):
+    """Running processes of the baselines of a part.
 
     Attributes:
-        processes: By the entrant's name; without those not installed.
-        about: What each says of itself.
+        processes: By the baseline's name; without those not installed.
+        about: Description of each, as its process reports it.
         not_installed: The missing module of each that is left out.
         weights: Whose layout they were drawn in.
         score_threshold: Detections below are dropped.
     """
 
-    processes: Dict[str, Process]
-    about: Dict[str, dict]
-    not_installed: Dict[str, str]
+    processes: dict[str, Process]
+    about: dict[str, dict]
+    not_installed: dict[str, str]
     weights: str
     score_threshold: float
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def start_team(part: Part, args: argparse.Namespace, stack: contextlib.ExitStack) -> Team:
-    """Start and build the entrants, the reference first: where there is a
+def start_baselines(part: Part, args: argparse.Namespace, stack: contextlib.ExitStack) -> Running:
+    """Start and build the baselines, the reference first: where there is a
     converter, the others get its weights."""
-    team = Team({}, {}, {}, part.reference if part.converter else 'own', part.score_threshold)
-    names = sorted(part.entrants, key=lambda name: name != part.reference)
+    running = Running(
+        {}, {}, {}, part.reference if part.converter else 'own', part.score_threshold
+    )
+    names = sorted(part.baselines, key=lambda name: name != part.reference)
     weights = None
     for name in names:
-        _enter(name, part.entrants[name], weights, team, args, stack)
+        _start_baseline(name, part.baselines[name], weights, running, args, stack)
         if part.converter and name == part.reference:
-            if name in team.processes:
+            if name in running.processes:
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
-                weights = convert(part, team.processes[name], Path(folder))
+                weights = convert(part, running.processes[name], Path(folder))
             else:
-                team = team._replace(weights='own', score_threshold=0.0)
-    return team
+                running = running._replace(weights='own', score_threshold=0.0)
+    return running
 
 
-def _enter(
+def _start_baseline(
     name: str,
-    entrant: Entrant,
-    weights: Optional[str],
-    team: Team,
+    spec: BaselineSpec,
+    weights: str | None,
+    running: Running,
     args: argparse.Namespace,
     stack: contextlib.ExitStack,
 ) -> None:
-    process = Process(name, *_environment(entrant, args))
+    process = Process(name, *_environment(spec, args))
     stack.enter_context(process)
     options = dict(
-        entrant.options,
+        spec.options,
         device=args.device,
         detections=DETECTIONS,
-        score_threshold=team.score_threshold,
+        score_threshold=running.score_threshold,
         weights=weights,
     )
-    answer = process.ask('build', baseline=entrant.baseline, options=options)
+    answer = process.ask('build', baseline=spec.baseline, options=options)
     if 'not_installed' in answer:
-        say(f'  {name} is left out: {answer["not_installed"]} is not installed')
-        team.not_installed[name] = answer['not_installed']
+        log(f'  {name} is left out: {answer["not_installed"]} is not installed')
+        running.not_installed[name] = answer['not_installed']
         return
-    team.processes[name] = process
-    team.about[name] = dict(
-        baseline=entrant.baseline, options=entrant.options, prediction=entrant.prediction, **answer
+    running.processes[name] = process
+    running.about[name] = dict(
+        baseline=spec.baseline, options=spec.options, prediction=spec.prediction, **answer
     )
 
 
-def _environment(entrant: Entrant, args: argparse.Namespace) -> Tuple[str, Optional[str]]:
-    if entrant.elsewhere:
-        return args.contestant_python, args.detectron2
+def _environment(spec: BaselineSpec, args: argparse.Namespace) -> tuple[str, str | None]:
+    if spec.elsewhere:
+        return args.baseline_python, args.detectron2
     return sys.executable, None
 
 
@@ -146,7 +149,7 @@ def convert(part: Part, reference: Process, folder: Path) -> str:
     source, target = str(folder / 'source.pth'), str(folder / 'converted.pth')
     reference.ask('save_weights', path=source)
     configs = ROOT / 'configs'
-    config = str(configs / part.entrants['ours'].options['config'])
+    config = str(configs / part.baselines['ours'].options['config'])
     main = importlib.import_module(part.converter).main
     with contextlib.redirect_stdout(sys.stderr):
         status = main([config, source, target])
@@ -172,12 +175,14 @@ def warm_up(name: str, process: Process, task: str, images: list) -> dict:
     return dict(found, peak_bytes=memory['bytes'], peak_of_task=memory['of_task'])
 
 
-def time_task(team: Team, part: Part, task: str, images: list, rounds: int) -> Dict[str, dict]:
-    """Seconds, ratios, memory and checks of the entrants that do a task."""
+def time_task(
+    running: Running, part: Part, task: str, images: list, rounds: int
+) -> dict[str, dict]:
+    """Seconds, ratios, memory and checks of the baselines that do a task."""
     chosen = {
         name: process
-        for name, process in team.processes.items()
-        if task in part.entrants[name].tasks
+        for name, process in running.processes.items()
+        if task in part.baselines[name].tasks
     }
     checks = {name: warm_up(name, process, task, images) for name, process in chosen.items()}
 
@@ -189,14 +194,14 @@ def time_task(team: Team, part: Part, task: str, images: list, rounds: int) -> D
     return {name: dict(compared[name], **checks[name]) for name in chosen}
 
 
-def compare_outputs(team: Team, part: Part, side: int) -> Dict[str, dict]:
-    """How far the entrants' persons are from the reference's."""
-    if not part.same_outputs or part.reference not in team.processes:
+def compare_outputs(running: Running, part: Part, side: int) -> dict[str, dict]:
+    """How far the baselines' persons are from the reference's."""
+    if not part.same_outputs or part.reference not in running.processes:
         return {}
     (image,) = image_names(side, 1)
     arrays = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, process in team.processes.items():
+        for name, process in running.processes.items():
             path = f'{folder}/{len(arrays)}.npz'
             process.ask('outputs', image=image, path=path)
             with np.load(path) as file:
@@ -205,11 +210,11 @@ def compare_outputs(team: Team, part: Part, side: int) -> Dict[str, dict]:
     return {name: differences(expected, found) for name, found in arrays.items()}
 
 
-def time_stages(team: Team, part: Part, args: argparse.Namespace) -> dict:
-    """By entrant, task and side, for those whose stages are known."""
-    result: Dict[str, dict] = {}
-    for name, process in team.processes.items():
-        if not part.entrants[name].stages:
+def time_stages(running: Running, part: Part, args: argparse.Namespace) -> dict:
+    """By baseline, task and side, for those whose stages are known."""
+    result: dict[str, dict] = {}
+    for name, process in running.processes.items():
+        if not part.baselines[name].stages:
             continue
         result[name] = {
             title: {
@@ -224,22 +229,22 @@ def time_stages(team: Team, part: Part, args: argparse.Namespace) -> dict:
             for title, (task, count) in TASKS.items()
             if title in part.tasks and count < 8
         }
-        say(f'  stages of {name} done')
+        log(f'  stages of {name} done')
     return result
 
 
 def measure(part: Part, args: argparse.Namespace) -> dict:
     """All numbers of a part."""
     with contextlib.ExitStack() as stack:
-        team = start_team(part, args, stack)
-        outputs = {str(side): compare_outputs(team, part, side) for side in args.sides}
-        tasks: Dict[str, dict] = {}
+        running = start_baselines(part, args, stack)
+        outputs = {str(side): compare_outputs(running, part, side) for side in args.sides}
+        tasks: dict[str, dict] = {}
         for title in part.tasks:
             task, count = TASKS[title]
             for side in args.sides[:1] if count == 8 else args.sides:
-                times = time_task(team, part, task, image_names(side, count), args.rounds)
+                times = time_task(running, part, task, image_names(side, count), args.rounds)
                 tasks.setdefault(title, {})[str(side)] = times
-                say(
+                log(
                     f'  {title}, {side} pixels: '
                     + ', '.join(
                         f'{name} {numbers["median"]:.3f} s' for name, numbers in times.items()
@@ -248,15 +253,15 @@ def measure(part: Part, args: argparse.Namespace) -> dict:
         return dict(
             about=part.about,
             reference=part.reference,
-            score_threshold=team.score_threshold,
+            score_threshold=running.score_threshold,
             device=args.device,
             rounds=args.rounds,
-            weights=dict(layout=team.weights, seed=SEED),
-            not_installed=team.not_installed,
-            entrants=team.about,
+            weights=dict(layout=running.weights, seed=SEED),
+            not_installed=running.not_installed,
+            entrants=running.about,
             outputs=outputs,
             tasks=tasks,
-            stages=time_stages(team, part, args),
+            stages=time_stages(running, part, args),
             run=describe_command(),
         )
 
@@ -270,7 +275,7 @@ def save_part(path: str, name: str, content: dict) -> None:
     write_record(path, dict(parts=parts))
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--only',
@@ -303,10 +308,10 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     for number, name in enumerate(args.only, 1):
-        say(f'[{number}/{len(args.only)}] {name}')
+        log(f'[{number}/{len(args.only)}] {name}')
         save_part(args.json, name, measure(PARTS[name], args))
     print(f'{args.json} written')
     return 0

@@ -4,8 +4,9 @@ It needs numpy alone, so it runs beside every framework, and all processes
 draw the same bits.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from multitask_refine.testing.synthetic_images import draw_image
 
 PEOPLE = 4  # of an image
 COPIES = 8  # near every person, added to the proposals
-JOINTS = 17
+KEYPOINTS = 17
 SHIFT = 0.08  # of the sides at most: the IoU stays above 0.7
 
 
@@ -23,18 +24,18 @@ class People(NamedTuple):
     Attributes:
         boxes: xyxy in image pixels, (N, 4).
         masks: An ellipse in each box, uint8 (N, H, W).
-        joints: x, y inside the box, all visible, (N, 17, 2).
+        keypoints: x, y inside the box, all visible, (N, 17, 2).
         copies: Boxes that overlap a person's with an IoU above 0.7,
             (8 N, 4).
     """
 
     boxes: np.ndarray
     masks: np.ndarray
-    joints: np.ndarray
+    keypoints: np.ndarray
     copies: np.ndarray
 
 
-def image_names(side: int, count: int) -> List[Tuple[int, int, int]]:
+def image_names(side: int, count: int) -> list[tuple[int, int, int]]:
     """Seed, height and width of 4:3 images with a short side of ``side``."""
     return [(seed, side, round(side * 4 / 3)) for seed in range(1, count + 1)]
 
@@ -45,7 +46,7 @@ def load_image(seed: int, height: int, width: int) -> np.ndarray:
     return draw_image(seed, height, width)
 
 
-def load_images(names: Sequence[Sequence[int]]) -> List[np.ndarray]:
+def load_images(names: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """The images of :func:`image_names`."""
     return [load_image(*name) for name in names]
 
@@ -63,13 +64,15 @@ def load_people(seed: int, height: int, width: int) -> People:
     )
     centre = np.stack([(np.arange(PEOPLE) + 0.5) * width / PEOPLE, np.full(PEOPLE, height / 2)], 1)
     boxes = np.concatenate([centre - extent / 2, centre + extent / 2], 1)
-    joints = centre[:, None] + extent[:, None] * random.uniform(-0.45, 0.45, (PEOPLE, JOINTS, 2))
+    keypoints = centre[:, None] + extent[:, None] * random.uniform(
+        -0.45, 0.45, (PEOPLE, KEYPOINTS, 2)
+    )
     moves = random.uniform(-SHIFT, SHIFT, (PEOPLE, COPIES, 2))
     copies = boxes[:, None] + np.tile(moves * extent[:, None], 2)
     return People(
         boxes.astype(np.float32),
         _ellipses(centre, extent, height, width),
-        joints.astype(np.float32),
+        keypoints.astype(np.float32),
         copies.reshape(-1, 4).astype(np.float32),
     )
 
@@ -78,6 +81,6 @@ def _ellipses(centre: np.ndarray, extent: np.ndarray, height: int, width: int) -
     y, x = np.mgrid[:height, :width] + 0.5
     far = [
         ((x - cx) / wide) ** 2 + ((y - cy) / tall) ** 2
-        for (cx, cy), (wide, tall) in zip(centre, extent)
+        for (cx, cy), (wide, tall) in zip(centre, extent, strict=True)
     ]
     return (np.stack(far) < 0.25).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""Who is compared with whom."""
+"""Baselines of each part of the speed comparison."""
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
-OURS = 'benchmarks.speed.baselines.ours:Ours'
+MULTITASK = 'benchmarks.speed.baselines.multitask_net:MultitaskNet'
 MMDET = 'benchmarks.speed.baselines.mmdet_net:MMDetNet'
 ONNX = 'benchmarks.speed.baselines.onnx_net:OnnxNet'
 DETECTRON2 = 'benchmarks.speed.baselines.detectron2_net:Detectron2Net'
@@ -11,8 +11,8 @@ EVERY_TASK = ('predict', 'step')
 EVERY_BATCH = ('predict-1', 'predict-8', 'step-2')
 
 
-class Entrant(NamedTuple):
-    """A baseline of a part.
+class BaselineSpec(NamedTuple):
+    """How to build a baseline of a part.
 
     Attributes:
         baseline: ``module:Class``.
@@ -24,8 +24,8 @@ class Entrant(NamedTuple):
     """
 
     baseline: str
-    options: Dict[str, Any]
-    tasks: Tuple[str, ...] = EVERY_TASK
+    options: dict[str, Any]
+    tasks: tuple[str, ...] = EVERY_TASK
     elsewhere: bool = False
     stages: bool = False
     prediction: str = ''
@@ -36,8 +36,8 @@ class Part(NamedTuple):
 
     Attributes:
         about: What is compared.
-        reference: The entrant that the others' seconds are divided by.
-        entrants: By name.
+        reference: The baseline that the others' seconds are divided by.
+        baselines: By name.
         converter: Module of ``tools.model_converters`` that gives the
             reference's weights to the others; None where all have the same
             layout.
@@ -50,10 +50,10 @@ class Part(NamedTuple):
 
     about: str
     reference: str
-    entrants: Dict[str, Entrant]
-    converter: Optional[str] = None
+    baselines: dict[str, BaselineSpec]
+    converter: str | None = None
     same_outputs: bool = True
-    tasks: Tuple[str, ...] = EVERY_BATCH
+    tasks: tuple[str, ...] = EVERY_BATCH
     score_threshold: float = 0.05
 
 
@@ -62,31 +62,35 @@ def _coco(variant: str) -> str:
     return f'{folder}/multitask-rcnn_r50_{variant}_coco.py'
 
 
-def _against(about: str, reference: str, rival: Entrant, variant: str, converter: str) -> Part:
-    """A rival and this project's network with its weights."""
-    ours = Entrant(OURS, dict(config=_coco(f'fpn_{variant}_8xb2-90k'), prepare=True), stages=True)
+def _against(
+    about: str, reference: str, baseline: BaselineSpec, variant: str, converter: str
+) -> Part:
+    """A baseline and this project's network with its weights."""
+    multitask = BaselineSpec(
+        MULTITASK, dict(config=_coco(f'fpn_{variant}_8xb2-90k'), prepare=True), stages=True
+    )
     return Part(
         about,
         reference,
-        {reference: rival, 'ours': ours},
+        {reference: baseline, 'ours': multitask},
         f'tools.model_converters.{converter}_to_multitask',
     )
 
 
-def _refined(variant: str, **options: Any) -> Entrant:
+def _refined(variant: str, **options: Any) -> BaselineSpec:
     config = _coco(f'fpn-ms_{variant}_4xb3-90k')
-    return Entrant(OURS, dict(config=config, **options), stages=True)
+    return BaselineSpec(MULTITASK, dict(config=config, **options), stages=True)
 
 
-def _exported(variant: str, baseline: str, **options: bool) -> Entrant:
+def _exported(variant: str, baseline: str, **options: bool) -> BaselineSpec:
     config = _coco(f'fpn-ms_{variant}_4xb3-90k')
-    return Entrant(baseline, dict(config=config, **options), ('predict',))
+    return BaselineSpec(baseline, dict(config=config, **options), ('predict',))
 
 
-def _by_means(prediction: str, *tasks: str, **options: bool) -> Entrant:
+def _by_means(prediction: str, *tasks: str, **options: bool) -> BaselineSpec:
     config = _coco('fpn_detectron2_8xb2-90k')
-    return Entrant(
-        OURS, dict(config=config, **options), tasks or EVERY_TASK, prediction=prediction
+    return BaselineSpec(
+        MULTITASK, dict(config=config, **options), tasks or EVERY_TASK, prediction=prediction
     )
 
 
@@ -106,7 +110,7 @@ MEANS = {
         ),
         "mmcv's suppression, of all levels at once": _by_means(
             'slower: 0.93 of the speed; it takes four times the pairs, one after the other',
-            joint_suppression=True,
+            mmcv_nms=True,
         ),
         'mask and keypoint head pool twice': _by_means(
             'slower: 0.98 of the speed; pooling 20 people is cheap', pool_twice=True
@@ -136,11 +140,11 @@ MEANS = {
     },
 }
 
-PARTS: Dict[str, Part] = {
+PARTS: dict[str, Part] = {
     'detectron2': _against(
-        "Boxes, masks and joints: Detectron2's Keypoint R-CNN R50-FPN with a mask head",
+        "Boxes, masks and keypoints: Detectron2's Keypoint R-CNN R50-FPN with a mask head",
         'detectron2',
-        Entrant(
+        BaselineSpec(
             DETECTRON2,
             dict(config='COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml'),
             elsewhere=True,
@@ -149,23 +153,23 @@ PARTS: Dict[str, Part] = {
         'detectron2',
     ),
     'torchvision-keypoints': _against(
-        "Boxes and joints: torchvision's keypointrcnn_resnet50_fpn",
+        "Boxes and keypoints: torchvision's keypointrcnn_resnet50_fpn",
         'torchvision',
-        Entrant(TORCHVISION, dict(task='keypoints'), elsewhere=True),
+        BaselineSpec(TORCHVISION, dict(task='keypoints'), elsewhere=True),
         'torchvision-kps',
         'torchvision',
     ),
     'torchvision-masks': _against(
         "Boxes and masks: torchvision's maskrcnn_resnet50_fpn, 90 classes",
         'torchvision',
-        Entrant(TORCHVISION, dict(task='masks'), elsewhere=True),
+        BaselineSpec(TORCHVISION, dict(task='masks'), elsewhere=True),
         'torchvision-mask',
         'torchvision',
     ),
     'mmdet': _against(
         "Boxes and masks: mmdet's Mask R-CNN R50-FPN, 80 classes",
         'mmdet',
-        Entrant(MMDET, dict(config='mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')),
+        BaselineSpec(MMDET, dict(config='mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')),
         'mmdet-mask',
         'mmdet',
     ),
@@ -196,21 +200,21 @@ PARTS: Dict[str, Part] = {
         f'means-{number}': Part(
             f'What makes it faster or smaller: {title}',
             'plain',
-            dict(plain=PLAIN, **entrants),
+            dict(plain=PLAIN, **baselines),
             tasks=('predict-1', 'step-2'),
             score_threshold=0.0,
         )
-        for number, (title, entrants) in enumerate(MEANS.items(), 1)
+        for number, (title, baselines) in enumerate(MEANS.items(), 1)
     },
     'onnx': Part(
         'onnxruntime on the exported file beside PyTorch',
         'regular',
         {
-            'regular': _exported('regular', OURS, prepare=True),
+            'regular': _exported('regular', MULTITASK, prepare=True),
             'regular, ONNX': _exported('regular', ONNX),
-            'rb': _exported('rb', OURS, prepare=True),
+            'rb': _exported('rb', MULTITASK, prepare=True),
             'rb, ONNX': _exported('rb', ONNX),
-            'rb_h': _exported('rb-h', OURS, prepare=True),
+            'rb_h': _exported('rb-h', MULTITASK, prepare=True),
             'rb_h, ONNX': _exported('rb-h', ONNX),
         },
         same_outputs=False,

@@ -1,10 +1,10 @@
 """Contestants in turn, and the arithmetic of paired ratios."""
 
+from collections.abc import Callable
 from statistics import median
-from typing import Callable, Dict, List
 
 
-def run_rounds(calls: Dict[str, Callable[[], float]], rounds: int) -> Dict[str, List[float]]:
+def run_rounds(calls: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Call each baseline once a round, each round beginning with another.
 
     Args:
@@ -15,7 +15,7 @@ def run_rounds(calls: Dict[str, Callable[[], float]], rounds: int) -> Dict[str, 
         dict[str, list[float]]: The seconds of every round.
     """
     names = list(calls)
-    seconds: Dict[str, List[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
@@ -23,7 +23,7 @@ def run_rounds(calls: Dict[str, Callable[[], float]], rounds: int) -> Dict[str, 
     return seconds
 
 
-def compare_pairs(seconds: Dict[str, List[float]], reference: str) -> Dict[str, dict]:
+def compare_pairs(seconds: dict[str, list[float]], reference: str) -> dict[str, dict]:
     """Medians and paired ratios.
 
     A machine that is slow for a while is slow for all baselines of a
@@ -42,5 +42,7 @@ def compare_pairs(seconds: Dict[str, List[float]], reference: str) -> Dict[str, 
     for name, own in seconds.items():
         result[name] = dict(seconds=own, median=median(own))
         if reference in seconds:
-            result[name]['ratio'] = median(a / b for a, b in zip(own, seconds[reference]))
+            result[name]['ratio'] = median(
+                a / b for a, b in zip(own, seconds[reference], strict=True)
+            )
     return result

@@ -15,7 +15,7 @@ number that grows and by network: the rounds' ``seconds``, their ``median``,
 import argparse
 import contextlib
 import sys
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 from benchmarks.speed.client import Process
 from benchmarks.speed.inputs import image_names
@@ -41,21 +41,21 @@ SERIES = dict(
 )
 
 
-def start(point: Point, device: str, stack: contextlib.ExitStack) -> Dict[str, Process]:
+def start(point: Point, device: str, stack: contextlib.ExitStack) -> dict[str, Process]:
     """The networks with the point's limit of detections."""
     processes = {}
     for name in NETWORKS:
-        entrant = PARTS['refinement'].entrants[name]
+        spec = PARTS['refinement'].baselines[name]
         processes[name] = stack.enter_context(Process(name))
         processes[name].ask(
             'build',
-            baseline=entrant.baseline,
-            options=dict(entrant.options, device=device, detections=point.people),
+            baseline=spec.baseline,
+            options=dict(spec.options, device=device, detections=point.people),
         )
     return processes
 
 
-def measure_point(point: Point, device: str, rounds: int) -> Dict[str, dict]:
+def measure_point(point: Point, device: str, rounds: int) -> dict[str, dict]:
     """Seconds and memory of each network."""
     images = image_names(point.side, point.images)
     with contextlib.ExitStack() as stack:
@@ -81,13 +81,13 @@ def measure_point(point: Point, device: str, rounds: int) -> Dict[str, dict]:
     return result
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
-    series: Dict[str, dict] = {}
+    series: dict[str, dict] = {}
     for name, points in SERIES.items():
         series[name] = {}
         for point in points:

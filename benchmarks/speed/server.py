@@ -14,7 +14,8 @@ import json
 import os
 import sys
 import time
-from typing import Any, Callable, Dict, Sequence, TextIO, Tuple
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -98,7 +99,7 @@ class Server:
         self.baseline.set_copies(people)
         return self.baseline.to_batch(load_images(images), people)
 
-    def _timed(self, call: Callable, batch: Any) -> Tuple[float, Any]:
+    def _timed(self, call: Callable, batch: Any) -> tuple[float, Any]:
         self.baseline.synchronize()
         start = time.perf_counter()
         result = call(batch)
@@ -116,7 +117,7 @@ def take_stdout() -> TextIO:
 def serve(server: Server, lines: Sequence[str], answers: TextIO) -> None:
     """Answer commands until ``stop``."""
     for line in lines:
-        command: Dict[str, Any] = json.loads(line)
+        command: dict[str, Any] = json.loads(line)
         name = command.pop('do')
         if name == 'stop':
             return

@@ -8,10 +8,12 @@ their own, so nothing of the counting is in the times.
 
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
+from itertools import pairwise
 from statistics import median
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed.machine_rates import measure_rates
 
-Calls = List[Tuple[Any, str, str]]  # object, method, stage
+Calls = list[tuple[Any, str, str]]  # object, method, stage
 REST = 'rest'
 
 
@@ -34,7 +36,7 @@ class StageMeter:
     def __init__(self, read: Callable[[], Any], between: Callable[[Any, Any], float]) -> None:
         self.read, self.between = read, between
         self.running = [REST]
-        self.marks: List[Tuple[Any, str]] = []
+        self.marks: list[tuple[Any, str]] = []
 
     def mark(self) -> None:
         """Read; what was gained belongs to the stage that runs."""
@@ -51,10 +53,10 @@ class StageMeter:
             self.mark()
             self.running.pop()
 
-    def totals(self) -> Dict[str, float]:
+    def totals(self) -> dict[str, float]:
         """What each stage gained between the first and the last mark."""
-        gained: Dict[str, float] = defaultdict(float)
-        for (start, _), (end, name) in zip(self.marks, self.marks[1:]):
+        gained: dict[str, float] = defaultdict(float)
+        for (start, _), (end, name) in pairwise(self.marks):
             gained[name] += self.between(start, end)
         return dict(gained)
 
@@ -115,7 +117,7 @@ def measure_stages(baseline: Any, run: Callable[[], Any], rounds: int) -> dict:
     return dict(rates=rates, stages=stages)
 
 
-def _describe(seconds: float, operations: float, size: float, rates: Dict[str, float]) -> dict:
+def _describe(seconds: float, operations: float, size: float, rates: dict[str, float]) -> dict:
     floor = max(operations / rates['operations_per_second'], size / rates['bytes_per_second'])
     return dict(
         seconds=seconds,
@@ -134,7 +136,7 @@ def _metered(meter: StageMeter, calls: Calls, run: Callable[[], Any]) -> StageMe
     return meter
 
 
-def _time(device: torch.device, calls: Calls, run: Callable[[], Any]) -> Dict[str, float]:
+def _time(device: torch.device, calls: Calls, run: Callable[[], Any]) -> dict[str, float]:
     if device.type != 'cuda':
         meter = StageMeter(time.perf_counter, lambda a, b: b - a)
         return _metered(meter, calls, run).totals()
@@ -150,7 +152,7 @@ def _time(device: torch.device, calls: Calls, run: Callable[[], Any]) -> Dict[st
     return meter.totals()
 
 
-def _count_operations(calls: Calls, run: Callable[[], Any]) -> Dict[str, float]:
+def _count_operations(calls: Calls, run: Callable[[], Any]) -> dict[str, float]:
     formulas = {
         torch.ops.aten._embedding_bag: _bag_operations,
         torch.ops.aten._embedding_bag_forward_only: _bag_operations,
@@ -162,17 +164,17 @@ def _count_operations(calls: Calls, run: Callable[[], Any]) -> Dict[str, float]:
         return _metered(meter, calls, run).totals()
 
 
-def _linear_operations(x: Tuple[int, ...], weight: Tuple[int, ...], *_: Any, **__: Any) -> int:
+def _linear_operations(x: tuple[int, ...], weight: tuple[int, ...], *_: Any, **__: Any) -> int:
     """Of (a, b) times the transposed (c, b)."""
     return 2 * x[0] * x[1] * weight[0]
 
 
-def _bag_operations(table: Tuple[int, ...], rows: Tuple[int, ...], *_: Any, **__: Any) -> int:
+def _bag_operations(table: tuple[int, ...], rows: tuple[int, ...], *_: Any, **__: Any) -> int:
     """Of weighted rows, (N), of a table (rows, C)."""
     return 2 * rows[0] * table[1]
 
 
-def _count_bytes(model: nn.Module, calls: Calls, run: Callable[[], Any]) -> Dict[str, float]:
+def _count_bytes(model: nn.Module, calls: Calls, run: Callable[[], Any]) -> dict[str, float]:
     total = [0]
 
     def add(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +28,7 @@ from multitask_refine.utils.results_file import (
 FOLDER = Path(__file__).parent
 
 
-def run_module(path: Path, seed: int) -> Tuple[Dict[str, int], str]:
+def run_module(path: Path, seed: int) -> tuple[dict[str, int], str]:
     """Run one module.
 
     Args:
@@ -65,9 +64,9 @@ def run_module(path: Path, seed: int) -> Tuple[Dict[str, int], str]:
     return count(done.stdout), done.stdout if done.returncode else ''
 
 
-def count(output: str) -> Dict[str, int]:
+def count(output: str) -> dict[str, int]:
     """Inputs by property, from what hypothesis says of its work."""
-    inputs: Dict[str, int] = {}
+    inputs: dict[str, int] = {}
     name = ''
     for line in output.splitlines():
         title = re.match(r'\S+::(\w+)(\[.*\])?:$', line)
@@ -79,7 +78,7 @@ def count(output: str) -> Dict[str, int]:
     return inputs
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -88,7 +87,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(argv)
     seed = random.randrange(2**31) if args.seed is None else args.seed
     start = time.perf_counter()
-    inputs: Dict[str, Dict[str, int]] = {}
+    inputs: dict[str, dict[str, int]] = {}
     failed = []
     for path in sorted(FOLDER.glob('test_*.py')):
         inputs[path.stem], output = run_module(path, seed)

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_api
 
+from multitask_refine.analysis.ablation import seeds
 from multitask_refine.evaluation import PredictionsFileError, file_sha256, read_predictions
 from tests.conftest import ROOT
 from tests.fuzz.mutations import mutated_bytes, mutated_json, portion
 from tools.analysis_tools import report
-from tools.docs import ablation_tables, benchmarks_page, results_page
+from tools.docs import benchmarks_page, results_page
 
 _RESULTS = json.loads((ROOT / 'docs/results/quickstart-from-scratch.json').read_text())
 _JOINTS = [value for i in range(17) for value in (11 + i, 11 + i, 1)]
@@ -92,7 +93,7 @@ def test_the_whole_file_makes_a_page(folder, predictions):
 def test_predictions_without_joints(folder, predictions):
     content = {k: v for k, v in predictions.items() if k != 'joints'}
     (folder / 'p.json').write_text(json.dumps(content))
-    with pytest.raises(PredictionsFileError, match='joints: expected'):
+    with pytest.raises(PredictionsFileError, match='keypoints: expected'):
         read_predictions(str(folder / 'p.json'))
 
 
@@ -180,7 +181,7 @@ def test_pages_of_spoilt_results(folder, data):
     for name, read in (
         ('single', results_page.sections),
         (config, benchmarks_page.load_results),
-        (f'{config}_seed0', ablation_tables.load_groups),
+        (f'{config}_seed0', seeds.load_groups),
     ):
         place = folder / name
         place.mkdir(exist_ok=True)

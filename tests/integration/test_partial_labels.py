@@ -18,7 +18,7 @@ from mmengine.structures import InstanceData
 from benchmarks.data.partial_labels import remove_labels
 from multitask_refine.analysis.breakdown import by_occlusion, by_people, by_visibility
 from multitask_refine.analysis.image_scores import image_scores
-from multitask_refine.analysis.keypoint_errors import joint_errors
+from multitask_refine.analysis.keypoint_errors import find_keypoint_errors
 from multitask_refine.analysis.report.instances import instances, truth_people
 from multitask_refine.apis import test, train
 from multitask_refine.datasets import CocoMultitaskDataset, repair
@@ -464,7 +464,7 @@ def test_analyses_of_partially_labeled_instances(tmp_path):
         [1],
         [1],
     )
-    errors = joint_errors(data, range(17))
+    errors = find_keypoint_errors(data, range(17))
     assert (errors.people, errors.matched) == (2, 2)
     assert errors.counts.sum() == 2 * 17
     occlusion = {group.name: group for group in by_occlusion(data)}

@@ -2,8 +2,8 @@
 
 import json
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable, Dict, Iterator
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ def pin_file(name: str) -> Path:
     return Path(__file__).parent / f'{name}.json.gz'
 
 
-def pin_settings(folder: Path) -> Dict[str, dict]:
+def pin_settings(folder: Path) -> dict[str, dict]:
     """Merged settings of every config."""
     return {
         file.stem: json.loads(json.dumps(Config.fromfile(file).to_dict(), default=repr))
@@ -34,7 +34,7 @@ def pin_settings(folder: Path) -> Dict[str, dict]:
     }
 
 
-def pin_state_dicts(folder: Path) -> Dict[str, Dict[str, list]]:
+def pin_state_dicts(folder: Path) -> dict[str, dict[str, list]]:
     """Names and shapes in the state dict of every config's network."""
     init_default_scope('mmdet')
     pins = {}
@@ -45,7 +45,7 @@ def pin_state_dicts(folder: Path) -> Dict[str, Dict[str, list]]:
     return pins
 
 
-def pin_networks(folder: Path) -> Dict[str, dict]:
+def pin_networks(folder: Path) -> dict[str, dict]:
     """A training step and a prediction of a narrow network of each kind."""
     init_default_scope('mmdet')
     data_root = draw_scene(folder)
@@ -208,7 +208,7 @@ def _parse(text: str) -> object:
         return None
 
 
-PINS: Dict[str, Callable[[Path], dict]] = dict(
+PINS: dict[str, Callable[[Path], dict]] = dict(
     settings=pin_settings,
     state_dicts=pin_state_dicts,
     networks=pin_networks,

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from typing import Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch

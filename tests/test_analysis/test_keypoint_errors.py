@@ -1,6 +1,6 @@
-"""Kinds of joint errors, curves, groups and scores, on people made by hand.
+"""Kinds of keypoint errors, curves, groups and scores, on people made by hand.
 
-With an area of 10000 and sigma 0.05 a joint that is d pixels off has the
+With an area of 10000 and sigma 0.05 a keypoint that is d pixels off has the
 similarity exp(-d^2 / 200): 0.88 at 5, 0.73 at 8, 0.49 at 12.
 """
 
@@ -15,9 +15,9 @@ from multitask_refine.analysis import (
     by_people,
     by_size,
     by_visibility,
-    classify_joints,
+    classify_keypoints,
+    find_keypoint_errors,
     image_scores,
-    joint_errors,
     precision_curves,
 )
 from multitask_refine.analysis.keypoint_errors import shares
@@ -32,26 +32,26 @@ SIGMAS = np.full(5, 0.05)
 
 def _person(shift=0, visible=(2, 2, 2, 2, 2), image=1, side=100, **fields):
     """A square person whose pose is moved to the right."""
-    joints = np.column_stack([POSE + [shift, 0], visible])
+    keypoints = np.column_stack([POSE + [shift, 0], visible])
     return dict(
         image_id=image,
         category_id=1,
         iscrowd=0,
         area=side**2,
         bbox=[shift, 0, side, side],
-        keypoints=joints.flatten().tolist(),
+        keypoints=keypoints.flatten().tolist(),
         num_keypoints=sum(v > 0 for v in visible),
         **fields,
     )
 
 
-def _found(person, score=0.9, moved=0, joints=None):
+def _found(person, score=0.9, moved=0, keypoints=None):
     """The same person as a detection, in both tasks."""
     x, y, width, height = person['bbox']
     points = np.reshape(person['keypoints'], (-1, 3)).copy()
     points[:, 0] += moved
-    for joint, place in (joints or {}).items():
-        points[joint, :2] = place
+    for keypoint, place in (keypoints or {}).items():
+        points[keypoint, :2] = place
     common = dict(image_id=person['image_id'], category_id=1, score=score)
     return (
         dict(common, bbox=[x + moved, y, width, height]),
@@ -67,17 +67,17 @@ def _data(people, found, images=(1,)):
             categories=[dict(id=1, name='person')],
         )
     )
-    boxes, joints = zip(*found) if found else ((), ())
+    boxes, keypoints = zip(*found) if found else ((), ())
     return CocoData(
-        truth, dict(bbox=list(boxes), keypoints=list(joints)), SIGMAS, [1], list(images)
+        truth, dict(bbox=list(boxes), keypoints=list(keypoints)), SIGMAS, [1], list(images)
     )
 
 
 def _classify(changes, person=None, others=()):
     points = POSE.astype(float)
-    for joint, place in changes.items():
-        points[joint] = place
-    kinds = classify_joints(points, person or _person(), others, SIGMAS, MIRROR)
+    for keypoint, place in changes.items():
+        points[keypoint] = place
+    kinds = classify_keypoints(points, person or _person(), others, SIGMAS, MIRROR)
     return [KINDS[kind] if kind >= 0 else None for kind in kinds]
 
 
@@ -146,7 +146,7 @@ def test_joints_that_nobody_labelled_have_no_kind():
 
 def test_errors_are_counted_by_joint_and_visibility():
     """Somebody with a jittered nose and a covered, missed hand; somebody who
-    is not found; a crowd and somebody without joints, who do not count."""
+    is not found; a crowd and somebody without keypoints, who do not count."""
     people = [
         _person(visible=(2, 2, 2, 2, 1)),
         _person(600),
@@ -154,11 +154,11 @@ def test_errors_are_counted_by_joint_and_visibility():
         _person(1200, visible=(0,) * 5),
     ]
     found = [
-        _found(people[0], joints={0: (58, 10), 4: (500, 190)}),
+        _found(people[0], keypoints={0: (58, 10), 4: (500, 190)}),
         _found(people[2]),
         _found(people[3]),
     ]
-    errors = joint_errors(_data(people, found), MIRROR)
+    errors = find_keypoint_errors(_data(people, found), MIRROR)
     assert (errors.people, errors.matched) == (2, 1)
     expected = np.zeros((5, 2, 5), int)
     expected[0, 1, KINDS.index('jitter')] = 1
@@ -176,10 +176,10 @@ def test_a_detection_counts_for_one_person_and_a_bad_one_for_none():
         _found(people[0], 0.9, moved=8),
         _found(people[0], 0.8, moved=500),
     ]
-    errors = joint_errors(_data(people, found), MIRROR)
+    errors = find_keypoint_errors(_data(people, found), MIRROR)
     assert errors.matched == 1 and errors.counts.sum() == 5
     assert shares(errors.counts)['jitter'] == 100  # the surest
-    assert joint_errors(_data(people, found[2:]), MIRROR).matched == 0
+    assert find_keypoint_errors(_data(people, found[2:]), MIRROR).matched == 0
 
 
 def test_precision_recall_curves_by_hand():
@@ -243,7 +243,7 @@ def test_groups_by_size():
     ap = [group.scores['bbox'].AP for group in groups]
     assert ap == pytest.approx([100, 0, 100])
     assert math.isnan(groups[0].scores['keypoints'].AP)
-    assert groups[2].scores['keypoints'].AR == pytest.approx(100)
+    assert pytest.approx(100) == groups[2].scores['keypoints'].AR
 
 
 def test_groups_by_occlusion_ignore_the_other_people():
@@ -253,9 +253,9 @@ def test_groups_by_occlusion_ignore_the_other_people():
     found = [_found(people[0], 0.5), _found(_person(1500), 0.9), _found(people[2], 0.95)]
     groups = by_occlusion(_data(people, found))
     assert [(g.name, g.people) for g in groups] == [
-        ('all joints visible', 1),
-        ('some joints occluded', 1),
-        ('no joints labelled', 1),
+        ('all keypoints visible', 1),
+        ('some keypoints occluded', 1),
+        ('no keypoints labeled', 1),
     ]
     assert [g.scores['bbox'].AP for g in groups] == pytest.approx([50, 0, 100])
     assert [g.scores['bbox'].AR for g in groups] == pytest.approx([100, 0, 100])
@@ -272,13 +272,16 @@ def test_ignored_people_are_not_remembered():
 
 
 def test_groups_by_visibility_of_the_joints():
-    """The visible joints are right and the covered hand is far off; somebody
-    else has no covered joint."""
+    """The visible keypoints are right and the covered hand is far off; somebody
+    else has no covered keypoint."""
     people = [_person(visible=(2, 2, 2, 2, 1)), _person(600)]
-    found = [_found(people[0], joints={4: (300, 190)}), _found(people[1])]
+    found = [_found(people[0], keypoints={4: (300, 190)}), _found(people[1])]
     data = _data(people, found)
     groups = by_visibility(data)
-    assert [(g.name, g.people) for g in groups] == [('visible joints', 2), ('occluded joints', 1)]
+    assert [(g.name, g.people) for g in groups] == [
+        ('visible keypoints', 2),
+        ('occluded keypoints', 1),
+    ]
     scores = [g.scores['keypoints'] for g in groups]
     assert [s.AP for s in scores] == pytest.approx([100, 0])
     # The annotations stay as they were.
@@ -305,7 +308,7 @@ def test_scores_of_images():
 
 
 def test_an_image_is_scored_at_all_thresholds():
-    """IoU 77 / 123 is right at three thresholds of ten; joints moved by 10
+    """IoU 77 / 123 is right at three thresholds of ten; keypoints moved by 10
     have OKS exp(-0.5) = 0.61, right at three, too."""
     people = [_person(), _person(600, visible=(0,) * 5)]
     found = [_found(people[0], moved=10), _found(people[1], moved=23)]

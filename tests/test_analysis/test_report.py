@@ -77,7 +77,7 @@ def _changed(path, tmp_path, change, name='changed.json'):
 def _add_true_people(content):
     """The annotated person of image 1, found and surer than the rest."""
     common = dict(image_id=1, category_id=1, score=1.0)
-    joints = np.column_stack(
+    keypoints = np.column_stack(
         [
             np.linspace(11, 28, 17).astype(int),
             np.linspace(11, 38, 17).astype(int),
@@ -87,7 +87,7 @@ def _add_true_people(content):
     mask = content['images'][0]['segm'][0]['segmentation']
     for task, value in (
         ('bbox', [10, 10, 20, 30]),
-        ('keypoints', joints.flatten().tolist()),
+        ('keypoints', keypoints.flatten().tolist()),
         ('segmentation', mask),
     ):
         entries = content['images'][0][task.replace('entation', '')]
@@ -103,9 +103,9 @@ def test_predictions_file_has_all_that_was_found(predictions, scene):
     assert content['image_folder'] == str(scene / 'val2017')
     assert content['annotations']['file'].startswith(str(scene))
     assert len(content['annotations']['sha256']) == 64
-    assert content['joints']['names'][:2] == ['nose', 'left_eye']
-    assert content['joints']['sigmas'][:2] == [0.026, 0.025]
-    assert content['joints']['mirror'][:3] == [0, 2, 1]
+    assert content['keypoints']['names'][:2] == ['nose', 'left_eye']
+    assert content['keypoints']['sigmas'][:2] == [0.026, 0.025]
+    assert content['keypoints']['flip_indices'][:3] == [0, 2, 1]
     assert [(i['image_id'], i['file_name']) for i in content['images']] == [
         (i, f'{i:012d}.png') for i in (1, 2, 3)
     ]
@@ -211,7 +211,7 @@ def test_texts_of_files_are_escaped(predictions, scene, tmp_path):
     def change(content):
         content['run'].update(config=evil, command=evil, commit={evil: evil})
         content['run']['machine']['device'] = evil
-        content['joints']['names'][:3] = [evil, r'$\frac{', 'a\x01\n\ud800']
+        content['keypoints']['names'][:3] = [evil, r'$\frac{', 'a\x01\n\ud800']
         content['images'][0]['file_name'] = name
         content['images'][1]['file_name'] = evil
         content['image_folder'] = str(tmp_path / 'images')
@@ -258,8 +258,8 @@ def test_tasks_that_were_not_tested_are_left_out(predictions, tmp_path):
     html = _page(tmp_path, masks)
     assert 'Masks' in html and '>Boxes' not in html
     assert 'Keypoint errors' not in html and '<figure>' in html
-    joints = _changed(predictions, tmp_path, only('keypoints'), 'joints.json')
-    html = _page(tmp_path, masks, joints)
+    keypoints = _changed(predictions, tmp_path, only('keypoints'), 'keypoints.json')
+    html = _page(tmp_path, masks, keypoints)
     assert 'Keypoint errors' in html and 'Masks B − A' in html
 
 
@@ -271,22 +271,22 @@ def _entry(task, **changes):
     'change, words',
     [
         (lambda c: c.update(format='x'), "format: expected 'multitask_refine"),
-        (lambda c: c.update(version=2), 'version: expected 1, found 2'),
-        (lambda c: c.update(tasks=['boxes']), 'tasks: expected some of'),
-        (lambda c: c.update(images=[]), 'images: expected at least one'),
+        (lambda c: c.update(version=3), 'version: expected 2, found 3'),
+        (lambda c: c.update(tasks=['boxes']), r"tasks\[0\]: expected 'bbox', 'segm' or"),
+        (lambda c: c.update(images=[]), 'images: expected at least 1'),
         (lambda c: c.update(metrics=dict(bbox_AP='x')), 'metrics.bbox_AP'),
-        (lambda c: c.update(run=[]), 'run: expected an object or null'),
+        (lambda c: c.update(run=[]), 'run: expected an object'),
         (lambda c: c['annotations'].pop('file'), 'annotations.file: .* nothing'),
-        (lambda c: c['joints']['sigmas'].pop(), 'joints.sigmas: expected 17'),
-        (lambda c: c['joints'].update(mirror=[99] * 17), r'joints.mirror\[0\]'),
+        (lambda c: c['keypoints']['sigmas'].pop(), 'keypoints.sigmas: expected 17'),
+        (lambda c: c['keypoints'].update(flip_indices=[99] * 17), r'keypoints.flip_indices\[0\]'),
         (lambda c: c['images'][0].pop('segm'), r'images\[0\].segm'),
         (lambda c: c['images'][0]['segm'].pop(), 'as many entries'),
-        (_entry('bbox', bbox=[1, 2, 3]), r'bbox\[0\].bbox: expected 4 numbers'),
-        (_entry('bbox', bbox=[1, 2, 3, float('nan')]), 'expected 4 numbers'),
-        (_entry('bbox', score=True), 'score: expected a number, found True'),
+        (_entry('bbox', bbox=[1, 2, 3]), r'bbox\[0\].bbox: expected at least 4'),
+        (_entry('bbox', bbox=[1, 2, 3, float('nan')]), 'expected a finite number, found nan'),
+        (_entry('bbox', score=True), 'score: expected a valid number, found True'),
         (_entry('bbox', image_id=7), 'image_id: expected 1, found 7'),
         (_entry('segm', category_id=2), 'category_id: expected one of'),
-        (_entry('keypoints', keypoints=['a'] * 51), 'expected 51 numbers'),
+        (_entry('keypoints', keypoints=[1] * 50), 'expected 51 numbers'),
         (_entry('segm', segmentation=dict(size=[48, 64], counts='')), 'RLE'),
         (
             _entry('segm', segmentation=dict(size=[4, 4], counts='0')),
@@ -346,7 +346,7 @@ def test_what_is_no_predictions_file_is_said(tmp_path, content, words):
             lambda c: c['images'][2].update(image_id=9, bbox=[], segm=[], keypoints=[]),
             'found 1 others',
         ),
-        (lambda c: c['joints']['names'].reverse(), 'joints.names'),
+        (lambda c: c['keypoints']['names'].reverse(), 'keypoints.names'),
     ],
 )
 def test_runs_on_other_data_are_not_compared(predictions, tmp_path, change, words):

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from typing import Any, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class StandIn:
         self, detections: int = 20, shift: float = 0.0, crash: bool = False, **kwargs: Any
     ) -> None:
         self.detections, self.shift, self.crash = detections, shift, crash
-        self.foreground: List[int] = []
+        self.foreground: list[int] = []
         self.weights = kwargs.get('weights')
 
     def describe(self) -> dict:
@@ -38,7 +39,7 @@ class StandIn:
     def set_copies(self, people: Sequence[Any]) -> None:
         self.foreground = [len(p.boxes) + len(p.copies) for p in people]
 
-    def predict(self, batch: list) -> List[int]:
+    def predict(self, batch: list) -> list[int]:
         if self.crash:
             print('out of beans', file=sys.stderr, flush=True)
             os._exit(3)

@@ -9,7 +9,7 @@ import torch
 from benchmarks.cuda import ops, suite
 from benchmarks.data import evaluation
 from benchmarks.data import pipeline as data_pipeline
-from benchmarks.micro import micro as pieces
+from benchmarks.micro import functions
 from benchmarks.robustness import endurance
 from benchmarks.robustness.dirty_data import ANNOTATION_FAULTS, damage_annotations, damage_files
 from multitask_refine.datasets import read_annotations, repair
@@ -42,7 +42,7 @@ def test_evaluation_gives_pycocotools_figures(tmp_path):
 
 def test_ways_of_a_piece_give_the_same(tmp_path):
     path = tmp_path / 'pieces.json'
-    pieces.main(['--rounds', '1', '--repeats', '1', '--json', str(path)])
+    functions.main(['--rounds', '1', '--repeats', '1', '--json', str(path)])
     found = json.loads(path.read_text())['pieces']
     limits = dict(
         masks=0, Highest=3e-5, Samples=1e-2, gradient=1e-2, JPEG=8, product=1e-4, transform=1e-4
@@ -57,10 +57,10 @@ def test_ways_of_a_piece_give_the_same(tmp_path):
 
 def test_a_piece_without_its_library():
     ways = dict(
-        usual=pieces.Way(lambda: torch.ones(2)),
-        fast=pieces.Way(lambda: None, 'faster', 'no_such_library'),
+        usual=functions.Variant(lambda: torch.ones(2)),
+        fast=functions.Variant(lambda: None, 'faster', 'no_such_library'),
     )
-    found = pieces.measure(pieces.Piece('A thing', ways), 1, 1)['ways']
+    found = functions.measure(functions.Comparison('A thing', ways), 1, 1)['ways']
     assert found['fast'] == dict(expected='faster', missing='no_such_library')
     assert found['usual']['ratio'] == 1 and found['usual']['difference'] == 0
 

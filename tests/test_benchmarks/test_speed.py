@@ -14,7 +14,7 @@ from benchmarks.speed import scaling
 from benchmarks.speed.agreement import differences
 from benchmarks.speed.client import BaselineError, Process
 from benchmarks.speed.inputs import image_names, load_people
-from benchmarks.speed.parts import PARTS, Entrant, Part
+from benchmarks.speed.parts import PARTS, BaselineSpec, Part
 from benchmarks.speed.rounds import compare_pairs, run_rounds
 from benchmarks.speed.stages import StageMeter, _count_operations, measure_stages
 from multitask_refine.ops import multiply
@@ -56,9 +56,8 @@ def test_inner_stages_do_not_count_for_the_outer_one():
     readings = iter([0, 1, 3, 6, 10, 15])
     meter = StageMeter(lambda: next(readings), lambda a, b: b - a)
     meter.mark()
-    with meter.stage('outer'):
-        with meter.stage('inner'):
-            pass
+    with meter.stage('outer'), meter.stage('inner'):
+        pass
     meter.mark()
     # rest 0-1 and 10-15, outer 1-3 and 6-10, inner 3-6
     assert meter.totals() == dict(rest=6, outer=6, inner=3)
@@ -124,14 +123,14 @@ def test_operations_of_weighted_sums_count():
 
 def test_copies_overlap_their_person():
     people = load_people(1, 120, 160)
-    assert people.joints.shape == (4, 17, 2)
+    assert people.keypoints.shape == (4, 17, 2)
     for index, box in enumerate(people.boxes):
         for copy in people.copies[8 * index : 8 * index + 8]:
             both = np.prod(np.minimum(box[2:], copy[2:]) - np.maximum(box[:2], copy[:2]))
             one = np.prod(box[2:] - box[:2])
             assert both / (2 * one - both) > 0.7
-        assert (people.joints[index] > box[:2]).all()
-        assert (people.joints[index] < box[2:]).all()
+        assert (people.keypoints[index] > box[:2]).all()
+        assert (people.keypoints[index] < box[2:]).all()
         rows, columns = people.masks[index].nonzero()
         assert rows.min() >= int(box[1]) and columns.max() <= box[2]
         # an ellipse fills pi / 4 of its box
@@ -157,9 +156,9 @@ def test_differences_by_hand():
         persons=2,
         box_pixels=0.25,
         score=pytest.approx(0.125),
-        joint_pixels_median=0.0,
-        joint_pixels_largest=7.0,
-        joints_elsewhere=1 / 34,
+        keypoint_pixels_median=0.0,
+        keypoint_pixels_largest=7.0,
+        keypoints_elsewhere=1 / 34,
         mask_iou_smallest=0.5,
         mask_iou_median=0.75,
     )
@@ -178,7 +177,7 @@ def test_process_answers_whatever_libraries_print():
         assert answer['foreground'] == [36, 36] and answer['loss'] == 1.5
 
 
-def test_crash_names_the_contestant_and_shows_its_last_lines():
+def test_crash_names_the_baseline_and_shows_its_last_lines():
     with Process('beans') as process:
         process.ask('build', baseline=STAND_IN, options=dict(crash=True))
         with pytest.raises(BaselineError) as error:
@@ -189,27 +188,26 @@ def test_crash_names_the_contestant_and_shows_its_last_lines():
             process.ask('predict', images=image_names(24, 1))
 
 
-def test_exception_of_a_contestant_is_shown():
-    with Process('beans') as process:
-        with pytest.raises(BaselineError, match='has no attribute'):
-            process.ask('build', baseline=STAND_IN[:-1], options={})
+def test_exception_of_a_baseline_is_shown():
+    with Process('beans') as process, pytest.raises(BaselineError, match='has no attribute'):
+        process.ask('build', baseline=STAND_IN[:-1], options={})
 
 
 # ---- the whole command
 
 
-def test_results_merge_and_missing_contestants_are_named(tmp_path, monkeypatch):
+def test_results_merge_and_missing_baselines_are_named(tmp_path, monkeypatch):
     parts = dict(
         first=Part(
             'Two',
             'one',
             dict(
-                one=Entrant(STAND_IN, {}),
-                two=Entrant(STAND_IN, dict(shift=0.5), ('predict',)),
-                three=Entrant(MISSING, {}),
+                one=BaselineSpec(STAND_IN, {}),
+                two=BaselineSpec(STAND_IN, dict(shift=0.5), ('predict',)),
+                three=BaselineSpec(MISSING, {}),
             ),
         ),
-        second=Part('One', 'one', dict(one=Entrant(STAND_IN, {}))),
+        second=Part('One', 'one', dict(one=BaselineSpec(STAND_IN, {}))),
     )
     monkeypatch.setattr(speed, 'PARTS', parts)
     path = tmp_path / 'speed.json'
@@ -231,7 +229,9 @@ def test_results_merge_and_missing_contestants_are_named(tmp_path, monkeypatch):
 
 
 def test_scaling_grows_one_number_at_a_time(tmp_path, monkeypatch):
-    part = Part('', 'regular', dict(regular=Entrant(STAND_IN, {}), rb_h=Entrant(STAND_IN, {})))
+    part = Part(
+        '', 'regular', dict(regular=BaselineSpec(STAND_IN, {}), rb_h=BaselineSpec(STAND_IN, {}))
+    )
     monkeypatch.setattr(scaling, 'PARTS', dict(refinement=part))
     monkeypatch.setattr(
         scaling,
@@ -256,11 +256,11 @@ def test_too_few_detections_are_refused():
 @pytest.mark.parametrize('name', PARTS)
 def test_parts_name_configs_and_classes_that_exist(name):
     part = PARTS[name]
-    assert part.reference in part.entrants
-    assert not part.converter or 'ours' in part.entrants
-    for entrant in part.entrants.values():
-        module, made = entrant.baseline.split(':')
+    assert part.reference in part.baselines
+    assert not part.converter or 'ours' in part.baselines
+    for spec in part.baselines.values():
+        module, made = spec.baseline.split(':')
         file = ROOT / f'{module.replace(".", "/")}.py'
         assert f'class {made}(' in file.read_text()
-        if made == 'Ours':
-            assert (CONFIGS / entrant.options['config']).is_file()
+        if made == 'MultitaskNet':
+            assert (CONFIGS / spec.options['config']).is_file()

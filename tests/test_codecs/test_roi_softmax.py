@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.micro.micro import peaks_by_resize
+from benchmarks.micro.functions import peaks_by_resize
 from multitask_refine.codecs import RoISoftmaxCodec
 from multitask_refine.codecs.roi_softmax import get_heatmap_maximum
 

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -98,11 +98,11 @@ class Found(NamedTuple):
     boxes: Tensor
     scores: Tensor
     classes: Tensor
-    keypoints: Optional[Tensor] = None  # (N, 17, 2)
-    keypoint_scores: Optional[Tensor] = None  # (N, 17)
-    keypoint_logits: Optional[Tensor] = None  # (N, 17, 56, 56)
-    mask_logits: Optional[Tensor] = None  # (N, 28, 28)
-    masks: Optional[Tensor] = None  # (N, H, W), pasted
+    keypoints: Tensor | None = None  # (N, 17, 2)
+    keypoint_scores: Tensor | None = None  # (N, 17)
+    keypoint_logits: Tensor | None = None  # (N, 17, 56, 56)
+    mask_logits: Tensor | None = None  # (N, 28, 28)
+    masks: Tensor | None = None  # (N, H, W), pasted
 
     def take(self, keep: Any) -> 'Found':
         return Found(*[x if x is None else x[keep] for x in self])
@@ -111,7 +111,7 @@ class Found(NamedTuple):
 class Layers(NamedTuple):
     """What the parts of the network gave, from first to last."""
 
-    fpn: List[Tensor]
+    fpn: list[Tensor]
     proposals: Tensor
     proposal_scores: Tensor
     found: Found
@@ -148,7 +148,7 @@ class Detectron2Source:
 
     person = 0
 
-    def __init__(self, config: str, configs: Optional[Path], mask: bool, detections: int) -> None:
+    def __init__(self, config: str, configs: Path | None, mask: bool, detections: int) -> None:
         _let_deform_conv_load()
         from detectron2 import model_zoo
         from detectron2.config import get_cfg
@@ -168,7 +168,7 @@ class Detectron2Source:
         self.rpn = Tap(self.model.proposal_generator)
         self.mask = Tap(self.model.roi_heads.mask_head.predictor) if mask else None
 
-    def versions(self) -> Dict[str, str]:
+    def versions(self) -> dict[str, str]:
         import detectron2
 
         folder = str(Path(detectron2.__file__).parent)
@@ -179,7 +179,7 @@ class Detectron2Source:
             detectron2=detectron2.__version__, detectron2_commit=git.stdout.strip() or 'unknown'
         )
 
-    def settings(self) -> Dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         cfg = self.cfg
         return dict(
             config=self.config,
@@ -224,7 +224,7 @@ class Detectron2Source:
             found,
         )
 
-    def full(self, rgb: np.ndarray) -> Tuple[Found, Tuple[int, int]]:
+    def full(self, rgb: np.ndarray) -> tuple[Found, tuple[int, int]]:
         bgr = rgb[..., ::-1]
         instances = self.predictor(bgr)['instances']
         found = self._found(instances)
@@ -268,14 +268,14 @@ class TorchvisionSource:
         self._filter = self.model.rpn.filter_proposals
         self.model.rpn.filter_proposals = self._keep_proposals
 
-    def _keep_proposals(self, *args: Any) -> Tuple[List, List]:
+    def _keep_proposals(self, *args: Any) -> tuple[list, list]:
         self.proposals = self._filter(*args)
         return self.proposals
 
-    def versions(self) -> Dict[str, str]:
+    def versions(self) -> dict[str, str]:
         return {}
 
-    def settings(self) -> Dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         rpn, heads = self.model.rpn, self.model.roi_heads
         transform = self.model.transform
         return dict(
@@ -299,7 +299,7 @@ class TorchvisionSource:
             detections_per_image=heads.detections_per_img,
         )
 
-    def _found(self, result: Dict[str, Tensor]) -> Found:
+    def _found(self, result: dict[str, Tensor]) -> Found:
         found = Found(result['boxes'], result['scores'], result['labels'])
         if self.keypoint:
             found = found._replace(
@@ -326,7 +326,7 @@ class TorchvisionSource:
             found = found._replace(mask_logits=self.mask.output[:, self.person])
         return Layers(list(features.values()), proposals[0], self.proposals[1][0], found)
 
-    def full(self, rgb: np.ndarray) -> Tuple[Found, Tuple[int, int]]:
+    def full(self, rgb: np.ndarray) -> tuple[Found, tuple[int, int]]:
         image = self._tensor(rgb)
         result = self.model([image])[0]
         found = self._found(result)
@@ -335,14 +335,14 @@ class TorchvisionSource:
         return found, self.model.transform([image])[0].image_sizes[0]
 
 
-def _build(name: str, configs: Optional[Path]) -> Any:
+def _build(name: str, configs: Path | None) -> Any:
     if name in TORCHVISION:
         return TorchvisionSource(*TORCHVISION[name])
     config, mask, detections = DETECTRON2[name]
     return Detectron2Source(config, configs, mask, detections)
 
 
-def _load_drawn(model: nn.Module) -> Tuple[Dict[str, List[int]], int]:
+def _load_drawn(model: nn.Module) -> tuple[dict[str, list[int]], int]:
     """Loads the drawn weights; returns all shapes and a checksum."""
     shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
     weights = draw_weights(shapes, SEED)
@@ -359,13 +359,13 @@ def _sample(key: str, values: Tensor) -> np.ndarray:
     return flat[draw_indices(key, flat.size, VALUES)]
 
 
-def _persons(source: Any, found: Found) -> Tuple[Found, Dict[str, Any]]:
+def _persons(source: Any, found: Found) -> tuple[Found, dict[str, Any]]:
     """The persons among the detections, and how many there are."""
     persons = found.take(found.classes == source.person)
     return persons, dict(detections=len(found.boxes), persons=len(persons.boxes))
 
 
-def _layers(key: str, source: Any, rgb: np.ndarray) -> Tuple[Dict, Dict]:
+def _layers(key: str, source: Any, rgb: np.ndarray) -> tuple[dict, dict]:
     """Arrays and description of the layers' numbers."""
     layers = source.layers(rgb)
     persons, about = _persons(source, layers.found)
@@ -388,7 +388,7 @@ def _layers(key: str, source: Any, rgb: np.ndarray) -> Tuple[Dict, Dict]:
     return arrays, about
 
 
-def _full(source: Any, rgb: np.ndarray) -> Tuple[Dict, Dict]:
+def _full(source: Any, rgb: np.ndarray) -> tuple[dict, dict]:
     """Arrays and description of the numbers of the whole image."""
     found, size = source.full(rgb)
     persons, about = _persons(source, found)
@@ -404,7 +404,7 @@ def _full(source: Any, rgb: np.ndarray) -> Tuple[Dict, Dict]:
     return arrays, dict(about, input_size=list(size))
 
 
-def _images(photos: Optional[Path]) -> Dict[str, Tuple]:
+def _images(photos: Path | None) -> dict[str, tuple]:
     """Pixels, largest corner and description of every image by its key."""
     images = {}
     for key, (args, corner) in DRAWN.items():
@@ -417,7 +417,7 @@ def _images(photos: Optional[Path]) -> Dict[str, Tuple]:
     return images
 
 
-def _run(source: Any, photos: Optional[Path]) -> Tuple[Dict, Dict]:
+def _run(source: Any, photos: Path | None) -> tuple[dict, dict]:
     """Arrays by key, and the description of every image."""
     arrays, described = {}, {}
     for key, (rgb, (height, width), about) in _images(photos).items():
@@ -440,7 +440,7 @@ def _run(source: Any, photos: Optional[Path]) -> Tuple[Dict, Dict]:
     return arrays, described
 
 
-def make(name: str, photos: Optional[Path], configs: Optional[Path]) -> Dict[str, np.ndarray]:
+def make(name: str, photos: Path | None, configs: Path | None) -> dict[str, np.ndarray]:
     """All numbers of a source by their keys."""
     source = _build(name, configs)
     shapes, checksum = _load_drawn(source.model)

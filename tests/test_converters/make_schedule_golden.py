@@ -19,7 +19,7 @@ import sys
 import types
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,8 +52,8 @@ class Schedule(NamedTuple):
         rates: Learning rates, (groups, iterations).
     """
 
-    groups: List[Dict[str, Any]]
-    parameters: Dict[str, int]
+    groups: list[dict[str, Any]]
+    parameters: dict[str, int]
     rates: np.ndarray
 
 
@@ -72,7 +72,7 @@ def _import_detectron2(checkout: Path, fvcore: Path) -> None:
             torch.library.define(f'torchvision::{name}', '(Tensor a, Tensor b, float c) -> Tensor')
 
 
-def _read_config(checkout: Path, config: str, options: List[Any]) -> Any:
+def _read_config(checkout: Path, config: str, options: list[Any]) -> Any:
     from detectron2.config import get_cfg
 
     cfg = get_cfg()
@@ -104,7 +104,7 @@ def _run(cfg: Any) -> Schedule:
     )
 
 
-def _data_settings(cfg: Any) -> Dict[str, Any]:
+def _data_settings(cfg: Any) -> dict[str, Any]:
     """Settings of the training data and of the step, as
     ``_train_loader_from_config`` and ``build_augmentation`` read them."""
     return dict(
@@ -138,10 +138,10 @@ def _flip_prob(cfg: Any) -> float:
     return flip.prob
 
 
-def make(checkout: Path, fvcore: Path) -> Dict[str, np.ndarray]:
+def make(checkout: Path, fvcore: Path) -> dict[str, np.ndarray]:
     """Return the arrays of the golden file by their keys."""
     _import_detectron2(checkout, fvcore)
-    curves: List[np.ndarray] = []
+    curves: list[np.ndarray] = []
     sources = {}
     for name, (config, options) in SOURCES.items():
         cfg = _read_config(checkout, config, options)

@@ -1,7 +1,6 @@
 """A converted network, run part by part as the sources are."""
 
 from pathlib import Path
-from typing import Dict, Tuple
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ def load_network(config: str, checkpoint: Path, most: int, **options: bool) -> n
 
 
 @torch.no_grad()
-def run_layers(model: nn.Module, rgb: np.ndarray, boxes: np.ndarray) -> Dict[str, Tensor]:
+def run_layers(model: nn.Module, rgb: np.ndarray, boxes: np.ndarray) -> dict[str, Tensor]:
     """Every part's output for an image that is not resized.
 
     Args:
@@ -68,7 +67,7 @@ def run_layers(model: nn.Module, rgb: np.ndarray, boxes: np.ndarray) -> Dict[str
     )
 
 
-def to_batch(model: nn.Module, rgb: np.ndarray) -> Tuple[Tensor, list]:
+def to_batch(model: nn.Module, rgb: np.ndarray) -> tuple[Tensor, list]:
     """An image, (H, W, 3) uint8, as the network takes it; not resized."""
     sample = DetDataSample(
         metainfo=dict(img_shape=rgb.shape[:2], ori_shape=rgb.shape[:2], scale_factor=(1.0, 1.0))
@@ -78,7 +77,7 @@ def to_batch(model: nn.Module, rgb: np.ndarray) -> Tuple[Tensor, list]:
     return batch['inputs'], batch['data_samples']
 
 
-def _instance_heads(roi_head: nn.Module, feats: Tuple[Tensor], boxes: Tensor) -> Dict[str, Tensor]:
+def _instance_heads(roi_head: nn.Module, feats: tuple[Tensor], boxes: Tensor) -> dict[str, Tensor]:
     outputs = {}
     _, _, *maps = roi_head(feats, [InstanceData(bboxes=boxes)])
     if roi_head.with_mask:
@@ -93,7 +92,7 @@ def _instance_heads(roi_head: nn.Module, feats: Tuple[Tensor], boxes: Tensor) ->
 
 
 @torch.no_grad()
-def run_full(model: nn.Module, config: str, path: Path) -> Tuple[InstanceData, Tuple[int, int]]:
+def run_full(model: nn.Module, config: str, path: Path) -> tuple[InstanceData, tuple[int, int]]:
     """A file through the config's own pipeline.
 
     Returns:

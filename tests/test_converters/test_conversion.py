@@ -34,7 +34,7 @@ BLOCKS = (3, 4, 6, 3)
 # The networks here have 4 channels in the stem, 8 in the FPN and the heads.
 WIDTH, FPN, JOINTS = 4, 8, 17
 SMALL = f"""
-_base_ = '{CONFIGS}/converted/multitask-rcnn_NAME_coco.py'
+_base_ = 'BASE'
 model = dict(
     backbone=dict(base_channels={WIDTH}),
     neck=dict(in_channels=IN, out_channels={FPN}),
@@ -50,11 +50,12 @@ model = dict(
 
 @pytest.fixture
 def config(tmp_path):
-    """Writes a small config that inherits one of the project's."""
+    """Write a small config that inherits one of the project's."""
 
     def write(name=REGULAR, extra=''):
         levels = [32, 64, 128] if 'fpn-ms' in name else [16, 32, 64, 128]
-        text = SMALL.replace('NAME', name).replace('IN', str(levels))
+        (base,) = CONFIGS.glob(f'*/multitask-rcnn_{name}_coco.py')
+        text = SMALL.replace('IN', str(levels)).replace('BASE', str(base))
         path = tmp_path / 'small.py'
         path.write_text(text + extra)
         return str(path)
@@ -941,20 +942,20 @@ REFUSALS = {
         detectron2_to_multitask,
         '',
         _torchvision,
-        'take torchvision_to_multitask.py',
+        'use torchvision_to_multitask.py',
     ),
-    'mmdet as Detectron2': (detectron2_to_multitask, '', _mmdet, 'take mmdet_to_multitask.py'),
+    'mmdet as Detectron2': (detectron2_to_multitask, '', _mmdet, 'use mmdet_to_multitask.py'),
     'Detectron2 as torchvision': (
         torchvision_to_multitask,
         '',
         _detectron2,
-        'take detectron2_to_multitask.py',
+        'use detectron2_to_multitask.py',
     ),
     'torchvision as mmdet': (
         mmdet_to_multitask,
         '',
         _torchvision,
-        'take torchvision_to_multitask.py',
+        'use torchvision_to_multitask.py',
     ),
     'names twice': (
         torchvision_to_multitask,

@@ -53,7 +53,7 @@ def _group_of_each_parameter(model, optim_wrapper):
     }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _relative_rates(settings):
     """Learning rate of each iteration, relative to the one of the optimizer.
 

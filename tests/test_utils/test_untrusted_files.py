@@ -24,6 +24,7 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
 from demo import image_demo, video_demo
+from multitask_refine.analysis.ablation.seeds import load_groups
 from multitask_refine.apis import InputError, MultitaskInferencer, test, train
 from multitask_refine.apis.image_loader import ImageFile
 from multitask_refine.converters import detectron2 as detectron2_to_multitask
@@ -39,7 +40,6 @@ from multitask_refine.evaluation import file_sha256
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 from tools import reproduce_tables as benchmark
 from tools.analysis_tools import report, show_offsets
-from tools.docs import ablation_tables
 
 pytestmark = pytest.mark.slow
 
@@ -180,7 +180,7 @@ def test_predictions_and_results(bad, name, tmp_path):
         report.main([path])
     if name.endswith('.json'):
         with pytest.raises(ValueError, match='a.json: expected'):
-            ablation_tables.load_groups(tmp_path)
+            load_groups(tmp_path)
 
 
 def test_yaml_holds_plain_values(tmp_path, mark):
@@ -386,7 +386,7 @@ def test_json_nested_too_deep(tmp_path, scene):
     with pytest.raises(SystemExit, match='deep_seed0.json: expected JSON'):
         report.main([str(deep)])
     with pytest.raises(ValueError, match='deep_seed0.json: expected JSON'):
-        ablation_tables.load_groups(tmp_path)
+        load_groups(tmp_path)
 
 
 def _predictions(tmp_path, scene, **change):

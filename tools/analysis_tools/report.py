@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""One HTML page that says where a network errs, or how two differ.
+"""Write an HTML page with the error analysis of a model, or of two.
 
     python tools/test.py CONFIG CHECKPOINT --predictions a.json
     python tools/analysis_tools/report.py a.json --out report.html
@@ -12,18 +12,17 @@ and kept.
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Optional, Sequence
-
-ROOT = Path(__file__).resolve().parents[2]
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from multitask_refine.analysis import report as report_package
 from multitask_refine.analysis.breakdown import SIZES
 from multitask_refine.analysis.keypoint_errors import GOOD, MATCH, NEAR
 from multitask_refine.analysis.report.charts import KIND_COLORS, RUN_COLORS, TITLES, curve_chart
 from multitask_refine.analysis.report.gallery import Gallery, rank_pair, rank_single
-from multitask_refine.analysis.report.runs import Analysis, analyse, load_runs
+from multitask_refine.analysis.report.runs import Analysis, analyze, load_runs
 from multitask_refine.analysis.report.sections import (
     breakdown,
     keypoint_section,
@@ -34,7 +33,7 @@ from multitask_refine.analysis.report.sections import (
 from multitask_refine.evaluation import percent
 from multitask_refine.utils.errors import explained_errors
 
-TEMPLATES = Path(__file__).with_name('templates')
+TEMPLATES = Path(report_package.__file__).with_name('templates')
 _BREAKDOWNS = dict(
     size='By size of the person',
     people='By number of people in the image',
@@ -43,7 +42,7 @@ _BREAKDOWNS = dict(
 )
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -75,9 +74,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     return args
 
 
-def render(
-    analyses: Sequence[Analysis], img_dir: Optional[str], threshold: float, limit: int
-) -> str:
+def render(analyses: Sequence[Analysis], img_dir: str | None, threshold: float, limit: int) -> str:
     """Render the page.
 
     Args:
@@ -135,7 +132,7 @@ def _lead(analysis: Analysis) -> dict:
 
 
 def _gallery(
-    analyses: Sequence[Analysis], img_dir: Optional[str], threshold: float, limit: int
+    analyses: Sequence[Analysis], img_dir: str | None, threshold: float, limit: int
 ) -> dict:
     """Return drawn images and which ones could not be shown."""
     gallery = Gallery(analyses, img_dir, threshold)
@@ -155,13 +152,13 @@ def _gallery(
 
 
 @explained_errors()
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     runs = load_runs(args.predictions, args.ann_file)
     analyses = []
     for run in runs:
-        print(f'Analysing {run.path} ({len(run.data.images)} images) ...')
-        analyses.append(analyse(run, args.score_thr))
+        print(f'Analyzing {run.path} ({len(run.data.images)} images) ...')
+        analyses.append(analyze(run, args.score_thr))
     text = render(analyses, args.img_dir, args.score_thr, args.gallery)
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,7 @@ def _join_tasks(path: Path, content: dict, images: Path | None) -> dict:
     ids, names = content['categories']['ids'], content['categories']['names']
     categories = [dict(id=number, name=name) for number, name in zip(ids, names, strict=False)]
     if 'keypoints' in content['tasks']:
-        metas = content['categories'].get('joints') or [content['joints']] * len(ids)
+        metas = content['categories'].get('keypoints') or [content['keypoints']] * len(ids)
         for category, meta in zip(categories, metas, strict=False):
             if meta['names']:
                 skeleton = [[start + 1, end + 1] for start, end in meta['skeleton']]

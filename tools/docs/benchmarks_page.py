@@ -1,14 +1,14 @@
 """The tables of docs/reproducing-the-paper.md and the README's excerpt of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import Dict, List, Optional, Sequence, Tuple
 
+from multitask_refine.analysis.ablation import seeds
+from multitask_refine.analysis.ablation.seeds import HEADS, headings, not_measured
 from multitask_refine.analysis.report_tables import Row, Table
 from multitask_refine.analysis.results_files import ResultsError, read_results, require_fields
 from multitask_refine.evaluation import TASKS, markdown_table, percent
-from tools.docs import ablation_tables
-from tools.docs.ablation_tables import HEADS, headings, not_measured
 
 _FIELDS = (
     'checkpoint_sha256',
@@ -22,7 +22,7 @@ _FIELDS = (
 )
 
 
-def load_results(folder: Path) -> Dict[str, dict]:
+def load_results(folder: Path) -> dict[str, dict]:
     """Read results files.
 
     Args:
@@ -46,7 +46,7 @@ def load_results(folder: Path) -> Dict[str, dict]:
     return results
 
 
-def sections(tables: Sequence[Table], folder: Path) -> Dict[str, str]:
+def sections(tables: Sequence[Table], folder: Path) -> dict[str, str]:
     """Make the generated parts of the page.
 
     Args:
@@ -73,33 +73,34 @@ def sections(tables: Sequence[Table], folder: Path) -> Dict[str, str]:
         'report': '\n'.join(report),
         'more': '\n'.join(more),
         'runs': _runs(results),
-        'small-scale': ablation_tables.render(folder / 'ablation'),
+        'small-scale': seeds.render(folder / 'ablation'),
     }
 
 
 def excerpt(tables: Sequence[Table], folder: Path) -> str:
     """For the README: AP of the configs for which the report gives all
-    three, and the small-scale runs."""
+    three, and the small-scale runs.
+    """
     results = load_results(folder / 'coco')
     rows = []
     for row, report in _all_tasks(tables):
         rows.append([f'{row.name}, report', *map(percent, report)])
         rows.append([f'{row.name}, here', *_measured(results, row, HEADS)])
     text = markdown_table(['val2017', *headings(HEADS)], rows) + '\n'
-    for group in ablation_tables.load_groups(folder / 'ablation'):
+    for group in seeds.load_groups(folder / 'ablation'):
         text += f'\n{_small_scale(group)}\n'
     return text
 
 
-def _all_tasks(tables: Sequence[Table]) -> List[Tuple[Row, List[float]]]:
-    """Rows on val2017 with the report's AP of boxes, masks and joints."""
-    rows: Dict[str, Row] = {}
-    found: Dict[str, Dict[str, float]] = {}
+def _all_tasks(tables: Sequence[Table]) -> list[tuple[Row, list[float]]]:
+    """Rows on val2017 with the report's AP of boxes, masks and keypoints."""
+    rows: dict[str, Row] = {}
+    found: dict[str, dict[str, float]] = {}
     for table in (table for table in tables if table.split == 'val2017'):
         for row in (row for row in table.rows if row.config and row.report):
             rows.setdefault(row.config, row)
             values = found.setdefault(row.config, {})
-            for column, value in zip(table.columns, row.report):
+            for column, value in zip(table.columns, row.report, strict=True):
                 values.setdefault(column, value)
     return [
         (row, [found[config][head] for head in HEADS])
@@ -112,13 +113,13 @@ def _in_report(table: Table) -> bool:
     return any(row.report for row in table.rows)
 
 
-def _section(table: Table, results: Dict[str, dict]) -> str:
+def _section(table: Table, results: dict[str, dict]) -> str:
     rows = [line for row in table.rows for line in _lines(table, row, results)]
     text = markdown_table(['', 'source', *headings(table.columns)], rows)
     return text + ('\n\n' + fill(table.note, 79) if table.note else '') + '\n'
 
 
-def _lines(table: Table, row: Row, results: Dict[str, dict]) -> List[list]:
+def _lines(table: Table, row: Row, results: dict[str, dict]) -> list[list]:
     """The lines of a row: the report's, this project's, the difference."""
     report = [percent(value, digits=table.digits) for value in row.report or ()]
     if not row.config:
@@ -138,23 +139,23 @@ def _lines(table: Table, row: Row, results: Dict[str, dict]) -> List[list]:
     return lines
 
 
-def _measured(results: Dict[str, dict], row: Row, columns: Sequence[str]) -> List[str]:
+def _measured(results: dict[str, dict], row: Row, columns: Sequence[str]) -> list[str]:
     found = results.get(row.config)
     if found is None:
         return not_measured(columns)
     return [percent(found.get(column)) for column in columns]
 
 
-def _differences(found: dict, row: Row, columns: Sequence[str]) -> List[str]:
+def _differences(found: dict, row: Row, columns: Sequence[str]) -> list[str]:
     cells = []
-    for column, theirs in zip(columns, row.report):
+    for column, theirs in zip(columns, row.report, strict=True):
         ours = found.get(column)
         both = ours is not None and theirs is not None
         cells.append(percent(ours - theirs if both else None, sign=True))
     return cells
 
 
-def _runs(results: Dict[str, dict]) -> str:
+def _runs(results: dict[str, dict]) -> str:
     if not results:
         return 'No config was tested on COCO yet.'
     rows = []
@@ -177,19 +178,19 @@ def _runs(results: Dict[str, dict]) -> str:
     )
 
 
-def _known(value: Optional[object]) -> str:
+def _known(value: object | None) -> str:
     return 'unknown' if value is None else str(value)
 
 
-def _small_scale(group: 'ablation_tables.Group') -> str:
+def _small_scale(group: 'seeds.Group') -> str:
     rows = []
     for variant in ('fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h', 'fpn-ms_rb-h-slow-offset'):
         values = [list(group.values(variant, f'{task}_AP').values()) for task in TASKS]
         rows.append(
             [
-                ablation_tables.NAMES[variant],
+                seeds.NAMES[variant],
                 str(len(group.runs.get(variant, {}))),
-                *map(ablation_tables.mean_and_deviation, values),
+                *map(seeds.mean_and_deviation, values),
             ]
         )
     return markdown_table([f'drawn people, {group.name}', 'n', *headings(HEADS)], rows)

@@ -6,9 +6,6 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
-
-ROOT = Path(__file__).resolve().parents[2]
 
 from multitask_refine.analysis.ablation import tables as offsets_tables
 from multitask_refine.analysis.report_tables import FILE, load_tables
@@ -23,12 +20,13 @@ from tools.docs import (
     results_page,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 BEGIN = '<!-- made by tools/docs/build_docs.py:'
 END = '<!-- end of what is made -->'
 _PART = re.compile(f'({re.escape(BEGIN)} ?([\\w-]*) -->\n).*?({re.escape(END)})', re.DOTALL)
 
 
-def generate(root: Path = ROOT, tables_file: Path = FILE) -> Dict[Path, str]:
+def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
     """Make the content of all generated files.
 
     The text of a page is written by hand; only what is between its markers is
@@ -81,7 +79,7 @@ def write(root: Path = ROOT, tables_file: Path = FILE) -> None:
         path.write_text(content)
 
 
-def _fill(page: Path, parts: Dict[str, str]) -> str:
+def _fill(page: Path, parts: dict[str, str]) -> str:
     """Put generated parts, by the name in their marker, into a page."""
     text = page.read_text()
     found = sorted(match[2] for match in _PART.finditer(text))
@@ -94,9 +92,14 @@ def _fill(page: Path, parts: Dict[str, str]) -> str:
 
 
 @explained_errors()
-def main(argv: Optional[List[str]] = None) -> int:
-    argparse.ArgumentParser(description=__doc__).parse_args(argv)
-    write()
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--root', type=Path, default=ROOT, help='folder with the pages and docs/results'
+    )
+    parser.add_argument('--tables', type=Path, default=FILE, help="the report's tables")
+    args = parser.parse_args(argv)
+    write(args.root, args.tables)
     return 0
 
 

@@ -1,7 +1,7 @@
 """metafile.yml: the configs and their results as OpenMMLab's tools read."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Sequence
 
 import yaml
 from mmengine.config import Config
@@ -19,7 +19,7 @@ _HEAD = '# Made by tools/docs/build_docs.py\n'
 INDEX = _HEAD + 'Import:\n  - metafile.yml\n'
 
 
-def render(source: dict, tables: Sequence[Table], results: Dict[str, dict], root: Path) -> str:
+def render(source: dict, tables: Sequence[Table], results: dict[str, dict], root: Path) -> str:
     """The metafile.
 
     Args:
@@ -57,7 +57,7 @@ def _model(name: str, result: dict, root: Path) -> dict:
     return model
 
 
-def _results(result: dict) -> List[dict]:
+def _results(result: dict) -> list[dict]:
     return [
         dict(
             Task=title,

@@ -1,7 +1,6 @@
 """The tables of docs/onnx-deployment.md and docs/quantization.md."""
 
 from pathlib import Path
-from typing import Dict, List
 
 from multitask_refine.analysis.results_files import measured
 from multitask_refine.evaluation import markdown_table
@@ -16,7 +15,7 @@ OUTPUTS = dict(
 )
 
 
-def sections(folder: Path) -> Dict[str, str]:
+def sections(folder: Path) -> dict[str, str]:
     """Make the generated parts of the page.
 
     Args:
@@ -38,7 +37,7 @@ def _forms(found: dict) -> str:
     return markdown_table(['config', 'form', *TASKS.values(), 'MB', 'ms per image'], rows)
 
 
-def _form_row(network: dict, form: str) -> List[str]:
+def _form_row(network: dict, form: str) -> list[str]:
     numbers = network['forms'][form]
     return [
         f'`{network["config"]}`',
@@ -67,9 +66,9 @@ def _parity(found: dict) -> str:
     return f'{differences}\n\n{images}'
 
 
-def _parity_row(title: str, row: dict) -> List[str]:
+def _parity_row(title: str, row: dict) -> list[str]:
     one, other = row['people']['pytorch'], row['people']['onnx']
-    others = sum(a != b for a, b in zip(one, other))
+    others = sum(a != b for a, b in zip(one, other, strict=True))
     return [
         title,
         str(sum(one)),

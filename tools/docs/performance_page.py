@@ -1,8 +1,8 @@
 """The tables of docs/performance.md: speed beside others, and the floor."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Sequence
 
 from multitask_refine.analysis.results_files import NOT_MEASURED, measured, origin
 from multitask_refine.evaluation import markdown_table
@@ -32,7 +32,7 @@ TASKS = {
 }
 
 
-def sections(folder: Path) -> Dict[str, str]:
+def sections(folder: Path) -> dict[str, str]:
     """Make the generated parts of the page.
 
     Args:
@@ -58,10 +58,11 @@ def sections(folder: Path) -> Dict[str, str]:
     }
 
 
-def _parts(folder: Path, device: str) -> Dict[str, dict]:
+def _parts(folder: Path, device: str) -> dict[str, dict]:
     """Parts of the speed benchmark by name, from all files of a device; a
-    part whose sizes are in several files becomes one."""
-    parts: Dict[str, dict] = {}
+    part whose sizes are in several files becomes one.
+    """
+    parts: dict[str, dict] = {}
     files = folder.glob(f'speed-{device}*.json')
     for path in sorted(files, key=lambda path: path.stem):
         for name, found in json.loads(path.read_text())['parts'].items():
@@ -85,7 +86,7 @@ def _times_as_fast(numbers: dict) -> float:
     return 1 / numbers['ratio']
 
 
-def _targets(speed: Dict[str, dict], cuda: Dict[str, dict], evaluation: Path) -> str:
+def _targets(speed: dict[str, dict], cuda: dict[str, dict], evaluation: Path) -> str:
     rows = [
         [
             'inference on the CPU, times as fast as the best baseline',
@@ -139,7 +140,7 @@ def _targets(speed: Dict[str, dict], cuda: Dict[str, dict], evaluation: Path) ->
 
 
 def _worst(
-    parts: Dict[str, dict],
+    parts: dict[str, dict],
     task: str,
     names: Sequence[str] = ('detectron2', 'torchvision-keypoints', 'torchvision-masks', 'mmdet'),
 ) -> str:
@@ -157,7 +158,7 @@ def _worst(
     return f'{found[where]:.2f} ({where})'
 
 
-def _refined(parts: Dict[str, dict], task: str, name: str = 'refinement') -> str:
+def _refined(parts: dict[str, dict], task: str, name: str = 'refinement') -> str:
     sides = parts.get(name, {}).get('tasks', {}).get(task, {})
     if not sides:
         return 'not measured'
@@ -166,7 +167,7 @@ def _refined(parts: Dict[str, dict], task: str, name: str = 'refinement') -> str
     )
 
 
-def _share(parts: Dict[str, dict], task: str, names: Sequence[str]) -> str:
+def _share(parts: dict[str, dict], task: str, names: Sequence[str]) -> str:
     """Of the network with all heads, beside Detectron2's."""
     stages = parts.get('detectron2', {}).get('stages', {}).get('ours', {})
     shares = []
@@ -177,7 +178,7 @@ def _share(parts: Dict[str, dict], task: str, names: Sequence[str]) -> str:
     return ', '.join(shares) or 'not measured'
 
 
-def _speed(parts: Dict[str, dict]) -> str:
+def _speed(parts: dict[str, dict]) -> str:
     """A section for each part of the speed benchmark."""
     texts = []
     for name, part in parts.items():
@@ -190,7 +191,7 @@ def _speed(parts: Dict[str, dict]) -> str:
     return '\n\n'.join(texts) or NOT_MEASURED
 
 
-def _part(part: dict) -> List[str]:
+def _part(part: dict) -> list[str]:
     rows = [
         [
             TASKS[task],
@@ -212,7 +213,7 @@ def _part(part: dict) -> List[str]:
     return [table, *lacks, *_outputs(part)]
 
 
-def _options(part: dict) -> List[str]:
+def _options(part: dict) -> list[str]:
     """A row for each option: what was expected, and what it brought."""
     # Each task at its smallest size.
     sides = {task: min(found, key=int) for task, found in part['tasks'].items()}
@@ -244,7 +245,7 @@ def _options(part: dict) -> List[str]:
     ]
 
 
-def _outputs(part: dict) -> List[str]:
+def _outputs(part: dict) -> list[str]:
     """How far the results are from the reference's."""
     found = {
         (name, side): {
@@ -298,7 +299,7 @@ def _functions(found: dict) -> str:
     )
 
 
-def _stages(parts: Dict[str, dict]) -> str:
+def _stages(parts: dict[str, dict]) -> str:
     """Where the time goes, beside the floor, of regular and RB+H."""
     stages = parts.get('refinement', {}).get('stages', {})
     tables = [

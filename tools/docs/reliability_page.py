@@ -1,13 +1,12 @@
 """The tables of docs/reliability.md: a run under load, and random inputs."""
 
 from pathlib import Path
-from typing import Dict
 
 from multitask_refine.analysis.results_files import measured
 from multitask_refine.evaluation import markdown_table
 
 
-def sections(folder: Path) -> Dict[str, str]:
+def sections(folder: Path) -> dict[str, str]:
     """Make the generated parts of the page.
 
     Args:

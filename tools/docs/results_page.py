@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Dict
 
 from multitask_refine.analysis.results_files import (
     NOT_MEASURED,
@@ -26,7 +25,7 @@ _FIELDS = (
 _FEW_PHOTOS = 'few-photos.json'
 
 
-def sections(folder: Path) -> Dict[str, str]:
+def sections(folder: Path) -> dict[str, str]:
     """Make the generated parts of the page.
 
     Args:

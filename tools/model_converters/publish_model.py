@@ -11,7 +11,6 @@ import io
 import re
 import sys
 from pathlib import Path
-from typing import List, Optional
 
 import torch
 
@@ -32,7 +31,7 @@ _META = (
 _ABSOLUTE_PATH = re.compile(r"""(['"])/(?:[^'"\n]*/)?([^'"\n/]+/?)\1""")
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('in_file', help='checkpoint of a training')
     parser.add_argument('out_file', help='NAME or NAME.pth; NAME-<8 digits>.pth is written')
@@ -80,7 +79,7 @@ def publish(checkpoint: dict, dtype: torch.dtype, sha256: str) -> bytes:
 
 
 @explained_errors()
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     source = Path(args.in_file)
     checkpoint = load_checkpoint_file(args.in_file, 'cpu')

@@ -5,8 +5,9 @@ another framework is installed and this one is not.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,20 +33,20 @@ class Baseline(ABC):
     """
 
     person = 0  # the number of the class
-    checkpoint_key: Optional[str] = None  # of the state dict in a file
+    checkpoint_key: str | None = None  # of the state dict in a file
 
     def __init__(
         self,
         device: str = 'cpu',
         detections: int = 20,
         score_threshold: float = 0.0,
-        weights: Optional[str] = None,
+        weights: str | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.detections = detections
         self.score_threshold = score_threshold
-        self.copies: List[Tensor] = []  # proposals added to each image's
-        self.foreground: List[int] = []  # RoIs that the heads saw, by image
+        self.copies: list[Tensor] = []  # proposals added to each image's
+        self.foreground: list[int] = []  # RoIs that the heads saw, by image
         self.model = self.build()
         self._load(weights)
         self.model.to(self.device)
@@ -63,7 +64,7 @@ class Baseline(ABC):
 
     @abstractmethod
     def to_batch(
-        self, images: Sequence[np.ndarray], people: Optional[Sequence[People]] = None
+        self, images: Sequence[np.ndarray], people: Sequence[People] | None = None
     ) -> Any:
         """What the framework's data loader gives, in the memory of the host.
 
@@ -73,7 +74,7 @@ class Baseline(ABC):
         """
 
     @abstractmethod
-    def run(self, batch: Any) -> List[Any]:
+    def run(self, batch: Any) -> list[Any]:
         """The detections of each image, as the framework gives them."""
 
     @abstractmethod
@@ -81,16 +82,16 @@ class Baseline(ABC):
         """The sum of all losses."""
 
     @abstractmethod
-    def to_arrays(self, result: Any) -> Dict[str, Any]:
+    def to_arrays(self, result: Any) -> dict[str, Any]:
         """An image's ``boxes`` (N, 4), ``scores`` (N), ``labels`` (N) and,
         where there are heads, ``masks`` (N, H, W) and ``keypoints``
         (N, 17, 2), all in image pixels."""
 
     @abstractmethod
-    def versions(self) -> Dict[str, str]:
+    def versions(self) -> dict[str, str]:
         """Of the framework."""
 
-    def predict(self, batch: Any) -> List[Any]:
+    def predict(self, batch: Any) -> list[Any]:
         """:meth:`run` as users run it."""
         self.model.eval()
         with torch.no_grad():
@@ -114,7 +115,7 @@ class Baseline(ABC):
         """Choose the boxes that are added to the proposals."""
         self.copies = [torch.from_numpy(p.copies).to(self.device) for p in people]
 
-    def arrays(self, result: Any) -> Dict[str, np.ndarray]:
+    def arrays(self, result: Any) -> dict[str, np.ndarray]:
         """The persons among an image's detections."""
         tensors = self.to_arrays(result)
         chosen = (tensors['labels'] == self.person).cpu()
@@ -124,7 +125,7 @@ class Baseline(ABC):
         """Detections of an image, of whatever class."""
         return len(self.to_arrays(result)['scores'])
 
-    def describe(self) -> Dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Versions, threads and device."""
         name = 'CPU'
         if self.device.type == 'cuda':
@@ -165,17 +166,17 @@ class Baseline(ABC):
         status = Path('/proc/self/status').read_text()
         return 1024 * int(status.split('VmHWM:')[1].split()[0])
 
-    def draw(self, shapes: Dict[str, Tuple[int, ...]]) -> Dict[str, Tensor]:
+    def draw(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """Weights like a trained network's, by their names."""
         return {
             name: torch.from_numpy(values) for name, values in draw_weights(shapes, SEED).items()
         }
 
-    def stage_calls(self) -> List[Tuple[Any, str, str]]:
+    def stage_calls(self) -> list[tuple[Any, str, str]]:
         """Objects, their methods, and the stage that each method is."""
         return []
 
-    def _load(self, weights: Optional[str]) -> None:
+    def _load(self, weights: str | None) -> None:
         state = self.model.state_dict()
         if weights:
             content = load_checkpoint_file(weights)

@@ -4,8 +4,9 @@ import importlib.util
 import subprocess
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
 
 import detectron2
 import numpy as np
@@ -56,12 +57,12 @@ class Detectron2Net(Baseline):
     def _top_up(self, generator: nn.Module) -> None:
         original = generator.forward
 
-        def forward(images: Any, features: Any, gt_instances: Optional[List] = None) -> tuple:
+        def forward(images: Any, features: Any, gt_instances: list | None = None) -> tuple:
             proposals, losses = original(images, features, gt_instances)
             if generator.training:
                 proposals = [
                     Instances.cat([found, self._to_proposals(found, copies)])
-                    for found, copies in zip(proposals, self.copies)
+                    for found, copies in zip(proposals, self.copies, strict=True)
                 ]
             return proposals, losses
 
@@ -78,7 +79,7 @@ class Detectron2Net(Baseline):
     def _count_foreground(self, heads: nn.Module) -> None:
         original = heads.label_and_sample_proposals
 
-        def label_and_sample_proposals(*args: Any) -> List[Instances]:
+        def label_and_sample_proposals(*args: Any) -> list[Instances]:
             sampled = original(*args)
             self.foreground.extend(
                 int((image.gt_classes < heads.num_classes).sum()) for image in sampled
@@ -88,8 +89,8 @@ class Detectron2Net(Baseline):
         heads.label_and_sample_proposals = label_and_sample_proposals
 
     def to_batch(
-        self, images: Sequence[np.ndarray], people: Optional[Sequence[People]] = None
-    ) -> List[dict]:
+        self, images: Sequence[np.ndarray], people: Sequence[People] | None = None
+    ) -> list[dict]:
         batch = []
         for index, rgb in enumerate(images):
             bgr = torch.from_numpy(rgb[..., ::-1].transpose(2, 0, 1).copy())
@@ -101,24 +102,24 @@ class Detectron2Net(Baseline):
 
     @staticmethod
     def _annotate(people: People) -> Instances:
-        joints = torch.from_numpy(people.joints)
-        visible = torch.full_like(joints[..., :1], 2)
+        keypoints = torch.from_numpy(people.keypoints)
+        visible = torch.full_like(keypoints[..., :1], 2)
         return Instances(
             people.masks.shape[1:],
             gt_boxes=Boxes(torch.from_numpy(people.boxes)),
-            gt_classes=torch.zeros(len(joints), dtype=torch.int64),
+            gt_classes=torch.zeros(len(keypoints), dtype=torch.int64),
             gt_masks=BitMasks(torch.from_numpy(people.masks)),
-            gt_keypoints=Keypoints(torch.cat([joints, visible], -1)),
+            gt_keypoints=Keypoints(torch.cat([keypoints, visible], -1)),
         )
 
-    def run(self, batch: List[dict]) -> List[dict]:
+    def run(self, batch: list[dict]) -> list[dict]:
         return self.model(batch)
 
-    def losses(self, batch: List[dict]) -> Tensor:
+    def losses(self, batch: list[dict]) -> Tensor:
         with EventStorage():
             return sum(self.model(batch).values())
 
-    def to_arrays(self, result: dict) -> Dict[str, Tensor]:
+    def to_arrays(self, result: dict) -> dict[str, Tensor]:
         found = result['instances']
         return dict(
             boxes=found.pred_boxes.tensor,
@@ -128,7 +129,7 @@ class Detectron2Net(Baseline):
             keypoints=found.pred_keypoints[..., :2],
         )
 
-    def versions(self) -> Dict[str, str]:
+    def versions(self) -> dict[str, str]:
         import torchvision
 
         folder = str(Path(detectron2.__file__).parent)

@@ -1,7 +1,8 @@
 """A network of mmdet."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class MMDetNet(Baseline):
             losses, proposals = original(*args, **kwargs)
             return losses, [
                 InstanceData(bboxes=torch.cat([found.bboxes, copies]))
-                for found, copies in zip(proposals, self.copies)
+                for found, copies in zip(proposals, self.copies, strict=True)
             ]
 
         rpn_head.loss_and_predict = loss_and_predict
@@ -70,7 +71,7 @@ class MMDetNet(Baseline):
         sampler.sample = sample
 
     def to_batch(
-        self, images: Sequence[np.ndarray], people: Optional[Sequence[People]] = None
+        self, images: Sequence[np.ndarray], people: Sequence[People] | None = None
     ) -> dict:
         inputs, samples = [], []
         for index, rgb in enumerate(images):
@@ -93,7 +94,7 @@ class MMDetNet(Baseline):
             masks=BitmapMasks(people.masks, *people.masks.shape[1:]),
         )
 
-    def run(self, batch: dict) -> List[DetDataSample]:
+    def run(self, batch: dict) -> list[DetDataSample]:
         return self.model.test_step(batch)
 
     def losses(self, batch: dict) -> Tensor:
@@ -101,7 +102,7 @@ class MMDetNet(Baseline):
         losses = self.model(**data, mode='loss')
         return self.model.parse_losses(losses)[0]
 
-    def to_arrays(self, result: DetDataSample) -> Dict[str, Any]:
+    def to_arrays(self, result: DetDataSample) -> dict[str, Any]:
         found = result.pred_instances
         arrays = dict(boxes=found.bboxes, scores=found.scores, labels=found.labels)
         for name in ('masks', 'keypoints'):
@@ -109,5 +110,5 @@ class MMDetNet(Baseline):
                 arrays[name] = found[name]
         return arrays
 
-    def versions(self) -> Dict[str, str]:
+    def versions(self) -> dict[str, str]:
         return {name: version(name) for name in ('mmdet', 'mmcv', 'mmengine')}

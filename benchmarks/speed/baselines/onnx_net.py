@@ -2,12 +2,12 @@
 
 import copy
 from importlib.metadata import version
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import onnxruntime
 import torch
 
-from benchmarks.speed.baselines.ours import Ours
+from benchmarks.speed.baselines.multitask_net import MultitaskNet
 from multitask_refine.deployment.checks import OPSETS
 from multitask_refine.deployment.export import to_onnx
 from multitask_runtime.onnx.masks import paste_masks
@@ -15,26 +15,28 @@ from multitask_runtime.onnx.masks import paste_masks
 MASK_THRESHOLD = 0.5
 
 
-class OnnxNet(Ours):
-    """The same network as ``Ours``, one image after the other."""
+class OnnxNet(MultitaskNet):
+    """The same network as ``MultitaskNet``, one image after the other."""
 
-    session: Optional[onnxruntime.InferenceSession] = None
+    session: onnxruntime.InferenceSession | None = None
 
-    def run(self, batch: dict) -> List[Dict[str, Any]]:
+    def run(self, batch: dict) -> list[dict[str, Any]]:
         if self.session is None:
             graph = to_onnx(copy.deepcopy(self.model), OPSETS[0])
             self.session = onnxruntime.InferenceSession(graph, providers=['CPUExecutionProvider'])
         return [self._find(image) for image in batch['inputs']]
 
-    def _find(self, image: torch.Tensor) -> Dict[str, Any]:
+    def _find(self, image: torch.Tensor) -> dict[str, Any]:
         outputs = self.session.run(None, dict(image=image[None].float().numpy()))
-        boxes, scores, masks, joints, _ = outputs
+        boxes, scores, masks, keypoints, _ = outputs
         pasted = paste_masks(masks, boxes, image.shape[1:], MASK_THRESHOLD)
-        found = dict(boxes=boxes, scores=scores, labels=0 * scores, masks=pasted, keypoints=joints)
+        found = dict(
+            boxes=boxes, scores=scores, labels=0 * scores, masks=pasted, keypoints=keypoints
+        )
         return {name: torch.from_numpy(values) for name, values in found.items()}
 
-    def to_arrays(self, result: Dict[str, Any]) -> Dict[str, Any]:
+    def to_arrays(self, result: dict[str, Any]) -> dict[str, Any]:
         return result
 
-    def versions(self) -> Dict[str, str]:
+    def versions(self) -> dict[str, str]:
         return dict(super().versions(), onnxruntime=version('onnxruntime'))

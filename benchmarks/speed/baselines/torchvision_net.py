@@ -1,7 +1,8 @@
 """Keypoint R-CNN and Mask R-CNN of torchvision."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ class TorchvisionNet(Baseline):
         def forward(images: Any, features: Any, targets: Any = None) -> tuple:
             boxes, losses = original(images, features, targets)
             if rpn.training:
-                boxes = [torch.cat(pair) for pair in zip(boxes, self.copies)]
+                boxes = [torch.cat(pair) for pair in zip(boxes, self.copies, strict=True)]
             return boxes, losses
 
         rpn.forward = forward
@@ -74,12 +75,12 @@ class TorchvisionNet(Baseline):
         heads.select_training_samples = select_training_samples
 
     def to_batch(
-        self, images: Sequence[np.ndarray], people: Optional[Sequence[People]] = None
-    ) -> Tuple[List[Tensor], Optional[List[dict]]]:
+        self, images: Sequence[np.ndarray], people: Sequence[People] | None = None
+    ) -> tuple[list[Tensor], list[dict] | None]:
         tensors = [torch.from_numpy(rgb.transpose(2, 0, 1).copy()).float() / 255 for rgb in images]
         return tensors, people and [self._annotate(p) for p in people]
 
-    def _annotate(self, people: People) -> Dict[str, Tensor]:
+    def _annotate(self, people: People) -> dict[str, Tensor]:
         target = dict(
             boxes=torch.from_numpy(people.boxes),
             labels=torch.ones(len(people.boxes), dtype=torch.int64),
@@ -87,12 +88,12 @@ class TorchvisionNet(Baseline):
         if self.task == 'masks':
             target['masks'] = torch.from_numpy(people.masks)
         else:
-            joints = torch.from_numpy(people.joints)
-            visible = torch.full_like(joints[..., :1], 2)
-            target['keypoints'] = torch.cat([joints, visible], -1)
+            keypoints = torch.from_numpy(people.keypoints)
+            visible = torch.full_like(keypoints[..., :1], 2)
+            target['keypoints'] = torch.cat([keypoints, visible], -1)
         return target
 
-    def run(self, batch: tuple) -> List[Dict[str, Tensor]]:
+    def run(self, batch: tuple) -> list[dict[str, Tensor]]:
         return self.model([image.to(self.device) for image in batch[0]])
 
     def losses(self, batch: tuple) -> Tensor:
@@ -103,7 +104,7 @@ class TorchvisionNet(Baseline):
         )
         return sum(losses.values())
 
-    def to_arrays(self, result: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def to_arrays(self, result: dict[str, Tensor]) -> dict[str, Tensor]:
         arrays = {name: result[name] for name in ('boxes', 'scores', 'labels')}
         if 'masks' in result:
             arrays['masks'] = result['masks'][:, 0] >= 0.5
@@ -111,10 +112,10 @@ class TorchvisionNet(Baseline):
             arrays['keypoints'] = result['keypoints'][..., :2]
         return arrays
 
-    def versions(self) -> Dict[str, str]:
+    def versions(self) -> dict[str, str]:
         return dict(torchvision=torchvision.__version__)
 
 
-def _keep_size(image: Tensor, target: Optional[dict]) -> tuple:
+def _keep_size(image: Tensor, target: dict | None) -> tuple:
     """In place of the resize: the images have the network's size."""
     return image, target

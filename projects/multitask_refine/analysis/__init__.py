@@ -1,18 +1,18 @@
 from .breakdown import Group, by_occlusion, by_people, by_size, by_visibility, precision_curves
 from .image_scores import ImageScore, image_scores
-from .keypoint_errors import KINDS, JointErrors, classify_joints, joint_errors
+from .keypoint_errors import KINDS, KeypointErrors, classify_keypoints, find_keypoint_errors
 
 __all__ = [
     'Group',
     'ImageScore',
-    'JointErrors',
+    'KeypointErrors',
     'KINDS',
     'by_occlusion',
     'by_people',
     'by_size',
     'by_visibility',
-    'classify_joints',
+    'classify_keypoints',
     'image_scores',
-    'joint_errors',
+    'find_keypoint_errors',
     'precision_curves',
 ]

@@ -1,7 +1,8 @@
-"""Where average precision comes from: curves and groups of people."""
+"""Precision-recall curves, and AP by groups of instances or images."""
 
 import math
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -15,7 +16,7 @@ _VISIBLE, _OCCLUDED = 2, 1
 
 
 class Score(NamedTuple):
-    """One task's figures for some of the people.
+    """AP and AR of a task over a group.
 
     Attributes:
         AP: Average precision in percent; NaN without ground truth.
@@ -28,7 +29,7 @@ class Score(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Some of the people, and how they were found.
+    """A group of instances or images with its scores.
 
     Attributes:
         name: Which people.
@@ -40,11 +41,11 @@ class Group(NamedTuple):
     name: str
     images: int
     people: int
-    scores: Dict[str, Score]
+    scores: dict[str, Score]
 
 
-def precision_curves(result: COCOeval) -> Optional[Dict[str, List[float]]]:
-    """Precision at COCO's 101 recalls 0, 0.01, ..., 1.
+def precision_curves(result: COCOeval) -> dict[str, list[float]] | None:
+    """Return the precision at COCO's 101 recalls 0, 0.01, ..., 1.
 
     Args:
         result (COCOeval): With COCO's settings.
@@ -76,12 +77,12 @@ def _score(result: COCOeval, area: str = 'all') -> Score:
     return Score(*(100 * float(v[v > -1].mean()) if (v > -1).any() else math.nan for v in values))
 
 
-def by_size(data: CocoData, results: Dict[str, COCOeval]) -> List[Group]:
-    """COCO's own groups: people of other sizes do not count.
+def by_size(data: CocoData, results: dict[str, COCOeval]) -> list[Group]:
+    """Score small, medium and large instances, as COCO does.
 
     The size is the annotation's area, up to 32^2, up to 96^2 and above.
     Detections of people of other sizes do not count either, nor unmatched
-    ones that are of another size themselves. COCO labels no joints of small
+    ones that are of another size themselves. COCO labels no keypoints of small
     people and has no keypoint AP for them.
 
     Args:
@@ -97,8 +98,8 @@ def by_size(data: CocoData, results: Dict[str, COCOeval]) -> List[Group]:
     return groups
 
 
-def by_people(data: CocoData) -> List[Group]:
-    """AP over the images with so many people, and no other images.
+def by_people(data: CocoData) -> list[Group]:
+    """Score groups of images by their number of people.
 
     Crowd regions are not counted as people. Images without people are in no
     group.
@@ -107,7 +108,7 @@ def by_people(data: CocoData) -> List[Group]:
         data (CocoData): What to evaluate.
     """
     people = _people(data)
-    count = {image: 0 for image in data.images}
+    count = dict.fromkeys(data.images, 0)
     for person in people:
         count[person['image_id']] += 1
     groups = []
@@ -129,8 +130,8 @@ def by_people(data: CocoData) -> List[Group]:
     return groups
 
 
-def by_occlusion(data: CocoData) -> List[Group]:
-    """AP of people with and without occluded joints.
+def by_occlusion(data: CocoData) -> list[Group]:
+    """Score people with and without occluded keypoints.
 
     The people of the other groups are ignored as COCO ignores crowds: to
     find them is neither right nor wrong. Detections that match nobody count
@@ -143,7 +144,7 @@ def by_occlusion(data: CocoData) -> List[Group]:
     people = _people(data)
     kinds = {person['id']: _occlusion(person) for person in people}
     groups = []
-    for name in ('all joints visible', 'some joints occluded', 'no joints labelled'):
+    for name in ('all keypoints visible', 'some keypoints occluded', 'no keypoints labeled'):
         ignored = [i for i, kind in kinds.items() if kind != name]
         members = [p for p in people if kinds[p['id']] == name]
         groups.append(
@@ -156,18 +157,18 @@ def by_occlusion(data: CocoData) -> List[Group]:
     return groups
 
 
-def by_visibility(data: CocoData) -> List[Group]:
-    """Keypoint AP in which only visible, or only occluded, joints count.
+def by_visibility(data: CocoData) -> list[Group]:
+    """Score keypoints with only the visible, or only the occluded, ones labeled.
 
-    The other joints are taken as not labelled, and people who have none left
-    are ignored, as COCO does with people without labelled joints.
+    The other keypoints are taken as not labeled, and people who have none left
+    are ignored, as COCO does with people without labeled keypoints.
 
     Args:
         data (CocoData): With the task 'keypoints'.
     """
     groups = []
-    for name, visibility in (('visible joints', _VISIBLE), ('occluded joints', _OCCLUDED)):
-        part = data._replace(truth=_restrict_joints(data.truth, visibility))
+    for name, visibility in (('visible keypoints', _VISIBLE), ('occluded keypoints', _OCCLUDED)):
+        part = data._replace(truth=_restrict_keypoints(data.truth, visibility))
         people = [p for p in _people(part) if p['num_keypoints']]
         groups.append(
             _group(name, people, dict(keypoints=_score(part.run('keypoints', **ALL_SIZES))))
@@ -175,8 +176,8 @@ def by_visibility(data: CocoData) -> List[Group]:
     return groups
 
 
-def _people(data: CocoData) -> List[dict]:
-    """The annotations of people in the tested images, without crowds."""
+def _people(data: CocoData) -> list[dict]:
+    """Return the annotations in the tested images, without crowds."""
     images = set(data.images)
     return [
         ann
@@ -187,7 +188,7 @@ def _people(data: CocoData) -> List[dict]:
     ]
 
 
-def _group(name: str, people: Sequence[dict], scores: Dict[str, Score]) -> Group:
+def _group(name: str, people: Sequence[dict], scores: dict[str, Score]) -> Group:
     images = {person['image_id'] for person in people}
     return Group(name, len(images), len(people), scores)
 
@@ -195,22 +196,22 @@ def _group(name: str, people: Sequence[dict], scores: Dict[str, Score]) -> Group
 def _occlusion(person: dict) -> str:
     visibility = person['keypoints'][2::3]
     if not any(visibility):
-        return 'no joints labelled'
+        return 'no keypoints labeled'
     occluded = _OCCLUDED in visibility
-    return 'some joints occluded' if occluded else 'all joints visible'
+    return 'some keypoints occluded' if occluded else 'all keypoints visible'
 
 
-def _restrict_joints(truth: COCO, visibility: int) -> COCO:
-    """A copy of which only the joints of one visibility are labelled."""
+def _restrict_keypoints(truth: COCO, visibility: int) -> COCO:
+    """Return a copy in which only keypoints of one visibility are labeled."""
     annotations = []
     for ann in truth.dataset['annotations']:
-        joints = np.reshape(ann['keypoints'], (-1, 3)).copy()
-        joints[joints[:, 2] != visibility] = 0
+        keypoints = np.reshape(ann['keypoints'], (-1, 3)).copy()
+        keypoints[keypoints[:, 2] != visibility] = 0
         annotations.append(
             dict(
                 ann,
-                keypoints=joints.flatten().tolist(),
-                num_keypoints=int((joints[:, 2] > 0).sum()),
+                keypoints=keypoints.flatten().tolist(),
+                num_keypoints=int((keypoints[:, 2] > 0).sum()),
             )
         )
     return build_coco(dict(truth.dataset, annotations=annotations))

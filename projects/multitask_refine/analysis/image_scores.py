@@ -1,7 +1,7 @@
-"""Which images are done well, and which are not."""
+"""F-measure of single images."""
 
 from collections import Counter
-from typing import Dict, NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
@@ -10,7 +10,7 @@ from multitask_refine.evaluation.coco_scores import ALL_SIZES, CocoData
 
 
 class ImageScore(NamedTuple):
-    """How well an image is done.
+    """Score of an image.
 
     Attributes:
         tasks: F-measure in percent by task; a task in which nobody is to be
@@ -19,7 +19,7 @@ class ImageScore(NamedTuple):
         found: How many were, rightly or not.
     """
 
-    tasks: Dict[str, float]
+    tasks: dict[str, float]
     people: int
     found: int
 
@@ -30,7 +30,7 @@ class ImageScore(NamedTuple):
         return sum(values) / len(values) if values else 100.0
 
 
-def image_scores(data: CocoData, threshold: float) -> Dict[int, ImageScore]:
+def image_scores(data: CocoData, threshold: float) -> dict[int, ImageScore]:
     """Score each image.
 
     The F-measure of a task is 2 TP / (people found + people to be found), as
@@ -49,7 +49,7 @@ def image_scores(data: CocoData, threshold: float) -> Dict[int, ImageScore]:
     sure = [entry['score'] >= threshold for entry in first]
     data = data._replace(
         entries={
-            task: [e for e, keep in zip(entries, sure) if keep]
+            task: [e for e, keep in zip(entries, sure, strict=True) if keep]
             for task, entries in data.entries.items()
         }
     )
@@ -65,8 +65,8 @@ def image_scores(data: CocoData, threshold: float) -> Dict[int, ImageScore]:
     }
 
 
-def _f_measures(result: COCOeval) -> Dict[int, Tuple[float, int]]:
-    """By image the F-measure in percent, and how many are to be found."""
+def _f_measures(result: COCOeval) -> dict[int, tuple[float, int]]:
+    """Return the F-measure in percent and the number of annotated people by image."""
     right, counted, people = {}, {}, Counter()
     for image in filter(None, result.evalImgs):
         counts = np.logical_not(image['dtIgnore'])

@@ -1,10 +1,11 @@
-"""Why joints lose similarity: jitter, inversion, swap or miss.
+"""Keypoint errors by kind: jitter, inversion, swap or miss.
 
 The kinds of error are those of Ronchi and Perona, "Benchmarking and error
 diagnosis in multi-instance pose estimation", ICCV 2017 (arXiv 1707.05388).
 """
 
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
@@ -12,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from multitask_refine.evaluation.coco_scores import ALL_SIZES, CocoData
 
 KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss')
-# A joint is near a true joint from the first similarity on, and as good as a
+# A keypoint is near a true keypoint from the first similarity on, and as good as a
 # human annotator's from the second.
 NEAR, GOOD = 0.5, 0.85
 # OKS from which a detection belongs to a person: low, because the question
@@ -20,13 +21,13 @@ NEAR, GOOD = 0.5, 0.85
 MATCH = 0.1
 
 
-class JointErrors(NamedTuple):
-    """How the joints of the people that were found are placed.
+class KeypointErrors(NamedTuple):
+    """Keypoint errors of the detected people, counted by kind.
 
     Attributes:
-        counts: (K, 2, 5) numbers of labelled joints: by joint, by visibility
+        counts: (K, 2, 5) numbers of labeled keypoints: by keypoint, by visibility
             (0 occluded, 1 visible), by kind in the order of :data:`KINDS`.
-        people: People with labelled joints.
+        people: People with labeled keypoints.
         matched: Those of them whom a detection belongs to.
     """
 
@@ -35,10 +36,10 @@ class JointErrors(NamedTuple):
     matched: int
 
 
-def joint_similarity(
+def keypoint_similarity(
     points: np.ndarray, truth: np.ndarray, area: float, sigmas: np.ndarray
 ) -> np.ndarray:
-    """OKS's similarity exp(-d^2 / (2 s^2 k^2)), joint by joint.
+    """Compute the keypoint similarity exp(-d^2 / (2 s^2 k^2)) of OKS.
 
     Args:
         points (np.ndarray): (K, 2) in pixels.
@@ -53,34 +54,34 @@ def joint_similarity(
     return np.exp(-squared / (2 * (area + np.spacing(1)) * (2 * sigmas) ** 2))
 
 
-def classify_joints(
+def classify_keypoints(
     points: np.ndarray,
     person: dict,
     others: Sequence[dict],
     sigmas: np.ndarray,
     mirror: Sequence[int],
 ) -> np.ndarray:
-    """Say of each predicted joint which kind it is.
+    """Classify the error of each predicted keypoint.
 
-    The true joint with the highest similarity decides. If it is below
-    :data:`NEAR`, the joint is a *miss*. Else it is *good* (from
-    :data:`GOOD` on) or *jitter* near its own true joint, an *inversion* near
+    The true keypoint with the highest similarity decides. If it is below
+    :data:`NEAR`, the keypoint is a *miss*. Else it is *good* (from
+    :data:`GOOD` on) or *jitter* near its own true keypoint, an *inversion* near
     the person's mirrored one (left for right), and a *swap* near the same or
-    the mirrored joint of somebody else. Each similarity takes the area of the
-    person whose true joint it is. At equal similarity the first of these
+    the mirrored keypoint of somebody else. Each similarity takes the area of the
+    person whose true keypoint it is. At equal similarity the first of these
     counts.
 
     Args:
-        points (np.ndarray): (K, 2) predicted joints in COCO's frame.
+        points (np.ndarray): (K, 2) predicted keypoints in COCO's frame.
         person (dict): The annotation that they belong to.
         others (Sequence[dict]): The other people's annotations.
         sigmas (np.ndarray): (K,) OKS sigmas.
-        mirror (Sequence[int]): For each joint the index of its mirror image,
+        mirror (Sequence[int]): For each keypoint the index of its mirror image,
             itself for one in the middle.
 
     Returns:
         np.ndarray: (K,) index into :data:`KINDS`; -1 where the person has no
-        labelled joint.
+        labeled keypoint.
     """
     mirror = np.asarray(mirror)
     itself = np.arange(len(mirror))
@@ -102,50 +103,50 @@ def classify_joints(
 def _similarities(
     points: np.ndarray, person: dict, sigmas: np.ndarray, order: np.ndarray
 ) -> np.ndarray:
-    """To a person's joints in another order; -1 where none is labelled."""
-    joints = np.reshape(person['keypoints'], (-1, 3)).astype(float)[order]
-    similarity = joint_similarity(points, joints[:, :2], person['area'], sigmas)
-    return np.where(joints[:, 2] > 0, similarity, -1)
+    """Return the similarities to a person's reordered keypoints; -1 where unlabeled."""
+    keypoints = np.reshape(person['keypoints'], (-1, 3)).astype(float)[order]
+    similarity = keypoint_similarity(points, keypoints[:, :2], person['area'], sigmas)
+    return np.where(keypoints[:, 2] > 0, similarity, -1)
 
 
-def joint_errors(data: CocoData, mirror: Sequence[int]) -> JointErrors:
-    """Classify the joints of all people that were found.
+def find_keypoint_errors(data: CocoData, mirror: Sequence[int]) -> KeypointErrors:
+    """Count the keypoint errors of all detected people.
 
     Detections are matched to people as COCO does, highest score first and at
     most 20 in an image, but from an OKS of :data:`MATCH` on. People without
-    labelled joints and crowds do not count.
+    labeled keypoints and crowds do not count.
 
     Args:
         data (CocoData): With the task 'keypoints'.
-        mirror (Sequence[int]): As in :func:`classify_joints`.
+        mirror (Sequence[int]): As in :func:`classify_keypoints`.
     """
     result = data.run('keypoints', iouThrs=np.array([MATCH]), **ALL_SIZES)
     sigmas = np.array(data.sigmas)
     counts = np.zeros((len(mirror), 2, len(KINDS)), int)
     pairs, people = _matches(result)
     for detection, person in pairs:
-        joints = np.reshape(detection['keypoints'], (-1, 3)).astype(float)
-        kinds = classify_joints(joints[:, :2], person, _others(data, person), sigmas, mirror)
+        keypoints = np.reshape(detection['keypoints'], (-1, 3)).astype(float)
+        kinds = classify_keypoints(keypoints[:, :2], person, _others(data, person), sigmas, mirror)
         visible = np.array(person['keypoints'][2::3]) == 2
-        for joint in np.flatnonzero(kinds >= 0):
-            counts[joint, int(visible[joint]), kinds[joint]] += 1
-    return JointErrors(counts, people, len(pairs))
+        for keypoint in np.flatnonzero(kinds >= 0):
+            counts[keypoint, int(visible[keypoint]), kinds[keypoint]] += 1
+    return KeypointErrors(counts, people, len(pairs))
 
 
-def _matches(result: COCOeval) -> Tuple[List[Tuple[dict, dict]], int]:
-    """Detections with their people, and how many people there are."""
+def _matches(result: COCOeval) -> tuple[list[tuple[dict, dict]], int]:
+    """Return matched pairs of detection and person, and the number of people."""
     pairs, people = [], 0
     for image in filter(None, result.evalImgs):
         people += int(np.sum(np.equal(image['gtIgnore'], 0)))
         for detection, person, ignored in zip(
-            image['dtIds'], image['dtMatches'][0], image['dtIgnore'][0]
+            image['dtIds'], image['dtMatches'][0], image['dtIgnore'][0], strict=True
         ):
             if person and not ignored:
                 pairs.append((result.cocoDt.anns[detection], result.cocoGt.anns[int(person)]))
     return pairs, people
 
 
-def _others(data: CocoData, person: dict) -> List[dict]:
+def _others(data: CocoData, person: dict) -> list[dict]:
     return [
         other
         for other in data.truth.imgToAnns[person['image_id']]
@@ -155,18 +156,18 @@ def _others(data: CocoData, person: dict) -> List[dict]:
     ]
 
 
-def shares(counts: np.ndarray) -> Dict[str, float]:
-    """Numbers of joints as parts of their sum.
+def shares(counts: np.ndarray) -> dict[str, float]:
+    """Convert counts by kind to percentages.
 
     Args:
-        counts (np.ndarray): (..., 5) of :class:`JointErrors`.
+        counts (np.ndarray): (..., 5) of :class:`KeypointErrors`.
 
     Returns:
-        dict[str, float]: Percent by kind; NaN if there are no joints.
+        dict[str, float]: Percent by kind; NaN if there are no keypoints.
     """
     by_kind = counts.reshape(-1, len(KINDS)).sum(0)
     total = by_kind.sum()
     return {
         kind: 100 * float(count) / float(total) if total else float('nan')
-        for kind, count in zip(KINDS, by_kind)
+        for kind, count in zip(KINDS, by_kind, strict=True)
     }

@@ -1,9 +1,9 @@
 """The report's tables as data: the rows, their numbers and their configs."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 from multitask_refine.analysis.results_files import ResultsError
 from multitask_refine.evaluation import TASKS
@@ -28,9 +28,9 @@ class Row:
 
     key: str
     name: str
-    report: Optional[Tuple[Optional[float], ...]] = None
-    config: Optional[str] = None
-    submit: Optional[str] = None
+    report: tuple[float | None, ...] | None = None
+    config: str | None = None
+    submit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,23 @@ class Table:
     key: str
     title: str
     split: str
-    columns: Tuple[str, ...]
-    rows: Tuple[Row, ...]
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
     digits: int = 2
     note: str = ''
 
-    def tasks_of(self, row: Row) -> List[str]:
+    def tasks_of(self, row: Row) -> list[str]:
         """The tasks that a row needs: those of its non-empty cells."""
         cells = row.report or [0] * len(self.columns)
         asked = {
-            column.split('_')[0] for column, cell in zip(self.columns, cells) if cell is not None
+            column.split('_')[0]
+            for column, cell in zip(self.columns, cells, strict=True)
+            if cell is not None
         }
         return [task for task in TASKS if task in asked]
 
 
-def load_tables(path: Path = FILE) -> List[Table]:
+def load_tables(path: Path = FILE) -> list[Table]:
     """Read the tables.
 
     Args:
@@ -87,7 +89,7 @@ def load_tables(path: Path = FILE) -> List[Table]:
 
 def rows_by_config(
     tables: Sequence[Table], names: Sequence[str]
-) -> Dict[str, List[Tuple[Table, Row]]]:
+) -> dict[str, list[tuple[Table, Row]]]:
     """Choose what is to be tested; a config of several rows comes once.
 
     Args:
@@ -102,7 +104,7 @@ def rows_by_config(
     Raises:
         ResultsError: Lists the known rows if one of the names is not known.
     """
-    chosen: Dict[str, List[Tuple[Table, Row]]] = {}
+    chosen: dict[str, list[tuple[Table, Row]]] = {}
     known = set()
     for table in tables:
         for row in (row for row in table.rows if row.config):

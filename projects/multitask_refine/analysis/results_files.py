@@ -1,33 +1,18 @@
-"""Reading results files, which others may have written."""
+"""Read and validate results files, which others may have written."""
 
 import json
-import numbers
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Sequence
+
+from pydantic import ValidationError
 
 from multitask_refine.utils.errors import ExplainedError
+from multitask_runtime.schemas import Results, explain
 
 NOT_MEASURED = 'Not measured.'
-_REMEDY = 'Results files are written by tools/test.py'
-_KINDS = dict(
-    config=(str,),
-    seed=(int, type(None)),
-    command=(str,),
-    checkpoint_sha256=(str,),
-    seconds=(int, float),
-    machine=(dict,),
-    stages=(dict,),
-    training_commit=(str, type(None)),
-    condition=(str,),
-    rate=(int, float),
-    settings=(dict,),
-    protocol=(dict,),
-    training_minutes=(int, float),
-    test_minutes=(int, float),
-    offsets=(dict,),
-    records=(int,),
-    records_outside=(int,),
-)
+_CURE = 'Results files are written by tools/test.py'
+# Fields of the run that may be null even where a page needs them.
+_NULLABLE = ('seed', 'training_commit')
 
 
 class ResultsError(ExplainedError, ValueError):
@@ -49,21 +34,18 @@ def read_results(path: Path) -> dict:
     """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
+        Results.model_validate(content)
+    except ValidationError as error:
+        raise ResultsError(f'{path}: {explain(error)}. {_CURE}') from None
     except (ValueError, RecursionError):
-        raise ResultsError(f'{path}: expected JSON, found something else. {_REMEDY}') from None
-    _require(path, isinstance(content, dict), 'the file', 'an object', content)
-    run = content.get('run')
-    _require(path, isinstance(run, dict), 'run', 'an object', run)
-    require_fields(path, run, ('config',))
-    for name, value in content.items():
-        _require(path, name == 'run' or _is_metric(value), name, 'a number or null', value)
+        raise ResultsError(f'{path}: expected JSON, found something else. {_CURE}') from None
     return content
 
 
 def require_fields(
     path: Path, run: dict, fields: Sequence[str], machine: Sequence[str] = ('device',)
 ) -> None:
-    """Look at what a page needs of ``run``.
+    """Require the fields of ``run`` that a page needs.
 
     Args:
         path (Path): The file, for messages.
@@ -76,21 +58,18 @@ def require_fields(
         ResultsError: As :func:`read_results`.
     """
     for name in fields:
-        kinds = _KINDS.get(name, (object,))
-        _require(
-            path,
-            name in run and isinstance(run[name], kinds),
-            f'run.{name}',
-            ' or '.join(kind.__name__ for kind in kinds),
-            run.get(name),
-        )
+        if name not in run or (run[name] is None and name not in _NULLABLE):
+            raise ResultsError(f'{path}: run.{name}: expected a value, found nothing. {_CURE}')
     for name in machine if 'machine' in fields else ():
         found = run['machine'].get(name)
-        _require(path, isinstance(found, str), f'run.machine.{name}', 'a string', found)
+        if not isinstance(found, str):
+            raise ResultsError(
+                f'{path}: run.machine.{name}: expected a string, found {found!r:.60}. {_CURE}'
+            )
 
 
 def measured(path: Path, tabulate: Callable[[dict], str]) -> str:
-    """Make the part of a page that shows a benchmark's results file.
+    """Render the part of a page that shows a benchmark's results file.
 
     Args:
         path (Path): The file; may be missing.
@@ -114,14 +93,3 @@ def origin(run: dict) -> str:
         f'`{run["command"]}`, commit {run["commit"]}, {run["date"]}, '
         f'{machine["device"]}, torch {machine["torch"]}{seed}{time}'
     )
-
-
-def _is_metric(value: object) -> bool:
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return value is None or (is_number and abs(value) <= 1e9)
-
-
-def _require(path: Path, ok: bool, field: str, expected: str, found: object) -> None:
-    if not ok:
-        text = 'nothing' if found is None else repr(found)[:60]
-        raise ResultsError(f'{path}: {field}: expected {expected}, found {text}. {_REMEDY}')

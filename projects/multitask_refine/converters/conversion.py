@@ -1,4 +1,4 @@
-"""What the converters share: foreign weights into a network of this project.
+"""Convert the weights of another framework to a model of this project.
 
 A converter says what it knows of its source as a ``Layout``. The rest is
 here: every weight of the file is accounted for, and so is every weight of
@@ -9,8 +9,8 @@ nothing is written.
 import argparse
 import logging
 import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Callable, Collection, List, Optional, Sequence, Tuple
 
 import torch
 from mmdet.registry import MODELS
@@ -27,11 +27,11 @@ from .weights_file import Checkpoint, read_checkpoint, save
 _OFFSETS = r'.*\.(conv_offset|offset_pred)\.'
 
 
-def run(doc: str, describe: Callable[[Checkpoint], Layout], argv: Optional[List[str]]) -> int:
-    """The command line of a converter.
+def run(doc: str, describe: Callable[[Checkpoint], Layout], argv: list[str] | None) -> int:
+    """Run the command line of a converter.
 
     Args:
-        doc (str): What the converter does.
+        doc (str): Description of the converter.
         describe (Callable): From the source's file to its layout.
         argv (list[str], optional): CONFIG SOURCE OUT.
 
@@ -49,7 +49,7 @@ def run(doc: str, describe: Callable[[Checkpoint], Layout], argv: Optional[List[
 
 
 def convert(describe: Callable[[Checkpoint], Layout], config: str, source: str, out: str) -> None:
-    """Convert a file, print what became of it, and write the result.
+    """Convert a checkpoint, print a report and write the result.
 
     Args:
         describe (Callable): From the source's file to its layout.
@@ -75,7 +75,7 @@ def convert(describe: Callable[[Checkpoint], Layout], config: str, source: str, 
 
 
 def plan(checkpoint: Checkpoint, layout: Layout, config: str) -> Conversion:
-    """Find out what goes where, and what does not fit.
+    """Match the weights of a checkpoint to the model of a config.
 
     Args:
         checkpoint (Checkpoint): The file.
@@ -94,8 +94,7 @@ def plan(checkpoint: Checkpoint, layout: Layout, config: str) -> Conversion:
 
 
 def fill(conversion: Conversion) -> dict:
-    """Put the weights into the network and say in ``meta`` where they are
-    from.
+    """Load the weights into the model and record their origin in ``meta``.
 
     Args:
         conversion (Conversion): One without problems.
@@ -116,8 +115,8 @@ def fill(conversion: Conversion) -> dict:
     return dict(meta=meta, state_dict=dict(target))
 
 
-def build_network(config: str) -> Tuple[Config, nn.Module]:
-    """Build a config's network with its start from a fixed seed.
+def build_network(config: str) -> tuple[Config, nn.Module]:
+    """Build the model of a config with an initialization from a fixed seed.
 
     Nothing is downloaded: pretrained weights are left out.
 
@@ -149,7 +148,7 @@ def _drop_pretrained(part: dict) -> None:
 
 
 def match_names(checkpoint: Checkpoint, layout: Layout, target: Collection[str]) -> Match:
-    """Find the place of each weight of a file.
+    """Match the weights of a checkpoint to names of the model.
 
     Args:
         checkpoint (Checkpoint): The file.
@@ -162,7 +161,10 @@ def match_names(checkpoint: Checkpoint, layout: Layout, target: Collection[str])
     match = Match({}, {}, [])
     for key in checkpoint.weights:
         name = _first(layout.rules, key)
-        why = _first(layout.derived, key) or _why_left(name, target)
+        why = _first(layout.derived, key)
+        for head in HEADS:
+            if not why and name and name.startswith(head) and not _any_of(head, target):
+                why = f'the config has no {PARTS[head]}'
         if name in match.found:
             raise SystemExit(
                 f'{checkpoint.path}: not converted. {match.found[name]} and '
@@ -177,7 +179,7 @@ def match_names(checkpoint: Checkpoint, layout: Layout, target: Collection[str])
     return match
 
 
-def _first(rules: Sequence[Rule], key: str) -> Optional[str]:
+def _first(rules: Sequence[Rule], key: str) -> str | None:
     for pattern, name in rules:
         found = re.fullmatch(pattern, key)
         if found:
@@ -185,19 +187,12 @@ def _first(rules: Sequence[Rule], key: str) -> Optional[str]:
     return None
 
 
-def _why_left(name: Optional[str], target: Collection[str]) -> Optional[str]:
-    for head in HEADS:
-        if name and name.startswith(head) and not _any_of(head, target):
-            return f'the config has no {PARTS[head]}'
-    return None
-
-
 def _any_of(prefix: str, names: Collection[str]) -> bool:
     return any(name.startswith(prefix) for name in names)
 
 
-def why_new(name: str, found: Collection[str]) -> Optional[str]:
-    """Why a weight of the network need not be in the source.
+def why_new(name: str, found: Collection[str]) -> str | None:
+    """Return why a weight of the model need not be in the source.
 
     Args:
         name (str): The weight.

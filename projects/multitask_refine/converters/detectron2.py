@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Convert a Faster, Mask or Keypoint R-CNN (ResNet, FPN) of Detectron2.
 
 Takes the .pkl files of its model zoo and the .pth files of its training. The
@@ -6,8 +5,7 @@ person is the only class or the first of COCO's 80.
 """
 
 import re
-import sys
-from typing import Collection, List, Optional
+from collections.abc import Collection
 
 from .conversion import run
 from .layout import NORM, PARAM, Layout, Rule, renamed
@@ -46,7 +44,7 @@ _SETTINGS = {
 
 
 def describe(checkpoint: Checkpoint) -> Layout:
-    """Say how Detectron2 names and orders the weights of a file."""
+    """Describe the layout of a checkpoint of Detectron2."""
     keys = checkpoint.weights
     settings = dict(_SETTINGS)
     if any(key.startswith('roi_heads.keypoint_head.') for key in keys):
@@ -63,7 +61,7 @@ def describe(checkpoint: Checkpoint) -> Layout:
     )
 
 
-def _backbone() -> List[Rule]:
+def _backbone() -> list[Rule]:
     stem = r'backbone\.bottom_up\.stem\.conv1\.'
     rules = [
         (rf'{stem}norm\.{NORM}', r'backbone.bn1.\1'),
@@ -99,9 +97,6 @@ def _pyramid(keys: Collection[str]) -> dict:
     return layers
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line of the converter."""
     return run(__doc__, describe, argv)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

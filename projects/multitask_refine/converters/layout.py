@@ -1,13 +1,14 @@
-"""What a converter says of its source, and how rows are brought in order."""
+"""Layout of a source framework, and reordering of its weights."""
 
 import re
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from .weights_file import Checkpoint, Weights
 
-Rule = Tuple[str, str]
+Rule = tuple[str, str]
 
 # Endings of names, as groups of a regular expression.
 PARAM = '(weight|bias)'
@@ -20,7 +21,7 @@ _ANCHOR_LAYERS = ('rpn_head.rpn_cls', 'rpn_head.rpn_reg')
 
 
 class Layout(NamedTuple):
-    r"""What a converter knows of its source.
+    r"""Names and order of the weights of a source framework.
 
     Attributes:
         kind: Name of the source.
@@ -34,8 +35,8 @@ class Layout(NamedTuple):
         derived: Regular expression of names that need no place here, and why.
         size_first: Whether the rows of the RPN run through the ratios of the
             anchors for each size, and not through the sizes for each ratio.
-        unit_factors: Whether the factors of modulated convolutions reach from
-            0 to 1, and not to 2; None if the file does not tell.
+        unit_masks: Whether the masks of modulated convolutions reach from 0 to
+            1, and not to 2; None if the file does not tell.
         settings: Settings of the model that the weights were trained with.
     """
 
@@ -46,12 +47,12 @@ class Layout(NamedTuple):
     num_classes: Sequence[int] = ()
     derived: Sequence[Rule] = ()
     size_first: bool = False
-    unit_factors: Optional[bool] = True
-    settings: Dict[str, object] = {}
+    unit_masks: bool | None = True
+    settings: dict[str, object] = {}
 
 
-def renamed(layers: Dict[str, str]) -> List[Rule]:
-    """Rules for layers with weight and bias.
+def renamed(layers: dict[str, str]) -> list[Rule]:
+    """Return the rules of layers with weight and bias.
 
     Args:
         layers (dict[str, str]): Name in the source, and name here.
@@ -60,9 +61,9 @@ def renamed(layers: Dict[str, str]) -> List[Rule]:
 
 
 def arrange(
-    checkpoint: Checkpoint, layout: Layout, found: Dict[str, str], network: nn.Module
+    checkpoint: Checkpoint, layout: Layout, found: dict[str, str], network: nn.Module
 ) -> Weights:
-    """Bring the rows of the weights into this project's order.
+    """Reorder the rows of the weights as in this project.
 
     Args:
         checkpoint (Checkpoint): The file.
@@ -76,7 +77,7 @@ def arrange(
 
     Raises:
         SystemExit: If the file does not tell which class is the person, or
-            how far a modulated convolution's factors reach.
+            the range of a modulated convolution's mask.
     """
     values = {name: checkpoint.weights[key] for name, key in found.items()}
     target = network.state_dict()
@@ -85,68 +86,40 @@ def arrange(
         if value.dim() != target[name].dim():
             continue
         if layer == _CLASSES:
-            _check_classes(checkpoint, layout, len(value) - 1)
-            values[name] = value[_class_order(layout, len(value), len(target[name]))]
+            rows, background = len(value), layout.background % len(value)
+            if layout.num_classes and rows - 1 not in layout.num_classes:
+                expected = ' or '.join(str(count) for count in layout.num_classes)
+                raise SystemExit(
+                    f'{checkpoint.path}: not converted. Its classifier has {rows - 1} classes '
+                    f'and the background; expected {expected}, of which it is known which one '
+                    'is the person.'
+                )
+            # person, other classes if the config has them, background
+            others = [row for row in range(rows) if row not in (layout.person, background)]
+            kept = others if len(target[name]) > 2 else []
+            values[name] = value[[layout.person, *kept, background]]
         elif layer in _ROWS_PER_CLASS:
-            values[name] = _person_rows(value, layout.person, _ROWS_PER_CLASS[layer])
+            size = _ROWS_PER_CLASS[layer]
+            if len(value) > size:  # class-specific
+                values[name] = value[size * layout.person : size * (layout.person + 1)]
         elif layer in _ANCHOR_LAYERS and layout.size_first:
-            values[name] = _ratio_first(value, network.rpn_head.prior_generator)
-    for name in _modulated(values, network):
-        _check_factors(checkpoint, layout, name)
-        if layout.unit_factors:
-            # sum(w f x) = sum((w / 2) (2 f) x); the bias has no factor.
+            anchors = network.rpn_head.prior_generator
+            sizes, ratios = len(anchors.scales), len(anchors.ratios)
+            # (sizes * ratios * C, ...) to mmdet's ratio-first order, its scale_major
+            if anchors.scale_major and not len(value) % (sizes * ratios):
+                grid = value.unflatten(0, (sizes, ratios, -1))
+                values[name] = grid.transpose(0, 1).flatten(0, 2)
+    for name, module in network.named_modules():
+        converted = {f'{name}.weight', f'{name}.conv_offset.weight'} <= values.keys()
+        if not (getattr(module, 'modulated', False) and converted):
+            continue
+        if layout.unit_masks is None:
+            raise SystemExit(
+                f'{checkpoint.path}: not converted. {name} is a modulated convolution, whose '
+                'mask reaches to 1 in mmdet and to 2 in this project, and without meta the '
+                'file does not tell which it is. Take the checkpoint as the training wrote it.'
+            )
+        if layout.unit_masks:
+            # sum(w m x) = sum((w / 2) (2 m) x); the bias has no mask
             values[f'{name}.weight'] = values[f'{name}.weight'] / 2
     return values
-
-
-def _check_classes(checkpoint: Checkpoint, layout: Layout, num_classes: int) -> None:
-    if layout.num_classes and num_classes not in layout.num_classes:
-        expected = ' or '.join(str(count) for count in layout.num_classes)
-        raise SystemExit(
-            f'{checkpoint.path}: not converted. Its classifier has '
-            f'{num_classes} classes and the background; expected {expected}, '
-            'of which it is known which one is the person.'
-        )
-
-
-def _class_order(layout: Layout, rows: int, wanted: int) -> List[int]:
-    """The person, the other classes where there is room, the background."""
-    background = layout.background % rows
-    others = [row for row in range(rows) if row not in (layout.person, background)]
-    return [layout.person, *(others if wanted > 2 else []), background]
-
-
-def _person_rows(value: Tensor, person: int, size: int) -> Tensor:
-    """The person's rows, or the only ones."""
-    if len(value) <= size:
-        return value
-    return value[size * person : size * (person + 1)]
-
-
-def _ratio_first(value: Tensor, anchors: object) -> Tensor:
-    """mmdet's order of the anchors of a cell (its ``scale_major``)."""
-    sizes, ratios = len(anchors.scales), len(anchors.ratios)
-    if not anchors.scale_major or len(value) % (sizes * ratios):
-        return value
-    grid = value.unflatten(0, (sizes, ratios, -1))
-    return grid.transpose(0, 1).flatten(0, 2)
-
-
-def _modulated(values: Weights, network: nn.Module) -> List[str]:
-    """Convolutions whose factors come from the source."""
-    return [
-        name
-        for name, module in network.named_modules()
-        if getattr(module, 'modulated', False)
-        and {f'{name}.weight', f'{name}.conv_offset.weight'} <= values.keys()
-    ]
-
-
-def _check_factors(checkpoint: Checkpoint, layout: Layout, name: str) -> None:
-    if layout.unit_factors is None:
-        raise SystemExit(
-            f'{checkpoint.path}: not converted. {name} is a modulated '
-            'convolution, whose factors reach to 1 in mmdet and to 2 in this '
-            'project, and without meta the file does not tell which it is. '
-            'Take the checkpoint as the training wrote it.'
-        )

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Convert a Faster or Mask R-CNN (ResNet) of mmdet, or a checkpoint of this
 project into another of its configs.
 
@@ -9,8 +8,6 @@ only one or the first of COCO's 80.
 
 import ast
 import re
-import sys
-from typing import Dict, List, Optional
 
 from .conversion import run
 from .layout import Layout
@@ -26,7 +23,7 @@ _SETTINGS = {
 
 
 def describe(checkpoint: Checkpoint) -> Layout:
-    """Say how mmdet, or this project, orders the weights of a file.
+    """Describe the layout of a checkpoint of mmdet or this project.
 
     Raises:
         SystemExit: If it is too old, or has no class named person.
@@ -34,28 +31,44 @@ def describe(checkpoint: Checkpoint) -> Layout:
     if is_own(checkpoint):
         # The person comes first and the background last, of any classes.
         return Layout(
-            kind='multitask_refine', rules=_SAME, person=0, background=-1, unit_factors=False
+            kind='multitask_refine', rules=_SAME, person=0, background=-1, unit_masks=False
         )
-    _refuse_old(checkpoint)
-    names = _class_names(checkpoint.meta)
+    meta = checkpoint.meta
+    version = str(meta.get('mmdet_version', ''))
+    if re.match(r'[01]\.', version):
+        raise SystemExit(
+            f'{checkpoint.path}: not converted. It is of mmdet {version}, where the background '
+            "was the first class; expected mmdet 2 or 3. Convert it to mmdet 2 by that version's "
+            'own tools/model_converters/upgrade_model_version.py.'
+        )
+    dataset = meta.get('dataset_meta') or {}
+    names = dataset.get('classes') or dataset.get('CLASSES') or meta.get('CLASSES') or ()
+    names = [names] if isinstance(names, str) else list(names)
     if names and 'person' not in names:
         raise SystemExit(
             f'{checkpoint.path}: not converted. Expected a class '
             f'named person, found {", ".join(names[:10])}'
         )
+    settings = {}
+    for key, part in _SETTINGS.items():
+        # from the text of mmdet 3's config, of which nothing is executed
+        value = re.search(rf"\b{key}=(\[[\d\s.,]*\]|'\w+'|True|False)", str(meta.get('cfg', '')))
+        if value:
+            settings[f'{part}.{key}'] = ast.literal_eval(value[1])
     return Layout(
         kind='mmdet',
         rules=_SAME,
         person=names.index('person') if names else 0,
         background=-1,
         num_classes=(len(names),) if names else (1, 80),
-        unit_factors=_tells_origin(checkpoint.meta) or None,
-        settings=_settings(checkpoint.meta),
+        # mmdet 2 writes its version, mmdet 3 the config
+        unit_masks=True if 'mmdet_version' in meta or 'cfg' in meta else None,
+        settings=settings,
     )
 
 
 def is_own(checkpoint: Checkpoint) -> bool:
-    """Whether a file is this project's.
+    """Return whether a checkpoint is of this project.
 
     A converter has left its mark in ``meta``, or MMEngine has written the
     config, which names the detector. Where meta is gone, a keypoint head
@@ -69,41 +82,6 @@ def is_own(checkpoint: Checkpoint) -> bool:
     )
 
 
-def _tells_origin(meta: dict) -> bool:
-    """mmdet 2 writes its version, mmdet 3 the config."""
-    return 'mmdet_version' in meta or 'cfg' in meta
-
-
-def _refuse_old(checkpoint: Checkpoint) -> None:
-    version = str(checkpoint.meta.get('mmdet_version', ''))
-    if re.match(r'[01]\.', version):
-        raise SystemExit(
-            f'{checkpoint.path}: not converted. It is of mmdet {version}, '
-            'where the background was the first class; expected mmdet 2 or '
-            "3. Bring it to mmdet 2 with that version's own "
-            'tools/model_converters/upgrade_model_version.py.'
-        )
-
-
-def _class_names(meta: dict) -> List[str]:
-    dataset = meta.get('dataset_meta') or {}
-    names = dataset.get('classes') or dataset.get('CLASSES') or meta.get('CLASSES') or ()
-    return [names] if isinstance(names, str) else list(names)
-
-
-def _settings(meta: dict) -> Dict[str, object]:
-    """What the text of mmdet 3's config says; nothing of it is run."""
-    found = {}
-    for key, part in _SETTINGS.items():
-        value = re.search(rf"\b{key}=(\[[\d\s.,]*\]|'\w+'|True|False)", str(meta.get('cfg', '')))
-        if value:
-            found[f'{part}.{key}'] = ast.literal_eval(value[1])
-    return found
-
-
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line of the converter."""
     return run(__doc__, describe, argv)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

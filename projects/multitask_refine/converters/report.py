@@ -1,12 +1,12 @@
-"""What a conversion says: what was converted, or why it is refused."""
+"""Report of a conversion, or of the reasons for refusing it."""
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import NamedTuple
 
 from mmengine.config import Config
-from torch import Tensor
 
 from .layout import Layout
 from .weights_file import CAFFE2, Checkpoint, Weights, listed
@@ -43,23 +43,23 @@ _HINTS = (
     (
         r'backbone\.bottom_up\..*',
         ('Detectron2',),
-        'It is a file of Detectron2: take detectron2_to_multitask.py.',
+        'It is a file of Detectron2: use detectron2_to_multitask.py.',
     ),
     (
         r'backbone\.body\..*',
         ('torchvision',),
-        'It is a file of torchvision: take torchvision_to_multitask.py.',
+        'It is a file of torchvision: use torchvision_to_multitask.py.',
     ),
     (
         r'(backbone\.layer1|roi_head)\..*',
         ('mmdet', 'multitask_refine'),
-        'It is a file of mmdet or of this project: take mmdet_to_multitask.py.',
+        'It is a file of mmdet or of this project: use mmdet_to_multitask.py.',
     ),
 )
 
 
 class Match(NamedTuple):
-    """Which weight goes where.
+    """Names of the weights of a file matched to those of the model.
 
     Attributes:
         found: Names here, each with its name in the source.
@@ -67,13 +67,13 @@ class Match(NamedTuple):
         unknown: Names in the source that should have a place and have none.
     """
 
-    found: Dict[str, str]
-    left: Dict[str, str]
-    unknown: List[str]
+    found: dict[str, str]
+    left: dict[str, str]
+    unknown: list[str]
 
 
 class Conversion(NamedTuple):
-    """A file, a network, and what goes where.
+    """Plan of a conversion.
 
     Attributes:
         checkpoint: The file.
@@ -92,17 +92,17 @@ class Conversion(NamedTuple):
     target: Weights
     match: Match
     values: Weights
-    starts: Dict[str, Optional[str]]
+    starts: dict[str, str | None]
 
     @property
-    def problems(self) -> Dict[str, List[str]]:
+    def problems(self) -> dict[str, list[str]]:
         """dict[str, list[str]]: What does not fit, and which weights."""
         source = self.checkpoint.weights
         found = self.match.found
         problems = {
             "of another shape than the config's": [
-                f'{found[name]} {_shape(source[found[name]])} -> '
-                f'{name} {_shape(self.target[name])}'
+                f'{found[name]} {tuple(source[found[name]].shape)} -> '
+                f'{name} {tuple(self.target[name].shape)}'
                 for name, value in self.values.items()
                 if value.shape != self.target[name].shape
             ],
@@ -114,9 +114,10 @@ class Conversion(NamedTuple):
         return {what: names for what, names in problems.items() if names}
 
     @property
-    def untrained(self) -> List[str]:
+    def untrained(self) -> list[str]:
         """list[str]: Names here of what is not from any training; counters
-        are not trained and not among them."""
+        are not trained and not among them.
+        """
         before = self.checkpoint.meta.get('untrained', ())
         return [
             name
@@ -125,12 +126,8 @@ class Conversion(NamedTuple):
         ]
 
 
-def _shape(value: Tensor) -> tuple:
-    return tuple(value.shape)
-
-
 def refusal(conversion: Conversion) -> Iterator[str]:
-    """Lines that say why the weights are not converted."""
+    """Yield the lines that explain why the weights are not converted."""
     yield (
         f'{conversion.checkpoint.path}: not converted, because it does '
         f'not fit {Path(conversion.cfg.filename).name}.'
@@ -138,29 +135,27 @@ def refusal(conversion: Conversion) -> Iterator[str]:
     for what, names in conversion.problems.items():
         yield f'  {what} ({len(names)}):'
         yield from listed(names)
-    yield _hint(conversion)
-
-
-def _hint(conversion: Conversion) -> str:
-    kind = conversion.layout.kind
+    kind, keys = conversion.layout.kind, conversion.checkpoint.weights
     for pattern, kinds, hint in _HINTS:
-        if kind not in kinds and any(
-            re.fullmatch(pattern, key) for key in conversion.checkpoint.weights
-        ):
-            return hint
-    return (
-        f'Expected an R-CNN of {kind} with the ResNet, the FPN and the '
-        'heads that the config states: take the config that belongs to '
-        'the file.'
+        if kind not in kinds and any(re.fullmatch(pattern, key) for key in keys):
+            yield hint
+            return
+    yield (
+        f'Expected an R-CNN of {kind} with the ResNet, the FPN and the heads that the config '
+        'states: use the config that belongs to the file.'
     )
 
 
 def report(conversion: Conversion) -> Iterator[str]:
-    """Lines that say what became of all weights on both sides."""
-    name = Path(conversion.checkpoint.path).name
-    yield (f'{name} ({conversion.layout.kind}) to {Path(conversion.cfg.filename).name}')
+    """Yield the lines that account for all weights of the file and the model."""
+    source = Path(conversion.checkpoint.path).name
+    yield (f'{source} ({conversion.layout.kind}) to {Path(conversion.cfg.filename).name}')
     yield 'Converted:'
-    for part, count in Counter(map(_part, conversion.match.found)).items():
+    parts = Counter(
+        next(part for prefix, part in PARTS.items() if name.startswith(prefix))
+        for name in conversion.match.found
+    )
+    for part, count in parts.items():
         yield f'  {part}: {count}'
     yield from _grouped('Left out of the source:', conversion.match.left)
     yield from _grouped('Not in the source:', conversion.starts)
@@ -168,43 +163,30 @@ def report(conversion: Conversion) -> Iterator[str]:
     if before:
         yield 'Not trained when the source was converted:'
         yield from listed(sorted(before))
-    yield from _class_note(conversion)
-    yield from _setting_notes(conversion)
-
-
-def _part(name: str) -> str:
-    return next(part for prefix, part in PARTS.items() if name.startswith(prefix))
-
-
-def _grouped(title: str, reasons: Dict[str, str]) -> Iterator[str]:
-    if reasons:
-        yield title
-    for why in dict.fromkeys(reasons.values()):
-        names = [name for name in reasons if reasons[name] == why]
-        yield f'  {why} ({len(names)}):'
-        yield from listed(names)
-
-
-def _class_note(conversion: Conversion) -> Iterator[str]:
-    key = conversion.match.found[_CLASSES]
-    rows = len(conversion.checkpoint.weights[key])
+    rows = len(conversion.checkpoint.weights[conversion.match.found[_CLASSES]])
     if rows > len(conversion.target[_CLASSES]):
         yield (
             f'Note: of {rows - 1} classes the config has only the person, '
             'whose score now ignores the others. A PersonBBoxHead with '
             f'num_other_classes={rows - 2} keeps the score.'
         )
-
-
-def _setting_notes(conversion: Conversion) -> Iterator[str]:
     for path, expected in conversion.layout.settings.items():
-        *parts, key = f'model.{path}'.split('.')
+        *owners, key = f'model.{path}'.split('.')
         owner = conversion.cfg
-        for part in parts:
+        for part in owners:
             owner = owner and owner.get(part)
         if owner and owner.get(key) != expected:
             found = repr(owner[key]) if key in owner else 'not set'
             yield (
-                f'Note: {".".join(parts)}.{key} is {found} in the config, '
+                f'Note: {".".join(owners)}.{key} is {found} in the config, '
                 f'but the weights are for {expected!r}.'
             )
+
+
+def _grouped(title: str, reasons: dict[str, str]) -> Iterator[str]:
+    if reasons:
+        yield title
+    for why in dict.fromkeys(reasons.values()):
+        names = [name for name in reasons if reasons[name] == why]
+        yield f'  {why} ({len(names)}):'
+        yield from listed(names)

@@ -1,13 +1,9 @@
-#!/usr/bin/env python
 """Convert a Faster, Mask or Keypoint R-CNN (ResNet, FPN) of torchvision.
 
 Takes the published files, whose names are those of its first versions, and
 what a newer version saves. The background is class 0 and the person class 1,
 of 2 or of COCO's 91.
 """
-
-import sys
-from typing import List, Optional
 
 from .conversion import run
 from .layout import NORM, Layout, renamed
@@ -58,7 +54,7 @@ _SETTINGS = {
 
 
 def describe(checkpoint: Checkpoint) -> Layout:
-    """Say how torchvision names and orders the weights of a file."""
+    """Describe the layout of a checkpoint of torchvision."""
     settings = dict(_SETTINGS)
     if any('keypoint_predictor' in key for key in checkpoint.weights):
         settings['roi_head.keypoint_head.type'] = 'KeypointSoftmaxHead'
@@ -72,9 +68,6 @@ def describe(checkpoint: Checkpoint) -> Layout:
     )
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line of the converter."""
     return run(__doc__, describe, argv)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,9 +1,9 @@
-"""Files of weights: read safely, written whole or not at all."""
+"""Safe reading and atomic writing of weight files."""
 
 import hashlib
 import os
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from multitask_refine.engine import (
     load_checkpoint_file,
 )
 
-Weights = Dict[str, Tensor]
+Weights = dict[str, Tensor]
 
 CAFFE2 = (
     'It is a file of Caffe2 (Detectron1): load it in Detectron2, save '
@@ -31,7 +31,7 @@ _SHOWN = 10
 
 
 class Checkpoint(NamedTuple):
-    """A file of weights: where it is and what it holds."""
+    """Content and checksum of a weight file."""
 
     path: str
     sha256: str
@@ -94,7 +94,7 @@ def _weights(path: str, content: object) -> Weights:
     return weights
 
 
-def _tensor(value: object) -> Optional[Tensor]:
+def _tensor(value: object) -> Tensor | None:
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         # PyTorch has no other byte order than the machine's.
@@ -114,8 +114,8 @@ def save(path: str, content: dict) -> None:
         draft.unlink(missing_ok=True)
 
 
-def listed(names: List[str]) -> List[str]:
-    """Lines with the first few names, and how many more there are."""
+def listed(names: list[str]) -> list[str]:
+    """Return lines with the first names and the number of the others."""
     more = len(names) - _SHOWN
     return [
         *(f'    {name}' for name in names[:_SHOWN]),

@@ -1,7 +1,6 @@
 from .coco_metric import MultitaskCocoMetric
 from .coco_scores import TASKS, CocoData, evaluate, figures, load_ground_truth
-from .predictions import add_run, file_sha256
-from .predictions_check import PredictionsFileError, read_predictions, to_coco
+from .predictions import PredictionsFileError, add_run, file_sha256, read_predictions, to_coco
 from .submission import check_submission, write_submission
 from .table import format_table, markdown_table, percent
 

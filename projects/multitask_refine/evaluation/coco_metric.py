@@ -1,6 +1,7 @@
-"""COCO's average precision for boxes, masks and joints in one metric."""
+"""COCO metric of boxes, masks and keypoints."""
 
-from typing import Dict, List, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmdet.registry import METRICS
@@ -33,32 +34,32 @@ from .predictions import collect_predictions, file_sha256, write_predictions
 from .submission import write_submission
 from .table import ROWS, format_rows, format_table
 
-# What a network that is able to do a task predicts of each instance.
+# Field of the predicted instances by task.
 FIELDS = dict(bbox='bboxes', segm='masks', keypoints='keypoints')
 
 
 @METRICS.register_module()
-class MultitaskCocoMetric(BaseMetric):
-    """Evaluate the three tasks with pycocotools.
+class MultitaskCocoMetric(BaseMetric):  # type: ignore[misc]  # MMEngine has no hints
+    """Evaluate boxes, masks and keypoints by COCO's average precision.
 
     The metrics are ``<prefix>/<task>_<name>`` in percent, e.g.
     ``coco/keypoints_AP50``; a value for which the data has no ground truth
     is NaN. A table of the three tasks goes to the log. Images of the file
     that were not tested, of a dataset with ``indices`` say, do not count.
-    Each task counts the images and instances that are labelled for it, and
+    Each task counts the images and instances that are labeled for it, and
     the log says how many if that is not all.
 
-    Boxes and masks are ranked by the box score. Joints are ranked by
-    ``keypoint_ranking``: ``'bbox'`` takes the box score,
-    ``'bbox_keypoint'`` multiplies it by the mean of the person's joint
-    scores, so that a sure box with unsure joints comes later.
+    Boxes and masks are ranked by the box score. Keypoints are ranked by
+    ``keypoint_ranking``: ``'bbox'`` takes the box score, ``'bbox_keypoint'``
+    multiplies it by the mean score of the instance's keypoints, as MMPose's
+    ``score_mode`` of that name.
 
-    Categories that have joints of their own (``category_metas`` of the
+    Categories that have keypoints of their own (``category_metas`` of the
     metainfo) are evaluated with these, in their order and with their sigmas;
-    keypoint figures are averages over the categories that have joints.
+    keypoint metrics are averages over the categories that have keypoints.
 
     With ``format_only`` nothing is evaluated and no ground truth is needed:
-    masks and joints are written as the files that COCO's evaluation server
+    masks and keypoints are written as the files that COCO's evaluation server
     takes, see :func:`write_submission`.
 
     Args:
@@ -68,10 +69,10 @@ class MultitaskCocoMetric(BaseMetric):
             'keypoints'. Defaults to those that the network predicts: boxes,
             and what it has a head for.
         keypoint_ranking (str): See above. Defaults to 'bbox_keypoint'.
-        joint_shift (float): How much more the network's joints count than
-            the file's, in pixels. The default 0.5 is the way from an index
-            to its pixel's centre; 0 is for networks that were trained on
-            the file's numbers as they are, as torchvision's.
+        joint_shift (float): Offset of the network's keypoint coordinates from
+            the file's, in pixels. The default 0.5 is the offset of a pixel's
+            center from its index; 0 is for networks that were trained on
+            the file's coordinates as they are, such as torchvision's.
         collect_device (str): As in MMEngine. Defaults to 'cpu'.
         prefix (str, optional): Defaults to 'coco'.
         format_only (bool): See above. Defaults to False.
@@ -99,15 +100,15 @@ class MultitaskCocoMetric(BaseMetric):
     def __init__(
         self,
         ann_file: str,
-        tasks: Optional[Sequence[str]] = None,
+        tasks: Sequence[str] | None = None,
         keypoint_ranking: str = 'bbox_keypoint',
         joint_shift: float = 0.5,
         collect_device: str = 'cpu',
-        prefix: Optional[str] = None,
+        prefix: str | None = None,
         format_only: bool = False,
-        outfile_prefix: Optional[str] = None,
-        keypoints_from: Union[str, dict, None] = None,
-        predictions_file: Optional[str] = None,
+        outfile_prefix: str | None = None,
+        keypoints_from: str | dict[str, Any] | None = None,
+        predictions_file: str | None = None,
         classwise: bool = False,
         keypointwise: bool = False,
     ) -> None:
@@ -139,13 +140,13 @@ class MultitaskCocoMetric(BaseMetric):
         self.classwise = classwise
         self.keypointwise = keypointwise
 
-    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Store the predictions of a batch in COCO's terms."""
+    def process(self, data_batch: dict[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
+        """Collect the predictions of a batch as COCO result entries."""
         for sample in data_samples:
-            self.results.append(self._to_coco(sample))
+            self.results.append(self._encode(sample))
 
-    def compute_metrics(self, results: List[dict]) -> Dict[str, float]:
-        """Evaluate, or write, what all ranks collected.
+    def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
+        """Evaluate the predictions of all ranks, or write them.
 
         Args:
             results (list[dict]): Per image ``img_id``, ``img_path``,
@@ -160,9 +161,9 @@ class MultitaskCocoMetric(BaseMetric):
                 a class has no category in the file.
         """
         with get_local_path(self.ann_file) as path:
-            mapping = self.keypoints_from and KeypointMapping(
-                self.keypoints_from, self.dataset_meta
-            )
+            mapping = None
+            if self.keypoints_from:
+                mapping = KeypointMapping(self.keypoints_from, self.dataset_meta)
             coco = load_ground_truth(
                 path, keypoints_per_class(self.dataset_meta, self.dataset_meta['classes']), mapping
             )
@@ -188,12 +189,12 @@ class MultitaskCocoMetric(BaseMetric):
 
     def _evaluate(
         self,
-        entries: Dict[str, List[dict]],
+        entries: dict[str, list[dict[str, Any]]],
         coco: COCO,
-        categories: List[int],
-        results: List[dict],
-    ) -> dict:
-        """All tasks' figures; their table goes to the log."""
+        categories: list[int],
+        results: list[dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Compute the metrics of all tasks and log their tables."""
         if not coco.dataset.get('annotations'):
             raise AnnotationError(
                 f'{self.ann_file}: has no "annotations" to evaluate with. '
@@ -205,7 +206,7 @@ class MultitaskCocoMetric(BaseMetric):
         sigmas = self.dataset_meta['sigmas']
         names = names and [names[index] for index in range(len(names))]
         if 'category_metas' in self.dataset_meta:
-            metas = dict(zip(categories, self.dataset_meta['category_metas']))
+            metas = dict(zip(categories, self.dataset_meta['category_metas'], strict=True))
             sigmas = {each: own['sigmas'] for each, own in metas.items()}
             names = {
                 each: [names[index] for index in own['indices']] for each, own in metas.items()
@@ -216,7 +217,7 @@ class MultitaskCocoMetric(BaseMetric):
             if part.labelled < part.instances:
                 logger.info(
                     f'{ROWS[task]}: {part.labelled} of {part.instances} '
-                    f'instances are labelled; {len(part.images)} of '
+                    f'instances are labeled; {len(part.images)} of '
                     f'{len(images)} images count'
                 )
         found = evaluate(coco, entries, sigmas, categories, images)
@@ -245,8 +246,10 @@ class MultitaskCocoMetric(BaseMetric):
         logger.info(f'{self.ann_file}:\n' + '\n\n'.join(tables))
         return metrics
 
-    def _write(self, entries: Dict[str, List[dict]], coco: COCO, num_images: int) -> dict:
-        """Write the server's files and say so; there are no metrics."""
+    def _write(
+        self, entries: dict[str, list[dict[str, Any]]], coco: COCO, num_images: int
+    ) -> dict[str, Any]:
+        """Write the files for COCO's evaluation server; there are no metrics."""
         logger = MMLogger.get_current_instance()
         logger.info(f'{num_images} of the {len(coco.imgs)} images of {self.ann_file} were tested')
         for task in (t for t in entries if t != 'bbox'):
@@ -256,40 +259,38 @@ class MultitaskCocoMetric(BaseMetric):
             logger.info(f'{task}: {len(results)} results, read back without fault: {path}')
         return {}
 
-    def _to_coco(self, sample: dict) -> dict:
+    def _encode(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """Return the predictions of an image as COCO result entries of each task."""
         pred = sample['pred_instances']
         tasks = self.tasks or [task for task, field in FIELDS.items() if field in pred]
         scores = pred['scores'].cpu().numpy().astype(float)
-        result = dict(
-            img_id=sample['img_id'],
-            img_path=sample.get('img_path'),
-            labels=pred['labels'].cpu().tolist(),
-        )
+        labels = pred['labels'].cpu().tolist()
+        result = dict(img_id=sample['img_id'], img_path=sample.get('img_path'), labels=labels)
         if 'bbox' in tasks:
             boxes = pred['bboxes'].cpu().numpy().astype(float)
-            boxes[:, 2:] -= boxes[:, :2]
+            boxes[:, 2:] -= boxes[:, :2]  # xyxy to xywh
             result['bbox'] = [
-                dict(bbox=box.tolist(), score=score) for box, score in zip(boxes, scores)
+                dict(bbox=box.tolist(), score=score)
+                for box, score in zip(boxes, scores, strict=True)
             ]
         if 'segm' in tasks:
             masks = encode_mask_results(pred['masks'].cpu().numpy())
             result['segm'] = [
-                dict(segmentation=mask, score=score) for mask, score in zip(masks, scores)
+                dict(segmentation=mask, score=score)
+                for mask, score in zip(masks, scores, strict=True)
             ]
         if 'keypoints' in tasks:
-            result['keypoints'] = self._joints_to_coco(pred, scores)
+            points = pred['keypoints'].cpu().numpy().astype(float) - self.joint_shift
+            visibility = pred['keypoint_scores'].cpu().numpy().astype(float)
+            keypoints = np.concatenate([points, visibility[..., None]], -1)  # (N, K, 3)
+            result['keypoints'] = []
+            for own, label, score in zip(keypoints, labels, scores, strict=True):
+                # of the union only those that the category has, in its order
+                indices = category_meta(self.dataset_meta, label).get('indices', slice(None))
+                own = own[indices]
+                if self.keypoint_ranking == 'bbox_keypoint' and len(own):
+                    score = score * own[:, 2].mean()
+                result['keypoints'].append(
+                    dict(keypoints=own.flatten().tolist(), score=float(score))
+                )
         return result
-
-    def _joints_to_coco(self, pred: dict, scores: np.ndarray) -> List[dict]:
-        points = pred['keypoints'].cpu().numpy().astype(float)
-        points -= self.joint_shift
-        joint_scores = pred['keypoint_scores'].cpu().numpy().astype(float)
-        joints = np.concatenate([points, joint_scores[..., None]], -1)
-        entries = []
-        for joint, label, score in zip(joints, pred['labels'].tolist(), scores):
-            own = category_meta(self.dataset_meta, label)
-            joint = joint[own.get('indices', slice(None))]
-            if self.keypoint_ranking == 'bbox_keypoint' and len(joint):
-                score = score * joint[:, 2].mean()
-            entries.append(dict(keypoints=joint.flatten().tolist(), score=float(score)))
-        return entries

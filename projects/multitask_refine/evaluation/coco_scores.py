@@ -1,9 +1,10 @@
-"""COCO's evaluation: fast, of everything, or of some images and people."""
+"""COCO evaluation of a dataset, of single classes and keypoints, or of a subset."""
 
 import contextlib
 import io
 from collections import Counter
-from typing import Collection, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from faster_coco_eval import COCO as FastCOCO
@@ -17,7 +18,7 @@ from multitask_refine.datasets.validation.annotations import keypoints_by_catego
 
 TASKS = ('bbox', 'segm', 'keypoints')
 # What labels an instance for a task. COCO's persons have all three, also those
-# without a labelled keypoint.
+# without a labeled keypoint.
 _FIELDS = dict(bbox='bbox', segm='segmentation', keypoints='keypoints')
 # Settings for CocoData.run where the figures of sizes are not needed.
 ALL_SIZES = dict(areaRng=[[0, 1e10]], areaRngLbl=['all'])
@@ -36,24 +37,24 @@ _BOX_NAMES = (
     'ARL',
 )
 # Of each keypoint; by category id if categories have keypoints of their own.
-Sigmas = Union[Sequence[float], Mapping[int, Sequence[float]]]
-_JOINT_NAMES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
+Sigmas = Sequence[float] | Mapping[int, Sequence[float]]
+_KEYPOINT_NAMES = ('AP', 'AP50', 'AP75', 'APM', 'APL', 'AR', 'AR50', 'AR75', 'ARM', 'ARL')
 
 
 class CocoData(NamedTuple):
-    """Ground truth and predictions: what an evaluation takes.
+    """Ground truth and predictions of an evaluation.
 
     Attributes:
         truth: The annotations, from :func:`load_ground_truth`.
         entries: For each task COCO's result entries. Entry i of every task
             is of the same person.
-        sigmas: OKS sigma of each of the K joints.
+        sigmas: OKS sigma of each of the K keypoints.
         categories: Ids of the categories that count.
         images: Ids of the images that were tested.
     """
 
     truth: COCO
-    entries: Dict[str, List[dict]]
+    entries: dict[str, list[dict[str, Any]]]
     sigmas: Sequence[float]
     categories: Sequence[int]
     images: Sequence[int]
@@ -86,8 +87,8 @@ class CocoData(NamedTuple):
         return result
 
 
-class _RestrictedEval(COCOeval):
-    """COCO's evaluation, in which annotations can be ignored by their id."""
+class _RestrictedEval(COCOeval):  # type: ignore[misc]  # pycocotools has no hints
+    """COCO evaluation in which annotations can be ignored by their id."""
 
     ignored: Collection[int] = ()
 
@@ -99,15 +100,13 @@ class _RestrictedEval(COCOeval):
 
 
 def load_ground_truth(
-    path: str,
-    num_keypoints: Union[int, Mapping[str, int]],
-    mapping: Optional[KeypointMapping] = None,
+    path: str, num_keypoints: int | Mapping[str, int], mapping: KeypointMapping | None = None
 ) -> COCO:
     """Load an annotation file for pycocotools.
 
     With a ``mapping``, in the network's keypoints instead of the file's.
     ``num_keypoints`` is one number, or that of each category by its name.
-    Instances without keypoints get none labelled, and ``num_keypoints`` is
+    Instances without keypoints get none labeled, and ``num_keypoints`` is
     filled in where the file lacks it, because pycocotools insists on both. The
     tasks that the file labels an instance for stay in its ``labelled``.
     Annotations are counted from 1 unless all have ids that the libraries
@@ -122,11 +121,14 @@ def load_ground_truth(
     are_fine = all(type(each) is int and 0 < each < 2**53 for each in ids) and len(
         set(ids)
     ) == len(ids)
-    is_same = isinstance(num_keypoints, int)
-    counts = {} if is_same else keypoints_by_category(content['categories'], num_keypoints)
+    counts = {}
+    if not isinstance(num_keypoints, int):
+        counts = keypoints_by_category(content['categories'], num_keypoints)
     annotations = []
     for index, ann in enumerate(content['annotations'], 1):
-        count = num_keypoints if is_same else counts.get(ann['category_id'], 0)
+        count = (
+            num_keypoints if isinstance(num_keypoints, int) else counts.get(ann['category_id'], 0)
+        )
         flat = ann.get('keypoints') or [0] * (3 * count)
         seen = sum(visibility > 0 for visibility in flat[2::3])
         annotations.append(
@@ -142,10 +144,10 @@ def load_ground_truth(
 
 
 class LabelledPart(NamedTuple):
-    """What an evaluation of one task can count.
+    """Images and annotations that count in the evaluation of a task.
 
     Attributes:
-        truth: The annotations, in which the instances that are not labelled
+        truth: The annotations, in which the instances that are not labeled
             for the task are crowds: their box is a region in which detections
             are neither right nor wrong.
         images: Ids of the images that count, sorted: not those whose
@@ -155,7 +157,7 @@ class LabelledPart(NamedTuple):
     """
 
     truth: COCO
-    images: List[int]
+    images: list[int]
     labelled: int
     instances: int
 
@@ -163,7 +165,7 @@ class LabelledPart(NamedTuple):
 def labelled_part(
     truth: COCO, task: str, categories: Sequence[int], images: Sequence[int]
 ) -> LabelledPart:
-    """Restrict the ground truth to what is labelled for a task.
+    """Restrict the ground truth to what is labeled for a task.
 
     A fully labelled file, as COCO's, stays as it is.
 
@@ -174,7 +176,8 @@ def labelled_part(
         images (Sequence[int]): Ids of the images that were tested.
     """
     tested, kept = set(images), set(categories)
-    labelled, unlabelled = Counter(), Counter()
+    labelled: Counter[int | str] = Counter()
+    unlabelled: Counter[int | str] = Counter()
     annotations = []
     for ann in truth.dataset['annotations']:
         is_labelled = task in ann.get('labelled', TASKS)
@@ -182,7 +185,9 @@ def labelled_part(
         if ann['image_id'] in tested and ann['category_id'] in kept and not ann['iscrowd']:
             counter = labelled if is_labelled else unlabelled
             counter[ann['image_id']] += 1
-    if any(new is not old for new, old in zip(annotations, truth.dataset['annotations'])):
+    if any(
+        new is not old for new, old in zip(annotations, truth.dataset['annotations'], strict=True)
+    ):
         truth = build_coco(dict(truth.dataset, annotations=annotations))
     return LabelledPart(
         truth,
@@ -192,15 +197,15 @@ def labelled_part(
     )
 
 
-def _as_region(ann: dict) -> dict:
-    """An instance as a crowd that fills its box."""
+def _as_region(ann: dict[str, Any]) -> dict[str, Any]:
+    """Turn an instance into a crowd region that fills its box."""
     x, y, width, height = ann['bbox']
     right, bottom = x + width, y + height
     return dict(ann, iscrowd=1, segmentation=[[x, y, right, y, right, bottom, x, bottom]])
 
 
-def build_coco(dataset: dict) -> COCO:
-    """The content of an annotation file for pycocotools."""
+def build_coco(dataset: dict[str, Any]) -> COCO:
+    """Build pycocotools' index of the content of an annotation file."""
     coco = COCO()
     coco.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):
@@ -208,8 +213,10 @@ def build_coco(dataset: dict) -> COCO:
     return coco
 
 
-def result_entries(results: Sequence[dict], task: str, categories: Sequence[int]) -> List[dict]:
-    """One task's COCO result entries of all images.
+def result_entries(
+    results: Sequence[dict[str, Any]], task: str, categories: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Collect the COCO result entries of a task over all images.
 
     Args:
         results (Sequence[dict]): Of each image ``img_id``, ``labels`` and
@@ -220,12 +227,12 @@ def result_entries(results: Sequence[dict], task: str, categories: Sequence[int]
     return [
         dict(entry, image_id=result['img_id'], category_id=categories[label])
         for result in results
-        for entry, label in zip(result[task], result['labels'])
+        for entry, label in zip(result[task], result['labels'], strict=True)
     ]
 
 
-def figures(result: COCOeval) -> Dict[str, float]:
-    """COCO's figures of an evaluation with COCO's settings.
+def figures(result: COCOeval) -> dict[str, float]:
+    """Summarize an evaluation with COCO's settings.
 
     Args:
         result (COCOeval): From :meth:`CocoData.run`.
@@ -236,31 +243,31 @@ def figures(result: COCOeval) -> Dict[str, float]:
     """
     with contextlib.redirect_stdout(io.StringIO()):
         result.summarize()
-    joints = result.params.iouType == 'keypoints'
+    names = _KEYPOINT_NAMES if result.params.iouType == 'keypoints' else _BOX_NAMES
     return {
         name: float(value) * 100 if value >= 0 else float('nan')
-        for name, value in zip(_JOINT_NAMES if joints else _BOX_NAMES, result.stats)
+        for name, value in zip(names, result.stats, strict=True)
     }
 
 
 def evaluate(
     ground_truth: COCO,
-    entries: Dict[str, List[dict]],
+    entries: dict[str, list[dict[str, Any]]],
     sigmas: Sigmas,
     categories: Sequence[int],
     images: Sequence[int],
-) -> Dict[str, Dict[str, float]]:
+) -> dict[str, dict[str, float]]:
     """Evaluate tasks by faster-coco-eval, pycocotools' procedure in C++.
 
     Its numbers are those of pycocotools, which stays the reference: the
-    tests compare them. Each task counts what is labelled for it, see
+    tests compare them. Each task counts what is labeled for it, see
     :func:`labelled_part`.
 
     Args:
         ground_truth (COCO): The annotations.
         entries (dict[str, list[dict]]): COCO result entries by task.
         sigmas (Sequence[float] | Mapping[int, Sequence[float]]): OKS sigma
-            of each joint; of categories that have joints of their own by
+            of each keypoint; of categories that have keypoints of their own by
             their ids. Then each category is evaluated by itself, and the
             figures are averaged, as COCO averages over categories.
         categories (Sequence[int]): Category ids to evaluate.
@@ -270,52 +277,44 @@ def evaluate(
         dict[str, dict[str, float]]: By task COCO's figures in percent, NaN
         without ground truth.
     """
-    found, whole = {}, FastCOCO(ground_truth.dataset)
+    found: dict[str, dict[str, float]] = {}
+    whole = FastCOCO(ground_truth.dataset)
     for task in entries:
         counted = with_keypoints(task, sigmas, categories)
         part = labelled_part(ground_truth, task, counted, images)
         truth = whole if part.truth is ground_truth else FastCOCO(part.truth.dataset)
-        if task == 'keypoints' and isinstance(sigmas, Mapping):
-            found[task] = _mean(
-                [
-                    figures(
-                        _run_fast(
-                            *_restrict(truth, entries[task], category),
-                            task,
-                            sigmas[category],
-                            [category],
-                            part.images,
-                        )
-                    )
-                    for category in counted
-                ],
-                _JOINT_NAMES,
-            )
+        if not isinstance(sigmas, Mapping) or task != 'keypoints':
+            detections = _detections(truth, entries[task], task)
+            # boxes and masks have no use for the sigmas
+            of_task = [] if isinstance(sigmas, Mapping) else sigmas
+            result = _run_fast(truth, detections, task, of_task, categories, part.images)
+            found[task] = figures(result)
             continue
-        found[task] = figures(
-            _run_fast(
-                truth,
-                _detections(truth, entries[task], task),
-                task,
-                sigmas,
-                categories,
-                part.images,
-            )
-        )
+        # each category by itself, because only its own keypoints are equally many
+        rows = []
+        for category in counted:
+            pair = _restrict(truth, entries[task], category)
+            result = _run_fast(*pair, task, sigmas[category], [category], part.images)
+            rows.append(figures(result))
+        found[task] = _mean(rows, _KEYPOINT_NAMES)
     return found
 
 
-def with_keypoints(task: str, sigmas: Sigmas, categories: Sequence[int]) -> List[int]:
+def with_keypoints(task: str, sigmas: Sigmas, categories: Sequence[int]) -> list[int]:
     """Return those of the categories that a task evaluates: for keypoints
-    those that have some."""
+    those that have some.
+    """
     if task != 'keypoints' or not isinstance(sigmas, Mapping):
         return list(categories)
     return [each for each in categories if len(sigmas[each])]
 
 
-def _restrict(truth: FastCOCO, entries: List[dict], category: int) -> Tuple[FastCOCO, FastCOCO]:
+def _restrict(
+    truth: FastCOCO, entries: list[dict[str, Any]], category: int
+) -> tuple[FastCOCO, FastCOCO]:
     """Ground truth and keypoint detections of one category, whose keypoints
-    alone are equally many."""
+    alone are equally many.
+    """
     truth = FastCOCO(
         dict(
             truth.dataset,
@@ -329,7 +328,7 @@ def _restrict(truth: FastCOCO, entries: List[dict], category: int) -> Tuple[Fast
     )
 
 
-def _mean(figures: Sequence[Dict[str, float]], names: Sequence[str]) -> Dict[str, float]:
+def _mean(figures: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str, float]:
     """Average each figure over the categories that have ground truth."""
     averaged = {}
     for name in names:
@@ -340,11 +339,11 @@ def _mean(figures: Sequence[Dict[str, float]], names: Sequence[str]) -> Dict[str
 
 def evaluate_classes(
     ground_truth: COCO,
-    entries: Dict[str, List[dict]],
+    entries: dict[str, list[dict[str, Any]]],
     sigmas: Sigmas,
     categories: Sequence[int],
     images: Sequence[int],
-) -> Dict[str, Dict[str, float]]:
+) -> dict[str, dict[str, float]]:
     """Evaluate each category alone.
 
     Args:
@@ -366,13 +365,13 @@ def evaluate_classes(
 
 def evaluate_each_keypoint(
     ground_truth: COCO,
-    entries: List[dict],
+    entries: list[dict[str, Any]],
     sigmas: Sigmas,
-    names: Union[Sequence[str], Mapping[int, Sequence[str]]],
+    names: Sequence[str] | Mapping[int, Sequence[str]],
     categories: Sequence[int],
     images: Sequence[int],
-) -> Dict[str, Dict[str, float]]:
-    """Evaluate each keypoint as if it were the only one that is labelled.
+) -> dict[str, dict[str, float]]:
+    """Evaluate each keypoint as if it were the only one that is labeled.
 
     OKS is then that keypoint's own, exp(-d^2 / (2 area (2 sigma)^2)).
     Predictions keep their score, and an instance without the keypoint is
@@ -393,7 +392,7 @@ def evaluate_each_keypoint(
         dict[str, dict[str, float]]: By the keypoint's name ``keypoints_AP``
         in percent, NaN where it is never labelled.
     """
-    rows = {}
+    rows: dict[str, Any] = {}
     if isinstance(sigmas, Mapping):
         for category in with_keypoints('keypoints', sigmas, categories):
             truth = build_coco(
@@ -448,31 +447,32 @@ def _run_fast(
     return result
 
 
-def _detections(truth: FastCOCO, entries: List[dict], task: str) -> FastCOCO:
-    """What pycocotools' ``loadRes`` makes of result entries."""
+def _detections(truth: FastCOCO, entries: list[dict[str, Any]], task: str) -> FastCOCO:
+    """Load result entries, as pycocotools' ``loadRes`` does."""
     areas = _areas(entries, task) if entries else []
     annotations = [
         dict(entry, id=i + 1, iscrowd=0, area=area)
-        for i, (entry, area) in enumerate(zip(entries, areas))
+        for i, (entry, area) in enumerate(zip(entries, areas, strict=True))
     ]
     return FastCOCO(dict(truth.dataset, annotations=annotations))
 
 
-def _areas(entries: List[dict], task: str) -> List[float]:
-    """In pixels, by which COCO sorts detections into small to large."""
+def _areas(entries: list[dict[str, Any]], task: str) -> list[float]:
+    """Return the areas by which COCO sorts detections into small to large."""
     if task == 'segm':
         # One by one: a list of them overflows in pycocotools under numpy 2.
         return [float(mask_codec.area(entry['segmentation'])) for entry in entries]
     if task == 'bbox':
         extent = np.array([entry['bbox'][2:] for entry in entries])
     else:
-        joints = np.array([entry['keypoints'] for entry in entries])
-        points = joints.reshape(len(joints), -1, 3)[..., :2]
+        keypoints = np.array([entry['keypoints'] for entry in entries])
+        points = keypoints.reshape(len(entries), -1, 3)[..., :2]  # (N, K, 2)
         extent = points.max(1) - points.min(1)
-    return extent.prod(-1).tolist()
+    areas: list[float] = extent.prod(-1).tolist()
+    return areas
 
 
-def _load_results(ground_truth: COCO, entries: List[dict]) -> COCO:
+def _load_results(ground_truth: COCO, entries: list[dict[str, Any]]) -> COCO:
     if entries:
         # pycocotools writes into them.
         return ground_truth.loadRes([dict(entry) for entry in entries])

@@ -1,173 +1,231 @@
-"""Predictions files: all that a test found, as JSON that any tool can read.
+"""Predictions files: the output of a test as JSON that any tool can read.
 
-A file is one object:
-
-``format``, ``version``
-    'multitask_refine predictions' and 1.
-``run``
-    How it came about, as in the results file; null after ``mim test``.
-``metrics``
-    ``<task>_<name>`` in percent as in the results file; null without ground
-    truth.
-``tasks``
-    Some of 'bbox', 'segm' and 'keypoints'.
-``annotations``
-    ``file`` and its ``sha256``.
-``image_folder``
-    Where the images were; null if unknown.
-``categories``
-    ``ids`` and ``names`` of what was looked for; with ``joints``, those of
-    each category as below, if categories have joints of their own. Entries
-    then have the joints of their category, and ``joints`` below is the union.
-``joints``
-    ``names``, ``sigmas``, ``mirror`` (for each joint the index of its mirror
-    image), ``colors``, ``skeleton`` (pairs of joints), ``skeleton_colors``;
-    colours are RGB from 0 to 255.
-``images``
-    For each image ``image_id``, ``file_name`` in the image folder, and for
-    each task a list of entries in COCO's results format
-    (https://cocodataset.org/#format-results): boxes are x, y, width, height
-    in pixels of the image, joints count from the middle of the first pixel,
-    masks are compressed RLE. Entry i of every task is of the same person.
+The format is :class:`multitask_runtime.schemas.Predictions`. Boxes are x, y,
+width, height in image pixels, keypoints count from the center of the first
+pixel, and masks are compressed RLE.
 """
 
 import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any
 
-from .coco_scores import result_entries
+from pycocotools.coco import COCO
+from pydantic import ValidationError
 
-FORMAT = 'multitask_refine predictions'
-VERSION = 1
+from multitask_refine.datasets.validation.masks import decompress_counts
+from multitask_runtime.schemas import (
+    PREDICTIONS_FORMAT,
+    PREDICTIONS_VERSION,
+    Predictions,
+    explain,
+    upgrade_predictions,
+)
+from multitask_runtime.utils.errors import ExplainedError
+
+from .coco_scores import TASKS, CocoData, result_entries
+
+FORMAT = PREDICTIONS_FORMAT
+_CURE = (
+    'Predictions files are written by tools/test.py --predictions '
+    'FILE.json, or by predictions_file of the MultitaskCocoMetric.'
+)
+
+
+class PredictionsFileError(ExplainedError, ValueError):
+    """A predictions file that cannot be used; the message says why."""
 
 
 def collect_predictions(
-    results: Sequence[dict],
+    results: Sequence[dict[str, Any]],
     tasks: Sequence[str],
     categories: Sequence[int],
-    meta: dict,
-    annotations: dict,
-) -> dict:
-    """Put a test's predictions into the form of the file.
+    meta: dict[str, Any],
+    annotations: dict[str, Any],
+) -> dict[str, Any]:
+    """Collect the predictions of a test in the format of the file.
 
     Args:
-        results (Sequence[dict]): Of each image ``img_id``, ``img_path``
-            (None if unknown), ``labels`` and for each task its entries.
-        tasks (Sequence[str]): The tasks.
-        categories (Sequence[int]): Category id of each label.
-        meta (dict): The data set's, with what MMPose's meta files say.
-        annotations (dict): ``file`` and ``sha256``.
+        results: Of each image ``img_id``, ``img_path`` (None if unknown),
+            ``labels`` and for each task its entries.
+        tasks: The tasks.
+        categories: Category id of each label.
+        meta: Metainfo of the dataset, in the terms of MMPose's meta files.
+        annotations: ``file`` and ``sha256``.
 
     Returns:
-        dict: The file's content without ``run`` and ``metrics``.
+        The content of the file without ``run`` and ``metrics``.
     """
-    folder, names = _split_paths([result['img_path'] for result in results])
-    images = [
-        dict(
-            image_id=result['img_id'],
-            file_name=name,
-            **{
-                task: [_plain(e) for e in result_entries([result], task, categories)]
-                for task in tasks
-            },
-        )
-        for result, name in zip(results, names)
-    ]
+    paths = [result['img_path'] for result in results]
+    folder, names = None, [''] * len(paths)
+    if paths and None not in paths:
+        folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+        names = [os.path.relpath(path, folder or '.') for path in paths]
+    own = {}
+    if 'category_metas' in meta:
+        own = dict(keypoints=[_keypoints(each) for each in meta['category_metas']])
     return dict(
-        format=FORMAT,
-        version=VERSION,
+        format=PREDICTIONS_FORMAT,
+        version=PREDICTIONS_VERSION,
         tasks=list(tasks),
         annotations=annotations,
         image_folder=folder,
-        categories=dict(
-            ids=list(categories),
-            names=list(meta['classes']),
-            **(
-                {}
-                if 'category_metas' not in meta
-                else dict(joints=[_joints(own) for own in meta['category_metas']])
-            ),
-        ),
-        joints=_joints(meta),
-        images=images,
+        categories=dict(ids=list(categories), names=list(meta['classes']), **own),
+        keypoints=_keypoints(meta),
+        images=[
+            dict(
+                image_id=result['img_id'],
+                file_name=name,
+                **{
+                    task: [encode_entry(e) for e in result_entries([result], task, categories)]
+                    for task in tasks
+                },
+            )
+            for result, name in zip(results, names, strict=True)
+        ],
     )
 
 
+def _keypoints(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return names, sigmas and colors of the metainfo as JSON can hold them."""
+    names = meta['keypoint_id2name']
+    return dict(
+        names=[names[i] for i in range(len(names))],
+        # str gives the shortest decimals of the meta file's float32
+        sigmas=[float(str(sigma)) for sigma in meta['sigmas']],
+        flip_indices=[int(index) for index in meta['flip_indices']],
+        colors=[[int(c) for c in color] for color in meta['keypoint_colors']],
+        skeleton=[[int(i), int(j)] for i, j in meta['skeleton_links']],
+        skeleton_colors=[[int(c) for c in color] for color in meta['skeleton_link_colors']],
+    )
+
+
+def encode_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a COCO result entry with its mask as text, in place of pycocotools' bytes."""
+    if 'segmentation' not in entry:
+        return dict(entry)
+    size, counts = (entry['segmentation'][field] for field in ('size', 'counts'))
+    mask = dict(
+        size=[int(side) for side in size],
+        counts=counts.decode() if isinstance(counts, bytes) else counts,
+    )
+    return dict(entry, segmentation=mask)
+
+
 def write_predictions(
-    path: str, content: dict, metrics: Dict[str, float], run: Optional[dict]
+    path: str,
+    content: dict[str, Any],
+    metrics: dict[str, float | None],
+    run: dict[str, Any] | None,
 ) -> None:
-    """Write a predictions file, whole or not at all.
+    """Write a predictions file atomically.
 
     Args:
-        path (str): The file; missing folders are made.
-        content (dict): From :func:`collect_predictions`.
-        metrics (dict[str, float]): Numbers in percent; NaN becomes null.
-        run (dict, optional): From ``describe_run``.
+        path: The file; missing folders are created.
+        content: From :func:`collect_predictions`.
+        metrics: Values in percent; NaN becomes null.
+        run: From ``describe_run``.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    metrics = {
+    rounded = {
         name: None if value is None or math.isnan(value) else round(value, 4)
         for name, value in metrics.items()
     }
     draft = target.with_name(target.name + '.tmp')
     with draft.open('w') as file:
-        json.dump(dict(content, metrics=metrics, run=run), file, allow_nan=False)
+        json.dump(dict(content, metrics=rounded, run=run), file, allow_nan=False)
     draft.replace(target)
 
 
-def add_run(path: str, run: dict) -> None:
-    """Say in a predictions file how it came about.
+def add_run(path: str, run: dict[str, Any]) -> None:
+    """Add the description of the run to a predictions file.
 
     Args:
-        path (str): The file.
-        run (dict): From ``describe_run``.
+        path: The file.
+        run: From ``describe_run``.
     """
     content = json.loads(Path(path).read_text())
     write_predictions(path, content, content['metrics'], run)
 
 
 def file_sha256(path: str) -> str:
-    """The checksum of a file's content, as a predictions file states it."""
+    """Return the SHA-256 checksum of a file."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def _split_paths(paths: Sequence[Optional[str]]) -> Tuple[Optional[str], List[str]]:
-    """The folder that all paths share, and what follows it."""
-    if not paths or None in paths:
-        return None, [''] * len(paths)
-    folder = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return folder, [os.path.relpath(path, folder or '.') for path in paths]
+def read_predictions(path: str) -> dict[str, Any]:
+    """Read and validate a predictions file.
+
+    Args:
+        path: The file, of this version or of version 1.
+
+    Returns:
+        Its content, see :class:`multitask_runtime.schemas.Predictions`.
+
+    Raises:
+        PredictionsFileError: Names the file, the field, what was expected
+            and what was found.
+    """
+    try:
+        content: dict[str, Any] = upgrade_predictions(
+            json.loads(Path(path).read_text(encoding='utf-8'))
+        )
+        Predictions.model_validate(content)
+    except OSError as error:
+        raise PredictionsFileError(f'{path}: cannot be read ({error.strerror}). {_CURE}') from None
+    except ValidationError as error:
+        raise PredictionsFileError(f'{path}: {explain(error)}. {_CURE}') from None
+    except (ValueError, RecursionError):
+        raise PredictionsFileError(
+            f'{path}: expected JSON, found something else. {_CURE}'
+        ) from None
+    return content
 
 
-def _plain(entry: dict) -> dict:
-    """JSON has no bytes, in which pycocotools writes masks."""
-    if 'segmentation' not in entry:
-        return entry
-    mask = entry['segmentation']
-    return dict(
-        entry,
-        segmentation=dict(
-            size=[int(side) for side in mask['size']], counts=mask['counts'].decode()
-        ),
+def to_coco(path: str, content: dict[str, Any], truth: COCO) -> CocoData:
+    """Combine predictions with their ground truth.
+
+    Args:
+        path: The predictions file, for messages.
+        content: From :func:`read_predictions`.
+        truth: Its annotations.
+
+    Raises:
+        PredictionsFileError: If an image is not in the annotations, or a mask
+            does not have the size of its image.
+    """
+
+    def require(ok: bool, field: str, expected: str, found: object) -> None:
+        if not ok:
+            raise PredictionsFileError(
+                f'{path}: {field}: expected {expected}, found {found!r:.60}. Name the '
+                'annotations that the test was made with by --ann-file.'
+            )
+
+    for index, image in enumerate(content['images']):
+        known = truth.imgs.get(image['image_id'])
+        field = f'images[{index}].image_id'
+        require(bool(known), field, 'an image of the annotation file', image['image_id'])
+        size = [known['height'], known['width']]
+        for number, entry in enumerate(image.get('segm') or ()):
+            mask, field = entry['segmentation'], f'images[{index}].segm[{number}].segmentation'
+            require(mask['size'] == size, f'{field}.size', str(size), mask['size'])
+            # pycocotools writes beyond its memory where the runs are too long
+            runs, area = decompress_counts(mask['counts']), size[0] * size[1]
+            is_complete = runs is not None and min(runs, default=-1) >= 0 and sum(runs) == area
+            require(is_complete, f'{field}.counts', f'runs of {area} pixels', mask['counts'])
+    return CocoData(
+        truth=truth,
+        entries={
+            task: [entry for image in content['images'] for entry in image[task]]
+            for task in TASKS
+            if task in content['tasks']
+        },
+        sigmas=content['keypoints']['sigmas'],
+        categories=content['categories']['ids'],
+        images=[image['image_id'] for image in content['images']],
     )
-
-
-def _joints(meta: dict) -> dict:
-    names = meta['keypoint_id2name']
-    return dict(
-        names=[names[i] for i in range(len(names))],
-        # Shortest decimals of the meta file's float32.
-        sigmas=[float(str(sigma)) for sigma in meta['sigmas']],
-        mirror=[int(index) for index in meta['flip_indices']],
-        colors=_colors(meta['keypoint_colors']),
-        skeleton=[[int(i), int(j)] for i, j in meta['skeleton_links']],
-        skeleton_colors=_colors(meta['skeleton_link_colors']),
-    )
-
-
-def _colors(colors: Sequence[Sequence[int]]) -> List[List[int]]:
-    return [[int(channel) for channel in color] for color in colors]

@@ -1,13 +1,13 @@
-"""Metrics as tables for people."""
+"""Markdown tables of metrics."""
 
 import math
-from typing import Dict, List, Optional, Sequence
+from collections.abc import Sequence
 
 _COLUMNS = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL')
 ROWS = dict(bbox='boxes', segm='masks', keypoints='keypoints')
 
 
-def format_table(metrics: Dict[str, float]) -> str:
+def format_table(metrics: dict[str, float]) -> str:
     """Write the metrics as a Markdown table.
 
     Args:
@@ -25,7 +25,7 @@ def format_table(metrics: Dict[str, float]) -> str:
     return markdown_table(['', *_COLUMNS], rows)
 
 
-def format_rows(title: str, rows: Dict[str, Dict[str, float]]) -> str:
+def format_rows(title: str, rows: dict[str, dict[str, float]]) -> str:
     """Write a metric of several things as a Markdown table.
 
     Args:
@@ -43,7 +43,7 @@ def format_rows(title: str, rows: Dict[str, Dict[str, float]]) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that can also be read as it is.
+    """Format a Markdown table with aligned columns.
 
     Args:
         head (Sequence[str]): The headings.
@@ -52,15 +52,15 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     Returns:
         str: The first column is aligned to the left, the others to the right.
     """
-    widths = [max(3, *map(len, column)) for column in zip(head, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [_line(row, widths) for row in [head, *rows]]
     rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
     lines.insert(1, _line(rule, widths))
     return '\n'.join(lines)
 
 
-def percent(value: Optional[float], sign: bool = False, digits: int = 2) -> str:
-    """A number as it stands in a table.
+def percent(value: float | None, sign: bool = False, digits: int = 2) -> str:
+    """Format a number of a table.
 
     Args:
         value (float, optional): None and NaN show as '-'.
@@ -72,7 +72,7 @@ def percent(value: Optional[float], sign: bool = False, digits: int = 2) -> str:
     return f'{value:{"+" if sign else ""}.{digits}f}'
 
 
-def _line(cells: Sequence[str], widths: List[int]) -> str:
+def _line(cells: Sequence[str], widths: list[int]) -> str:
     padded = [cells[0].ljust(widths[0])]
-    padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]
+    padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
     return '| ' + ' | '.join(padded) + ' |'

@@ -9,23 +9,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from multitask_runtime.schemas import OnnxMetadata, explain
 from multitask_runtime.utils.errors import OnnxError
 
 FORMAT = 'multitask_refine'
 FORMAT_VERSION = 1
 _EXPORT = 'Export it again by tools/deployment/export_onnx.py.'
-_NEEDED = (
-    'classes',
-    'keypoint_names',
-    'skeleton',
-    'keypoint_colors',
-    'skeleton_colors',
-    'sigmas',
-    'resize',
-    'image_backend',
-    'joint_shift',
-    'mask_threshold',
-)
 
 
 def read_metadata(path: str, props: Mapping[str, str]) -> dict[str, Any]:
@@ -62,14 +53,16 @@ def read_metadata(path: str, props: Mapping[str, str]) -> dict[str, Any]:
         )
     try:
         metadata: dict[str, Any] = json.loads(props['description'])
-        missing = [name for name in _NEEDED if name not in metadata]
+        OnnxMetadata.model_validate(metadata)
+    except ValidationError as error:
+        missing = [str(each['loc'][0]) for each in error.errors() if each['type'] == 'missing']
+        reason = f'its description lacks {", ".join(missing)}' if missing else explain(error)
+        raise OnnxError(f'{path}: {reason}. {_EXPORT}') from None
     except (KeyError, TypeError, ValueError) as error:
         raise OnnxError(
             f'{path}: expected a JSON object as description in its metadata, found none '
             f'({error}). {_EXPORT}'
         ) from None
-    if missing:
-        raise OnnxError(f'{path}: its description lacks {", ".join(missing)}. {_EXPORT}')
     return metadata
 
 

@@ -595,14 +595,14 @@ def test_files_of_predictions_have_the_keypoints_of_the_category(files, tmp_path
     assert car['keypoints'] == []
     # Ranked by the mean of their own keypoints' scores.
     assert [each['score'] for each in (person, dog, car)] == pytest.approx([0.72, 0.72, 0.9])
-    own = content['categories']['joints']
+    own = content['categories']['keypoints']
     assert [each['names'] for each in own] == [
         [name for name, _ in PERSON],
         [name for name, _ in DOG],
         [],
     ]
     assert own[1]['skeleton'] == [[1, 0]]
-    assert content['joints']['names'] == UNION
+    assert content['keypoints']['names'] == UNION
     with pytest.raises(SystemExit, match="other joints for each of .'person'"):
         report.main([str(out), '--out', str(tmp_path / 'page.html')])
     drafted = tmp_path / 'drafted.json'

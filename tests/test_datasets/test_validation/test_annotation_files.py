@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from multitask_refine.analysis import joint_errors
+from multitask_refine.analysis import find_keypoint_errors
 from multitask_refine.datasets import (
     AnnotationError,
     CocoMultitaskDataset,
@@ -114,7 +114,7 @@ def test_error_analysis_matches_the_instance_with_id_0(tmp_path):
     ann = content['annotations'][0]
     ann['id'] = 0
     entry = dict(image_id=1, category_id=1, score=0.9, keypoints=ann['keypoints'])
-    errors = joint_errors(
+    errors = find_keypoint_errors(
         CocoData(
             load_ground_truth(_write(tmp_path, content), 17),
             dict(keypoints=[entry]),

@@ -5,18 +5,18 @@ import json
 import pytest
 from scipy import stats
 
-from tests.conftest import ROOT
-from tests.test_tools.test_reproduce_tables import copy_pages
-from tools.docs import build_docs as pages
-from tools.docs.ablation_tables import (
+from multitask_refine.analysis.ablation.seeds import (
     load_groups,
-    main,
     mean_and_deviation,
     paired_difference,
     render,
     variant_of,
     verdict,
 )
+from tests.conftest import ROOT
+from tests.test_tools.test_reproduce_tables import copy_pages
+from tools.docs import ablation_tables
+from tools.docs import build_docs as pages
 
 CONFIG = 'multitask-rcnn_r26-w16_{}_1xb4-1500_sample'
 
@@ -176,9 +176,9 @@ def test_the_pages_take_the_runs_in(tmp_path):
 
 def test_the_command_writes_the_tables(tmp_path, capsys):
     _write(tmp_path / 'runs', 'fpn-ms_rb', 0, 51.25)
-    assert main([str(tmp_path / 'runs')]) == 0
+    assert ablation_tables.main([str(tmp_path / 'runs')]) == 0
     assert '51.25' in capsys.readouterr().out
-    main([str(tmp_path / 'runs'), '--out', str(tmp_path / 'tables.md')])
+    ablation_tables.main([str(tmp_path / 'runs'), '--out', str(tmp_path / 'tables.md')])
     assert '51.25' in (tmp_path / 'tables.md').read_text()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.onnx.evaluation import time_files
-from benchmarks.onnx.parity import read_pictures, summarise
+from benchmarks.onnx.parity import read_images, summarise
 from multitask_refine.deployment.parity import Difference
 from tests.test_runtime.onnx_files import make_file
 from tools.docs import onnx_page
@@ -25,8 +25,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_pictures_and_differences(folder):
-    pictures = read_pictures(str(folder / 'pictures'), 2, 60)
+def test_images_and_differences(folder):
+    pictures = read_images(str(folder / 'pictures'), 2, 60)
     assert [tuple(each.shape) for each in pictures] == [(3, 30, 60), (3, 30, 20), (3, 30, 60)]
     assert pictures[-1].unique().tolist() == [127]
     rows = [dict(boxes=Difference(0.01, 1, 5)), dict(boxes=Difference(0.03, 2, 7))]

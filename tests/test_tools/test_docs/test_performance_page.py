@@ -111,7 +111,7 @@ def test_how_far_outputs_are_from_the_references(folder):
     part = _part('480', 0.5)
     part['outputs'] = {
         '480': dict(ours=dict(persons=3, mask_iou_smallest=0.5, what='text')),
-        '800': dict(ours=dict(persons=4, joints_elsewhere=1e-5)),
+        '800': dict(ours=dict(persons=4, keypoints_elsewhere=1e-5)),
     }
     _write(folder, 'speed-cpu', dict(parts=dict(detectron2=part)))
     cells = _cells(folder)

@@ -5,7 +5,7 @@ them, and projects/multitask_refine/analysis/ablation/tables.py reports them. Ch
 while an experiment is under way: results of another protocol are refused.
 """
 
-from typing import Dict, List, NamedTuple
+from typing import NamedTuple
 
 CONFIG = 'configs/sample/multitask-rcnn_r26-w24_{}_1xb4-base-1000_sample-256.py'
 
@@ -79,7 +79,7 @@ class Condition(NamedTuple):
     variant: str
     optimizer: str
     rate_from: str
-    options: Dict[str, float] = {}
+    options: dict[str, float] = {}
     rate_factor: float = 1.0
     seeds: int = 5
 
@@ -163,7 +163,7 @@ class Run(NamedTuple):
         return CONFIG.format(self.condition.variant)
 
     @property
-    def settings(self) -> Dict[str, object]:
+    def settings(self) -> dict[str, object]:
         """The settings that override the config."""
         condition = self.condition
         return {
@@ -173,7 +173,7 @@ class Run(NamedTuple):
         }
 
 
-def sweep_runs() -> List[Run]:
+def sweep_runs() -> list[Run]:
     """All conditions with one seed before the next: a part is a fair part."""
     return [
         Run('sweep', condition, rate, seed)
@@ -184,7 +184,7 @@ def sweep_runs() -> List[Run]:
     ]
 
 
-def final_runs(rates: Dict[str, float]) -> List[Run]:
+def final_runs(rates: dict[str, float]) -> list[Run]:
     """The final runs, with rates by the name of the swept condition."""
     most = max(condition.seeds for condition in CONDITIONS)
     return [
@@ -195,7 +195,7 @@ def final_runs(rates: Dict[str, float]) -> List[Run]:
     ]
 
 
-def choose_rates(scores: Dict[str, Dict[float, float]]) -> Dict[str, float]:
+def choose_rates(scores: dict[str, dict[float, float]]) -> dict[str, float]:
     """Apply :data:`RULE`.
 
     Args:

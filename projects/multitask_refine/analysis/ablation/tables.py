@@ -1,12 +1,22 @@
 """The tables of docs/offsets-experiment.md, from the results files of tools/ablation.py."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from multitask_refine.analysis.ablation import protocol
+from multitask_refine.analysis.ablation.seeds import (
+    HEADS,
+    differences,
+    headings,
+    load_groups,
+    mean_and_deviation,
+    not_measured,
+    paired_difference,
+    verdict,
+)
 from multitask_refine.analysis.results_files import (
     NOT_MEASURED,
     ResultsError,
@@ -14,14 +24,6 @@ from multitask_refine.analysis.results_files import (
     require_fields,
 )
 from multitask_refine.evaluation import TASKS, markdown_table, percent
-from tools.docs import ablation_tables
-from tools.docs.ablation_tables import (
-    HEADS,
-    headings,
-    mean_and_deviation,
-    paired_difference,
-    verdict,
-)
 
 _FIELDS = (
     'condition',
@@ -40,7 +42,7 @@ _FIELDS = (
 # Conditions with offsets in every layer, for the table of their lengths.
 _LENGTHS = ('rb-h', 'rb-h-x0.1', 'rb-h-x0.01', 'rb-h-bounded', 'rb-h-sgd')
 
-Runs = Dict[str, dict]
+Runs = dict[str, dict]
 
 
 def read_json(path: Path) -> dict:
@@ -63,7 +65,7 @@ def read_json(path: Path) -> dict:
 
 def first_difference(
     found: object, expected: object, name: str = ''
-) -> Optional[Tuple[str, str, str]]:
+) -> tuple[str, str, str] | None:
     """The first place in which two JSON values differ.
 
     Returns:
@@ -83,7 +85,7 @@ def first_difference(
     return name, *(('nothing' if each is None else str(each))[:60] for each in (found, expected))
 
 
-def load_runs(folder: Path, shared: Optional[dict] = None) -> Runs:
+def load_runs(folder: Path, shared: dict | None = None) -> Runs:
     """Read the runs of one phase.
 
     Args:
@@ -139,7 +141,7 @@ def load_runs(folder: Path, shared: Optional[dict] = None) -> Runs:
     return runs
 
 
-def by_seed(runs: Runs, condition: str, metric: str) -> Dict[int, float]:
+def by_seed(runs: Runs, condition: str, metric: str) -> dict[int, float]:
     """A metric by seed; without the runs that lack it."""
     found = {
         content['run']['seed']: content.get(metric)
@@ -149,7 +151,7 @@ def by_seed(runs: Runs, condition: str, metric: str) -> Dict[int, float]:
     return {seed: value for seed, value in found.items() if value is not None}
 
 
-def sections(folder: Path) -> Dict[str, str]:
+def sections(folder: Path) -> dict[str, str]:
     """The generated parts of docs/offsets-experiment.md.
 
     Args:
@@ -179,8 +181,8 @@ def random_start(folder: Path) -> str:
     Args:
         folder (Path): docs/results/ablation; may be missing.
     """
-    groups = ablation_tables.load_groups(folder)
-    return '\n\n'.join(map(ablation_tables.differences, groups)) or NOT_MEASURED
+    groups = load_groups(folder)
+    return '\n\n'.join(map(differences, groups)) or NOT_MEASURED
 
 
 def _conditions() -> str:
@@ -217,7 +219,7 @@ def _sweep(runs: Runs, folder: Path) -> str:
         return NOT_MEASURED
     choice = folder / 'choice.json'
     rates = read_json(choice).get('rates', {}) if choice.is_file() else {}
-    groups: Dict[tuple, list] = {}
+    groups: dict[tuple, list] = {}
     for content in runs.values():
         run = content['run']
         groups.setdefault((run['condition'], run['rate']), []).append(content)
@@ -248,7 +250,8 @@ def _origin(runs: Runs) -> str:
     devices, commits = (
         {str(value) for value in values}
         for values in zip(
-            *((each['run']['machine']['device'], each['run']['commit']) for each in runs.values())
+            *((each['run']['machine']['device'], each['run']['commit']) for each in runs.values()),
+            strict=True,
         )
     )
     train, test = shared['train'], shared['test']
@@ -270,13 +273,13 @@ def _averages(runs: Runs) -> str:
             [
                 condition.title,
                 str(n),
-                *(map(mean_and_deviation, values) if n else ablation_tables.not_measured(HEADS)),
+                *(map(mean_and_deviation, values) if n else not_measured(HEADS)),
             ]
         )
     return markdown_table(['test split', 'n', *headings(HEADS)], rows)
 
 
-def _differences(runs: Runs, pairs: Sequence[Tuple[str, str]]) -> str:
+def _differences(runs: Runs, pairs: Sequence[tuple[str, str]]) -> str:
     comparisons = len(pairs) * len(TASKS)
     rows = []
     for name, other in pairs:
@@ -291,13 +294,7 @@ def _differences(runs: Runs, pairs: Sequence[Tuple[str, str]]) -> str:
             middle, low, high = (percent(each, sign=True) for each in found)
             cells.append(f'{middle} [{low}, {high}] {verdict(*found[1:])}')
         titles = (protocol.BY_NAME[each].title for each in (name, other))
-        rows.append(
-            [
-                ' minus '.join(titles),
-                str(n),
-                *(cells if n else ablation_tables.not_measured(HEADS)),
-            ]
-        )
+        rows.append([' minus '.join(titles), str(n), *(cells if n else not_measured(HEADS))])
     return (
         markdown_table(['', 'n', *headings(HEADS)], rows)
         + f'\n\nIntervals hold together for all {comparisons} '
@@ -344,7 +341,7 @@ def _lengths(runs: Runs) -> str:
 
 
 def _time(runs: Runs) -> str:
-    rows: List[list] = []
+    rows: list[list] = []
     for condition in protocol.CONDITIONS:
         found = [
             each['run'] for each in runs.values() if each['run']['condition'] == condition.name

@@ -7,7 +7,7 @@ so that none is needed to read it.
 import io
 import math
 import warnings
-from typing import Sequence
+from collections.abc import Sequence
 from xml.etree import ElementTree
 
 import matplotlib
@@ -117,14 +117,14 @@ def keypoint_chart(
     left, width, thick = 170, 760, 16
     axes = _pixel_axes(left + width + 2, sum(gaps) + thick * len(labels) + 4)
     y = -thick / 2  # the middle of the bar
-    for label, parts, gap in zip(labels, values, gaps):
+    for label, parts, gap in zip(labels, values, gaps, strict=True):
         y += gap + thick
         _text(axes, left - 8, y, label, ha='right')
         if any(map(math.isnan, parts)):
             _text(axes, left + 6, y, 'no labeled keypoints', color=_SOFT)
             continue
         x = left
-        for part, (kind, (color, ink)) in zip(parts, KIND_COLORS.items()):
+        for part, (kind, (color, ink)) in zip(parts, KIND_COLORS.items(), strict=True):
             size = width * part / 100
             if size:
                 axes.barh(
@@ -178,7 +178,7 @@ def breakdown_chart(
         )
         for column, task in enumerate(tasks):
             x, y = left + step * column, top + thick / 2
-            for analysis, group in zip(analyses, same):
+            for analysis, group in zip(analyses, same, strict=True):
                 if task not in group.scores:
                     continue
                 ap, ar = group.scores[task]

@@ -1,7 +1,8 @@
-"""The images that are done worst, best, or most differently, with people."""
+"""Gallery of the images with the worst and best, or most different, scores."""
 
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ _TITLES = dict(bbox='boxes', segm='masks', keypoints='keypoints')
 
 
 class Ranking(NamedTuple):
-    """Some images and why they are shown.
+    """Images in the order in which they are shown.
 
     Attributes:
         title: Plain text.
@@ -32,10 +33,10 @@ class Ranking(NamedTuple):
     """
 
     title: str
-    images: List[int]
+    images: list[int]
 
 
-def rank_single(scores: Dict[int, ImageScore]) -> List[Ranking]:
+def rank_single(scores: dict[int, ImageScore]) -> list[Ranking]:
     """Split the images with people into the worse and the better half.
 
     Of equal ones, those with more people come first.
@@ -50,7 +51,7 @@ def rank_single(scores: Dict[int, ImageScore]) -> List[Ranking]:
     return [Ranking('Worst images', worst), Ranking('Best images', best)]
 
 
-def rank_pair(first: Dict[int, ImageScore], second: Dict[int, ImageScore]) -> List[Ranking]:
+def rank_pair(first: dict[int, ImageScore], second: dict[int, ImageScore]) -> list[Ranking]:
     """Rank the images with people by how much one run is better.
 
     Compared is the mean over the tasks that both runs have.
@@ -73,7 +74,7 @@ def rank_pair(first: Dict[int, ImageScore], second: Dict[int, ImageScore]) -> Li
 
 
 class Gallery:
-    """Find images and draw people on them with the project's visualizer.
+    """Draw ground truth and predictions on images with the project's visualizer.
 
     Args:
         analyses (Sequence[Analysis]): One or two runs on the same images.
@@ -85,9 +86,7 @@ class Gallery:
         missing (dict[str, str]): Images that cannot be shown, and why.
     """
 
-    def __init__(
-        self, analyses: Sequence[Analysis], folder: Optional[str], threshold: float
-    ) -> None:
+    def __init__(self, analyses: Sequence[Analysis], folder: str | None, threshold: float) -> None:
         content = analyses[0].run.content
         self.analyses = analyses
         self.data = analyses[0].run.data
@@ -98,7 +97,7 @@ class Gallery:
             or str(self.data.truth.imgs[image['image_id']]['file_name'])
             for image in content['images']
         }
-        self.missing: Dict[str, str] = {}
+        self.missing: dict[str, str] = {}
         for name in self.names.values() if self.folder is not None else ():
             path = os.path.join(self.folder, name)
             inside = os.path.relpath(path, self.folder or '.')
@@ -107,12 +106,12 @@ class Gallery:
             elif not os.path.isfile(path):
                 self.missing[name] = 'not there'
         self._read = ImageFile(dict(type='LoadImageFromFile'))
-        self._painter = make_painter(content['joints'])
+        self._painter = make_painter(content['keypoints'])
         self._people = [
             {image['image_id']: image for image in a.run.content['images']} for a in analyses
         ]
 
-    def figures(self, images: Sequence[int], limit: int) -> List[dict]:
+    def figures(self, images: Sequence[int], limit: int) -> list[dict]:
         """Draw the first images that can be shown.
 
         Args:
@@ -123,7 +122,7 @@ class Gallery:
             list[dict]: ``name``, ``caption`` and ``panels``; each of these
             has ``title``, ``alt``, ``uri``, ``width`` and ``height``.
         """
-        drawn: List[dict] = []
+        drawn: list[dict] = []
         for image in images:
             name = self.names[image]
             if len(drawn) >= limit or self.folder is None or name in self.missing:
@@ -137,7 +136,7 @@ class Gallery:
             drawn.append(dict(name=name, caption=self._caption(image), panels=panels))
         return drawn
 
-    def _panels(self, image: int, pixels: np.ndarray) -> List[dict]:
+    def _panels(self, image: int, pixels: np.ndarray) -> list[dict]:
         """Draw the ground truth and each run on an RGB image."""
         known = self.data.truth.imgs[image]
         size = display_size(known['width'], known['height'])
@@ -149,7 +148,7 @@ class Gallery:
                 predicted_people(people[image], self.threshold),
                 False,
             )
-            for a, people in zip(self.analyses, self._people)
+            for a, people in zip(self.analyses, self._people, strict=True)
         ]
         # One run stands right of the ground truth, two stand left of it.
         contents.insert(2 * (len(contents) > 1), ('Ground truth', truth, True))

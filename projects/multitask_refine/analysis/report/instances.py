@@ -1,7 +1,7 @@
-"""People from COCO entries, drawn by the project's visualizer."""
+"""Convert COCO entries to instances and draw them with the project's visualizer."""
 
 import base64
-from typing import Callable, List, Sequence, Tuple
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -12,39 +12,39 @@ from pycocotools.coco import COCO
 
 from multitask_refine.visualization import MultitaskVisualizer
 
-SIDE = 400  # pixels of the longer side of an embedded picture
+SIDE = 400  # pixels of the longer side of an embedded image
 _QUALITY = 82
 
 
 class Painter(MultitaskVisualizer):
-    """The project's visualizer, for people in memory."""
+    """Visualizer that returns the drawn image."""
 
     def paint(self, image: np.ndarray, people: InstanceData) -> np.ndarray:
         """Draw people on an RGB image, and return the drawing."""
         return self._draw_instances(image, people, None, None)
 
 
-def make_painter(joints: dict) -> Painter:
-    """A painter for the joints of a predictions file.
+def make_painter(keypoints: dict) -> Painter:
+    """Build a painter for the keypoints of a predictions file.
 
-    It draws unsure joints, too, because OKS counts them.
+    It also draws keypoints with low scores, because OKS counts them.
     """
     painter = Painter(kpt_thr=0)
     painter.dataset_meta = dict(
-        skeleton_links=joints['skeleton'],
-        skeleton_link_colors=joints['skeleton_colors'],
-        keypoint_colors=joints['colors'],
+        skeleton_links=keypoints['skeleton'],
+        skeleton_link_colors=keypoints['skeleton_colors'],
+        keypoint_colors=keypoints['colors'],
     )
     return painter
 
 
-def display_size(width: float, height: float) -> Tuple[int, int]:
-    """Width and height of the picture of an image, in pixels."""
+def display_size(width: float, height: float) -> tuple[int, int]:
+    """Return width and height of an embedded image in pixels."""
     scale = SIDE / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def fit(photo: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+def fit(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize an image: averaged to shrink it, smooth to enlarge it."""
     shrinks = size[0] < photo.shape[1]
     return cv2.resize(
@@ -54,7 +54,7 @@ def fit(photo: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     )
 
 
-def truth_people(truth: COCO, image: int, categories: Sequence[int]) -> List[dict]:
+def truth_people(truth: COCO, image: int, categories: Sequence[int]) -> list[dict]:
     """The people of an image, without crowds.
 
     Args:
@@ -77,7 +77,7 @@ def truth_people(truth: COCO, image: int, categories: Sequence[int]) -> List[dic
     ]
 
 
-def predicted_people(image: dict, threshold: float) -> List[dict]:
+def predicted_people(image: dict, threshold: float) -> list[dict]:
     """What a run found in an image.
 
     Args:
@@ -89,7 +89,7 @@ def predicted_people(image: dict, threshold: float) -> List[dict]:
     """
     tasks = [t for t in ('bbox', 'segm', 'keypoints') if t in image]
     people = []
-    for entries in zip(*(image[task] for task in tasks)):
+    for entries in zip(*(image[task] for task in tasks), strict=True):
         person = dict(score=entries[0]['score'])
         if person['score'] < threshold:
             continue
@@ -105,8 +105,8 @@ def _decoder(mask: dict) -> Callable[[], np.ndarray]:
     return lambda: mask_api.decode(mask)
 
 
-def _box(person: dict) -> List[float]:
-    """x, y, width, height; around the mask or the joints without a box."""
+def _box(person: dict) -> list[float]:
+    """x, y, width, height; around the mask or the keypoints without a box."""
     if 'bbox' in person:
         return person['bbox']
     if 'mask' in person:
@@ -117,16 +117,16 @@ def _box(person: dict) -> List[float]:
 
 
 def instances(
-    people: Sequence[dict], scale: np.ndarray, size: Tuple[int, int], is_truth: bool
+    people: Sequence[dict], scale: np.ndarray, size: tuple[int, int], is_truth: bool
 ) -> InstanceData:
-    """People in the frame of the picture, as the visualizer takes them.
+    """People in the frame of the embedded image, as the visualizer takes them.
 
     Args:
         people (Sequence[dict]): From :func:`truth_people` or
             :func:`predicted_people`.
         scale (np.ndarray): Picture pixels for each image pixel, in x and y.
-        size (tuple[int, int]): Width and height of the picture.
-        is_truth (bool): Whether the joints' third number is the visibility;
+        size (tuple[int, int]): Width and height of the embedded image.
+        is_truth (bool): Whether the keypoints' third number is the visibility;
             else it is a score.
     """
     boxes = np.reshape([person['bbox'] for person in people], (-1, 4))
@@ -144,23 +144,23 @@ def instances(
             )
         )
     if people and all('keypoints' in person for person in people):
-        joints = np.reshape(
+        keypoints = np.reshape(
             [person['keypoints'] for person in people], (len(people), -1, 3)
         ).astype(float)
         # COCO counts from the middle of the first pixel.
-        fields['keypoints'] = torch.tensor((joints[..., :2] + 0.5) * scale)
+        fields['keypoints'] = torch.tensor((keypoints[..., :2] + 0.5) * scale)
         name = 'keypoints_visible' if is_truth else 'keypoint_scores'
-        fields[name] = torch.tensor(joints[..., 2])
+        fields[name] = torch.tensor(keypoints[..., 2])
     if not is_truth:
         fields['scores'] = torch.tensor([p['score'] for p in people])
     return InstanceData(**fields)
 
 
-def _resize(mask: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+def _resize(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST).astype(bool)
 
 
-def data_uri(picture: np.ndarray) -> str:
-    """A picture in RGB as a JPEG inside a URI."""
-    _, data = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+def data_uri(image: np.ndarray) -> str:
+    """Encode an RGB image as a JPEG inside a URI."""
+    _, data = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()

@@ -1,7 +1,8 @@
 """Load one or two predictions files and work out what the page shows."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -9,13 +10,13 @@ from pycocotools.cocoeval import COCOeval
 from multitask_refine.analysis import (
     Group,
     ImageScore,
-    JointErrors,
+    KeypointErrors,
     by_occlusion,
     by_people,
     by_size,
     by_visibility,
+    find_keypoint_errors,
     image_scores,
-    joint_errors,
     precision_curves,
 )
 from multitask_refine.datasets.validation.instances import repair_instance
@@ -36,7 +37,7 @@ _FIELDS = dict(
 
 
 class Run(NamedTuple):
-    """A predictions file beside its ground truth.
+    """A predictions file with its ground truth.
 
     Attributes:
         name: 'A' and 'B' where there are two runs, else ''.
@@ -52,24 +53,24 @@ class Run(NamedTuple):
 
 
 class Analysis(NamedTuple):
-    """What the page shows of a run.
+    """Results of the analysis of a run.
 
     Attributes:
         run: The run.
         curves: By task, from ``precision_curves``.
         groups: By kind of breakdown.
-        errors: None without joints.
+        errors: None without keypoints.
         scores: By image, from ``image_scores``.
     """
 
     run: Run
-    curves: Dict[str, Optional[Dict[str, List[float]]]]
-    groups: Dict[str, List[Group]]
-    errors: Optional[JointErrors]
-    scores: Dict[int, ImageScore]
+    curves: dict[str, dict[str, list[float]] | None]
+    groups: dict[str, list[Group]]
+    errors: KeypointErrors | None
+    scores: dict[int, ImageScore]
 
 
-def load_runs(paths: Sequence[str], ann_file: Optional[str]) -> List[Run]:
+def load_runs(paths: Sequence[str], ann_file: str | None) -> list[Run]:
     """Read predictions files and the annotations that they share.
 
     Args:
@@ -82,11 +83,11 @@ def load_runs(paths: Sequence[str], ann_file: Optional[str]) -> List[Run]:
             what was found and what to do.
     """
     contents = [read_predictions(path) for path in paths]
-    for path, content in zip(paths, contents):
-        if 'joints' in content['categories']:
+    for path, content in zip(paths, contents, strict=True):
+        if 'keypoints' in content['categories']:
             raise PredictionsFileError(
-                f'{path}: categories: expected the same joints for all, '
-                f'found other joints for each of '
+                f'{path}: categories: expected the same keypoints for all, '
+                f'found other keypoints for each of '
                 f'{content["categories"]["names"]}, of which there is no such '
                 'page. AP of each class and keypoint: classwise=True and '
                 'keypointwise=True of the MultitaskCocoMetric.'
@@ -97,19 +98,19 @@ def load_runs(paths: Sequence[str], ann_file: Optional[str]) -> List[Run]:
     names = 'AB' if len(paths) > 1 else ['']
     return [
         Run(name, path, content, to_coco(path, content, truth))
-        for name, path, content in zip(names, paths, contents)
+        for name, path, content in zip(names, paths, contents, strict=True)
     ]
 
 
 def _require_same(paths: Sequence[str], contents: Sequence[dict]) -> None:
-    """Two runs must have been tested on the same data."""
+    """Raise an error unless two runs were tested on the same data."""
     first, second = (
         {
             'annotations.sha256': f'{c["annotations"]["sha256"][:16]} '
             f'({c["annotations"]["file"]})',
             'images': f'{len(c["images"])} images',
-            'joints.names': c['joints']['names'],
-            'joints.sigmas': c['joints']['sigmas'],
+            'keypoints.names': c['keypoints']['names'],
+            'keypoints.sigmas': c['keypoints']['sigmas'],
             'categories.ids': c['categories']['ids'],
         }
         for c in contents
@@ -130,7 +131,7 @@ def _require_same(paths: Sequence[str], contents: Sequence[dict]) -> None:
 
 
 def _load_truth(path: str, predictions: str, content: dict) -> COCO:
-    """The annotations that the test was made with, and no others."""
+    """Load the annotations of the test, identified by their checksum."""
     if not Path(path).is_file():
         raise PredictionsFileError(
             f'{path}: there is no such annotation file, which {predictions} '
@@ -144,8 +145,8 @@ def _load_truth(path: str, predictions: str, content: dict) -> COCO:
             'Test again, or name the old file by --ann-file.'
         )
     try:
-        truth = load_ground_truth(path, len(content['joints']['names']))
-        _check_truth(truth, path, len(content['joints']['names']))
+        truth = load_ground_truth(path, len(content['keypoints']['names']))
+        _check_truth(truth, path, len(content['keypoints']['names']))
     except PredictionsFileError:
         raise
     except Exception as error:  # pycocotools raises nearly anything
@@ -157,11 +158,11 @@ def _load_truth(path: str, predictions: str, content: dict) -> COCO:
     return truth
 
 
-def _check_truth(truth: COCO, path: str, num_joints: int) -> None:
+def _check_truth(truth: COCO, path: str, num_keypoints: int) -> None:
     if 'annotations' not in truth.dataset:
         raise PredictionsFileError(
             f'{path}: expected "annotations", found none: without ground '
-            'truth there is nothing to analyse. Test on val2017, say.'
+            'truth there is nothing to analyze. Test on val2017, say.'
         )
     for part, fields in _FIELDS.items():
         for item in truth.dataset[part]:
@@ -175,7 +176,7 @@ def _check_truth(truth: COCO, path: str, num_joints: int) -> None:
     for image in truth.dataset['images']:
         _require_size(image, path)
     for ann in truth.dataset['annotations']:
-        _check_annotation(ann, truth, path, num_joints)
+        _check_annotation(ann, truth, path, num_keypoints)
 
 
 def _require_size(image: dict, path: str) -> None:
@@ -183,36 +184,36 @@ def _require_size(image: dict, path: str) -> None:
     if not all(type(side) is int and 0 < side < 1e5 for side in size):
         raise PredictionsFileError(
             f'{path}: image {image["id"]}: expected a width and height in '
-            f'pixels, found {size}. Mend the file and test again.'
+            f'pixels, found {size}. Repair the file and test again.'
         )
 
 
-def _check_annotation(ann: dict, truth: COCO, path: str, num_joints: int) -> None:
-    """pycocotools takes masks on trust and reads beyond their ends."""
+def _check_annotation(ann: dict, truth: COCO, path: str, num_keypoints: int) -> None:
+    """Check an annotation: pycocotools reads beyond the end of invalid masks."""
     title = f'{path}: annotation {str(ann["id"])[:20]}'
     if type(ann['id']) is not int or ann['image_id'] not in truth.imgs:
         raise PredictionsFileError(
             f'{title}: expected a number, and an image of the file, found '
-            f'image {str(ann["image_id"])[:20]}. Mend it and test again.'
+            f'image {str(ann["image_id"])[:20]}. Repair it and test again.'
         )
-    if len(ann['keypoints']) != 3 * num_joints:
+    if len(ann['keypoints']) != 3 * num_keypoints:
         raise PredictionsFileError(
-            f'{title}: expected 3 numbers for each of {num_joints} joints, '
+            f'{title}: expected 3 numbers for each of {num_keypoints} keypoints, '
             f'found {len(ann["keypoints"])}. Test again with the meta file '
-            'of these joints.'
+            'of these keypoints.'
         )
     image = truth.imgs[ann['image_id']]
-    _, issues = repair_instance(ann, (image['width'], image['height']), num_joints)
+    _, issues = repair_instance(ann, (image['width'], image['height']), num_keypoints)
     for issue in issues:
         if issue.fatal_in_test:
             raise PredictionsFileError(
                 f'{title}: {issue.rule}: expected {issue.expected}, found '
-                f'{issue.found}. Mend the file and test again.'
+                f'{issue.found}. Repair the file and test again.'
             )
 
 
-def analyse(run: Run, threshold: float) -> Analysis:
-    """Everything that is computed of a run.
+def analyze(run: Run, threshold: float) -> Analysis:
+    """Compute the analysis of a run.
 
     Args:
         run (Run): From :func:`load_runs`.
@@ -220,13 +221,13 @@ def analyse(run: Run, threshold: float) -> Analysis:
             score of an image.
     """
     data = run.data
-    results: Dict[str, COCOeval] = {task: data.run(task) for task in data.entries}
+    results: dict[str, COCOeval] = {task: data.run(task) for task in data.entries}
     groups = dict(
         size=by_size(data, results), people=by_people(data), occlusion=by_occlusion(data)
     )
     errors = None
     if 'keypoints' in data.entries:
         groups['visibility'] = by_visibility(data)
-        errors = joint_errors(data, run.content['joints']['mirror'])
+        errors = find_keypoint_errors(data, run.content['keypoints']['flip_indices'])
     curves = {t: precision_curves(result) for t, result in results.items()}
     return Analysis(run, curves, groups, errors, image_scores(data, threshold))

@@ -1,11 +1,12 @@
-"""What the sections of the error analysis page show: texts and tables.
+"""Texts and tables of the error analysis page.
 
 The words and the markup around them are in ``templates/report.html``, which
 escapes all texts.
 """
 
 import math
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from multitask_refine.analysis import KINDS
 from multitask_refine.analysis.keypoint_errors import shares
@@ -20,24 +21,24 @@ _COLUMNS = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR')
 class Row(NamedTuple):
     """A row of a table; the first cell is its heading."""
 
-    cells: List[str]
+    cells: list[str]
     is_difference: bool = False
 
 
 class Table(NamedTuple):
     """A table of numbers: headings, and rows with as many cells each."""
 
-    head: List[str]
-    rows: List[Row]
+    head: list[str]
+    rows: list[Row]
 
 
-def tasks_of(analyses: Sequence[Analysis]) -> List[str]:
+def tasks_of(analyses: Sequence[Analysis]) -> list[str]:
     """Return the tasks that any run has, in their usual order."""
     return [t for t in TASKS if any(t in a.run.data.entries for a in analyses)]
 
 
-def run_facts(content: dict, path: str) -> Dict[str, str]:
-    """Return what a predictions file says of its run.
+def run_facts(content: dict, path: str) -> dict[str, str]:
+    """Return the facts of the run of a predictions file.
 
     Args:
         content (dict): Of the file.
@@ -114,7 +115,7 @@ def keypoint_section(analyses: Sequence[Analysis]) -> dict:
         and the most frequent error; ``chart``; ``table``, and ``total``, its
         rows of all keypoints.
     """
-    names = analyses[0].run.content['joints']['names']
+    names = analyses[0].run.content['keypoints']['names']
     parts = {
         'all keypoints': ...,
         'visible': (slice(None), 1),
@@ -130,9 +131,12 @@ def keypoint_section(analyses: Sequence[Analysis]) -> dict:
         values += numbers
         gaps += [gap, 1][: len(analyses)]
     head = ['', *KINDS]
-    totals = [dict(zip(KINDS, v)) for v in values[: len(analyses)]]
+    totals = [dict(zip(KINDS, v, strict=True)) for v in values[: len(analyses)]]
     return dict(
-        leads=[(a, total, max(KINDS[1:], key=total.get)) for a, total in zip(analyses, totals)],
+        leads=[
+            (a, total, max(KINDS[1:], key=total.get))
+            for a, total in zip(analyses, totals, strict=True)
+        ],
         chart=keypoint_chart(labels, values, gaps),
         total=Table(head, rows[: len(rows) // len(parts)]),
         table=Table(head, rows),
@@ -150,7 +154,7 @@ def breakdown(analyses: Sequence[Analysis], key: str, title: str) -> dict:
     Returns:
         dict: ``chart`` and ``table``.
     """
-    groups = list(zip(*(a.groups[key] for a in analyses)))
+    groups = list(zip(*(a.groups[key] for a in analyses), strict=True))
     tasks = [t for t in TASKS if any(t in g.scores for g in groups[0])]
     missing, rows = (math.nan, math.nan), []
     for same in groups:
@@ -167,10 +171,10 @@ def breakdown(analyses: Sequence[Analysis], key: str, title: str) -> dict:
 def _rows(
     analyses: Sequence[Analysis],
     name: str,
-    values: Sequence[Sequence[Optional[float]]],
+    values: Sequence[Sequence[float | None]],
     counts: Sequence[str] = (),
     digits: int = 2,
-) -> List[Row]:
+) -> list[Row]:
     """Return a row of each run and, for two, their difference."""
     rows = [
         Row(
@@ -180,12 +184,12 @@ def _rows(
                 *(percent(v, digits=digits) for v in numbers),
             ]
         )
-        for a, numbers in zip(analyses, values)
+        for a, numbers in zip(analyses, values, strict=True)
     ]
     if len(values) > 1:
         differences = [
             percent(None if a is None or b is None else b - a, True, digits)
-            for a, b in zip(*values)
+            for a, b in zip(*values, strict=True)
         ]
         rows.append(Row([f'{name} B − A', *counts, *differences], True))
     return rows

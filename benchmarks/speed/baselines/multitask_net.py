@@ -4,7 +4,7 @@ import copy
 import ctypes
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, ContextManager, Dict, List, Optional, Tuple
+from typing import Any, ContextManager
 
 import torch
 from mmcv.cnn import fuse_conv_bn
@@ -24,7 +24,7 @@ from multitask_refine.testing.synthetic_weights import draw_state_dict
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 
 
-class Ours(MMDetNet):
+class MultitaskNet(MMDetNet):
     """A config of this project.
 
     Args:
@@ -36,7 +36,7 @@ class Ours(MMDetNet):
             on the CPU, too.
         mmcv_pooling (bool): Whether RoIAlign is mmcv's operator on the CPU,
             too.
-        joint_suppression (bool): Whether the proposals of all levels are
+        mmcv_nms (bool): Whether the proposals of all levels are
             suppressed at once and by mmcv's operator on the CPU, too.
         pool_twice (bool): Whether mask and keypoint head each pool, in the
             place of sharing a feature.
@@ -60,7 +60,7 @@ class Ours(MMDetNet):
         usual_convs: bool = False,
         mmcv_deform: bool = False,
         mmcv_pooling: bool = False,
-        joint_suppression: bool = False,
+        mmcv_nms: bool = False,
         pool_twice: bool = False,
         channels_last: bool = False,
         fold_norms: bool = False,
@@ -72,7 +72,7 @@ class Ours(MMDetNet):
     ) -> None:
         self.bfloat16, self.checkpointing = bfloat16, checkpointing
         self.prepare = prepare
-        self.learner: Optional[nn.Module] = None  # while another predicts
+        self.learner: nn.Module | None = None  # while another predicts
         if keep_memory:
             _keep_memory()
         super().__init__(config, **common)
@@ -80,7 +80,7 @@ class Ours(MMDetNet):
             WinogradConv2d: usual_convs,
             RefinedConv2d: mmcv_deform,
             SeparableRoIAlign: mmcv_pooling,
-            SyncAvgFactorRPNHead: joint_suppression,
+            SyncAvgFactorRPNHead: mmcv_nms,
         }
         for layer in self.model.modules():
             if any(isinstance(layer, kind) and usual for kind, usual in mmcv_layers.items()):
@@ -101,16 +101,16 @@ class Ours(MMDetNet):
         config.model.backbone.with_cp = self.checkpointing
         return config
 
-    def draw(self, shapes: Dict[str, Tuple[int, ...]]) -> Dict[str, Tensor]:
+    def draw(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
         return draw_state_dict(self.model, SEED)
 
     def annotate(self, people: People) -> InstanceData:
         instances = super().annotate(people)
-        instances.keypoints = torch.from_numpy(people.joints)
-        instances.keypoints_visible = torch.full(people.joints.shape[:2], 2.0)
+        instances.keypoints = torch.from_numpy(people.keypoints)
+        instances.keypoints_visible = torch.full(people.keypoints.shape[:2], 2.0)
         return instances
 
-    def predict(self, batch: dict) -> List[DetDataSample]:
+    def predict(self, batch: dict) -> list[DetDataSample]:
         if self.prepare and self.learner is None:
             self.learner = self.model
             self.model = copy.deepcopy(self.model).eval()
@@ -122,7 +122,7 @@ class Ours(MMDetNet):
             self.model, self.learner = self.learner, None
         return super().step(batch)
 
-    def run(self, batch: dict) -> List[DetDataSample]:
+    def run(self, batch: dict) -> list[DetDataSample]:
         with self._precision():
             return super().run(batch)
 
@@ -145,7 +145,7 @@ class Ours(MMDetNet):
 
         heads._pool_instances = pool
 
-    def stage_calls(self) -> List[Tuple[Any, str, str]]:
+    def stage_calls(self) -> list[tuple[Any, str, str]]:
         model, heads = self.model, self.model.roi_head
         calls = [
             (model.data_preprocessor, 'forward', 'preprocessing'),
@@ -170,7 +170,7 @@ class Ours(MMDetNet):
             + self._keypoint_calls()
         )
 
-    def _mask_calls(self, head: Optional[nn.Module]) -> list:
+    def _mask_calls(self, head: nn.Module | None) -> list:
         return (
             []
             if head is None

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Time single functions beside other ways to the same result.
+"""Time single functions against alternatives with the same result.
 
-    python -m benchmarks.micro.micro --json docs/results/performance/pieces-cpu.json
+    python -m benchmarks.micro.functions --json docs/results/performance/pieces-cpu.json
 
 For ways that are too small to be seen in a whole network; those that are seen
 are in benchmarks/speed/compare.py. The ways take turns in every round. The results
@@ -17,7 +17,8 @@ import importlib
 import io
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,14 +33,14 @@ from multitask_refine.codecs.roi_softmax import get_heatmap_maximum
 from multitask_refine.engine import write_record
 from multitask_refine.testing.synthetic_images import draw_image
 
-PEOPLE, JOINTS, CELLS, MASK = 20, 17, 56, 28
+PEOPLE, KEYPOINTS, CELLS, MASK = 20, 17, 56, 28
 HEIGHT, WIDTH = 480, 640
 MAX_PIXELS = 1 << 23
 SEED = 7
 
 
-class Way(NamedTuple):
-    """One of the ways.
+class Variant(NamedTuple):
+    """A way to compute the result.
 
     Attributes:
         call: Returns the values, as a tensor or an array.
@@ -52,11 +53,11 @@ class Way(NamedTuple):
     module: str = 'torch'
 
 
-class Piece(NamedTuple):
-    """Ways to the same result; the first is the reference."""
+class Comparison(NamedTuple):
+    """Alternatives with the same result; the first is the reference."""
 
     about: str
-    ways: Dict[str, Way]
+    ways: dict[str, Variant]
 
 
 def draw_boxes() -> Tensor:
@@ -67,7 +68,7 @@ def draw_boxes() -> Tensor:
     return torch.from_numpy(np.hstack([corner, corner + size])).float()
 
 
-def masks() -> Piece:
+def masks() -> Comparison:
     generator = torch.Generator().manual_seed(SEED)
     shares = torch.rand(PEOPLE, 1, MASK, MASK, generator=generator)
     boxes = draw_boxes()
@@ -84,34 +85,34 @@ def masks() -> Piece:
             result[(slice(index, index + 1), *place)] = part >= 0.5
         return result
 
-    return Piece(
+    return Comparison(
         f'{PEOPLE} masks of {MASK} x {MASK} cells to {WIDTH} x {HEIGHT} '
         'pixels (difference: share of a pixel)',
         {
-            'all over the image': Way(whole),
-            "each in its box's pixels, as in inference on the CPU": Way(
+            'all over the image': Variant(whole),
+            "each in its box's pixels, as in inference on the CPU": Variant(
                 cropped, '5 times as fast: a box has a tenth of the pixels'
             ),
         },
     )
 
 
-def joints() -> Piece:
+def keypoints() -> Comparison:
     generator = torch.Generator().manual_seed(SEED)
-    logits = torch.randn(PEOPLE, JOINTS, CELLS, CELLS, generator=generator)
+    logits = torch.randn(PEOPLE, KEYPOINTS, CELLS, CELLS, generator=generator)
     boxes = draw_boxes()
     pixels = (boxes[:, 2:] - boxes[:, :2]).ceil().long()
-    return Piece(
-        f"Highest pixels of {PEOPLE} people's {JOINTS} maps of {CELLS} x "
+    return Comparison(
+        f"Highest pixels of {PEOPLE} people's {KEYPOINTS} maps of {CELLS} x "
         f'{CELLS} logits (difference: height)',
         {
-            "torch's bicubic interpolation, as in Detectron2": Way(
+            "torch's bicubic interpolation, as in Detectron2": Variant(
                 lambda: peaks_by_resize(logits, pixels)[1]
             ),
-            'by products, person after person, as on the CPU': Way(
+            'by products, person after person, as on the CPU': Variant(
                 lambda: get_heatmap_maximum(logits, pixels, 1)[1], '1.7 times as fast'
             ),
-            'by products, people of like size together, as on CUDA': Way(
+            'by products, people of like size together, as on CUDA': Variant(
                 lambda: get_heatmap_maximum(logits, pixels, MAX_PIXELS)[1],
                 '0.8 times as fast on the CPU: all are filled up to the largest',
             ),
@@ -119,7 +120,7 @@ def joints() -> Piece:
     )
 
 
-def peaks_by_resize(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
+def peaks_by_resize(logits: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """What ``get_heatmap_maximum`` finds, by torch's own interpolation.
 
     Args:
@@ -142,40 +143,42 @@ def peaks_by_resize(logits: Tensor, pixels: Tensor) -> Tuple[Tensor, Tensor]:
     return torch.stack([index % width, index // width], -1).to(peaks), peaks
 
 
-def buffers(side: int, expected: str) -> Piece:
+def buffers(side: int, expected: str) -> Comparison:
     generator = torch.Generator().manual_seed(SEED)
     one, other = (
         torch.randn(36, *shape, generator=generator) for shape in ((side, 64), (64, 256))
     )
     buffer = torch.empty(36, side, 256)
-    return Piece(
+    return Comparison(
         f'A product of {buffer.numel() * 4 / 2**20:.0f} MiB (difference: value)',
         {
-            'in new memory': Way(lambda: one @ other),
-            'in a buffer that is there': Way(lambda: torch.bmm(one, other, out=buffer), expected),
+            'in new memory': Variant(lambda: one @ other),
+            'in a buffer that is there': Variant(
+                lambda: torch.bmm(one, other, out=buffer), expected
+            ),
         },
     )
 
 
-def products() -> Piece:
+def products() -> Comparison:
     generator = torch.Generator().manual_seed(SEED)
     one, other = (
         torch.randn(*shape, generator=generator) for shape in ((1568, 4608), (4608, 512))
     )
     prepared = lay_out(other, len(one))
     factors = [lay_out(factor, len(one) // 2) for factor in prepare_quarters(other)]
-    return Piece(
+    return Comparison(
         'Samples of 8 RoIs times the weights of a deformable convolution, '
         '(1568, 4608) by (4608, 512) (difference: value)',
         {
-            '`@`, as on the CPU with AVX2': Way(lambda: one @ other),
-            'oneDNN': Way(
+            '`@`, as on the CPU with AVX2': Variant(lambda: one @ other),
+            'oneDNN': Variant(
                 lambda: multiply_by_onednn(one, other.T), 'slower with AVX2, faster with AVX-512'
             ),
-            'oneDNN, the weights laid out once, as with AVX-512': Way(
+            'oneDNN, the weights laid out once, as with AVX-512': Variant(
                 lambda: prepared(one), '0.9 times as fast with AVX2, 1.1 times with AVX-512'
             ),
-            "Strassen's products, seven for eight, by oneDNN": Way(
+            "Strassen's products, seven for eight, by oneDNN": Variant(
                 lambda: multiply_quarters(one, factors),
                 '1.1 times as fast, less what the sums take',
             ),
@@ -195,26 +198,26 @@ def lay_out(other: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     return lambda one: multiply_by_onednn(one, packed)
 
 
-def transforms() -> Piece:
+def transforms() -> Comparison:
     generator = torch.Generator().manual_seed(SEED)
     matrix, rows = (torch.randn(36, width, generator=generator) for width in (36, 1 << 16))
-    return Piece(
+    return Comparison(
         "Winograd's transform of a strip, (36, 36) by (36, 65536) (difference: value)",
         {
-            '`@`': Way(lambda: matrix @ rows),
-            'oneDNN, as on the CPU': Way(
+            '`@`': Variant(lambda: matrix @ rows),
+            'oneDNN, as on the CPU': Variant(
                 lambda: multiply_by_onednn(matrix, rows.T), '1.3 times as fast'
             ),
         },
     )
 
 
-def quarter(matrix: Tensor) -> List[Tensor]:
+def quarter(matrix: Tensor) -> list[Tensor]:
     """Upper left, upper right, lower left, lower right."""
     return [part for half in matrix.chunk(2) for part in half.chunk(2, 1)]
 
 
-def prepare_quarters(other: Tensor) -> List[Tensor]:
+def prepare_quarters(other: Tensor) -> list[Tensor]:
     """The second factors of Strassen's products in Winograd's form (Higham,
     "Accuracy and Stability of Numerical Algorithms", 2002, section 23.1)."""
     first, right, below, last = quarter(other)
@@ -231,7 +234,7 @@ def prepare_quarters(other: Tensor) -> List[Tensor]:
     ]
 
 
-def multiply_quarters(matrix: Tensor, factors: List[Callable[[Tensor], Tensor]]) -> Tensor:
+def multiply_quarters(matrix: Tensor, factors: list[Callable[[Tensor], Tensor]]) -> Tensor:
     """``matrix`` (a, b) by the matrix (b, c) of :func:`prepare_quarters`,
     each of whose factors is given as what multiplies by it; a, b and c are
     even."""
@@ -247,20 +250,22 @@ def multiply_quarters(matrix: Tensor, factors: List[Callable[[Tensor], Tensor]])
         two,
         first - below,
     )
-    p1, p2, p3, p4, p5, p6, p7 = (factor(left) for factor, left in zip(factors, lefts))
+    p1, p2, p3, p4, p5, p6, p7 = (
+        factor(left) for factor, left in zip(factors, lefts, strict=True)
+    )
     u2 = p1 + p6
     u3 = u2 + p7
     return torch.cat([torch.cat([p1 + p2, u2 + p5 + p3], 1), torch.cat([u3 - p4, u3 + p5], 1)])
 
 
-def gradients() -> Piece:
+def gradients() -> Comparison:
     generator = torch.Generator().manual_seed(SEED)
     samples, grad = (torch.randn(1568, width, generator=generator) for width in (4608, 512))
-    return Piece(
+    return Comparison(
         "The gradient of those weights, the samples' transpose by (1568, 512) (difference: value)",
         {
-            '`@`, as on the CPU': Way(lambda: samples.T @ grad),
-            'oneDNN': Way(
+            '`@`, as on the CPU': Variant(lambda: samples.T @ grad),
+            'oneDNN': Variant(
                 lambda: multiply_by_onednn(samples.T, grad.T),
                 '0.7 times as fast: it lays out its factors anew',
             ),
@@ -268,7 +273,7 @@ def gradients() -> Piece:
     )
 
 
-def photos() -> Piece:
+def photos() -> Comparison:
     # Smooth like a photo: noise has far more bits than any camera's file.
     drawn = cv2.GaussianBlur(draw_image(SEED, HEIGHT, WIDTH), (0, 0), 2)
     content = cv2.imencode('.jpg', drawn)[1].tobytes()
@@ -281,22 +286,24 @@ def photos() -> Piece:
         library = importlib.import_module('simplejpeg')
         return library.decode_jpeg(content, 'BGR')
 
-    return Piece(
+    return Comparison(
         f'A JPEG file of {WIDTH} x {HEIGHT} pixels (difference: of 255)',
         {
-            'OpenCV, as in the pipelines': Way(
+            'OpenCV, as in the pipelines': Variant(
                 lambda: cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
             ),
-            'Pillow': Way(pillow, '0.8 times as fast: the same decoder, and a copy'),
-            'simplejpeg': Way(simplejpeg, 'no faster: all three use libjpeg-turbo', 'simplejpeg'),
+            'Pillow': Variant(pillow, '0.8 times as fast: the same decoder, and a copy'),
+            'simplejpeg': Variant(
+                simplejpeg, 'no faster: all three use libjpeg-turbo', 'simplejpeg'
+            ),
         },
     )
 
 
-def all_pieces() -> List[Piece]:
+def all_comparisons() -> list[Comparison]:
     return [
         masks(),
-        joints(),
+        keypoints(),
         products(),
         gradients(),
         transforms(),
@@ -306,24 +313,24 @@ def all_pieces() -> List[Piece]:
     ]
 
 
-def measure(piece: Piece, rounds: int, repeats: int) -> dict:
-    """A piece's entry of the results file."""
-    reference = next(iter(piece.ways))
-    found = {name: dict(expected=way.expected) for name, way in piece.ways.items()}
+def measure(comparison: Comparison, rounds: int, repeats: int) -> dict:
+    """Run a comparison and return its entry of the results file."""
+    reference = next(iter(comparison.ways))
+    found = {name: dict(expected=variant.expected) for name, variant in comparison.ways.items()}
     calls, values = {}, {}
-    for name, way in piece.ways.items():
+    for name, variant in comparison.ways.items():
         try:
-            importlib.import_module(way.module)
+            importlib.import_module(variant.module)
         except ImportError:
-            found[name]['missing'] = way.module
+            found[name]['missing'] = variant.module
             continue
-        values[name] = np.asarray(way.call()).astype(float)
-        calls[name] = _timer(way.call, repeats)
+        values[name] = np.asarray(variant.call()).astype(float)
+        calls[name] = _timer(variant.call, repeats)
     seconds = run_rounds(calls, rounds)
     for name, numbers in compare_pairs(seconds, reference).items():
         difference = np.abs(values[name] - values[reference]).max()
         found[name].update(numbers, difference=float(difference))
-    return dict(about=piece.about, reference=reference, ways=found)
+    return dict(about=comparison.about, reference=reference, ways=found)
 
 
 def _timer(call: Callable[[], Any], repeats: int) -> Callable[[], float]:
@@ -338,7 +345,7 @@ def _timer(call: Callable[[], Any], repeats: int) -> Callable[[], float]:
     return timed
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--repeats', type=int, default=10, help='calls of a round')
@@ -346,10 +353,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     args = parser.parse_args(argv)
     found = []
     with torch.no_grad():
-        for piece in all_pieces():
-            found.append(measure(piece, args.rounds, args.repeats))
+        for comparison in all_comparisons():
+            found.append(measure(comparison, args.rounds, args.repeats))
             print(
-                piece.about,
+                comparison.about,
                 {name: numbers.get('ratio') for name, numbers in found[-1]['ways'].items()},
                 file=sys.stderr,
                 flush=True,

@@ -1,0 +1,312 @@
+"""Schemas of the files that users exchange: predictions, results, ONNX metadata.
+
+Nothing in a file is trusted: it is validated before it is drawn, counted or
+passed to pycocotools. The readers turn a ``ValidationError`` into one sentence
+by :func:`explain`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
+
+PREDICTIONS_FORMAT = 'multitask_refine predictions'
+PREDICTIONS_VERSION = 2
+# Names of version 1, and those that took their place.
+_RENAMED = dict(joints='keypoints', mirror='flip_indices')
+
+
+def mismatch(field: str, expected: str, found: object) -> PydanticCustomError:
+    """Return the error of a field, whose name is relative to the validated object."""
+    return PydanticCustomError(
+        'mismatch',
+        'expected {expected}',
+        dict(field=field, expected=expected, found=_short(found)),
+    )
+
+
+def explain(error: ValidationError) -> str:
+    """Return the first error as 'FIELD: expected X, found Y'."""
+    first = error.errors(include_url=False)[0]
+    place = ''.join(
+        f'[{part}]' if isinstance(part, int) else f'.{str(part)[:60]}' for part in first['loc']
+    )
+    context = first.get('ctx', {})
+    expected, found = first['msg'].removeprefix('Input should '), _short(first['input'])
+    if first['type'] == 'mismatch':
+        place += f'.{context["field"]}' if context['field'] else ''
+        expected, found = context['expected'], context['found']
+    elif first['type'] == 'missing':
+        expected, found = 'a value', 'nothing'
+    elif first['type'] == 'literal_error':
+        expected = context['expected']
+    elif first['type'] in ('too_short', 'too_long'):
+        limit = context.get('min_length', context.get('max_length'))
+        expected = f'{"at least" if first["type"] == "too_short" else "at most"} {limit} items'
+    elif first['type'] in ('model_type', 'model_attributes_type', 'dict_type'):
+        expected = 'an object'
+    expected = expected.removeprefix('be ').removeprefix('have ')
+    return f'{place.lstrip(".") or "the file"}: expected {expected}, found {found}'
+
+
+def _short(value: object) -> str:
+    text = 'nothing' if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + '...'
+
+
+def _check_id(value: object) -> object:
+    if type(value) is not int and not isinstance(value, str):
+        raise mismatch('', 'an id (an integer or a string)', value)
+    return value
+
+
+def _check_rle(counts: str) -> str:
+    if not counts or not counts.isascii():
+        raise mismatch('', 'the counts of a compressed RLE', counts)
+    return counts
+
+
+Number = Annotated[float, Field(gt=-1e9, lt=1e9, allow_inf_nan=False)]
+Metric = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)] | None
+ImageId = Annotated[Any, AfterValidator(_check_id)]
+Color = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+_STRICT = ConfigDict(strict=True, extra='allow')
+
+
+class RLE(TypedDict):
+    """Compressed run-length encoding of a mask, as pycocotools writes it."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]  # pydantic's convention
+    size: Any  # compared with the image's size once that is known
+    counts: Annotated[str, AfterValidator(_check_rle)]
+
+
+class _Entry(TypedDict):
+    __pydantic_config__ = _STRICT  # type: ignore[misc]  # pydantic's convention
+    image_id: ImageId
+    category_id: int
+    score: Number
+
+
+class BoxEntry(_Entry):
+    """COCO result entry of a box: x, y, width, height in image pixels."""
+
+    bbox: Annotated[list[Number], Field(min_length=4, max_length=4)]
+
+
+class MaskEntry(_Entry):
+    """COCO result entry of a mask."""
+
+    segmentation: RLE
+
+
+class KeypointEntry(_Entry):
+    """COCO result entry of keypoints: x, y, score of each, by pixel index."""
+
+    keypoints: list[Number]
+
+
+class PredictedImage(BaseModel):
+    """Predictions of an image; entry i of every task is of the same instance."""
+
+    model_config = _STRICT
+    image_id: ImageId
+    file_name: str
+    bbox: list[BoxEntry] | None = None
+    segm: list[MaskEntry] | None = None
+    keypoints: list[KeypointEntry] | None = None
+
+
+class Keypoints(BaseModel):
+    """Names, OKS sigmas and drawing colors of K keypoints."""
+
+    model_config = _STRICT
+    names: list[str]
+    sigmas: list[Annotated[Number, Field(gt=0)]]
+    flip_indices: list[int]
+    colors: list[Color]
+    skeleton: list[Annotated[list[int], Field(min_length=2, max_length=2)]]
+    skeleton_colors: list[Color]
+
+    @model_validator(mode='after')
+    def _check(self) -> 'Keypoints':
+        count = len(self.names)
+        for field, length in (
+            ('sigmas', count),
+            ('flip_indices', count),
+            ('colors', count),
+            ('skeleton_colors', len(self.skeleton)),
+        ):
+            found = len(getattr(self, field))
+            if found != length:
+                raise mismatch(field, f'{length} values', found)
+        for field, indices in (
+            ('flip_indices', [[index] for index in self.flip_indices]),
+            ('skeleton', self.skeleton),
+        ):
+            for place, values in enumerate(indices):
+                if not all(0 <= value < count for value in values):
+                    raise mismatch(
+                        f'{field}[{place}]', f'indices of the {count} keypoints', values
+                    )
+        return self
+
+
+class Categories(BaseModel):
+    """Categories of the network; with ``keypoints`` if each has its own."""
+
+    model_config = _STRICT
+    ids: list[int]
+    names: list[str]
+    keypoints: list[Keypoints] | None = None
+
+    @model_validator(mode='after')
+    def _check(self) -> 'Categories':
+        for field in ('names', 'keypoints'):
+            values = getattr(self, field)
+            if values is not None and len(values) != len(self.ids):
+                raise mismatch(field, f'{len(self.ids)} values', len(values))
+        return self
+
+
+class AnnotationFile(BaseModel):
+    """The annotation file of a test."""
+
+    model_config = _STRICT
+    file: str
+    sha256: str
+
+
+class Predictions(BaseModel):
+    """Content of a predictions file.
+
+    Attributes:
+        run: How the file came about, as in the results file; None after
+            ``mim test``.
+        metrics: ``<task>_<name>`` in percent; None without ground truth.
+        tasks: Some of 'bbox', 'segm' and 'keypoints'.
+        image_folder: Folder of the images; None if unknown.
+        categories: ``ids`` and ``names``. With ``keypoints`` of each
+            category, entries have those of their category, and the
+            ``keypoints`` of the file are the union.
+        keypoints: Colors are RGB from 0 to 255, ``skeleton`` holds pairs of
+            keypoints, ``flip_indices`` the mirrored keypoint of each.
+        images: For each task a list of entries in COCO's results format
+            (https://cocodataset.org/#format-results).
+    """
+
+    model_config = _STRICT
+    format: Literal['multitask_refine predictions']
+    version: Literal[2]
+    run: dict[str, Any] | None
+    metrics: dict[str, Number | None]
+    tasks: Annotated[list[Literal['bbox', 'segm', 'keypoints']], Field(min_length=1)]
+    annotations: AnnotationFile
+    image_folder: str | None
+    categories: Categories
+    keypoints: Keypoints
+    images: Annotated[list[PredictedImage], Field(min_length=1)]
+
+    @model_validator(mode='after')
+    def _check(self) -> 'Predictions':
+        names = self.keypoints.names
+        if not names:
+            raise mismatch('keypoints.names', 'at least one keypoint', names)
+        numbers = dict.fromkeys(self.categories.ids, 3 * len(names))
+        for category, own in zip(
+            self.categories.ids, self.categories.keypoints or (), strict=False
+        ):
+            numbers[category] = 3 * len(own.names)
+        for index, image in enumerate(self.images):
+            lengths = set()
+            for task in self.tasks:
+                entries = getattr(image, task)
+                if entries is None:
+                    raise mismatch(f'images[{index}].{task}', 'a list of entries', None)
+                lengths.add(len(entries))
+                for number, entry in enumerate(entries):
+                    place = f'images[{index}].{task}[{number}]'
+                    if entry['image_id'] != image.image_id:
+                        raise mismatch(
+                            f'{place}.image_id', repr(image.image_id), entry['image_id']
+                        )
+                    category = entry['category_id']
+                    if category not in numbers:
+                        raise mismatch(f'{place}.category_id', f'one of {[*numbers]}', category)
+                    if task == 'keypoints' and len(entry['keypoints']) != numbers[category]:
+                        raise mismatch(
+                            f'{place}.keypoints',
+                            f'{numbers[category]} numbers',
+                            entry['keypoints'],
+                        )
+            if len(lengths) > 1:
+                raise mismatch(
+                    f'images[{index}]', 'as many entries for each task', sorted(lengths)
+                )
+        return self
+
+
+def upgrade_predictions(content: Any) -> Any:
+    """Return the content of a predictions file of version 1 in the names of version 2."""
+    if not isinstance(content, dict) or content.get('version') != 1:
+        return content
+
+    def rename(owner: Any) -> Any:
+        if not isinstance(owner, dict):
+            return owner
+        return {_RENAMED.get(name, name): value for name, value in owner.items()}
+
+    content = rename(dict(content, version=PREDICTIONS_VERSION))
+    content['keypoints'] = rename(content.get('keypoints'))
+    categories = rename(content.get('categories'))
+    if isinstance(categories, dict) and isinstance(categories.get('keypoints'), list):
+        categories['keypoints'] = [rename(own) for own in categories['keypoints']]
+    return dict(content, categories=categories)
+
+
+class Run(BaseModel):
+    """How a results file came about; pages demand more fields than ``config``."""
+
+    model_config = _STRICT
+    config: str
+    seed: int | None = None
+    command: str | None = None
+    checkpoint_sha256: str | None = None
+    seconds: float | None = None
+    machine: dict[str, Any] | None = None
+    stages: dict[str, Any] | None = None
+    training_commit: str | None = None
+    condition: str | None = None
+    rate: float | None = None
+    settings: dict[str, Any] | None = None
+    protocol: dict[str, Any] | None = None
+    training_minutes: float | None = None
+    test_minutes: float | None = None
+    offsets: dict[str, Any] | None = None
+    records: int | None = None
+    records_outside: int | None = None
+
+
+class Results(BaseModel):
+    """Content of a results file: metrics by name, and the run."""
+
+    model_config = _STRICT
+    __pydantic_extra__: dict[str, Metric]
+    run: Run
+
+
+class OnnxMetadata(BaseModel):
+    """Metadata that are needed to run an exported network."""
+
+    model_config = _STRICT
+    classes: list[str]
+    keypoint_names: list[str]
+    skeleton: list[Any]
+    keypoint_colors: list[Any]
+    skeleton_colors: list[Any]
+    sigmas: list[Number]
+    resize: dict[str, Any]
+    image_backend: str
+    joint_shift: Number
+    mask_threshold: Number | None
