@@ -45,7 +45,8 @@ class Job(NamedTuple):
     @property
     def path(self) -> Path:
         """The config's file."""
-        return ROOT / f'configs/multitask_refine/{self.config}.py'
+        found = sorted(ROOT.glob(f'configs/*/{self.config}.py'))
+        return found[0] if found else ROOT / f'configs/multitask_refine/{self.config}.py'
 
     @property
     def keys(self) -> str:
