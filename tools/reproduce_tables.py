@@ -45,7 +45,8 @@ class Job(NamedTuple):
     @property
     def path(self) -> Path:
         """The config's file."""
-        return ROOT / f'configs/multitask_refine/{self.config}.py'
+        found = sorted(ROOT.glob(f'configs/*/{self.config}.py'))
+        return found[0] if found else ROOT / f'configs/multitask_refine/{self.config}.py'
 
     @property
     def keys(self) -> str:
@@ -237,14 +238,10 @@ def main(argv: list[str] | None = None) -> int:
             print(f'{job.config}: {job.keys}: {state or "no checkpoint"}')
         return 0
     failed = execute(jobs, args)
-    subprocess.run(
-        [
-            *(sys.executable, '-m', 'tools.docs.build_docs'),
-            *('--root', str(args.root), '--tables', str(args.tables.resolve())),
-        ],
-        cwd=ROOT,
-        check=True,
-    )
+    build = [sys.executable, '-m', 'tools.docs.build_docs', '--root', str(args.root)]
+    done = subprocess.run([*build, '--tables', str(args.tables.resolve())], cwd=ROOT)
+    if done.returncode:
+        raise RowError(f'{args.root}: the pages were not built; the reason is above')
     print(f'Tables: {args.root / "docs/reproducing-the-paper.md"}')
     if failed:
         print(f'{len(failed)} of {len(jobs)} failed:', *failed, sep='\n- ', file=sys.stderr)

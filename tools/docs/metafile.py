@@ -44,7 +44,8 @@ def render(source: dict, tables: Sequence[Table], results: dict[str, dict], root
 
 
 def _model(name: str, result: dict, root: Path) -> dict:
-    path = f'{CONFIGS}/{name}.py'
+    found = sorted(root.glob(f'configs/*/{name}.py'))
+    path = found[0].relative_to(root).as_posix() if found else f'{CONFIGS}/{name}.py'
     iterations = Config.fromfile(root / path).train_cfg.max_iters
     model = {
         'Name': name,

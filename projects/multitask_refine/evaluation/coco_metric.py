@@ -255,7 +255,7 @@ class MultitaskCocoMetric(BaseMetric):  # type: ignore[misc]  # MMEngine has no 
         for task in (t for t in entries if t != 'bbox'):
             # Not those of categories without keypoints.
             results = [each for each in entries[task] if each.get('keypoints') != []]
-            path = write_submission(task, results, coco, self.ann_file, self.outfile_prefix)
+            path = write_submission(task, results, coco, self.ann_file, str(self.outfile_prefix))
             logger.info(f'{task}: {len(results)} results, read back without fault: {path}')
         return {}
 

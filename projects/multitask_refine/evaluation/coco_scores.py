@@ -416,7 +416,7 @@ def evaluate_each_keypoint(
             for name, row in own.items():
                 rows.setdefault(name, []).append(row)
         return {name: _mean(each, ['keypoints_AP']) for name, each in rows.items()}
-    for index, name in enumerate(names):
+    for index, name in enumerate(map(str, names)):
         annotations = []
         for ann in ground_truth.dataset['annotations']:
             visible = ann['keypoints'][3 * index + 2]
