@@ -55,6 +55,7 @@ class Job(NamedTuple):
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -230,6 +231,7 @@ def execute(jobs: Sequence[Job], args: argparse.Namespace) -> list[str]:
 
 @explained_errors()
 def main(argv: list[str] | None = None) -> int:
+    """Run the tool; return its exit status."""
     args = parse_args(argv)
     jobs = make_jobs(args)
     if args.list:

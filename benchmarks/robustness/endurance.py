@@ -26,8 +26,6 @@ from statistics import median
 from typing import NamedTuple
 from unittest import mock
 
-ROOT = Path(__file__).resolve().parents[2]
-
 import mmengine.dataset.sampler
 import psutil
 import torch
@@ -44,6 +42,8 @@ from benchmarks.robustness.dirty_data import (
 from multitask_refine.engine import load_checkpoint_file, write_record
 from multitask_refine.engine.runner import reproducible_loop
 from tools.dataset import make_sample
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CONFIG = 'configs/sample/multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb4-1500_sample.py'
 RANKS, WORKERS, BATCH = 2, 2, 2

@@ -29,7 +29,7 @@ class Process:
         self, name: str, python: str = sys.executable, search_path: str | None = None
     ) -> None:
         self.name = name
-        self.errors = tempfile.TemporaryFile('w+')
+        self.errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 (closed with the process)
         environment = dict(os.environ)
         if search_path:
             environment['PYTHONPATH'] = search_path

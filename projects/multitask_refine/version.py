@@ -1,1 +1,3 @@
+"""The version, for packaging and for users."""
+
 __version__ = '1.0.0'

@@ -16,14 +16,14 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-
 from multitask_refine.utils.results_file import (
     command_line,
     current_commit,
     describe_machine,
     write_results,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 FOLDER = Path(__file__).parent
 

@@ -407,8 +407,7 @@ def _browse(program, tmp_path, *options):
     profile = tmp_path / f'profile{len(list(tmp_path.iterdir()))}'
     done = subprocess.run(
         [program, *CHROMIUM, f'--user-data-dir={profile}', *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=300,
     )

@@ -290,9 +290,9 @@ def test_detectron2_keypoints(config, convert, tmp_path):
             **DETECTRON2_PLACES,
             'roi_heads.box_predictor.cls_score.weight': 'roi_head.bbox_head.fc_cls.weight',
             'roi_heads.box_predictor.bbox_pred.bias': 'roi_head.bbox_head.fc_reg.bias',
-            'roi_heads.keypoint_head.conv_fcn1.weight': 'roi_head.keypoint_head.convs.0.conv.weight',
+            'roi_heads.keypoint_head.conv_fcn1.weight': 'roi_head.keypoint_head.convs.0.conv.weight',  # noqa: E501
             'roi_heads.keypoint_head.conv_fcn8.bias': 'roi_head.keypoint_head.convs.7.conv.bias',
-            'roi_heads.keypoint_head.score_lowres.weight': 'roi_head.keypoint_head.heatmap_pred.weight',
+            'roi_heads.keypoint_head.score_lowres.weight': 'roi_head.keypoint_head.heatmap_pred.weight',  # noqa: E501
         },
     )
     _all_arrived(new, source, ('proposal_generator.anchor', 'pixel'))
@@ -428,8 +428,8 @@ def test_detectron2_deformable(config, convert, tmp_path):
         new,
         source,
         {
-            'backbone.bottom_up.res3.0.conv2_offset.weight': 'backbone.layer2.0.conv2.conv_offset.weight',
-            'backbone.bottom_up.res5.2.conv2_offset.bias': 'backbone.layer4.2.conv2.conv_offset.bias',
+            'backbone.bottom_up.res3.0.conv2_offset.weight': 'backbone.layer2.0.conv2.conv_offset.weight',  # noqa: E501
+            'backbone.bottom_up.res5.2.conv2_offset.bias': 'backbone.layer4.2.conv2.conv_offset.bias',  # noqa: E501
             'backbone.bottom_up.res5.2.conv2.weight': 'backbone.layer4.2.conv2.weight',
         },
     )
@@ -464,8 +464,8 @@ def test_factors_of_modulated_convolutions_are_made_up_for(config, convert, tmp_
         {
             'backbone.bottom_up.res5.2.conv2.weight': 'backbone.layer4.2.conv2.weight',
             'backbone.bottom_up.res2.0.conv2.weight': 'backbone.layer1.0.conv2.weight',
-            'backbone.bottom_up.res3.1.conv2_offset.weight': 'backbone.layer2.1.conv2.conv_offset.weight',
-            'roi_heads.keypoint_head.conv_fcn1.weight': 'roi_head.keypoint_head.convs.0.conv.weight',
+            'backbone.bottom_up.res3.1.conv2_offset.weight': 'backbone.layer2.1.conv2.conv_offset.weight',  # noqa: E501
+            'roi_heads.keypoint_head.conv_fcn1.weight': 'roi_head.keypoint_head.convs.0.conv.weight',  # noqa: E501
         },
     )
 
@@ -522,7 +522,7 @@ def test_torchvision_keypoints(config, convert, tmp_path, new_names):
             **TORCHVISION_NAMES[new_names],
             'roi_heads.keypoint_head.0.weight': 'roi_head.keypoint_head.convs.0.conv.weight',
             'roi_heads.keypoint_head.14.bias': 'roi_head.keypoint_head.convs.7.conv.bias',
-            'roi_heads.keypoint_predictor.kps_score_lowres.bias': 'roi_head.keypoint_head.heatmap_pred.bias',
+            'roi_heads.keypoint_predictor.kps_score_lowres.bias': 'roi_head.keypoint_head.heatmap_pred.bias',  # noqa: E501
         },
     )
     _all_arrived(new, source, 'roi_heads.box_predictor')

@@ -304,7 +304,7 @@ def test_fields_for_the_server(tmp_path):
 def _without_truth(path):
     """The shape of image_info_test-dev2017.json: no annotations, and COCO's
     80 categories in another order than by id."""
-    content = json.loads(open(path).read())
+    content = json.loads(Path(path).read_text())
     del content['annotations']
     content['categories'] = [
         dict(id=i, name='person' if i == 1 else f'thing {i}') for i in range(80, 0, -1)

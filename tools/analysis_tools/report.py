@@ -43,6 +43,7 @@ _BREAKDOWNS = dict(
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -153,6 +154,7 @@ def _gallery(
 
 @explained_errors()
 def main(argv: list[str] | None = None) -> int:
+    """Run the tool; return its exit status."""
     args = parse_args(argv)
     runs = load_runs(args.predictions, args.ann_file)
     analyses = []

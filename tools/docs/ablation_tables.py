@@ -14,6 +14,7 @@ from multitask_refine.utils.errors import explained_errors
 
 @explained_errors()
 def main(argv: list[str] | None = None) -> int:
+    """Run the tool; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', type=Path, help='folder of results files')
     parser.add_argument('--out', type=Path, help='write to this file instead')

@@ -78,8 +78,9 @@ def sections(tables: Sequence[Table], folder: Path) -> dict[str, str]:
 
 
 def excerpt(tables: Sequence[Table], folder: Path) -> str:
-    """For the README: AP of the configs for which the report gives all
-    three, and the small-scale runs.
+    """Make the README's tables.
+
+    AP of the configs for which the report gives all three, and the small-scale runs.
     """
     results = load_results(folder / 'coco')
     rows = []

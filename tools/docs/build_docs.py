@@ -93,6 +93,7 @@ def _fill(page: Path, parts: dict[str, str]) -> str:
 
 @explained_errors()
 def main(argv: list[str] | None = None) -> int:
+    """Run the tool; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--root', type=Path, default=ROOT, help='folder with the pages and docs/results'

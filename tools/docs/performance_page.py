@@ -59,8 +59,9 @@ def sections(folder: Path) -> dict[str, str]:
 
 
 def _parts(folder: Path, device: str) -> dict[str, dict]:
-    """Parts of the speed benchmark by name, from all files of a device; a
-    part whose sizes are in several files becomes one.
+    """Collect the parts of the speed benchmark by name, from all files of a device.
+
+    A part whose sizes are in several files becomes one.
     """
     parts: dict[str, dict] = {}
     files = folder.glob(f'speed-{device}*.json')

@@ -32,6 +32,7 @@ _ABSOLUTE_PATH = re.compile(r"""(['"])/(?:[^'"\n]*/)?([^'"\n/]+/?)\1""")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('in_file', help='checkpoint of a training')
     parser.add_argument('out_file', help='NAME or NAME.pth; NAME-<8 digits>.pth is written')
@@ -80,6 +81,7 @@ def publish(checkpoint: dict, dtype: torch.dtype, sha256: str) -> bytes:
 
 @explained_errors()
 def main(argv: list[str] | None = None) -> int:
+    """Run the tool; return its exit status."""
     args = parse_args(argv)
     source = Path(args.in_file)
     checkpoint = load_checkpoint_file(args.in_file, 'cpu')

@@ -2,9 +2,9 @@
 
 import copy
 import ctypes
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, ContextManager
+from typing import Any
 
 import torch
 from mmcv.cnn import fuse_conv_bn
@@ -130,7 +130,7 @@ class MultitaskNet(MMDetNet):
         with self._precision():
             return super().losses(batch)
 
-    def _precision(self) -> ContextManager:
+    def _precision(self) -> AbstractContextManager:
         if not self.bfloat16:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)

@@ -1,3 +1,5 @@
+"""Error analysis: breakdowns, kinds of keypoint errors, scores of images."""
+
 from .breakdown import Group, by_occlusion, by_people, by_size, by_visibility, precision_curves
 from .image_scores import ImageScore, image_scores
 from .keypoint_errors import KINDS, KeypointErrors, classify_keypoints, find_keypoint_errors

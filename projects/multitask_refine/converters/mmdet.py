@@ -1,9 +1,8 @@
-"""Convert a Faster or Mask R-CNN (ResNet) of mmdet, or a checkpoint of this
-project into another of its configs.
+"""Convert a Faster or Mask R-CNN (ResNet) of mmdet.
 
-The names are the same; the rows of mmdet's classes become those of the
-person. Which class that is, the checkpoint says; without names it is the
-only one or the first of COCO's 80.
+A checkpoint of this project is converted into another of its configs. The names are
+the same; the rows of mmdet's classes become those of the person. Which class that is,
+the checkpoint says; without names it is the only one or the first of COCO's 80.
 """
 
 import ast

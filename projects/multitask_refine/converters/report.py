@@ -115,9 +115,7 @@ class Conversion(NamedTuple):
 
     @property
     def untrained(self) -> list[str]:
-        """list[str]: Names here of what is not from any training; counters
-        are not trained and not among them.
-        """
+        """list[str]: Names of the weights that no training has set, counters excluded."""
         before = self.checkpoint.meta.get('untrained', ())
         return [
             name

@@ -1,3 +1,5 @@
+"""COCO evaluation, predictions files and submissions."""
+
 from .coco_metric import MultitaskCocoMetric
 from .coco_scores import TASKS, CocoData, evaluate, figures, load_ground_truth
 from .predictions import PredictionsFileError, add_run, file_sha256, read_predictions, to_coco

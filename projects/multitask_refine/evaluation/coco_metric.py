@@ -39,7 +39,7 @@ FIELDS = dict(bbox='bboxes', segm='masks', keypoints='keypoints')
 
 
 @METRICS.register_module()
-class MultitaskCocoMetric(BaseMetric):  # type: ignore[misc]  # MMEngine has no hints
+class MultitaskCocoMetric(BaseMetric):
     """Evaluate boxes, masks and keypoints by COCO's average precision.
 
     The metrics are ``<prefix>/<task>_<name>`` in percent, e.g.

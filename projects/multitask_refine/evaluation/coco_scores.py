@@ -87,7 +87,7 @@ class CocoData(NamedTuple):
         return result
 
 
-class _RestrictedEval(COCOeval):  # type: ignore[misc]  # pycocotools has no hints
+class _RestrictedEval(COCOeval):
     """COCO evaluation in which annotations can be ignored by their id."""
 
     ignored: Collection[int] = ()
@@ -301,9 +301,7 @@ def evaluate(
 
 
 def with_keypoints(task: str, sigmas: Sigmas, categories: Sequence[int]) -> list[int]:
-    """Return those of the categories that a task evaluates: for keypoints
-    those that have some.
-    """
+    """Select the categories that a task evaluates: for keypoints, those with keypoints."""
     if task != 'keypoints' or not isinstance(sigmas, Mapping):
         return list(categories)
     return [each for each in categories if len(sigmas[each])]
@@ -312,8 +310,9 @@ def with_keypoints(task: str, sigmas: Sigmas, categories: Sequence[int]) -> list
 def _restrict(
     truth: FastCOCO, entries: list[dict[str, Any]], category: int
 ) -> tuple[FastCOCO, FastCOCO]:
-    """Ground truth and keypoint detections of one category, whose keypoints
-    alone are equally many.
+    """Select ground truth and keypoint detections of one category.
+
+    Only within a category do all instances have the same number of keypoints.
     """
     truth = FastCOCO(
         dict(
@@ -347,8 +346,11 @@ def evaluate_classes(
     """Evaluate each category alone.
 
     Args:
-        ground_truth, entries, sigmas, categories, images: As in
-            :func:`evaluate`.
+        ground_truth (COCO): See :func:`evaluate`, as for all arguments.
+        entries (dict[str, list[dict]]): COCO result entries by task.
+        sigmas (Sequence[float] | Mapping[int, Sequence[float]]): Of the keypoints.
+        categories (Sequence[int]): Ids of the categories.
+        images (Sequence[int]): Ids of the images.
 
     Returns:
         dict[str, dict[str, float]]: By the category's name ``<task>_AP`` in
@@ -386,7 +388,8 @@ def evaluate_each_keypoint(
             :func:`evaluate`.
         names (Sequence[str] | Mapping[int, Sequence[str]]): The names of
             these keypoints.
-        categories, images: As in :func:`evaluate`.
+        categories (Sequence[int]): Ids of the categories.
+        images (Sequence[int]): Ids of the images.
 
     Returns:
         dict[str, dict[str, float]]: By the keypoint's name ``keypoints_AP``

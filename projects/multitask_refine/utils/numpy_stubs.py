@@ -31,6 +31,7 @@ class PlainArray(np.ndarray):
     """Stand-in for ``numpy.ndarray``; pickles as one."""
 
     def __new__(cls, *_) -> 'PlainArray':
+        """Create an empty array; its state follows."""
         return np.empty(0).view(cls)
 
     def __setstate__(self, state: tuple) -> None:

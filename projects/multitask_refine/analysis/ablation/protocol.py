@@ -154,17 +154,18 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the results file and of the work dir."""
+        """Name of the results file and of the work dir."""
         rate = f'_lr{self.rate:g}' if self.phase == 'sweep' else ''
         return f'{self.condition.name}{rate}_seed{self.seed}'
 
     @property
     def config(self) -> str:
+        """Path of the config, from the root of the project."""
         return CONFIG.format(self.condition.variant)
 
     @property
     def settings(self) -> dict[str, object]:
-        """The settings that override the config."""
+        """Settings that override the config."""
         condition = self.condition
         return {
             **OPTIMIZERS[condition.optimizer],

@@ -15,5 +15,5 @@ class FastCPUModule:
 
 def is_tracing() -> bool:
     """Return whether a graph is recorded; it shall hold PyTorch's own operators."""
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    tracing: bool = torch.jit.is_tracing()
     return tracing
