@@ -603,7 +603,7 @@ def test_files_of_predictions_have_the_keypoints_of_the_category(files, tmp_path
     ]
     assert own[1]['skeleton'] == [[1, 0]]
     assert content['keypoints']['names'] == UNION
-    with pytest.raises(SystemExit, match="other joints for each of .'person'"):
+    with pytest.raises(SystemExit, match="other keypoints for each of .'person'"):
         report.main([str(out), '--out', str(tmp_path / 'page.html')])
     drafted = tmp_path / 'drafted.json'
     assert (
