@@ -1,6 +1,7 @@
 """Fine-tuning: keypoint transfer, statistics, rules, the config, and invalid data."""
 
 import json
+import logging
 import re
 import types
 
@@ -84,6 +85,7 @@ def test_hook_renames_and_raises_for_unknown_names(names, error, monkeypatch):
         _train_loop=loop,
         train_loop=loop,
         _resume=False,
+        logger=logging.getLogger('test'),
         model=types.SimpleNamespace(state_dict=lambda: own),
     )
     checkpoint = dict(

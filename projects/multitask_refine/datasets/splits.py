@@ -39,7 +39,7 @@ def group_images(images: list[dict], field: str | None, prefix: str | None) -> l
         coo_array((np.ones(len(edges)), (starts, ends)), (count, count)), directed=False
     )
     groups: dict[int, list[int]] = {}
-    for image, label in zip(images, labels, strict=True):
+    for image, label in zip(images, labels[: len(images)], strict=True):
         groups.setdefault(int(label), []).append(image['id'])
     return list(groups.values())
 
