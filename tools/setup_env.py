@@ -138,8 +138,9 @@ def missing(pins: dict[str, list[str]]) -> dict[str, list[str]]:
 
 def find_nvcc() -> str | None:
     """Return the CUDA compiler, looked for where torch looks for it."""
-    home, path = os.environ.get('CUDA_HOME', ''), os.environ.get('PATH', '')
-    return shutil.which('nvcc', path=f'{home}/bin:{path}:/usr/local/cuda/bin')
+    return shutil.which(
+        'nvcc', path=os.path.expandvars('$CUDA_HOME/bin:$PATH:/usr/local/cuda/bin')
+    )
 
 
 def cuda_target() -> str:
@@ -158,12 +159,13 @@ def cuda_target() -> str:
 
 def compiled_wheel(name: str, version: str) -> Path:
     """Return the wheel of mmcv or xtcocotools from the cache, compiling it if it is not there."""
-    import numpy
     import psutil
     import torch
 
     cuda = cuda_target() if name == 'mmcv' else ''
-    built_for = f'torch{torch.__version__}' if name == 'mmcv' else f'numpy{numpy.__version__[0]}'
+    built_for = (
+        f'torch{torch.__version__}' if name == 'mmcv' else f'numpy{installed()["numpy"][0]}'
+    )
     python, libc = sysconfig.get_python_version(), ''.join(platform.libc_ver())
     key = f'{name}-{version}-{built_for}-cp{python}-{platform.machine()}-{libc}'
     folder = CACHE / re.sub(r'[^\w.+-]', '_', f'{key}-cuda{cuda}' if cuda else key)

@@ -48,8 +48,7 @@ def measure(texts: list[str]) -> dict[str, float]:
         The measures by name; shares are in percent. A private function has one caller if its name
         occurs once apart from its definition.
     """
-    trees = [ast.parse(text) for text in texts]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
+    nodes = [node for text in texts for node in ast.walk(ast.parse(text))]
     functions = [node for node in nodes if isinstance(node, FUNCTION)]
     uses = Counter(
         node.id if isinstance(node, ast.Name) else node.attr
@@ -57,7 +56,6 @@ def measure(texts: list[str]) -> dict[str, float]:
         if isinstance(node, (ast.Name, ast.Attribute))
     )
     private = [node for node in functions if is_private(node.name)]
-    # Documented by themselves: modules, and classes and functions with a public name.
     public = [
         node
         for node in nodes
@@ -86,9 +84,9 @@ def main(argv: list[str]) -> None:
         area: [file.read_text() for file in root.joinpath(area).rglob('*.py')] for area in AREAS
     }
     table = {area: measure(texts) for area, texts in rows.items()}
-    table['all of these'] = measure(sum(rows.values(), []))
-    print('| area |', ' | '.join(table['all of these']), '|')
-    print('|---' * (1 + len(table['all of these'])), end='|\n')
+    table['all of these'] = total = measure(sum(rows.values(), []))
+    print('| area |', ' | '.join(total), '|')
+    print('|---' * (1 + len(total)), end='|\n')
     for area, measures in table.items():
         print(f'| {area} |', ' | '.join(f'{value:.4g}' for value in measures.values()), '|')
     for area in ('tests', 'configs', 'docs'):
