@@ -138,9 +138,8 @@ def missing(pins: dict[str, list[str]]) -> dict[str, list[str]]:
 
 def find_nvcc() -> str | None:
     """Return the CUDA compiler, looked for where torch looks for it."""
-    return shutil.which(
-        'nvcc', path=os.path.expandvars('$CUDA_HOME/bin:$PATH:/usr/local/cuda/bin')
-    )
+    path = os.path.expandvars('$CUDA_HOME/bin:$PATH:/usr/local/cuda/bin')
+    return shutil.which('nvcc', path=path)
 
 
 def cuda_target() -> str:
@@ -163,9 +162,8 @@ def compiled_wheel(name: str, version: str) -> Path:
     import torch
 
     cuda = cuda_target() if name == 'mmcv' else ''
-    built_for = (
-        f'torch{torch.__version__}' if name == 'mmcv' else f'numpy{installed()["numpy"][0]}'
-    )
+    numpy = f'numpy{installed()["numpy"].split(".")[0]}'
+    built_for = f'torch{torch.__version__}' if name == 'mmcv' else numpy
     python, libc = sysconfig.get_python_version(), ''.join(platform.libc_ver())
     key = f'{name}-{version}-{built_for}-cp{python}-{platform.machine()}-{libc}'
     folder = CACHE / re.sub(r'[^\w.+-]', '_', f'{key}-cuda{cuda}' if cuda else key)
@@ -242,7 +240,6 @@ def main(argv: list[str]) -> None:
             if own or '--current' in argv:
                 return set_up(own)
             if not python.exists():
-                say(f'making {VENV} with {sys.executable}')
                 run(sys.executable, '-m', 'venv', '--clear', '--without-pip', str(VENV))
             os.execv(python, [str(python), '-I', __file__])
     except KeyboardInterrupt:
