@@ -12,6 +12,12 @@ from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
+from multitask_refine.engine.inference_settings import (
+    choose_device,
+    find_dataset_meta,
+    find_joint_shift,
+    split_pipeline,
+)
 from multitask_refine.models import prepare_for_inference
 from multitask_refine.utils.config import read_config
 from multitask_refine.utils.errors import ConfigError
@@ -23,7 +29,6 @@ from multitask_runtime.io.results import to_result
 from multitask_runtime.utils.progress import Progress
 
 from .image_loader import ImageFile
-from .settings import choose_device, find_dataset_meta, find_joint_shift, split_pipeline
 
 
 class MultitaskInferencer(BaseInferencer, MMEngineInferencer):

@@ -12,8 +12,8 @@ from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-from multitask_refine.apis.settings import find_dataset_meta
 from multitask_refine.engine import load_checkpoint_file
+from multitask_refine.engine.inference_settings import find_dataset_meta
 from multitask_runtime.utils.files import atomic_write
 
 from .checks import ExportError, check_model, check_opset

@@ -8,8 +8,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from multitask_refine.apis.settings import find_joint_shift, split_pipeline
 from multitask_refine.codecs import RoISoftmaxCodec
+from multitask_refine.engine.inference_settings import find_joint_shift, split_pipeline
 from multitask_refine.utils.results_file import current_commit
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
 from multitask_runtime.onnx.metadata import FORMAT, FORMAT_VERSION
