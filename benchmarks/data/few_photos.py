@@ -210,7 +210,7 @@ def summarize(runs: list[dict]) -> dict[str, dict]:
         summary[setting] = dict(runs=len(same))
         for task in TASKS:
             found = [run['metrics'].get(f'{task}_AP') for run in same]
-            known = None not in found  # a task that is labelled
+            known = None not in found  # a task that is labeled
             summary[setting][task] = dict(
                 mean=round(mean(found), 2) if known else None,
                 std=round(stdev(found), 2) if known and len(found) > 1 else None,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train on partly labelled data, and on the part that has every label.
+"""Train on partly labeled data, and on the part that has every label.
 
     python -m benchmarks.data.partial_labels --json docs/results/partial-labels.json
 
@@ -10,7 +10,7 @@ that it costs as many masks and keypoints to label as ``partial``. Backbone, nec
 and RPN start from the pretrained base, the box, mask and keypoint heads from
 random weights: with few images, it is labels that such heads lack. The network is
 trained on each file, as many iterations, with several seeds, which also choose
-the halves, and tested on the same fully labelled images. Stopped and started
+the halves, and tested on the same fully labeled images. Stopped and started
 again, it goes on where it was.
 """
 
@@ -38,7 +38,7 @@ TASKS = ('bbox', 'segm', 'keypoints')
 
 
 def remove_labels(content: dict, variant: str, seed: int) -> dict:
-    """Remove labels from a fully labelled annotation file.
+    """Remove labels from a fully labeled annotation file.
 
     Args:
         content (dict): Of a COCO file; is not changed.

@@ -25,7 +25,7 @@ from multitask_refine.datasets import CocoMultitaskDataset, repair
 from multitask_refine.datasets.validation import summary
 from multitask_refine.engine import load_config
 from multitask_refine.evaluation import MultitaskCocoMetric, coco_metric, load_ground_truth
-from multitask_refine.evaluation.coco_scores import CocoData, evaluate, figures, labelled_part
+from multitask_refine.evaluation.coco_scores import CocoData, evaluate, figures, labeled_part
 from tests.conftest import CONFIGS, SAMPLE_CONFIG, _write_image, as_arguments, tiny_options
 from tests.integration.distributed import ranks
 
@@ -107,8 +107,8 @@ def test_each_instance_keeps_its_labels(tmp_path, said, poly2mask):
     assert people.has_mask.tolist() == [True, False, True, False]
     areas = people.masks.to_ndarray().sum((1, 2))
     assert areas.tolist() == [240, 0, 240, 0]
-    labelled = (people.keypoints_visible > 0).all(-1)
-    assert labelled.tolist() == [True, True, False, False]
+    labeled = (people.keypoints_visible > 0).all(-1)
+    assert labeled.tolist() == [True, True, False, False]
     assert len(sample['data_samples'].ignored_instances.bboxes) == 0
     (line,) = said
     assert 'of 4 instances 2 have a mask and 2 have keypoints' in line
@@ -265,7 +265,7 @@ def test_batch_without_labels_keeps_keys_graph_and_statistics(model, loaded):
     model.train()
     images = torch.randn(2, 3, ranks.HEIGHT, ranks.WIDTH)
     expected = set(model.loss(images, [ranks.sample(2), ranks.sample(1)]))
-    samples = [ranks.sample(n, labelled=False, masked=[False] * n) for n in (2, 1)]
+    samples = [ranks.sample(n, labeled=False, masked=[False] * n) for n in (2, 1)]
     if not loaded:  # as LoadMultitaskAnnotations(with_mask=False)
         for sample in samples:
             del sample.gt_instances.masks
@@ -291,7 +291,7 @@ def test_missing_labels_keep_the_other_losses(model):
     model.train()
     images = torch.randn(2, 3, ranks.HEIGHT, ranks.WIDTH)
     losses = []
-    for some in ({}, dict(labelled=False, masked=[False, True])):
+    for some in ({}, dict(labeled=False, masked=[False, True])):
         torch.manual_seed(0)  # samples the same anchors and RoIs
         losses.append(model.loss(images, [ranks.sample(2), ranks.sample(2, **some)]))
     for name in ('loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox'):
@@ -346,7 +346,7 @@ def test_detection_of_unlabeled_instance_is_ignored(tmp_path, said):
     assert score(folder, found((40, 0.9), (0, 0.8))) == pytest.approx(
         dict(bbox=100, segm=100, keypoints=100)
     )
-    assert said[0] == ('masks: 1 of 2 instances are labelled; 1 of 1 images count')
+    assert said[0] == ('masks: 1 of 2 instances are labeled; 1 of 1 images count')
     assert said[1].startswith('keypoints: 1 of 2 instances')
     # Not to find it is no error either, but for the box: recall 1/2.
     scores = score(folder, found((0, 0.8)))
@@ -369,7 +369,7 @@ def test_detection_of_background_is_a_false_positive(tmp_path, said):
         (dict(person(2, 0, 2), keypoints=[0] * 51, num_keypoints=0), 50),
         (dict(person(2, 52, 2), iscrowd=1), 50),
     ],
-    ids=['unlabelled', 'empty', 'COCO without keypoints', 'crowd'],
+    ids=['unlabeled', 'empty', 'COCO without keypoints', 'crowd'],
 )
 def test_counted_images(tmp_path, said, second, expected):
     """A false positive of score 0.9 far from anybody on the second image."""
@@ -382,7 +382,7 @@ def test_counted_images(tmp_path, said, second, expected):
         # One of two masks is found: recall 1/2 at precision 1/2.
         else 50 * 51 / 101
     )
-    counted = labelled_part(load_ground_truth(str(folder / TRAIN), 17), 'keypoints', [1], [1, 2])
+    counted = labeled_part(load_ground_truth(str(folder / TRAIN), 17), 'keypoints', [1], [1, 2])
     assert counted.images == ([1] if expected == 100 else [1, 2])
 
 
@@ -404,7 +404,7 @@ def test_fully_labeled_file_is_unchanged(tmp_path):
     )
     truth = load_ground_truth(str(folder / TRAIN), 17)
     for task in ('bbox', 'segm', 'keypoints'):
-        part = labelled_part(truth, task, [1], [1])
+        part = labeled_part(truth, task, [1], [1])
         assert part.truth is truth
         assert part[1:] == ([1], 2, 2)
 
@@ -468,8 +468,8 @@ def test_analyses_of_partially_labeled_instances(tmp_path):
     assert (errors.people, errors.matched) == (2, 2)
     assert errors.counts.sum() == 2 * 17
     occlusion = {group.name: group for group in by_occlusion(data)}
-    assert occlusion['all joints visible'].people == 2
-    assert occlusion['no joints labelled'].people == 1
+    assert occlusion['all keypoints visible'].people == 2
+    assert occlusion['no keypoints labeled'].people == 1
     (visible, occluded) = by_visibility(data)
     assert (visible.people, occluded.people) == (2, 0)
     assert pytest.approx(100) == visible.scores['keypoints'].AP
@@ -511,7 +511,7 @@ def test_training_and_test_of_partially_labeled_files(tmp_path):
     )
     assert len(list((tmp_path / 'w').rglob('shown/*'))) == 2
     logs = ''.join(path.read_text() for path in tmp_path.rglob('*.log'))
-    assert 'masks: 2 of 4 instances are labelled' in logs
+    assert 'masks: 2 of 4 instances are labeled' in logs
 
 
 def test_training_without_any_mask(tmp_path):

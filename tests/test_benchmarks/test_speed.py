@@ -112,8 +112,8 @@ def test_operations_of_both_libraries_count():
 
 def test_operations_of_weighted_sums_count():
     """Four weighted rows of three values."""
-    bags = CSRMatrix(torch.tensor([0, 1, 1, 4]), torch.ones(4), torch.tensor([1, 3]))
-    owner = SimpleNamespace(run=lambda: csr_matmul(torch.ones(5, 3), bags))
+    matrix = CSRMatrix(torch.tensor([0, 1, 1, 4]), torch.ones(4), torch.tensor([1, 3]))
+    owner = SimpleNamespace(run=lambda: csr_matmul(matrix, torch.ones(5, 3)))
     counted = _count_operations([(owner, 'run', 'sums')], lambda: owner.run())
     assert counted['sums'] == 2 * 4 * 3
 

@@ -233,7 +233,7 @@ def test_annotations_fed_back_score_100(folder, request):
 
 def _as_prediction(sample):
     gt = sample.gt_instances
-    labelled = (gt.keypoints_visible > 0).any(-1, keepdim=True)
+    labeled = (gt.keypoints_visible > 0).any(-1, keepdim=True)
     return dict(
         img_id=sample.img_id,
         pred_instances=dict(
@@ -242,8 +242,8 @@ def _as_prediction(sample):
             scores=torch.ones(len(gt)),
             masks=torch.from_numpy(gt.masks.to_ndarray().astype(bool)),
             keypoints=gt.keypoints,
-            # People whose joints nobody labelled come last.
-            keypoint_scores=labelled.float().expand(-1, 17),
+            # People whose joints nobody labeled come last.
+            keypoint_scores=labeled.float().expand(-1, 17),
         ),
     )
 

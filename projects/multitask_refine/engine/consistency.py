@@ -206,7 +206,7 @@ def _check_labels(roi_head: nn.Module, dataset: Dataset) -> None:
     """Refuse a trainable head without any labels in the training set."""
     leaves = list(_iterate_leaves(dataset))
     if not all(hasattr(leaf, 'labeled_tasks') for leaf in leaves):
-        return  # other dataset classes do not list what is labelled
+        return  # other dataset classes do not list what is labeled
     for task, name in HEADS.items():
         head = getattr(roi_head, name, None)
         # A frozen head needs no labels.
@@ -247,12 +247,12 @@ def _check_metric(
     leaves = [leaf for leaf in _iterate_leaves(dataset) if hasattr(leaf, 'labeled_tasks')]
     if not leaves or metric.format_only:
         return
-    labelled = frozenset().union(*(leaf.labeled_tasks for leaf in leaves))
-    missing = [task for task in metric.tasks or () if task not in labelled]
-    if missing and labelled:
+    labeled = frozenset().union(*(leaf.labeled_tasks for leaf in leaves))
+    missing = [task for task in metric.tasks or () if task not in labeled]
+    if missing and labeled:
         raise ConfigError(
             f'{setting}.tasks: expected some of '
-            f'{[task for task in TASKS if task in labelled]}, for which '
+            f'{[task for task in TASKS if task in labeled]}, for which '
             f'{leaves[0].ann_file} has labels, found {metric.tasks}. Leave '
             f'{", ".join(missing)} out.'
         )

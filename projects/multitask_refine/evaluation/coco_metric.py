@@ -25,7 +25,7 @@ from .coco_scores import (
     evaluate,
     evaluate_classes,
     evaluate_each_keypoint,
-    labelled_part,
+    labeled_part,
     load_ground_truth,
     result_entries,
     with_keypoints,
@@ -213,10 +213,10 @@ class MultitaskCocoMetric(BaseMetric):
             }
         logger = MMLogger.get_current_instance()
         for task in entries:
-            part = labelled_part(coco, task, with_keypoints(task, sigmas, categories), images)
-            if part.labelled < part.instances:
+            part = labeled_part(coco, task, with_keypoints(task, sigmas, categories), images)
+            if part.labeled < part.instances:
                 logger.info(
-                    f'{ROWS[task]}: {part.labelled} of {part.instances} '
+                    f'{ROWS[task]}: {part.labeled} of {part.instances} '
                     f'instances are labeled; {len(part.images)} of '
                     f'{len(images)} images count'
                 )

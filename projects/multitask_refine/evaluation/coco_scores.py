@@ -71,7 +71,7 @@ class CocoData(NamedTuple):
         Returns:
             COCOeval: With ``evalImgs`` and ``eval``.
         """
-        part = labelled_part(self.truth, task, self.categories, self.images)
+        part = labeled_part(self.truth, task, self.categories, self.images)
         with contextlib.redirect_stdout(io.StringIO()):
             result = _RestrictedEval(
                 part.truth, _load_results(part.truth, self.entries[task]), task
@@ -108,7 +108,7 @@ def load_ground_truth(
     ``num_keypoints`` is one number, or that of each category by its name.
     Instances without keypoints get none labeled, and ``num_keypoints`` is
     filled in where the file lacks it, because pycocotools insists on both. The
-    tasks that the file labels an instance for stay in its ``labelled``.
+    tasks that the file labels an instance for stay in its ``labeled``.
     Annotations are counted from 1 unless all have ids that the libraries
     tell apart: they take 0 for no annotation, and keep ids as floats.
     """
@@ -137,13 +137,13 @@ def load_ground_truth(
                 **ann,
                 'keypoints': flat,
                 'id': ann['id'] if are_fine else index,
-                'labelled': [task for task, field in _FIELDS.items() if ann.get(field)],
+                'labeled': [task for task, field in _FIELDS.items() if ann.get(field)],
             }
         )
     return build_coco(dict(content, annotations=annotations))
 
 
-class LabelledPart(NamedTuple):
+class LabeledPart(NamedTuple):
     """Images and annotations that count in the evaluation of a task.
 
     Attributes:
@@ -151,23 +151,23 @@ class LabelledPart(NamedTuple):
             for the task are crowds: their box is a region in which detections
             are neither right nor wrong.
         images: Ids of the images that count, sorted: not those whose
-            instances are all unlabelled.
-        labelled: Number of labelled instances in the tested images.
+            instances are all unlabeled.
+        labeled: Number of labeled instances in the tested images.
         instances: Number of all instances there; crowds count in neither.
     """
 
     truth: COCO
     images: list[int]
-    labelled: int
+    labeled: int
     instances: int
 
 
-def labelled_part(
+def labeled_part(
     truth: COCO, task: str, categories: Sequence[int], images: Sequence[int]
-) -> LabelledPart:
+) -> LabeledPart:
     """Restrict the ground truth to what is labeled for a task.
 
-    A fully labelled file, as COCO's, stays as it is.
+    A fully labeled file, as COCO's, stays as it is.
 
     Args:
         truth (COCO): From :func:`load_ground_truth`.
@@ -176,24 +176,24 @@ def labelled_part(
         images (Sequence[int]): Ids of the images that were tested.
     """
     tested, kept = set(images), set(categories)
-    labelled: Counter[int | str] = Counter()
-    unlabelled: Counter[int | str] = Counter()
+    labeled: Counter[int | str] = Counter()
+    unlabeled: Counter[int | str] = Counter()
     annotations = []
     for ann in truth.dataset['annotations']:
-        is_labelled = task in ann.get('labelled', TASKS)
+        is_labelled = task in ann.get('labeled', TASKS)
         annotations.append(ann if is_labelled else _as_region(ann))
         if ann['image_id'] in tested and ann['category_id'] in kept and not ann['iscrowd']:
-            counter = labelled if is_labelled else unlabelled
+            counter = labeled if is_labelled else unlabeled
             counter[ann['image_id']] += 1
     if any(
         new is not old for new, old in zip(annotations, truth.dataset['annotations'], strict=True)
     ):
         truth = build_coco(dict(truth.dataset, annotations=annotations))
-    return LabelledPart(
+    return LabeledPart(
         truth,
-        sorted(tested - (unlabelled.keys() - labelled.keys())),
-        sum(labelled.values()),
-        sum(labelled.values()) + sum(unlabelled.values()),
+        sorted(tested - (unlabeled.keys() - labeled.keys())),
+        sum(labeled.values()),
+        sum(labeled.values()) + sum(unlabeled.values()),
     )
 
 
@@ -261,7 +261,7 @@ def evaluate(
 
     Its numbers are those of pycocotools, which stays the reference: the
     tests compare them. Each task counts what is labeled for it, see
-    :func:`labelled_part`.
+    :func:`labeled_part`.
 
     Args:
         ground_truth (COCO): The annotations.
@@ -281,7 +281,7 @@ def evaluate(
     whole = FastCOCO(ground_truth.dataset)
     for task in entries:
         counted = with_keypoints(task, sigmas, categories)
-        part = labelled_part(ground_truth, task, counted, images)
+        part = labeled_part(ground_truth, task, counted, images)
         truth = whole if part.truth is ground_truth else FastCOCO(part.truth.dataset)
         if not isinstance(sigmas, Mapping) or task != 'keypoints':
             detections = _detections(truth, entries[task], task)
@@ -393,7 +393,7 @@ def evaluate_each_keypoint(
 
     Returns:
         dict[str, dict[str, float]]: By the keypoint's name ``keypoints_AP``
-        in percent, NaN where it is never labelled.
+        in percent, NaN where it is never labeled.
     """
     rows: dict[str, Any] = {}
     if isinstance(sigmas, Mapping):

@@ -60,10 +60,11 @@ class PersonMaskHead(FCNMaskHead):
         size = _pair(rcnn_train_cfg.mask_size)
         targets = []
         for gt, sample in zip(batch_gt_instances, sampling_results, strict=True):
-            boxes, masks = sample.pos_priors, gt.masks
-            if not len(boxes):
+            boxes = sample.pos_priors
+            if not len(boxes):  # data loaded without masks have no gt.masks either
                 targets.append(boxes.new_zeros(0, *size))
                 continue
+            masks = gt.masks
             limit = boxes.new_tensor([masks.width, masks.height] * 2)
             # (R, 5): index of the mask in the place of the image's, so that all RoIs of an
             # instance read the same mask
