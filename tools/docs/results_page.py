@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from statistics import mean, stdev
 
 from multitask_refine.analysis.results_files import (
     NOT_MEASURED,
     ResultsError,
+    measured,
     read_results,
     require_fields,
 )
@@ -22,7 +24,9 @@ _FIELDS = (
     'seed',
     'machine',
 )
+# Results of several runs, which have tables of their own.
 _FEW_PHOTOS = 'few-photos.json'
+_PARTIAL_LABELS = 'partial-labels.json'
 
 
 def sections(folder: Path) -> dict[str, str]:
@@ -40,7 +44,7 @@ def sections(folder: Path) -> dict[str, str]:
     runs = [
         f'## {path.stem}\n\n{render_result(path)}'
         for path in sorted(folder.glob('*.json'))
-        if path.name != _FEW_PHOTOS
+        if path.name not in (_FEW_PHOTOS, _PARTIAL_LABELS)
     ]
     return {
         'few-photos': _few_photos(folder / _FEW_PHOTOS),
@@ -137,3 +141,58 @@ def _spread(figure: dict) -> str:
         return '-'
     spread = '' if figure['std'] is None else f' ± {figure["std"]:.1f}'
     return f'{figure["mean"]:.1f}{spread}'
+
+
+def partial_labels(folder: Path) -> dict[str, str]:
+    """Make the table of partly labeled training data.
+
+    Args:
+        folder (Path): docs/results.
+
+    Returns:
+        dict[str, str]: Markdown by the name in the page's marker.
+
+    Raises:
+        ResultsError: If the results file is not one of the benchmark.
+    """
+    return {'partial-labels': measured(folder / _PARTIAL_LABELS, _tabulate_partial_labels)}
+
+
+def _tabulate_partial_labels(content: dict) -> str:
+    titles = {
+        'all': 'all labels',
+        'partial': 'half of the masks, half of the keypoints removed',
+        'half': 'half of the images, all labels',
+    }
+    tasks = ('bbox', 'segm', 'keypoints')
+    values = {
+        name: {
+            task: [
+                run['metrics'][f'{task}_AP']
+                for run in sorted(content['runs'], key=lambda run: run['seed'])
+                if run['variant'] == name
+            ]
+            for task in tasks
+        }
+        for name in titles
+    }
+    rows = [
+        [title, *(f'{mean(values[name][t]):.1f} ± {stdev(values[name][t]):.1f}' for t in tasks)]
+        for name, title in titles.items()
+    ]
+    gains = {
+        task: [a - b for a, b in zip(values['partial'][task], values['half'][task], strict=True)]
+        for task in tasks
+    }
+    rows.append(
+        [
+            'second minus third row, seed by seed',
+            *(', '.join(f'{gain:+.1f}' for gain in gains[task]) for task in tasks),
+        ]
+    )
+    table = markdown_table(['training data', 'box AP', 'mask AP', 'keypoint AP'], rows)
+    seeds = ', '.join(map(str, content['seeds']))
+    return (
+        f'{table}\n\n{content["images"]} images, {content["iterations"]} iterations of 4 images, '
+        f'AdamW with rate {content["rate"]:g}, seeds {seeds}; mean and standard deviation.'
+    )
