@@ -28,6 +28,7 @@ help:
 	@echo 'make test-fast   set up, then the tests that start no process and train nothing'
 	@echo 'make fuzz        set up, then thousands of random inputs           (FUZZ_ARGS=...)'
 	@echo 'make lint        set up, then ruff and mypy; make format applies what ruff can fix'
+	@echo 'make docs        build the documentation site into work_dirs/site'
 	@echo 'make setup       only set up; does nothing when nothing changed'
 	@echo 'Each takes PYTHON=/path/to/bin/python to use that environment in place of .venv.'
 
