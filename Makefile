@@ -18,13 +18,14 @@ unexport PYTHONHOME
 MPLBACKEND ?= Agg
 export MPLBACKEND
 
-.PHONY: docs help setup quickstart ablation test test-fast fuzz lint format
+.PHONY: coverage docs help setup quickstart ablation test test-fast fuzz lint format
 
 help:
 	@echo 'make quickstart  set up, then train from the base, test and draw on a small example'
 	@echo '                 (QUICKSTART_ARGS=..., --from-scratch: from random weights)'
 	@echo 'make ablation    set up, then the experiment on learned offsets     (ABLATION_ARGS=...)'
-	@echo 'make test        set up, then all tests, with coverage         (PYTEST_ARGS=...)'
+	@echo 'make test        set up, then all tests                        (PYTEST_ARGS=...)'
+	@echo 'make coverage    the same with the coverage measured, which is slower'
 	@echo 'make test-fast   set up, then the tests that start no process and train nothing'
 	@echo 'make fuzz        set up, then thousands of random inputs           (FUZZ_ARGS=...)'
 	@echo 'make lint        set up, then ruff and mypy; make format applies what ruff can fix'
@@ -54,6 +55,9 @@ quickstart: setup
 	$(PY) tools/quickstart.py $(QUICKSTART_ARGS)
 
 test: setup
+	$(PY) -m pytest tests -n auto --dist loadfile $(PYTEST_ARGS)
+
+coverage: setup
 	$(PY) -m pytest tests -n auto --dist loadfile --cov --cov-report=term:skip-covered \
 		$(PYTEST_ARGS)
 
