@@ -153,6 +153,12 @@ def read_config(path: str | Path, options: dict | None = None) -> Config:
     except ExplainedError:
         raise
     except Exception as error:  # a config is a program, which can raise anything
+        if 'projects.multitask_refine' in Path(path).read_text(errors='replace'):
+            raise ConfigError(
+                f"{path}: custom_imports: expected the package 'multitask_refine', found its "
+                "former name 'projects.multitask_refine'. Replace it; CHANGELOG.md lists under "
+                'Migration what else has another name.'
+            ) from None
         raise ConfigError(
             f'{path}: expected a config that MMEngine can read, found '
             f'{type(error).__name__}: {error}. Correct this file or the one of its '
