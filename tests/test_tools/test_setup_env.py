@@ -43,7 +43,7 @@ def pip_calls(setup_env, monkeypatch, tmp_path):
     """An environment in tmp_path with torch and mmcv; commands are recorded, not run."""
     calls = []
     versions = dict(torch='2.13.0', mmcv='2.1.0', setuptools='80.10.2')
-    monkeypatch.setattr(setup_env, 'run', lambda *command, **environ: calls.append(command[1:]))
+    monkeypatch.setattr(setup_env, 'run', lambda *arguments, **environ: calls.append(arguments))
     monkeypatch.setattr(setup_env, 'installed', lambda: dict(versions))
     monkeypatch.setattr(setup_env, 'files', lambda name: ['mmcv/_ext.so'])
     monkeypatch.setattr(setup_env, 'compiled_wheel', lambda name, version: f'{name}.whl')
@@ -71,6 +71,7 @@ def test_requirements_pin_every_package_for_every_python(setup_env):
     [
         ('OSError: [Errno 28] No space left on device', 'The disk is full'),
         ('/usr/bin/python3: No module named venv', 'apt install python3-venv'),
+        ('/usr/bin/python3: No module named pip', '`python -m ensurepip`'),
         (
             'Retrying after NewConnectionError: Connection refused\n'
             'ERROR: No matching distribution found for numpy==2.4.6',
@@ -94,7 +95,7 @@ def test_output_of_a_failed_command_becomes_one_sentence(
     python.chmod(0o755)
     monkeypatch.setattr(setup_env.sys, 'executable', str(python))
     with pytest.raises(SystemExit, match=f'^Set-up failed: .*{message}') as failure:
-        setup_env.pip('install', 'numpy')
+        setup_env.run('-m', 'pip', 'install', 'numpy')
     assert '\n' not in str(failure.value) and str(setup_env.LOG) in str(failure.value)
     assert f'| {output.splitlines()[-1]}' in capsys.readouterr().err
     assert output in setup_env.LOG.read_text()
@@ -103,10 +104,11 @@ def test_output_of_a_failed_command_becomes_one_sentence(
 @pytest.mark.parametrize(
     'versions, message',
     [
-        ({'mmdet': '3.2.0'}, 'has mmdet, which do not fit and stay'),
-        ({'onedl-mmcv': '2.3.6'}, 'has onedl-mmcv, .* uninstall'),
-        ({'mmcv-lite': '2.1.0'}, 'has mmcv-lite'),
-        ({'torch': '2.5.1'}, 'has a torch older than 2.6'),
+        ({'mmdet': '3.2.0'}, 'has mmdet==3.2.0, which do not fit .* and stay'),
+        ({'onedl-mmcv': '2.3.6'}, 'has onedl-mmcv==2.3.6, .* uninstall'),
+        ({'mmcv-lite': '2.1.0'}, 'has mmcv-lite==2.1.0,'),
+        ({'torch': '2.5.1'}, 'has torch==2.5.1, .*2.6 or later'),
+        ({'torch': '1.13.1', 'mmpose': '1.0'}, 'has torch==1.13.1, mmpose==1.0,'),
         ({'mmcv': '2.1.0'}, 'has mmcv without its ops'),
     ],
 )
@@ -173,6 +175,26 @@ def test_packages_of_an_interrupted_pip_are_installed_again(setup_env, pip_calls
     assert [path.name for path in tmp_path.glob('*.dist-info')] == ['whole-1.0.dist-info']
 
 
+@pytest.mark.parametrize('complete', [True, False])
+def test_environment_without_pip_is_made_again(setup_env, pip_calls, monkeypatch, complete):
+    """A run that was interrupted while it made `.venv` left a Python, but no pip."""
+    started = []
+    monkeypatch.setenv('PYTHONPATH', '/packages/that/hide/the/pinned/ones')
+    monkeypatch.setattr(
+        setup_env.os,
+        'execv',
+        lambda *command: started.append((*command, 'PYTHONPATH' in os.environ)),
+    )
+    (setup_env.VENV / 'bin').mkdir(parents=True)
+    for name in ('python', 'pip') if complete else ('python',):
+        (setup_env.VENV / 'bin' / name).touch()
+    setup_env.main([])
+    venv = ('-m', 'venv', '--clear', str(setup_env.VENV))
+    assert pip_calls.calls == ([] if complete else [venv])
+    python = setup_env.VENV / 'bin/python'
+    assert started == [(python, [str(python), '-I', setup_env.__file__], False)]
+
+
 def test_unsuitable_python_is_refused(setup_env, monkeypatch):
     monkeypatch.setattr(setup_env.sys, 'version_info', (3, 13, 0))
     with pytest.raises(SystemExit, match='3.10, 3.11 or 3.12 is needed: name another Python'):
@@ -233,12 +255,13 @@ def test_cuda_is_compiled_for_only_with_its_own_nvcc(
 def test_wheels_are_compiled_once_per_version_of_torch_and_numpy(setup_env, monkeypatch):
     compiled = []
 
-    def compile_wheel(command, name, *arguments, **environ):
+    def compile_wheel(*arguments, **environ):
         folder = Path(arguments[-2])
+        folder.mkdir(parents=True, exist_ok=True)  # as `pip wheel` does
         (folder / f'{arguments[-1].replace("==", "-")}.whl').touch()
         compiled.append((arguments[-1], environ['FORCE_CUDA']))
 
-    monkeypatch.setattr(setup_env, 'pip', compile_wheel)
+    monkeypatch.setattr(setup_env, 'run', compile_wheel)
     for torch, target in (
         (cuda(None, []), ''),
         (cuda(None, []), ''),
@@ -262,20 +285,22 @@ def test_wheels_are_compiled_once_per_version_of_torch_and_numpy(setup_env, monk
 
 
 def test_progress_of_the_compilation_is_shown(setup_env, monkeypatch, capsys):
-    monkeypatch.setattr(setup_env, 'PROGRESS_INTERVAL', 0)
-    setup_env.run('echo', '  [3/77] c++ -MMD -MF /tmp/mmcv/f3.o.d -g0 -fPIC')
-    setup_env.run('echo', '  Downloading torch-2.13.0-cp311.whl (530.2 MB)')
-    setup_env.run('echo', '  Downloading six-1.17.0-py3-none-any.whl (11 kB)')
+    monkeypatch.setattr(setup_env.sys, 'executable', 'echo')
+    setup_env.run('  [30/77] c++ -MMD -MF /tmp/mmcv/f30.o.d -g0 -fPIC')
+    setup_env.run('  [31/77] c++ -MMD -MF /tmp/mmcv/f31.o.d -g0 -fPIC')
+    setup_env.run('  Downloading torch-2.13.0-cp311.whl (530.2 MB)')
+    setup_env.run('  Downloading six-1.17.0-py3-none-any.whl (11 kB)')
     assert capsys.readouterr().out.splitlines() == [
-        '[setup]   3 of 77 files compiled',
+        '[setup]   [30/77]',
         '[setup]   Downloading torch-2.13.0-cp311.whl (530.2 MB)',
     ]
 
 
-def test_pip_settings_that_install_elsewhere_are_dropped(setup_env, monkeypatch, capsys):
+def test_pip_settings_that_install_elsewhere_are_dropped(setup_env, monkeypatch):
     for name in ('PIP_TARGET', 'PIP_CONSTRAINT', 'PIP_INDEX_URL'):
         monkeypatch.setenv(name, 'mine')
-    setup_env.run('sh', '-c', 'echo "$PIP_TARGET,$PIP_CONSTRAINT,$PIP_INDEX_URL,$PIP_USER"')
+    monkeypatch.setattr(setup_env.sys, 'executable', 'sh')
+    setup_env.run('-c', 'echo "$PIP_TARGET,$PIP_CONSTRAINT,$PIP_INDEX_URL,$PIP_USER"')
     assert setup_env.LOG.read_text().splitlines()[-1] == ',,mine,0'
 
 
@@ -292,8 +317,9 @@ def test_interrupt_ends_the_children_too(setup_env, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(setup_env.re, 'match', interrupt)
+    monkeypatch.setattr(setup_env.sys, 'executable', 'sh')
     with pytest.raises(KeyboardInterrupt):
-        setup_env.run('sh', '-c', 'sleep 600 & echo $!; wait')
+        setup_env.run('-c', 'sleep 600 & echo $!; wait')
     monkeypatch.undo()
     deadline = time.monotonic() + 60
     while is_running(children[0]) and time.monotonic() < deadline:
