@@ -29,7 +29,6 @@ def render(source: dict, tables: Sequence[Table], results: dict[str, dict], root
             without one has no results.
         root (Path): The project, whose configs say the iterations.
     """
-    configs = {row.config: None for table in tables for row in table.rows if row.config}
     collection = dict(
         Name=COLLECTION,
         Metadata={
@@ -39,32 +38,26 @@ def render(source: dict, tables: Sequence[Table], results: dict[str, dict], root
         Paper=dict(Title=source['title'], URL=source['url']),
         README='README.md',
     )
-    models = [_model(name, results.get(name), root) for name in configs]
+    models = []
+    for name in dict.fromkeys(row.config for table in tables for row in table.rows if row.config):
+        found = sorted(root.glob(f'configs/*/{name}.py'))
+        path = found[0].relative_to(root).as_posix() if found else f'{CONFIGS}/{name}.py'
+        iterations = Config.fromfile(root / path).train_cfg.max_iters
+        model = {
+            'Name': name,
+            'In Collection': COLLECTION,
+            'Config': path,
+            'Metadata': {'Iterations': iterations},
+        }
+        if name in results:
+            model['Results'] = [
+                dict(
+                    Task=title,
+                    Dataset='COCO val2017, person',
+                    Metrics={metric: round(results[name][f'{task}_AP'], 2)},
+                )
+                for task, (title, metric) in _TASKS.items()
+                if results[name].get(f'{task}_AP') is not None
+            ]
+        models.append(model)
     return _HEAD + yaml.safe_dump(dict(Collections=[collection], Models=models), sort_keys=False)
-
-
-def _model(name: str, result: dict, root: Path) -> dict:
-    found = sorted(root.glob(f'configs/*/{name}.py'))
-    path = found[0].relative_to(root).as_posix() if found else f'{CONFIGS}/{name}.py'
-    iterations = Config.fromfile(root / path).train_cfg.max_iters
-    model = {
-        'Name': name,
-        'In Collection': COLLECTION,
-        'Config': path,
-        'Metadata': {'Iterations': iterations},
-    }
-    if result:
-        model['Results'] = _results(result)
-    return model
-
-
-def _results(result: dict) -> list[dict]:
-    return [
-        dict(
-            Task=title,
-            Dataset='COCO val2017, person',
-            Metrics={metric: round(result[f'{task}_AP'], 2)},
-        )
-        for task, (title, metric) in _TASKS.items()
-        if result.get(f'{task}_AP') is not None
-    ]

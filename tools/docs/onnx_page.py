@@ -26,33 +26,44 @@ def sections(folder: Path) -> dict[str, str]:
     """
     folder = folder / 'onnx'
     return {
-        'evaluation': measured(folder / 'evaluation.json', _forms),
-        'quantization': measured(folder / 'quantisation.json', _forms),
-        'parity': measured(folder / 'parity.json', _parity),
+        'evaluation': measured(folder / 'evaluation.json', forms_table),
+        'quantization': measured(folder / 'quantisation.json', forms_table),
+        'parity': measured(folder / 'parity.json', parity_tables),
     }
 
 
-def _forms(found: dict) -> str:
-    rows = [_form_row(network, form) for network in found['networks'] for form in network['forms']]
+def forms_table(found: dict) -> str:
+    """Format AP, size and time of each form of each network."""
+    rows = []
+    for network in found['networks']:
+        for form, numbers in network['forms'].items():
+            size = f'{numbers["bytes"] / 1e6:.1f}' if 'bytes' in numbers else '-'
+            time = f'{1000 * numbers["seconds"]:.0f}' if 'seconds' in numbers else '-'
+            name = 'PyTorch' if form == 'pytorch' else form
+            metrics = [f'{numbers[metric]:.2f}' for metric in TASKS]
+            rows.append([f'`{network["config"]}`', name, *metrics, size, time])
     return markdown_table(['config', 'form', *TASKS.values(), 'MB', 'ms per image'], rows)
 
 
-def _form_row(network: dict, form: str) -> list[str]:
-    numbers = network['forms'][form]
-    return [
-        f'`{network["config"]}`',
-        'PyTorch' if form == 'pytorch' else form,
-        *(f'{numbers[name]:.2f}' for name in TASKS),
-        f'{numbers["bytes"] / 1e6:.1f}' if 'bytes' in numbers else '-',
-        f'{1000 * numbers["seconds"]:.0f}' if 'seconds' in numbers else '-',
-    ]
-
-
-def _parity(found: dict) -> str:
+def parity_tables(found: dict) -> str:
+    """Format the largest differences between PyTorch and ONNX, and the images compared."""
     limits = [f'{found["limits"][name]:g}' if name in found['limits'] else '-' for name in OUTPUTS]
     rows = [['limit', '', '', '', *limits]]
-    rows += [_parity_row(f'trained, `{row["config"]}`', row) for row in found['trained']]
-    rows += [_parity_row(f'{kind}, random weights', row) for kind, row in found['drawn'].items()]
+    networks = [(f'trained, `{row["config"]}`', row) for row in found['trained']]
+    networks += [(f'{kind}, random weights', row) for kind, row in found['drawn'].items()]
+    for title, row in networks:
+        pytorch, onnx = row['people']['pytorch'], row['people']['onnx']
+        others = sum(a != b for a, b in zip(pytorch, onnx, strict=True))
+        counts = [str(sum(pytorch)), str(sum(onnx)), f'{others} of {len(pytorch)}']
+        cells = []
+        for name in OUTPUTS:
+            difference, exact = row['onnx'].get(name), row['float64'].get(name)
+            cell = f'{difference["largest"]:.0e}' if difference else '-'
+            if difference and (difference['beyond'] or exact['beyond']):
+                share = f'{difference["beyond"]} of {difference["total"]}'
+                cell += f'; beyond: {share} ({exact["beyond"]})'
+            cells.append(cell)
+        rows.append([title, *counts, *cells])
     differences = markdown_table(
         ['network', 'people, PyTorch', 'ONNX', 'images with another number', *OUTPUTS.values()],
         rows,
@@ -64,25 +75,3 @@ def _parity(found: dict) -> str:
         [['trained', *photos, str(len(drawn))], ['random weights', *photos, '0']],
     )
     return f'{differences}\n\n{images}'
-
-
-def _parity_row(title: str, row: dict) -> list[str]:
-    one, other = row['people']['pytorch'], row['people']['onnx']
-    others = sum(a != b for a, b in zip(one, other, strict=True))
-    return [
-        title,
-        str(sum(one)),
-        str(sum(other)),
-        f'{others} of {len(one)}',
-        *(_cell(row, name) for name in OUTPUTS),
-    ]
-
-
-def _cell(row: dict, name: str) -> str:
-    if name not in row['onnx']:
-        return '-'
-    onnx, exact = row['onnx'][name], row['float64'][name]
-    text = f'{onnx["largest"]:.0e}'
-    if onnx['beyond'] or exact['beyond']:
-        text += f'; beyond: {onnx["beyond"]} of {onnx["total"]} ({exact["beyond"]})'
-    return text

@@ -16,12 +16,13 @@ def sections(folder: Path) -> dict[str, str]:
         dict[str, str]: Markdown by the name in the page's marker.
     """
     return {
-        'endurance': measured(folder / 'performance/endurance.json', _endurance),
-        'fuzzing': measured(folder / 'fuzzing/fuzzing.json', _fuzzing),
+        'endurance': measured(folder / 'performance/endurance.json', endurance_tables),
+        'fuzzing': measured(folder / 'fuzzing/fuzzing.json', fuzzing_table),
     }
 
 
-def _endurance(found: dict) -> str:
+def endurance_tables(found: dict) -> str:
+    """Format what a run under load met and counted, and the memory of its processes."""
     damage = found['damage']
     counts = {
         'training processes (ranks)': found['ranks'],
@@ -51,7 +52,8 @@ def _endurance(found: dict) -> str:
     return f'{counted}\n\n{memory}'
 
 
-def _fuzzing(found: dict) -> str:
+def fuzzing_table(found: dict) -> str:
+    """Format the properties and the random inputs of each module."""
     run = found['run']
     rows = [
         [

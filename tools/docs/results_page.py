@@ -13,17 +13,8 @@ from multitask_refine.analysis.results_files import (
 )
 from multitask_refine.evaluation import format_table, markdown_table
 
-_FIELDS = (
-    'command',
-    'checkpoint_sha256',
-    'annotations',
-    'num_images',
-    'commit',
-    'date',
-    'seconds',
-    'seed',
-    'machine',
-)
+_FIELDS = ('command', 'checkpoint_sha256', 'annotations', 'num_images', 'commit')
+_FIELDS += ('date', 'seconds', 'seed', 'machine')
 # Results of several runs, which have tables of their own.
 _FEW_PHOTOS = 'few-photos.json'
 _PARTIAL_LABELS = 'partial-labels.json'
@@ -47,7 +38,7 @@ def sections(folder: Path) -> dict[str, str]:
         if path.name not in (_FEW_PHOTOS, _PARTIAL_LABELS)
     ]
     return {
-        'few-photos': _few_photos(folder / _FEW_PHOTOS),
+        'few-photos': few_photos(folder / _FEW_PHOTOS),
         'runs': '\n'.join(runs) or NOT_MEASURED,
     }
 
@@ -70,8 +61,8 @@ def render_result(path: Path, digits: int = 16) -> str:
     content = read_results(path)
     run = content.pop('run')
     require_fields(path, run, _FIELDS, ('device', 'torch', 'mmcv', 'mmdet'))
-    machine = run['machine']
-    return f"""{format_table(content)}
+    machine, stages = run['machine'], run.get('stages')
+    text = f"""{format_table(content)}
 
 - command: `{run['command']}`
 - config: `{run['config']}`, seed {run['seed']}
@@ -79,49 +70,40 @@ def render_result(path: Path, digits: int = 16) -> str:
 - data: `{run['annotations']}`, {run['num_images']} images
 - commit {run['commit']}, {run['date']}, {run['seconds']} s on {machine['device']}
 - torch {machine['torch']}, mmcv {machine['mmcv']}, mmdet {machine['mmdet']}
-{_stages(path, run)}"""
+"""
+    if stages is not None:  # of tools/quickstart.py
+        parts = ', '.join(f'{title.lower()} {seconds:.0f} s' for title, seconds in stages.items())
+        text += f'- with set-up done: {sum(stages.values()):.0f} s ({parts})\n'
+    return text
 
 
-def _stages(path: Path, run: dict) -> str:
-    """What a run of tools/quickstart.py took, if it was one."""
-    stages = run.get('stages')
-    if stages is None:
-        return ''
-    require_fields(path, run, ('stages',))
-    parts = ', '.join(f'{title.lower()} {seconds:.0f} s' for title, seconds in stages.items())
-    return f'- with set-up done: {sum(stages.values()):.0f} s ({parts})\n'
+def few_photos(path: Path) -> str:
+    """Format the results of training on few photos, a row for each setting.
 
+    Args:
+        path (Path): What benchmarks/data/few_photos.py wrote.
 
-def _few_photos(path: Path) -> str:
-    """What benchmarks/data/few_photos.py wrote, a row for each setting."""
+    Returns:
+        str: The table and how it came about, or 'Not measured.'
+
+    Raises:
+        ResultsError: If it is not what the benchmark writes.
+    """
     if not path.exists():
         return NOT_MEASURED
     try:
         content = json.loads(path.read_text())
         run, machine = content['run'], content['run']['machine']
-        rows = [
-            [
-                setting,
-                str(row['runs']),
-                *(_spread(row[task]) for task in ('bbox', 'segm', 'keypoints')),
-                '-' if row['seconds'] is None else f'{row["seconds"]:.0f}',
-            ]
-            for setting, row in content['summary'].items()
-        ]
-        return f"""\
-{
-            markdown_table(
-                [
-                    'start, network, training photos',
-                    'runs',
-                    'boxes',
-                    'masks',
-                    'keypoints',
-                    'seconds, at most',
-                ],
-                rows,
-            )
-        }
+        rows = []
+        for setting, row in content['summary'].items():
+            cells = []
+            for figure in (row['bbox'], row['segm'], row['keypoints']):
+                cell = '-' if figure['mean'] is None else f'{figure["mean"]:.1f}'
+                cells.append(cell if figure['std'] is None else f'{cell} ± {figure["std"]:.1f}')
+            seconds = '-' if row['seconds'] is None else f'{row["seconds"]:.0f}'
+            rows.append([setting, str(row['runs']), *cells, seconds])
+        head = ['start, network, training photos', 'runs', 'boxes', 'masks', 'keypoints']
+        return f"""{markdown_table([*head, 'seconds, at most'], rows)}
 
 - command: `{run['command']}`
 - base: `{content['base']}`, SHA-256 `{content['base_sha256'][:16]}`
@@ -136,13 +118,6 @@ def _few_photos(path: Path) -> str:
         ) from None
 
 
-def _spread(figure: dict) -> str:
-    if figure['mean'] is None:
-        return '-'
-    spread = '' if figure['std'] is None else f' ± {figure["std"]:.1f}'
-    return f'{figure["mean"]:.1f}{spread}'
-
-
 def partial_labels(folder: Path) -> dict[str, str]:
     """Make the table of partly labeled training data.
 
@@ -155,10 +130,11 @@ def partial_labels(folder: Path) -> dict[str, str]:
     Raises:
         ResultsError: If the results file is not one of the benchmark.
     """
-    return {'partial-labels': measured(folder / _PARTIAL_LABELS, _tabulate_partial_labels)}
+    return {'partial-labels': measured(folder / _PARTIAL_LABELS, partial_labels_table)}
 
 
-def _tabulate_partial_labels(content: dict) -> str:
+def partial_labels_table(content: dict) -> str:
+    """Format mean and deviation of each training set, and the gain of the partial labels."""
     titles = {
         'all': 'all labels',
         'partial': 'half of the masks, half of the keypoints removed',
