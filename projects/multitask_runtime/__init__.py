@@ -6,14 +6,18 @@ inferencer of ``multitask_refine.apis`` shares its inputs, outputs and drawing.
 
 from .io.video import VideoReader, VideoWriter
 from .onnx.inferencer import OnnxInferencer
+from .result import Result
 from .tracking.tracker import Tracker
-from .utils.errors import InputError, NoWindowError, OnnxError
+from .utils.errors import FormatError, ImageNotKeptError, InputError, NoWindowError, OnnxError
 
 __all__ = [
+    'FormatError',
+    'ImageNotKeptError',
     'InputError',
     'NoWindowError',
     'OnnxError',
     'OnnxInferencer',
+    'Result',
     'Tracker',
     'VideoReader',
     'VideoWriter',

@@ -1,6 +1,6 @@
 """Base class of the inferencers: inputs, tracking, visualization and output files."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from .io.frames import Frame, count_images, read_frames
 from .io.image_viewer import ImageViewer
 from .io.inputs import Input, collect
 from .io.outputs import OutputFolder, earlier_results
+from .result import Result
 from .tracking.tracker import Tracker
 from .utils.errors import InputError
 from .utils.progress import Progress
-from .utils.types import Array, Meta, Result
+from .utils.types import Array, Meta
 
 
 class BaseInferencer:
@@ -50,7 +51,7 @@ class BaseInferencer:
             options: As in :meth:`stream`.
 
         Returns:
-            list[dict]: One result for each image and frame, in order.
+            list[Result]: One result for each image and frame, in order.
         """
         return list(self.stream(inputs, **options))
 
@@ -86,7 +87,7 @@ class BaseInferencer:
             track (bool): Whether to track the instances of each video. Defaults to False.
 
         Yields:
-            dict: Result, see ``to_result``; with ``track`` it also has ``track_ids`` (N),
+            Result: A dict with attributes; with ``track`` it also has ``track_ids`` (N),
             -1 for instances that are not tracked. An image that cannot be read or
             processed has none and is reported on stderr and in ``skipped``.
 
@@ -121,6 +122,7 @@ class BaseInferencer:
                 if viewer:
                     stack.callback(viewer.close)
                 for frame, result in self._results(frames, batch_size, progress):
+                    result.kpt_thr, result.mask_alpha = self.kpt_thr, self.mask_alpha
                     if track and frame.source.is_moving:
                         if frame.source is not tracked:
                             tracked = frame.source
@@ -143,7 +145,11 @@ class BaseInferencer:
         return run()
 
     def visualize(
-        self, image: Array, result: Result, score_thr: float = 0.3, kpt_thr: float | None = None
+        self,
+        image: Array,
+        result: Mapping[str, Any],
+        score_thr: float = 0.3,
+        kpt_thr: float | None = None,
     ) -> Array:
         """Draw a result into its image.
 

@@ -4,7 +4,7 @@ Shape letters: N instances, K keypoints. Coordinates are image pixels.
 """
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from .utils.category_meta import category_meta
-from .utils.types import Array, Meta, Result
+from .utils.types import Array, Meta
 
 KPT_THR, MASK_ALPHA = 0.2, 0.4
 _SHIFT = 4  # OpenCV draws on a grid of 1/16 pixel
@@ -23,13 +23,18 @@ _FIELDS = ('bboxes', 'scores', 'labels', 'keypoints', 'keypoint_scores', 'track_
 
 
 def draw_result(
-    image: Array, result: Result, meta: Meta, score_thr: float, kpt_thr: float, mask_alpha: float
+    image: Array,
+    result: Mapping[str, Any],
+    meta: Meta,
+    score_thr: float,
+    kpt_thr: float,
+    mask_alpha: float,
 ) -> Array:
     """Draw the instances of a result.
 
     Args:
         image (np.ndarray): BGR, uint8, shape (H, W, 3); is not modified.
-        result (dict): From ``to_result``, optionally with ``track_ids``.
+        result (dict): See ``Result``.
         meta (dict): Dataset meta, as in :func:`draw_instances`.
         score_thr (float): Instances must have a higher score.
         kpt_thr (float): As in :func:`draw_instances`.

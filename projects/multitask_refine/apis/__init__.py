@@ -1,6 +1,6 @@
 """What users call: training, test and inference."""
 
-from multitask_runtime import InputError, NoWindowError, Tracker, VideoReader, VideoWriter
+from multitask_runtime import InputError, NoWindowError, Result, Tracker, VideoReader, VideoWriter
 
 from .inferencer import MultitaskInferencer
 
@@ -8,6 +8,7 @@ __all__ = [
     'InputError',
     'MultitaskInferencer',
     'NoWindowError',
+    'Result',
     'Tracker',
     'VideoReader',
     'VideoWriter',

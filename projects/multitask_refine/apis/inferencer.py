@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
+import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
@@ -25,7 +27,7 @@ from multitask_runtime.base_inferencer import BaseInferencer
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
 from multitask_runtime.io.frames import Frame
 from multitask_runtime.io.resize import limit_aspect
-from multitask_runtime.io.results import to_result
+from multitask_runtime.result import Result, to_result
 from multitask_runtime.utils.progress import Progress
 
 from .image_loader import ImageFile
@@ -87,7 +89,7 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
         has_keypoints = getattr(roi_head, 'keypoint_head', None) is not None
         return meta if has_keypoints else dict(classes=meta['classes'])
 
-    def postprocess(self, frame: Frame, sample: DetDataSample) -> dict:
+    def postprocess(self, frame: Frame, sample: DetDataSample) -> Result:
         """Convert a prediction to a result, see ``to_result``.
 
         Args:
@@ -99,7 +101,7 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
 
     def _results(
         self, frames: Iterable[Frame], batch_size: int, progress: Progress
-    ) -> Iterator[tuple[Frame, dict]]:
+    ) -> Iterator[tuple[Frame, Result]]:
         """Group the frames by input size, and predict batch by batch.
 
         The padding that a smaller image would get in a batch changes its predictions slightly;
@@ -107,6 +109,7 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
         """
         batch = []
         for frame in frames:
+            start = perf_counter()
             try:
                 data = self._preprocess(frame.image)
             except Exception as error:  # the other images continue
@@ -115,7 +118,7 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
             if batch and data['inputs'].shape != batch[0][1]['inputs'].shape:
                 yield from self._predict(batch, progress)
                 batch = []
-            batch.append((frame, data))
+            batch.append((frame, data, perf_counter() - start))
             if len(batch) == batch_size:
                 yield from self._predict(batch, progress)
                 batch = []
@@ -135,16 +138,25 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
         return data
 
     def _predict(
-        self, batch: list[tuple[Frame, dict]], progress: Progress
-    ) -> Iterator[tuple[Frame, dict]]:
-        """Yield the results of a batch; if it fails, those of each image alone."""
+        self, batch: list[tuple[Frame, dict, float]], progress: Progress
+    ) -> Iterator[tuple[Frame, Result]]:
+        """Yield the results of a batch; if it fails, those of each image alone.
+
+        The items are frame, preprocessed data, and the seconds that preprocessing took.
+        """
         results = None
         try:
-            samples = self.forward(self.collate_fn([data for _, data in batch]))
-            results = [
-                (frame, self.postprocess(frame, sample))
-                for (frame, _), sample in zip(batch, samples, strict=True)
-            ]
+            start = perf_counter()
+            samples = self.forward(self.collate_fn([data for _, data, _ in batch]))
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()  # else its time would count as postprocessing
+            inference = (perf_counter() - start) / len(batch)
+            results = []
+            for (frame, _, preprocess), sample in zip(batch, samples, strict=True):
+                start = perf_counter()
+                result = self.postprocess(frame, sample)
+                result.set_speed(preprocess, inference, perf_counter() - start)
+                results.append((frame, result))
         except Exception as error:  # the other images continue
             if len(batch) == 1:
                 frame = batch[0][0]

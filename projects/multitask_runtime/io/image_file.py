@@ -7,6 +7,7 @@ anything is decoded.
 
 import io
 import os
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -85,6 +86,33 @@ class ImageFile:
             image = pillow.Image.new('RGB', rgba.size, _CANVAS)
             image.paste(rgba, mask=rgba.getchannel('A'))
         return np.array(image.convert('RGB'))[..., ::-1]  # RGB -> BGR
+
+
+def encode_image(image: Array, path: str | os.PathLike[str]) -> bytes:
+    """Encode an image in the format of a file name's suffix.
+
+    Args:
+        image (np.ndarray): BGR, uint8, shape (H, W, 3).
+        path (str | os.PathLike): The file, which is not written.
+
+    Returns:
+        bytes: Content of the file.
+
+    Raises:
+        InputError: If OpenCV cannot write the format, or an image of this size in it.
+    """
+    suffix = Path(path).suffix
+    try:
+        is_encoded, content = cv2.imencode(suffix, image)
+    except cv2.error:  # e.g. a WebP of more than 16383 pixels
+        is_encoded = False
+    if not is_encoded:
+        raise InputError(
+            f'{path}: OpenCV cannot write {image.shape[1]} x {image.shape[0]} pixels as '
+            f'{suffix or "a file without a suffix"}'
+        )
+    encoded: bytes = content.tobytes()
+    return encoded
 
 
 class _RefusedError(ValueError):

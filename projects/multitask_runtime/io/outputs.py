@@ -2,15 +2,15 @@
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import cv2
+from typing import Any
 
 from multitask_runtime.utils.errors import InputError
-from multitask_runtime.utils.types import Array, Meta, Result
+from multitask_runtime.utils.types import Array, Meta
 
 from .frames import Frame
+from .image_file import encode_image
 from .inputs import Source
 from .results import PredictionsFile
 from .video import VideoWriter
@@ -63,13 +63,13 @@ class OutputFolder:
         self._close_video()
         self._predictions.close()
 
-    def write(self, frame: Frame, drawn: Array, result: Result) -> None:
+    def write(self, frame: Frame, drawn: Array, result: Mapping[str, Any]) -> None:
         """Write one image.
 
         Args:
             frame (Frame): The image as it was read.
             drawn (np.ndarray): The visualized result, BGR, uint8, shape (H, W, 3).
-            result (dict): From ``to_result``.
+            result (dict): See ``Result``.
 
         Raises:
             InputError: If the file format cannot hold an image of this size.
@@ -87,18 +87,10 @@ class OutputFolder:
                 self._video.write(drawn)
                 self._num_frames += 1
         else:
+            content = encode_image(drawn, path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                is_encoded, content = cv2.imencode(path.suffix, drawn)
-            except cv2.error:  # e.g. a WebP of more than 16383 pixels
-                is_encoded = False
-            if not is_encoded:
-                raise InputError(
-                    f'{path}: OpenCV cannot write {drawn.shape[1]} x {drawn.shape[0]} pixels '
-                    f'as {path.suffix}'
-                )
             # cv2.imwrite cannot write paths that are not UTF-8.
-            path.write_bytes(content.tobytes())
+            path.write_bytes(content)
         self._predictions.write(frame.source.name, result)
 
     def _close_video(self) -> None:

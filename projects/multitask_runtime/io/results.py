@@ -1,4 +1,4 @@
-"""Results of single images, and the same as COCO annotations.
+"""Results as COCO annotations.
 
 Shape letters: N instances, K keypoints. Coordinates are continuous pixels of the
 original image: pixel ``i`` covers [i, i + 1).
@@ -12,69 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as mask_utils
 
-from multitask_runtime.utils.category_meta import category_meta, keypoint_mask
+from multitask_runtime.formats.coco import PIXEL_INDEX
+from multitask_runtime.utils.category_meta import category_meta
 from multitask_runtime.utils.files import atomic_write
-from multitask_runtime.utils.types import Array, Meta, Result
+from multitask_runtime.utils.types import Array, Meta
 
-from .frames import Frame
-
-_PIXEL_INDEX = 0.5  # COCO files hold keypoints as pixel indices, less by this
 _DECIMALS = 3
 
 
-def to_result(
-    frame: Frame,
-    instances: Mapping[str, Array],
-    keypoint_shift: float = 0.5,
-    dataset_meta: Meta | None = None,
-) -> Result:
-    """Convert the predictions of one image into a result.
-
-    Args:
-        frame (Frame): The image.
-        instances (Mapping[str, np.ndarray]): Predictions: ``bboxes``, ``scores``,
-            ``labels``, and depending on the heads ``masks`` (N, H, W) bool,
-            ``keypoints`` and ``keypoint_scores``.
-        keypoint_shift (float): Distance of the model's keypoints from those of COCO
-            files in pixels, as in ``MultitaskCocoMetric``. Defaults to 0.5.
-        dataset_meta (dict, optional): Dataset meta, needed if it has ``category_metas``.
-
-    Returns:
-        dict: ``source`` (str), of a video also ``frame`` (int), ``height`` and ``width``
-        in pixels; ``bboxes`` (N, 4) xyxy, ``scores`` (N) and ``labels`` (N); depending
-        on the heads ``masks``, N compressed RLEs that JSON can hold, ``keypoints``
-        (N, K, 2) and ``keypoint_scores`` (N, K). Both are NaN for keypoints that the
-        category of an instance does not have.
-    """
-    result: Result = dict(source=frame.source.title)
-    if frame.index is not None:
-        result['frame'] = frame.index
-    result['height'], result['width'] = frame.image.shape[:2]
-    for name in ('bboxes', 'scores', 'labels'):
-        result[name] = instances[name]
-    if 'masks' in instances:
-        rles = [
-            mask_utils.encode(np.asfortranarray(mask, np.uint8)) for mask in instances['masks']
-        ]
-        result['masks'] = [dict(rle, counts=rle['counts'].decode()) for rle in rles]
-    if 'keypoints' in instances:
-        result['keypoints'] = instances['keypoints'] + (_PIXEL_INDEX - keypoint_shift)
-        result['keypoint_scores'] = instances['keypoint_scores']
-        if dataset_meta and 'category_metas' in dataset_meta:
-            absent = ~keypoint_mask(dataset_meta, instances['labels'])
-            result['keypoints'][absent] = np.nan
-            result['keypoint_scores'] = np.where(absent, np.nan, instances['keypoint_scores'])
-    return result
-
-
-def to_coco(result: Result, dataset_meta: Meta | None = None) -> list[dict[str, Any]]:
+def to_coco(result: Mapping[str, Any], dataset_meta: Meta | None = None) -> list[dict[str, Any]]:
     """Convert a result into COCO annotations.
 
     Args:
-        result (dict): From :func:`to_result`.
-        dataset_meta (dict, optional): As there.
+        result (dict): See ``Result``.
+        dataset_meta (dict, optional): Dataset meta, needed if it has ``category_metas``.
 
     Returns:
         list[dict]: For each instance ``category_id`` (the label plus one), ``bbox`` xywh,
@@ -100,7 +52,7 @@ def to_coco(result: Result, dataset_meta: Meta | None = None) -> list[dict[str, 
         fields['segmentation'] = result['masks']
     if 'keypoints' in result:
         keypoints = np.concatenate(
-            [result['keypoints'] - _PIXEL_INDEX, result['keypoint_scores'][..., None]], -1
+            [result['keypoints'] - PIXEL_INDEX, result['keypoint_scores'][..., None]], -1
         )  # (N, K, 3)
         metas = [category_meta(dataset_meta or {}, label) for label in result['labels']]
         fields['keypoints'] = [
@@ -112,6 +64,28 @@ def to_coco(result: Result, dataset_meta: Meta | None = None) -> list[dict[str, 
     return [
         dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)
     ]
+
+
+def category_entries(dataset_meta: Meta) -> list[dict[str, Any]]:
+    """Return the categories of a dataset meta as COCO writes them; ids are labels plus one."""
+    categories: list[dict[str, Any]] = []
+    for label, name in enumerate(dataset_meta['classes']):
+        category = dict(id=label + 1, name=name)
+        meta = category_meta(dataset_meta, label)
+        names = meta.get('keypoint_id2name')
+        if names:
+            category['keypoints'] = [names[i] for i in range(len(names))]
+            category['skeleton'] = [[a + 1, b + 1] for a, b in meta['skeleton_links']]
+        categories.append(category)
+    return categories
+
+
+def image_entry(result: Mapping[str, Any], name: str, image_id: int) -> dict[str, Any]:
+    """Return the image of a result as COCO writes it, with the index of a video's frame."""
+    image = dict(id=image_id, file_name=name, height=result['height'], width=result['width'])
+    if 'frame' in result:
+        image['frame'] = result['frame']
+    return image
 
 
 class PredictionsFile:
@@ -137,29 +111,17 @@ class PredictionsFile:
         images = tempfile.TemporaryFile('w+')  # noqa: SIM115, the stack closes it
         self._images = self._stack.enter_context(images)
         self._num_images = self._num_instances = 0
-        categories = []
-        for label, name in enumerate(dataset_meta['classes']):
-            category = dict(id=label + 1, name=name)
-            meta = category_meta(dataset_meta, label)
-            names = meta.get('keypoint_id2name')
-            if names:
-                category['keypoints'] = [names[i] for i in range(len(names))]
-                category['skeleton'] = [[a + 1, b + 1] for a, b in meta['skeleton_links']]
-            categories.append(category)
+        categories = category_entries(dataset_meta)
         self._file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
 
-    def write(self, name: str, result: Result) -> None:
+    def write(self, name: str, result: Mapping[str, Any]) -> None:
         """Add the instances of one image.
 
         Args:
             name (str): File name of the image.
-            result (dict): From :func:`to_result`.
+            result (dict): See ``Result``.
         """
-        image = dict(
-            id=self._num_images, file_name=name, height=result['height'], width=result['width']
-        )
-        if 'frame' in result:
-            image['frame'] = result['frame']
+        image = image_entry(result, name, self._num_images)
         separator = ',\n' if self._num_images else '\n'
         self._images.write(separator + json.dumps(image))
         for entry in to_coco(result, self._dataset_meta):

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from time import perf_counter
 
 from multitask_runtime.base_inferencer import BaseInferencer
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
 from multitask_runtime.io.frames import Frame
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.resize import Resizer, limit_aspect
-from multitask_runtime.io.results import to_result
+from multitask_runtime.result import Result, to_result
 from multitask_runtime.utils.progress import Progress
-from multitask_runtime.utils.types import Result
 
 from .metadata import to_dataset_meta
 from .onnx_model import OnnxModel
@@ -60,13 +60,17 @@ class OnnxInferencer(BaseInferencer):
     ) -> Iterator[tuple[Frame, Result]]:
         for frame in frames:
             height, width = frame.image.shape[:2]
+            start = perf_counter()
             try:
                 resized = self._resize(limit_aspect(frame.image))
                 scale_factor = resized.shape[1] / width, resized.shape[0] / height
+                ready = perf_counter()
                 # (H', W', 3) -> (3, H', W')
                 instances = self._model(resized.transpose(2, 0, 1), scale_factor, (height, width))
-                result = to_result(frame, instances, self.keypoint_shift)
+                done = perf_counter()
+                result = to_result(frame, instances, self.keypoint_shift, self.dataset_meta)
             except Exception as error:  # the other images go on
                 progress.fail(frame.source, frame.title, error)
             else:
+                result.set_speed(ready - start, done - ready, perf_counter() - done)
                 yield frame, result

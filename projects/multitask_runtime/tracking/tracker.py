@@ -7,14 +7,15 @@ the same.
 Shape letters: T tracks, N instances, K keypoints. Coordinates are image pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_utils
 from scipy.optimize import linear_sum_assignment
 
-from multitask_runtime.utils.types import Array, Result
+from multitask_runtime.utils.types import Array
 
 _GAIN = 0.5  # share of the prediction error by which the velocity is corrected
 
@@ -75,7 +76,7 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._next_id = 1
 
-    def update(self, result: Result) -> Array:
+    def update(self, result: Mapping[str, Any]) -> Array:
         """Track the instances of the next frame.
 
         Args:

@@ -19,3 +19,11 @@ class OnnxError(ExplainedError, ValueError):
 
 class NoWindowError(ExplainedError, RuntimeError):
     """No window can be opened: there is no display, or OpenCV was built without a GUI."""
+
+
+class FormatError(ExplainedError, ValueError):
+    """Annotations do not fit into a format, or a file is not in it."""
+
+
+class ImageNotKeptError(ExplainedError, RuntimeError):
+    """The image of a result is no longer in memory and cannot be read again."""

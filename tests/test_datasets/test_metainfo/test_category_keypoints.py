@@ -31,7 +31,8 @@ from multitask_refine.visualization import MultitaskVisualizer
 from multitask_runtime import Tracker
 from multitask_runtime.io.frames import Frame
 from multitask_runtime.io.inputs import Source
-from multitask_runtime.io.results import PredictionsFile, to_result
+from multitask_runtime.io.results import PredictionsFile
+from multitask_runtime.result import to_result
 from tests.conftest import ROOT, as_arguments, tiny_options
 from tests.test_models.heads import keypoint_loss, offset_head, softmax_head
 from tools.analysis_tools import report
