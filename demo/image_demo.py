@@ -1,42 +1,42 @@
 #!/usr/bin/env python
-"""Detect people in images: boxes, masks and keypoints.
+"""Detect people in images: ``multitask predict`` with the arguments of OpenMMLab's demos."""
 
-    python demo/image_demo.py photo.jpg CONFIG CHECKPOINT
-    python demo/image_demo.py folder CONFIG CHECKPOINT --out-dir outputs
-    python demo/image_demo.py 'photos/*.jpg' CONFIG CHECKPOINT
-    python demo/image_demo.py photo.jpg MODEL.onnx
-
-MODEL.onnx is an exported model; it needs onnxruntime, but not PyTorch.
-"""
-
-import argparse
 import sys
+from collections.abc import Sequence
+from typing import Any
 
-from multitask_runtime.command_line import add_options, needs_pytorch
+import click
 
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        'inputs', help='an image, a folder (with its subfolders), or a glob pattern in quotes'
-    )
-    add_options(parser)
-    return parser.parse_intermixed_args(argv)
+from multitask_cli.command import Command, run
+from multitask_cli.inference import run_model
+from multitask_cli.options import inference_options
 
 
-def main(argv: list[str] | None = None) -> int:
+@click.command(
+    cls=Command,
+    examples=[
+        'python demo/image_demo.py photo.jpg CONFIG CHECKPOINT',
+        'python demo/image_demo.py folder CONFIG CHECKPOINT --out-dir outputs',
+        "python demo/image_demo.py 'photos/*.jpg' CONFIG CHECKPOINT",
+        'python demo/image_demo.py photo.jpg MODEL.onnx',
+    ],
+)
+@click.argument('inputs')
+@click.argument('config')
+@click.argument('checkpoint', required=False)
+@inference_options
+def command(inputs: str, config: str, checkpoint: str | None, **options: Any) -> int:
+    """Detect people in images: boxes, masks and keypoints.
+
+    INPUTS is an image, a folder (with its subfolders), or a glob pattern in quotes. MODEL.onnx
+    in the place of CONFIG CHECKPOINT is an exported model; it does not need PyTorch.
+    """
+    return run_model([inputs], config, checkpoint, **options)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo and return its exit status."""
-    args = parse_args(argv)
-    if needs_pytorch(args):
-        from multitask_refine.apis.command_line import run
-    else:
-        from multitask_runtime.command_line import run
-    return run(args.inputs, args)
+    return run(command, argv)
 
 
 if __name__ == '__main__':

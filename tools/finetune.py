@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from multitask_refine.apis import test, train
+from multitask_refine.apis.test import evaluate_model
+from multitask_refine.apis.train import train_model
 from multitask_refine.datasets import load_meta_file, read_annotations
 from multitask_refine.datasets.annotation_file import write_json
 from multitask_refine.engine import ConfigError, SettingsAction, explained_errors
@@ -247,21 +248,17 @@ def prepare(args: argparse.Namespace) -> Path:
 
 def run(config: Path, validated: bool) -> None:
     """Train, test on the validation data, and print further commands."""
-    train.main([str(config)])
+    train_model(str(config))
     folder = config.parent
     checkpoint = Path((folder / 'train/last_checkpoint').read_text())
     if validated:
         best = sorted((folder / 'train').glob('best_*.pth'))
         checkpoint = best[-1] if best else checkpoint
-        test.main(
-            [
-                str(config),
-                str(checkpoint),
-                '--work-dir',
-                str(folder / 'test'),
-                '--json',
-                str(folder / 'metrics.json'),
-            ]
+        evaluate_model(
+            str(config),
+            str(checkpoint),
+            work_dir=str(folder / 'test'),
+            results_file=str(folder / 'metrics.json'),
         )
     commands = dict(
         Test=f'tools/test.py {config} {checkpoint} --show-dir {folder / "test/drawn"}',

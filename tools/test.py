@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Evaluate a checkpoint or an exported network."""
+"""Evaluate a checkpoint or an exported model: ``multitask test``."""
 
 import sys
 
-from multitask_refine.apis.test import main
+from multitask_cli.test import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Train a config."""
+"""Train a config: ``multitask train``."""
 
 import sys
 
-from multitask_refine.apis.train import main
+from multitask_cli.train import main
 
 if __name__ == '__main__':
     sys.exit(main())

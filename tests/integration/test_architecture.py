@@ -35,8 +35,9 @@ def _imported_by(folder):
 @pytest.mark.parametrize(
     'folder, forbidden',
     [
-        ('projects/multitask_runtime', HEAVY | OUTSIDE),
-        ('projects/multitask_refine', OUTSIDE),
+        ('projects/multitask_runtime', HEAVY | OUTSIDE | {'multitask_cli'}),
+        ('projects/multitask_refine', OUTSIDE | {'multitask_cli'}),
+        ('projects/multitask_cli', OUTSIDE),
         ('tools', {'tests', 'benchmarks'}),
         ('benchmarks', {'tests'}),
         ('demo', OUTSIDE),

@@ -9,7 +9,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from multitask_refine.apis import test, train
+from multitask_cli import test, train
 from multitask_refine.deployment import export
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT

@@ -19,7 +19,7 @@ from mmengine.registry import VISBACKENDS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import BatchSampler, DataLoader
 
-from multitask_refine.apis import train
+from multitask_cli import train
 from multitask_refine.datasets import AspectRatioGroupedBatchSampler
 from multitask_refine.engine import ResumeError
 from multitask_refine.engine.hooks.checkpoint_hook import AtomicLocalBackend

@@ -16,11 +16,11 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from benchmarks.data.partial_labels import remove_labels
+from multitask_cli import test, train
 from multitask_refine.analysis.breakdown import by_occlusion, by_people, by_visibility
 from multitask_refine.analysis.image_scores import image_scores
 from multitask_refine.analysis.keypoint_errors import find_keypoint_errors
 from multitask_refine.analysis.report.instances import instances, truth_people
-from multitask_refine.apis import test, train
 from multitask_refine.datasets import CocoMultitaskDataset, repair
 from multitask_refine.datasets.validation import summary
 from multitask_refine.engine import load_config
@@ -150,17 +150,9 @@ def test_pipeline_without_masks(tmp_path, said):
 
 def test_network_without_mask_head_loads_no_masks(tmp_path):
     folder = write(tmp_path / 'data', [person(1, 0, without=NO_MASK)])
-    arguments = train.parse_args(
-        [
-            str(SAMPLE_CONFIG),
-            *as_arguments(
-                {**tiny_options(folder), 'train_dataloader.dataset.type': 'RepeatDataset'}
-            ),
-        ]
-    )
+    options = {**tiny_options(folder), 'train_dataloader.dataset.type': 'RepeatDataset'}
     for head, expected in ((None, False), (dict(type='PersonMaskHead'), None)):
-        arguments.cfg_options['model.roi_head.mask_head'] = head
-        cfg = load_config(arguments)
+        cfg = load_config(str(SAMPLE_CONFIG), {**options, 'model.roi_head.mask_head': head})
         steps = cfg.train_dataloader.dataset.pipeline
         assert steps[1].get('with_mask') == expected
         assert cfg.test_dataloader.dataset.pipeline[2].get('with_mask') == expected

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from demo import image_demo, video_demo
-from multitask_refine.apis import test, train
+from multitask_cli import test, train
 from multitask_refine.converters import detectron2 as detectron2_to_multitask
 from multitask_refine.converters import mmdet as mmdet_to_multitask
 from multitask_refine.converters import torchvision as torchvision_to_multitask

@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from demo import image_demo
-from multitask_refine.apis import test, train
+from multitask_cli import test, train
 from multitask_refine.deployment import export
 from tests.conftest import SAMPLE_CONFIG, as_arguments, draw_scene, tiny_options
 from tests.integration.test_configs import LEAVES, one_of_each_kind

@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from PIL import Image
 
-from multitask_refine.apis import test
+from multitask_cli import test
 from multitask_refine.evaluation import PredictionsFileError, file_sha256, read_predictions
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.integration.distributed.processes import free_port, run
@@ -389,7 +389,7 @@ def test_what_is_wrong_with_the_annotations_is_said(predictions, scene, tmp_path
 
 def test_predictions_file_must_be_json():
     with pytest.raises(SystemExit):
-        test.parse_args(['x.py', 'x.pth', '--predictions', 'x.pkl'])
+        test.main(['x.py', 'x.pth', '--predictions', 'x.pkl'])
     with pytest.raises(SystemExit):
         report.parse_args(['a', 'b', 'c'])
 

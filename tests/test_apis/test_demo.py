@@ -171,10 +171,8 @@ def test_interrupt_keeps_finished_results(names, photos, tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize('demo', [image_demo, video_demo])
 def test_help_and_abbreviated_options(demo, names, capsys):
-    with pytest.raises(SystemExit) as done:
-        demo.main(['--help'])
-    assert done.value.code == 0
-    said = capsys.readouterr().out
+    assert demo.main(['--help']) == 0
+    said = capsys.readouterr().out.lower()
     for option in (
         'config',
         'checkpoint',
@@ -189,7 +187,7 @@ def test_help_and_abbreviated_options(demo, names, capsys):
     # MMDetection's video demo has --out FILE: this must not become a folder.
     with pytest.raises(SystemExit):
         demo.main(['a.mp4', *names, '--out', 'b.mp4'])
-    assert 'unrecognized arguments: --out' in capsys.readouterr().err
+    assert 'No such option: --out' in capsys.readouterr().err
 
 
 def test_from_another_folder(names, photos, tmp_path):

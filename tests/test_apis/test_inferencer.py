@@ -14,8 +14,8 @@ from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
+from multitask_cli import test as tools_test
 from multitask_refine.apis import InputError, MultitaskInferencer
-from multitask_refine.apis import test as tools_test
 from multitask_refine.apis.image_loader import ImageFile
 from multitask_refine.engine import UnsafeCheckpointError
 from multitask_runtime.io.inputs import collect

@@ -358,8 +358,7 @@ def test_written_config_is_trained(photos, monkeypatch):
     """The runner gets the written config, with --cfg-options."""
     trained = []
     monkeypatch.setattr(
-        finetune.train.Runner,
-        'from_cfg',
+        'multitask_refine.apis.train.Runner.from_cfg',
         lambda cfg: (trained.append(cfg), types.SimpleNamespace(train=lambda: None))[1],
     )
     folder = photos[0].parent / 'out'

@@ -9,7 +9,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from multitask_refine.apis import test
+from multitask_cli import test
 from multitask_refine.engine import DamagedCheckpointError, describe_training, load_checkpoint_file
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 from tests.trainings import runner

@@ -9,7 +9,10 @@ import time
 
 import pytest
 
-from multitask_refine.apis import test, train
+from multitask_cli import test, train
+from multitask_cli.options import parse_cfg_options
+from multitask_refine.apis.test import configure_test
+from multitask_refine.apis.train import configure_training
 from tests.conftest import ROOT
 from tools import quickstart
 from tools.dataset import make_sample
@@ -183,11 +186,13 @@ def test_real_tools_accept_the_commands(options, tmp_path):
     quickstart.run_stages(args, Recorder())
     sample = make_sample.parse_args(commands['tools/dataset/make_sample.py'])
     assert (sample.train, sample.size) == (args.train, args.preset.size)
-    for tool in (train, test):
-        parsed = tool.parse_args(commands[f'tools/{tool.__name__.split(".")[-1]}.py'])
-        parsed.config = str(ROOT / parsed.config)
-        cfg = tool.load_config(parsed)
-        tool.apply_options(cfg, parsed)
+    for tool, configure in ((train, configure_training), (test, configure_test)):
+        name = tool.__name__.split('.')[-1]
+        params = tool.command.make_context(name, commands[f'tools/{name}.py']).params
+        params['cfg_options'] = parse_cfg_options(params['cfg_options'])
+        for option in ('results_file', 'out'):
+            params.pop(option, None)
+        cfg = configure(str(ROOT / params.pop('config')), **params)
         assert cfg.train_cfg.max_iters == 3
         for part in (cfg.train_dataloader, cfg.test_dataloader):
             assert part.dataset.data_root == f'{sample.out}/'

@@ -17,9 +17,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from pycocotools import mask as mask_api
 
+from multitask_cli import test
 from multitask_refine.analysis.report_tables import Row, Table, load_tables, rows_by_config
 from multitask_refine.analysis.results_files import ResultsError
-from multitask_refine.apis import test
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import CONFIGS, ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 from tools import reproduce_tables as benchmark

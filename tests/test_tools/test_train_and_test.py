@@ -10,7 +10,8 @@ import cv2
 import pytest
 import torch
 
-from multitask_refine.apis import test, train
+from multitask_cli import test, train
+from multitask_refine.apis.train import configure_training
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 
@@ -108,28 +109,18 @@ def test_weights_of_another_variant_are_refused(trained, scene, tmp_path):
 
 
 def test_options_become_settings(scene, tmp_path):
-    args = train.parse_args(
-        [
-            str(SAMPLE_CONFIG),
-            '--work-dir',
-            str(tmp_path),
-            '--amp',
-            '--resume',
-            '--cfg-options',
-            'load_from=base.pth',
-        ]
+    options = dict(
+        work_dir=str(tmp_path), amp=True, resume='auto', cfg_options={'load_from': 'base.pth'}
     )
-    cfg = train.load_config(args)
-    train.apply_options(cfg, args)
+    cfg = configure_training(str(SAMPLE_CONFIG), **options)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     # Nothing to go on from: the start is that of a run without --resume.
     assert not cfg.resume and cfg.load_from == 'base.pth'
     torch.save(dict(a=1), tmp_path / 'iter_1.pth')
-    train.apply_options(cfg, args)
+    cfg = configure_training(str(SAMPLE_CONFIG), **options)
     assert cfg.resume and cfg.load_from == str(tmp_path / 'iter_1.pth')
     with pytest.raises(ValueError, match='base_batch_size'):
-        args.auto_scale_lr = True
-        train.apply_options(cfg, args)
+        configure_training(str(SAMPLE_CONFIG), auto_scale_lr=True)
 
 
 def test_missing_config_is_named():

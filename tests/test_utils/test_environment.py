@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from multitask_refine.apis import train
+from multitask_cli import train
 from multitask_refine.engine import inference_settings as settings
 from multitask_refine.models import MultitaskRoIHead
 from multitask_refine.utils.errors import explained_errors

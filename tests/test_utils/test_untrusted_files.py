@@ -24,8 +24,9 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
 from demo import image_demo, video_demo
+from multitask_cli import test, train
 from multitask_refine.analysis.ablation.seeds import load_groups
-from multitask_refine.apis import InputError, MultitaskInferencer, test, train
+from multitask_refine.apis import InputError, MultitaskInferencer
 from multitask_refine.apis.image_loader import ImageFile
 from multitask_refine.converters import detectron2 as detectron2_to_multitask
 from multitask_refine.converters import mmdet as mmdet_to_multitask

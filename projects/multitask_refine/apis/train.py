@@ -1,7 +1,7 @@
 """Train a model from a config."""
 
-import argparse
 import importlib.util
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -9,62 +9,80 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from multitask_refine.engine.hooks.resume_hook import find_latest_checkpoint
-from multitask_refine.utils.config import add_common_options, load_config, require_settings
-from multitask_refine.utils.errors import ConfigError, explained_errors
+from multitask_refine.utils.config import load_config, require_settings
+from multitask_refine.utils.errors import ConfigError
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line of ``tools/train.py``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_common_options(parser)
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        help='resume from this checkpoint, or from the newest one of the work dir',
-    )
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
-    parser.add_argument(
-        '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
-    )
-    parser.add_argument('--seed', type=int, help='seed of all random numbers')
-    parser.add_argument(
-        '--tensorboard',
-        action='store_true',
-        help='also write TensorBoard event files, into the work dir',
-    )
-    return parser.parse_args(argv)
-
-
-def apply_options(cfg: Config, args: argparse.Namespace) -> None:
-    """Turn the training options into settings of the config.
+def train_model(config: str, **options: Any) -> None:
+    """Train the model of a config.
 
     Args:
-        cfg (Config): The config; modified.
-        args (argparse.Namespace): From :func:`parse_args`.
+        config (str): The config file.
+        options: As of :func:`configure_training`.
 
     Raises:
+        FileNotFoundError: If the config does not exist.
+        ConfigError: If the config cannot be trained, or an option does not fit it.
+    """
+    cfg = configure_training(config, **options)
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
+        raise ConfigError(
+            '--amp (optim_wrapper.type=AmpOptimWrapper): expected a GPU, but '
+            f'torch {torch.__version__} finds none here. Train without it.'
+        )
+    Runner.from_cfg(cfg).train()
+
+
+def configure_training(
+    config: str,
+    *,
+    resume: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    seed: int | None = None,
+    tensorboard: bool = False,
+    **options: Any,
+) -> Config:
+    """Read a config and turn the training options into its settings.
+
+    Args:
+        config (str): The config file.
+        resume (str, optional): Checkpoint to resume from; 'auto' is the newest one of the work
+            dir.
+        amp (bool): Train in mixed precision. Defaults to False.
+        auto_scale_lr (bool): Scale the learning rate with the batch size. Defaults to False.
+        seed (int, optional): Seed of all random numbers.
+        tensorboard (bool): Also write TensorBoard event files. Defaults to False.
+        options: As of ``load_config``.
+
+    Returns:
+        Config: Ready for ``Runner.from_cfg``.
+
+    Raises:
+        FileNotFoundError: If the config does not exist.
         ConfigError: If an option does not fit the config or the installation.
     """
-    if args.seed is not None:
-        cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
-    if args.amp:
+    cfg = load_config(config, **options)
+    require_settings(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    if seed is not None:
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
+    if amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
-    if args.auto_scale_lr:
+    if auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ConfigError(
-                f'{args.config}: --auto-scale-lr needs '
+                f'{config}: --auto-scale-lr needs '
                 'auto_scale_lr = dict(base_batch_size=...) in the config: the '
                 'batch size that its learning rate was chosen for'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume:
+    if resume:
         # Here and not in ResumeHook, which does not run load_from if it finds nothing.
-        found = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
+        found = find_latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
         cfg.resume = found is not None
         cfg.load_from = found or cfg.get('load_from')
-    if args.tensorboard:
+    if tensorboard:
         if not importlib.util.find_spec('tensorboard'):
             raise ConfigError(
                 '--tensorboard needs the package tensorboard, which is not '
@@ -76,26 +94,4 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             dict(type='TensorboardVisBackend'),
         ]
         cfg.visualizer = visualizer
-
-
-@explained_errors()
-def main(argv: list[str] | None = None) -> int:
-    """Run ``tools/train.py``.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to those of the process.
-
-    Returns:
-        int: The exit status.
-    """
-    args = parse_args(argv)
-    cfg = load_config(args)
-    require_settings(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-    apply_options(cfg, args)
-    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
-        raise ConfigError(
-            '--amp (optim_wrapper.type=AmpOptimWrapper): expected a GPU, but '
-            f'torch {torch.__version__} finds none here. Train without it.'
-        )
-    Runner.from_cfg(cfg).train()
-    return 0
+    return cfg

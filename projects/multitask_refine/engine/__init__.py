@@ -2,7 +2,6 @@
 
 from multitask_refine.utils.config import (
     SettingsAction,
-    add_common_options,
     list_evaluators,
     load_config,
     read_config,
@@ -69,7 +68,6 @@ __all__ = [
     'TooManyBadImagesError',
     'UnsafeCheckpointError',
     'ValLossHook',
-    'add_common_options',
     'check_consistency',
     'describe_command',
     'describe_run',

@@ -1,8 +1,10 @@
-"""Read configs, and the options that the command line tools share."""
+"""Read configs, and the settings of command lines."""
 
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from mmengine.config import Config, DictAction
 
@@ -66,37 +68,46 @@ class SettingsAction(DictAction):
             )
 
 
-def add_common_options(parser: ArgumentParser) -> None:
-    """Add the options that OpenMMLab's tools share.
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Parse settings of a command line.
 
     Args:
-        parser (ArgumentParser): The parser of a tool.
+        pairs (Sequence[str]): NAME=VALUE arguments.
+
+    Returns:
+        dict[str, Any]: The values by their dotted names.
+
+    Raises:
+        ConfigError: If a value cannot be parsed.
     """
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--work-dir', help='folder of logs and results (default: work_dirs/CONFIG_NAME)'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=SettingsAction,
-        help='settings that override the config, e.g. model.backbone.depth=101 or key="[a,b]"',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='launcher of the processes of a distributed run',
-    )
-    # torchrun sets LOCAL_RANK; older launchers pass either spelling.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser = _RaisingParser(add_help=False)
+    parser.add_argument('--cfg-options', nargs='*', action=SettingsAction, default={})
+    return parser.parse_args(['--cfg-options', *pairs]).cfg_options
 
 
-def load_config(args: Namespace) -> Config:
-    """Read the config file and apply the common options.
+class _RaisingParser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def load_config(
+    config: str,
+    cfg_options: dict | None = None,
+    work_dir: str | None = None,
+    launcher: str = 'none',
+    local_rank: int = 0,
+) -> Config:
+    """Read a config file and apply the options that training and test share.
 
     Args:
-        args (Namespace): Options of :func:`add_common_options`.
+        config (str): The file.
+        cfg_options (dict, optional): Settings by their dotted names.
+        work_dir (str, optional): Folder of logs and results. Defaults to that of the config,
+            else ``work_dirs/CONFIG_NAME``.
+        launcher (str): Launcher of the processes of a distributed run: 'none', 'pytorch',
+            'slurm' or 'mpi'. Defaults to 'none'.
+        local_rank (int): Rank on this machine, where the launcher does not set ``LOCAL_RANK``.
+            Defaults to 0.
 
     Returns:
         Config: With ``work_dir`` and ``launcher``, ready for ``Runner.from_cfg``. The pipelines
@@ -106,22 +117,20 @@ def load_config(args: Namespace) -> Config:
         FileNotFoundError: As :func:`read_config`.
         ConfigError: As :func:`read_config`, or if only some of the settings of a loop are None.
     """
-    cfg = read_config(args.config, args.cfg_options)
+    cfg = read_config(config, cfg_options)
     for names in _TOGETHER:
         missing = [name for name in names if cfg.get(name) is None]
         if missing and len(missing) < len(names):
             raise ConfigError(
-                f'{args.config}: {", ".join(names)}: expected all of them, '
+                f'{config}: {", ".join(names)}: expected all of them, '
                 f'or None for all, found None for {", ".join(missing)}.'
             )
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
     if not ((cfg.get('model') or {}).get('roi_head') or {}).get('mask_head'):
         for name in _DATALOADERS:
             _disable_masks(cfg.get(name))
-    cfg.launcher = args.launcher
-    cfg.work_dir = (
-        args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
-    )
+    cfg.launcher = launcher
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(config).stem)
     return cfg
 
 

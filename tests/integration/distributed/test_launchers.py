@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from multitask_refine.apis import test
+from multitask_cli import test
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT, SAMPLE_CONFIG, tiny_options
 from tests.integration.distributed.processes import free_port, run

@@ -15,7 +15,8 @@ from mmengine.structures import InstanceData
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from multitask_refine.apis import MultitaskInferencer, test, train
+from multitask_cli import test, train
+from multitask_refine.apis import MultitaskInferencer
 from multitask_refine.datasets import (
     AnnotationError,
     CocoMultitaskDataset,

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, SequentialSampler
 
-from multitask_refine.apis import test, train
+from multitask_cli import test, train
 from multitask_refine.datasets import AnnotationError, CocoMultitaskDataset, load_meta_file
 from multitask_refine.engine import AtomicCheckpointHook, ConfigError, check_consistency
 from multitask_refine.engine.runner.reproducible_loop import ReproducibleLoader

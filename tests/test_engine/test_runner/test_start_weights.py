@@ -5,7 +5,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from multitask_refine.apis import train
+from multitask_cli import train
 from multitask_refine.engine import ConfigError
 from multitask_refine.engine.runner.start_weights import check_start_weights
 from tests.conftest import CONFIGS, SAMPLE_CONFIG, as_arguments, tiny_options

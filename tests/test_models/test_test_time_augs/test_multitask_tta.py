@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.structures import InstanceData
 
-from multitask_refine.apis import test
+from multitask_cli import test
 from multitask_refine.datasets import CocoMultitaskDataset
 from multitask_refine.models import flip_tta_pipeline
 from multitask_refine.models.test_time_augs.multitask_tta import View, flip_deltas, map_boxes

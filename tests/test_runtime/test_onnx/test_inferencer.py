@@ -15,8 +15,8 @@ import torch
 from pycocotools import mask as rle
 
 from demo import image_demo
+from multitask_cli import test as tools_test
 from multitask_refine.apis import MultitaskInferencer
-from multitask_refine.apis import test as tools_test
 from multitask_refine.deployment.metadata import build_metadata
 from multitask_runtime import InputError, OnnxInferencer, VideoReader, VideoWriter
 from multitask_runtime.onnx.metadata import to_dataset_meta
@@ -178,6 +178,16 @@ def test_video_demo_without_torch(run_without_torch, model, video, tmp_path):
     assert len(content['images']) == 3
     assert [entry['track_id'] for entry in content['annotations']] == [1, 2] * 3
     assert len(list(VideoReader(str(tmp_path / 'out/film.mp4')))) == 3
+
+
+def test_verbs_without_torch(run_without_torch, model, image, video, tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), image)
+    cli = ('-m', 'multitask_cli')
+    assert run_without_torch(*cli, 'predict', model, 'a.png', 'a.png') == 'Results: outputs\n'
+    run_without_torch(*cli, 'track', model, video, '--out-dir', 'tracked')
+    content = json.loads((tmp_path / 'tracked/predictions.json').read_text())
+    assert [entry['track_id'] for entry in content['annotations']] == [1, 2] * 3
+    assert re.search('^onnxruntime: +1', run_without_torch(*cli, 'info'), re.M)
 
 
 def test_images_that_cannot_be_processed(model):

@@ -1,0 +1,110 @@
+"""Commands: settings after ``--cfg-options``, examples in the help, errors and exit status."""
+
+import functools
+import importlib.util
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import click
+
+_SETTINGS = '--cfg-options'
+
+
+class Command(click.Command):
+    """Command whose ``--cfg-options`` takes several values, and whose help has examples.
+
+    Args:
+        examples (Sequence[str]): Commands that the help shows.
+        kwargs: As in ``click.Command``.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        kwargs.setdefault('context_settings', dict(help_option_names=['-h', '--help']))
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; ``--cfg-options A=1 B=2`` may have any number of settings."""
+        return super().parse_args(ctx, list(_repeat_option(args)))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        super().format_epilog(ctx, formatter)
+        if self.examples:
+            with formatter.section('Examples'):
+                for example in self.examples:
+                    formatter.write(f'{"":{formatter.current_indent}}{example}\n')
+
+
+def _repeat_option(args: list[str]) -> Iterator[str]:
+    """Repeat ``--cfg-options`` before each of its settings.
+
+    As in MMEngine it takes several values, which options of click do not.
+    """
+    remaining = list(args)
+    while remaining:
+        arg = remaining.pop(0)
+        yield arg
+        if arg == _SETTINGS and remaining and not remaining[0].startswith('-'):
+            yield remaining.pop(0)
+            while remaining and '=' in remaining[0] and not remaining[0].startswith('-'):
+                yield from (_SETTINGS, remaining.pop(0))
+
+
+def run(command: click.Command, argv: Sequence[str] | None = None, **options: Any) -> int:
+    """Run a command as a tool's ``main``.
+
+    Args:
+        command (click.Command): The command.
+        argv (Sequence[str], optional): Arguments. Defaults to those of the process.
+        options: Further ones of ``click.Command.main``.
+
+    Returns:
+        int: The exit status.
+
+    Raises:
+        SystemExit: With status 2 for wrong arguments, with a sentence (status 1) for an error
+            that the user can fix, and with status 130 after Ctrl-C.
+    """
+    try:
+        status = command.main(argv, standalone_mode=False, **options)
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except click.Abort:
+        raise SystemExit(128 + signal.SIGINT) from None
+    return status if isinstance(status, int) else 0
+
+
+def with_pytorch(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate the callback of a verb that needs PyTorch.
+
+    Raises:
+        SystemExit: With a sentence, if PyTorch is not installed, or for the errors that
+            ``explained_errors`` explains.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        require_pytorch()
+        from multitask_refine.utils.errors import explained_errors
+
+        with explained_errors():
+            return function(*args, **kwargs)
+
+    return call
+
+
+def require_pytorch() -> None:
+    """Explain how to get PyTorch where it is not installed.
+
+    Raises:
+        SystemExit: If it is not.
+    """
+    if importlib.util.find_spec('torch') is None:
+        raise SystemExit(
+            'PyTorch is needed for a config and a checkpoint, and is not installed in this '
+            'environment. Set one up by make setup (docs/installation.md), or give an exported '
+            'MODEL.onnx.'
+        )

@@ -1,0 +1,48 @@
+"""``multitask export``, and ``tools/deployment/export_onnx.py``."""
+
+from collections.abc import Sequence
+
+import click
+
+from .command import Command, run, with_pytorch
+from .options import cfg_options, parse_cfg_options
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        'multitask export CONFIG.py CHECKPOINT.pth model.onnx',
+        'multitask export CONFIG.py CHECKPOINT.pth model.onnx --opset 20',
+    ],
+)
+@click.argument('config')
+@click.argument('checkpoint')
+@click.argument('out', metavar='OUT.onnx')
+@click.option('--opset', type=int, default=19, show_default=True, help='Opset version, 19 or 20.')
+@cfg_options
+@with_pytorch
+def command(
+    config: str, checkpoint: str, out: str, opset: int, cfg_options: Sequence[str]
+) -> None:
+    """Export a trained model as one ONNX file: from an image to boxes, masks and keypoints.
+
+    The file is written only after onnxruntime has given what PyTorch gives.
+    """
+    from multitask_refine.deployment import export
+    from multitask_refine.utils.config import read_config, require_settings
+
+    cfg = read_config(config, parse_cfg_options(cfg_options))
+    require_settings(cfg, 'model', 'test_dataloader')
+    differences = export(cfg, checkpoint, out, opset)
+    print('Largest difference from PyTorch on a drawn image:')
+    for name, (largest, mismatched, total) in differences.items():
+        print(
+            f'  {name}: {largest:.2g} ({total} compared; {mismatched} differ by more than '
+            'rounding)'
+        )
+    print(f'Written: {out}')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``tools/deployment/export_onnx.py`` and return its exit status."""
+    return run(command, argv)

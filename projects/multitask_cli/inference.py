@@ -1,0 +1,126 @@
+"""Run an inferencer until its inputs, or a signal, end it."""
+
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .command import require_pytorch, with_pytorch
+
+if TYPE_CHECKING:
+    from multitask_runtime.base_inferencer import BaseInferencer
+    from multitask_runtime.io.inputs import Input
+
+
+def run_model(
+    inputs: Sequence[str], model: str, checkpoint: str | None, device: str, **options: Any
+) -> int:
+    """Predict with a model.
+
+    Args:
+        inputs (Sequence[str]): Paths, glob patterns, URLs or indices of cameras.
+        model (str): An exported model, or a config.
+        checkpoint (str, optional): The config's checkpoint, or an exported model.
+        device (str): As of the inferencers.
+        options: ``out_dir``, ``show``, and further ones of ``BaseInferencer.stream``.
+
+    Returns:
+        int: Exit status as of :func:`run_inferencer`.
+
+    Raises:
+        SystemExit: With a sentence about what is wrong.
+    """
+    from multitask_runtime.onnx.session import is_onnx
+
+    if is_onnx(checkpoint or model):
+        from multitask_runtime.onnx.inferencer import OnnxInferencer
+
+        return run_inferencer(
+            inputs, lambda: OnnxInferencer(checkpoint or model, device), **options
+        )
+    if not checkpoint:
+        raise SystemExit(
+            f'{model}: expected a config and a checkpoint, or a file that ends in .onnx alone'
+        )
+    require_pytorch()
+
+    def load() -> 'BaseInferencer':
+        from multitask_refine.apis import MultitaskInferencer
+
+        return MultitaskInferencer(model, checkpoint, device)
+
+    status: int = with_pytorch(run_inferencer)(inputs, load, **options)
+    return status
+
+
+def run_inferencer(
+    inputs: Sequence[str],
+    load: Callable[[], 'BaseInferencer'],
+    *,
+    out_dir: str,
+    show: bool,
+    **options: Any,
+) -> int:
+    """Run an inferencer on the inputs until they, or a signal, end it.
+
+    Args:
+        inputs (Sequence[str]): Paths, glob patterns, URLs or indices of cameras.
+        load (Callable): Loads the inferencer.
+        out_dir (str): Folder of the results; '' for none.
+        show (bool): Whether to show them in a window.
+        options: Further ones of ``BaseInferencer.stream``.
+
+    Returns:
+        int: Exit status: 0; 1 if an input was skipped; 130 or 143 if the run was
+        interrupted by Ctrl-C or SIGTERM, with complete files of what was done before.
+
+    Raises:
+        SystemExit: With a sentence about what is wrong.
+    """
+    from multitask_runtime.io.image_viewer import ImageViewer
+    from multitask_runtime.utils.errors import InputError, NoWindowError, OnnxError
+
+    sources: list[Input] = [_to_input(each) for each in inputs]
+    try:
+        if show:
+            ImageViewer().close()  # reports a missing screen before the model is loaded
+        inferencer = load()
+        results = inferencer.stream(
+            sources if len(sources) > 1 else sources[0],
+            out_dir=out_dir or None,
+            show=show,
+            **options,
+        )
+    except (OSError, ValueError, NoWindowError) as error:
+        raise SystemExit(str(error)) from None
+    # SIGTERM ends the run like Ctrl-C, so that schedulers get complete files, too.
+    status = 0
+    received = []
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    # Python sets signal handlers in the main thread only.
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if is_main else None
+    try:
+        for _ in results:
+            pass
+    except (OSError, InputError, OnnxError) as error:
+        raise SystemExit(str(error)) from None
+    except KeyboardInterrupt:
+        print('Stopped.')
+        status = 128 + (received[0] if received else signal.SIGINT)
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
+    if out_dir:
+        print(f'Results: {out_dir}')
+    return status or int(bool(inferencer.skipped))
+
+
+def _to_input(text: str) -> str | int:
+    """Return the index of a camera as a number, unless a file has that name."""
+    return int(text) if text.isdecimal() and not Path(text).exists() else text

@@ -1,0 +1,147 @@
+"""The command ``multitask``: verbs, help, completion, errors and exit status."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+
+from multitask_cli.command import Command, run
+from multitask_cli.main import VERBS, main, multitask
+from tests.conftest import ROOT
+
+
+def execute(*argv, **environ):
+    """Run ``multitask`` in a process of its own; its imports come with the output."""
+    code = (
+        'import sys; from multitask_cli.main import main; '
+        'import atexit; atexit.register(lambda: print("torch" in sys.modules, file=sys.stderr)); '
+        'sys.exit(main())'
+    )
+    env = dict(os.environ, PYTHONPATH=str(ROOT / 'projects'), **environ)
+    return subprocess.run(
+        [sys.executable, '-c', code, *argv], env=env, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize('argv', [['--help'], *([verb, '--help'] for verb in VERBS)])
+def test_help_imports_no_pytorch_and_has_examples(argv):
+    done = execute(*argv)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == 'False\n'
+    if len(argv) == 1:
+        assert all(f'\n  {verb} ' in done.stdout for verb in VERBS)
+    else:
+        examples = done.stdout.partition('Examples:\n')[2].split('\n')
+        assert f'  multitask {argv[0]}' in examples[0]
+
+
+def test_examples_of_the_help_are_accepted():
+    """Their arguments are parsed; nothing is run."""
+    count = 0
+    for verb in VERBS:
+        command = multitask.get_command(None, verb)
+        for example in command.examples:
+            program, *argv = example.replace("''", '""').split()
+            if program != 'multitask':
+                assert re.match(r'(bash|python) (tools|demo)/', example)
+                assert (ROOT / argv[0]).is_file()
+                continue
+            with command.make_context(verb, [each.strip('\'"') for each in argv[1:]]):
+                count += 1
+    assert count > 10
+
+
+@pytest.mark.parametrize(
+    'typed, expected',
+    [('tran', 'Did you mean train or track'), ('exprt', 'Did you mean export'), ('x', 'Verbs: ')],
+)
+def test_unknown_verbs_get_suggestions(typed, expected, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([typed])
+    assert ended.value.code == 2
+    assert f'No such verb: {typed}. {expected}' in capsys.readouterr().err
+
+
+def test_completion_of_verbs_and_options():
+    def complete(line):
+        done = execute(
+            _MULTITASK_COMPLETE='bash_complete',
+            COMP_WORDS=line,
+            COMP_CWORD=str(len(line.split(' ')) - 1),
+        )
+        assert done.stderr.endswith('False\n')
+        return [each.partition(',')[2] for each in done.stdout.split()]
+
+    assert complete('multitask tr') == ['track', 'train']
+    assert complete('multitask train --auto') == ['--auto-scale-lr']
+    script = execute(_MULTITASK_COMPLETE='bash_source').stdout
+    assert 'complete -o nosort -F _multitask_completion' in script
+
+
+def test_cfg_options_take_several_values():
+    @click.command(cls=Command)
+    @click.argument('config')
+    @click.option('--cfg-options', multiple=True)
+    @click.option('--amp', is_flag=True)
+    def command(config, cfg_options, amp):
+        seen.append((config, cfg_options, amp))
+
+    seen = []
+    run(command, ['c.py', '--cfg-options', 'a.b=1', 'c=[1, 2]', '--amp'])
+    run(command, ['--cfg-options', 'a=1', 'b=-2', 'c.py'])
+    run(command, ['c.py', '--cfg-options', 'a=1', '--cfg-options', 'b=2'])
+    run(command, ['c.py', '--cfg-options=a=1'])
+    assert seen == [
+        ('c.py', ('a.b=1', 'c=[1, 2]'), True),
+        ('c.py', ('a=1', 'b=-2'), False),
+        ('c.py', ('a=1', 'b=2'), False),
+        ('c.py', ('a=1',), False),
+    ]
+    for wrong in (['c.py', '--cfg-options'], ['c.py', '--cfg-options', 'a=1', 'b']):
+        with pytest.raises(SystemExit) as ended:
+            run(command, wrong)
+        assert ended.value.code == 2
+
+
+def test_interrupt_and_results_become_the_status():
+    @click.command()
+    @click.argument('outcome')
+    def command(outcome):
+        if outcome == 'interrupt':
+            raise KeyboardInterrupt
+        return 1 if outcome == 'issues' else None
+
+    assert run(command, ['issues']) == 1
+    assert run(command, ['nothing']) == 0
+    with pytest.raises(SystemExit) as ended:
+        run(command, ['interrupt'])
+    assert ended.value.code == 130
+
+
+def test_info_names_versions_devices_and_operators(capsys):
+    import torch
+
+    assert main(['info']) == 0
+    said = capsys.readouterr().out
+    assert re.search(rf'^torch: +{re.escape(torch.__version__)}$', said, re.M)
+    assert re.search(r'^PyTorch devices: +cpu', said, re.M)
+    assert re.search(r'^mmcv operators: +CPU', said, re.M)
+    assert re.search(r'^mmdet: +3\.', said, re.M)
+
+
+def test_missing_pytorch_is_explained(monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    for argv in (['predict', 'c.py', 'w.pth', 'a.png'], ['train', 'c.py'], ['check', 'a.json']):
+        with pytest.raises(SystemExit, match='PyTorch is needed .* MODEL.onnx'):
+            main(argv)
+
+
+def test_config_needs_its_checkpoint(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(['predict', 'config.py', 'photo.jpg'])
+    assert ended.value.code == 2
+    assert 'expected CONFIG CHECKPOINT INPUTS, found only config.py' in capsys.readouterr().err
