@@ -3,7 +3,7 @@
 
 The model (RB+H) starts from the pretrained base of checkpoints/README.md and is tested on images
 that neither it nor the base has seen, in minutes on a CPU. The work dir gets the checkpoint, the
-results file metrics.json, pictures/ with ground truth on the left and predictions on the right,
+results file metrics.json, images/ with ground truth on the left and predictions on the right,
 and log.txt. The same command continues a run that was stopped.
 """
 
@@ -338,7 +338,7 @@ def run_stages(args: argparse.Namespace, runner: ToolRunner) -> None:
         '--json',
         str(args.work_dir / 'metrics.json'),
         '--show-dir',
-        str(args.work_dir / 'pictures'),
+        str(args.work_dir / 'images'),
         *common,
         *options,
     )
@@ -351,7 +351,7 @@ def summarize(work_dir: Path) -> str:
         work_dir (Path): The work dir after the test.
     """
     metrics = json.loads((work_dir / 'metrics.json').read_text())
-    images = sorted((work_dir / 'pictures').glob('*.jpg'))
+    images = sorted((work_dir / 'images').glob('*.jpg'))
     return '\n'.join(
         [
             '',

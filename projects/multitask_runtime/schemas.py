@@ -308,5 +308,5 @@ class OnnxMetadata(BaseModel):
     sigmas: list[Number]
     resize: dict[str, Any]
     image_backend: str
-    joint_shift: Number
+    keypoint_shift: Number
     mask_threshold: Number | None

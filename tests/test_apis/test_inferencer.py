@@ -178,8 +178,9 @@ def test_predictions_are_in_coco_format(inferencer, photos, tmp_path):
     assert ids == [1, 2, 3, 4]
 
 
-def test_keypoints_of_a_model_in_pixel_indices(make_inferencer, inferencer, photos):
-    shifted = make_inferencer(**{'test_evaluator.joint_shift': 0.0})
+@pytest.mark.parametrize('name', ['keypoint_shift', 'joint_shift'])  # joint_shift: formerly
+def test_keypoints_of_a_model_in_pixel_indices(make_inferencer, inferencer, photos, name):
+    shifted = make_inferencer(**{f'test_evaluator.{name}': 0.0})
     np.testing.assert_allclose(
         shifted(photos[0])[0]['keypoints'], inferencer(photos[0])[0]['keypoints'] + 0.5, rtol=1e-6
     )

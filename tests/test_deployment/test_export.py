@@ -194,7 +194,7 @@ def test_metadata(sample):
     assert graph.opset_import[0].version == 20
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     content = json.loads(metadata.pop('description'))
-    assert metadata == dict(format='multitask_refine', format_version='1')
+    assert metadata == dict(format='multitask_refine', format_version='2')
     assert content['classes'] == ['person']
     assert content['keypoint_names'][0] == 'nose'
     assert content['skeleton'][0] == [15, 13]
@@ -208,7 +208,7 @@ def test_metadata(sample):
     assert len(content['checkpoint_sha256']) == 64
     expected = dict(
         image_backend='cv2',
-        joint_shift=0.5,
+        keypoint_shift=0.5,
         channel_order='bgr',
         kpt_thr=0.2,
         mask_alpha=0.4,

@@ -51,7 +51,7 @@ def layer(tmp_path):
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid('', 17)])
     helper.set_model_props(
         model,
-        dict(format='multitask_refine', format_version='1', description=json.dumps(DESCRIPTION)),
+        dict(format='multitask_refine', format_version='2', description=json.dumps(DESCRIPTION)),
     )
     save(model, path)
     return path

@@ -118,6 +118,16 @@ def test_person_without_the_keypoint_does_not_count(tmp_path):
     assert metrics['coco/keypoints_AP_a'] == pytest.approx(100)
 
 
+@pytest.mark.parametrize('name', ['keypoint_shift', 'joint_shift'])  # joint_shift: formerly
+def test_keypoints_in_the_coordinates_of_the_file(tmp_path, name):
+    prediction = _prediction()
+    prediction['keypoints'] -= 0.5  # 60, as the file has it
+    path, strict = _ground_truth(tmp_path), dict(sigma=0.002, tasks=['keypoints'])
+    metrics = _evaluate(path, [prediction] * 2, **strict, **{name: 0.0})
+    assert metrics['coco/keypoints_AP'] == pytest.approx(100)
+    assert _evaluate(path, [prediction] * 2, **strict)['coco/keypoints_AP'] < 50
+
+
 def test_each_class_scores_alone(tmp_path):
     """The second class's box overlaps by 77 / 123 = 0.626: it passes 0.5,
     0.55 and 0.6 of ten thresholds."""

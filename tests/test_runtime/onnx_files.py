@@ -26,7 +26,7 @@ DESCRIPTION = dict(
     sigmas=[0.05, 0.08],
     resize=dict(type='Resize', scale=[128, 96], keep_ratio=True),
     image_backend='cv2',
-    joint_shift=0.5,
+    keypoint_shift=0.5,
     mask_threshold=0.5,
     config='drawn_config.py',
     checkpoint='drawn.pth',
@@ -76,7 +76,7 @@ def make_file(path, metadata=None, leave_out=(), **changes):
     ]
     usual = dict(
         format='multitask_refine',
-        format_version='1',
+        format_version='2',
         description=json.dumps(dict(DESCRIPTION, **changes)),
     )
     return save_graph(path, nodes, outputs, usual if metadata is None else metadata)

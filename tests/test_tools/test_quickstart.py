@@ -43,9 +43,9 @@ for i in range(1, 4):
 """,
     'test.py': """
 import json
-(work / 'pictures').mkdir(exist_ok=True)
+(work / 'images').mkdir(exist_ok=True)
 for i in range(1, 3):
-    (work / f'pictures/{i}.jpg').touch()
+    (work / f'images/{i}.jpg').touch()
     print(f'Iter(test) [{i}/2]')
 (work / 'metrics.json').write_text(json.dumps(dict(bbox_AP=61.5, run={})))
 """,
@@ -88,7 +88,7 @@ def test_all_stages_run_and_are_summarized(root, capsys):
         '| 61.50 |',
         f'Results file: {root}/work/metrics.json',
         '2 images',
-        f'{root}/work/pictures/1.jpg',
+        f'{root}/work/images/1.jpg',
     ):
         assert words in out, words
     log = (root / 'work/log.txt').read_text()

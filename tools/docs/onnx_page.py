@@ -27,7 +27,7 @@ def sections(folder: Path) -> dict[str, str]:
     folder = folder / 'onnx'
     return {
         'evaluation': measured(folder / 'evaluation.json', forms_table),
-        'quantization': measured(folder / 'quantisation.json', forms_table),
+        'quantization': measured(folder / 'quantization.json', forms_table),
         'parity': measured(folder / 'parity.json', parity_tables),
     }
 
@@ -50,9 +50,9 @@ def parity_tables(found: dict) -> str:
     limits = [f'{found["limits"][name]:g}' if name in found['limits'] else '-' for name in OUTPUTS]
     rows = [['limit', '', '', '', *limits]]
     networks = [(f'trained, `{row["config"]}`', row) for row in found['trained']]
-    networks += [(f'{kind}, random weights', row) for kind, row in found['drawn'].items()]
+    networks += [(f'{kind}, random weights', row) for kind, row in found['random_weights'].items()]
     for title, row in networks:
-        pytorch, onnx = row['people']['pytorch'], row['people']['onnx']
+        pytorch, onnx = row['num_instances']['pytorch'], row['num_instances']['onnx']
         others = sum(a != b for a, b in zip(pytorch, onnx, strict=True))
         counts = [str(sum(pytorch)), str(sum(onnx)), f'{others} of {len(pytorch)}']
         cells = []
@@ -68,7 +68,7 @@ def parity_tables(found: dict) -> str:
         ['network', 'people, PyTorch', 'ONNX', 'images with another number', *OUTPUTS.values()],
         rows,
     )
-    sizes, drawn = found['pictures'], found['more']
+    sizes, drawn = found['image_sizes'], found['drawn_image_sizes']
     photos = [str(len(sizes)), str(len(set(map(tuple, sizes)))), str(max(map(max, sizes)))]
     images = markdown_table(
         ['networks', 'photos', 'photo sizes', 'longest side in pixels', 'drawn images'],

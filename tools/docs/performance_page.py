@@ -16,7 +16,7 @@ NAMES = dict(
     rb='RB',
     rb_h='RB+H',
     plain='plain',
-    ours='this project',
+    multitask_refine='this project',
     **{
         'torchvision-keypoints': "torchvision's Keypoint R-CNN",
         'torchvision-masks': "torchvision's Mask R-CNN",
@@ -47,7 +47,7 @@ def sections(folder: Path) -> dict[str, str]:
     return {
         'targets': targets_table(cpu, cuda, folder / 'evaluation.json'),
         'cpu': speed_tables(cpu),
-        'functions': measured(folder / 'pieces-cpu.json', functions_table),
+        'functions': measured(folder / 'micro-cpu.json', functions_table),
         'stages': stage_tables(cpu),
         'scaling': measured(folder / 'scaling-cpu.json', scaling_tables),
         'evaluation': measured(folder / 'evaluation.json', evaluation_tables),
@@ -128,11 +128,11 @@ def targets_table(cpu: dict[str, dict], cuda: dict[str, dict], evaluation: Path)
 def least_speedup(parts: dict[str, dict], task: str, names: Sequence[str] = BASELINES) -> str:
     """Format the speedup over the baseline, and at the image size, where it is least."""
     found = {
-        f'{NAMES[name]}, {side} pixels': 1 / entrants['ours']['ratio']
+        f'{NAMES[name]}, {side} pixels': 1 / models['multitask_refine']['ratio']
         for name in names
         if name in parts
-        for side, entrants in parts[name]['tasks'].get(task, {}).items()
-        if len(entrants) > 1
+        for side, models in parts[name]['tasks'].get(task, {}).items()
+        if len(models) > 1
     }
     return '{1:.2f} ({0})'.format(*min(found.items(), key=lambda item: item[1])) if found else ''
 
@@ -141,13 +141,13 @@ def refinement_cost(parts: dict[str, dict], task: str, name: str = 'refinement')
     """Format the time of RB+H in units of that of regular, for each image size."""
     sides = parts.get(name, {}).get('tasks', {}).get(task, {})
     return ', '.join(
-        f'{entrants["rb_h"]["ratio"]:.2f} ({side} pixels)' for side, entrants in sides.items()
+        f'{models["rb_h"]["ratio"]:.2f} ({side} pixels)' for side, models in sides.items()
     )
 
 
 def stage_share(parts: dict[str, dict], task: str, names: Sequence[str]) -> str:
     """Format the share of some stages in the network with all heads, in percent."""
-    stages = parts.get('detectron2', {}).get('stages', {}).get('ours', {})
+    stages = parts.get('detectron2', {}).get('stages', {}).get('multitask_refine', {})
     shares = []
     for side, found in stages.get(task, {}).items():
         seconds = {name: stage['seconds'] for name, stage in found['stages'].items()}
@@ -164,7 +164,7 @@ def speed_tables(parts: dict[str, dict]) -> str:
             f'{NAMES.get(name, name)}: '
             + ', '.join(f'{key} {value}' for key, value in about['versions'].items())
             + f', {about["threads"]} threads'
-            for name, about in part['entrants'].items()
+            for name, about in part['models'].items()
         ]
         tables = [options_table(part)] if name.startswith('means') else comparison_tables(part)
         origins = ['; '.join(dict.fromkeys(versions)), *map(origin, part['runs'])]
@@ -184,8 +184,8 @@ def comparison_tables(part: dict) -> list[str]:
             f'{numbers["peak_bytes"] / 2**30:.1f}',
         ]
         for task, sides in part['tasks'].items()
-        for side, entrants in sides.items()
-        for name, numbers in entrants.items()
+        for side, models in sides.items()
+        for name, numbers in models.items()
     ]
     tables = [markdown_table(['task', 'pixels', 'who', 'seconds', 'times as fast', 'GiB'], rows)]
     tables += [
@@ -196,11 +196,11 @@ def comparison_tables(part: dict) -> list[str]:
         (NAMES.get(name, name), side): {
             key: f'{value:.4g}' for key, value in found.items() if isinstance(value, (int, float))
         }
-        for side, entrants in part['outputs'].items()
-        for name, found in entrants.items()
+        for side, models in part['outputs'].items()
+        for name, found in models.items()
     }
     keys = list(dict.fromkeys(key for found in differences.values() for key in found))
-    titles = [key.replace('_', ' ').replace('joint', 'keypoint') for key in keys]
+    titles = [key.replace('_', ' ') for key in keys]
     rows = [
         [*place, *(found.get(key, '-') for key in keys)] for place, found in differences.items()
     ]
@@ -213,7 +213,7 @@ def options_table(part: dict) -> str:
     """Format what each option was expected to bring and what it brought, at the smallest size."""
     sides = {task: min(found, key=int) for task, found in part['tasks'].items()}
     rows = []
-    for name, about in part['entrants'].items():
+    for name, about in part['models'].items():
         found = {task: part['tasks'][task][side].get(name) for task, side in sides.items()}
         memory = found['step-2'] or found['predict-1']
         rows.append(
@@ -231,15 +231,15 @@ def options_table(part: dict) -> str:
 def functions_table(found: dict) -> str:
     """Format the times of single functions, a row for each implementation."""
     rows = []
-    for piece in found['pieces']:
-        for name, way in piece['ways'].items():
-            if 'missing' in way:
-                numbers = ['-', f'{way["missing"]} is not installed', '-']
+    for function in found['functions']:
+        for name, each in function['implementations'].items():
+            if 'missing' in each:
+                numbers = ['-', f'{each["missing"]} is not installed', '-']
             else:
-                speedup, error = f'{1 / way["ratio"]:.2f}', f'{way["difference"]:.1e}'
-                numbers = [f'{1000 * way["median"]:.2f}', speedup, error]
-            what = piece['about'] if name == piece['reference'] else ''
-            rows.append([what, name, way['expected'] or '-', *numbers])
+                speedup, error = f'{1 / each["ratio"]:.2f}', f'{each["difference"]:.1e}'
+                numbers = [f'{1000 * each["median"]:.2f}', speedup, error]
+            what = function['about'] if name == function['reference'] else ''
+            rows.append([what, name, each['expected'] or '-', *numbers])
     return markdown_table(
         ['what', 'how', 'expected', 'ms', 'times as fast', 'largest difference'], rows
     )
@@ -284,8 +284,8 @@ def scaling_tables(found: dict) -> str:
                 f'{numbers["median"]:.2f}',
                 f'{numbers["peak_bytes"] / 2**30:.1f}',
             ]
-            for value, entrants in series.items()
-            for name, numbers in entrants.items()
+            for value, models in series.items()
+            for name, numbers in models.items()
         ]
         tables.append(markdown_table(['variant', kind, 'seconds', 'GiB'], rows))
     return '\n\n'.join(tables)

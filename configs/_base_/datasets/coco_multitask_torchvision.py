@@ -15,5 +15,5 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(keypoint_ranking='bbox', joint_shift=0.0)
+val_evaluator = dict(keypoint_ranking='bbox', keypoint_shift=0.0)
 test_evaluator = val_evaluator

@@ -17,7 +17,7 @@ from torch import nn
 from multitask_refine.engine.inference_settings import (
     choose_device,
     find_dataset_meta,
-    find_joint_shift,
+    find_keypoint_shift,
     split_pipeline,
 )
 from multitask_refine.models import prepare_for_inference
@@ -76,7 +76,7 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
             show_progress=show_progress,
         )
         prepare_for_inference(self.model)
-        self.joint_shift = find_joint_shift(self.cfg)
+        self.keypoint_shift = find_keypoint_shift(self.cfg)
 
     @property
     def dataset_meta(self) -> dict:
@@ -97,7 +97,7 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
             sample (DetDataSample): Has ``pred_instances``.
         """
         instances = sample.pred_instances.cpu().numpy()
-        return to_result(frame, dict(instances.items()), self.joint_shift, self.dataset_meta)
+        return to_result(frame, dict(instances.items()), self.keypoint_shift, self.dataset_meta)
 
     def _results(
         self, frames: Iterable[Frame], batch_size: int, progress: Progress

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from torch import nn
 
 from multitask_refine.codecs import RoISoftmaxCodec
-from multitask_refine.engine.inference_settings import find_joint_shift, split_pipeline
+from multitask_refine.engine.inference_settings import find_keypoint_shift, split_pipeline
 from multitask_refine.utils.results_file import current_commit
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
 from multitask_runtime.onnx.metadata import FORMAT, FORMAT_VERSION
@@ -71,7 +71,7 @@ def build_metadata(
             keypoint_score=_keypoint_score(head.keypoint_head) if head.with_keypoint else None,
             keypoint_ranking=ranking,
             keypoint_ranking_means=_RANKINGS[ranking],
-            joint_shift=find_joint_shift(cfg),
+            keypoint_shift=find_keypoint_shift(cfg),
             kpt_thr=visualizer.get('kpt_thr', KPT_THR),
             mask_alpha=visualizer.get('mask_alpha', MASK_ALPHA),
             mask_threshold=head.test_cfg.get('mask_thr_binary'),

@@ -9,7 +9,7 @@ from multitask_refine.engine.consistency import check_consistency
 from multitask_refine.utils.config import list_evaluators
 from multitask_refine.utils.errors import ConfigError
 
-_JOINT_SHIFT = 0.5  # the default of MultitaskCocoMetric
+_KEYPOINT_SHIFT = 0.5  # the default of MultitaskCocoMetric
 
 
 def choose_device(name: str) -> str:
@@ -83,11 +83,13 @@ def find_dataset_meta(cfg: Config, checkpoint: dict, model: nn.Module) -> dict:
     return meta
 
 
-def find_joint_shift(cfg: Config) -> float:
+def find_keypoint_shift(cfg: Config) -> float:
     """Return the shift from COCO's keypoint coordinates to the model's, in image pixels.
 
     Args:
         cfg (Config): Its ``MultitaskCocoMetric`` may set it.
     """
-    shifts = [each.get('joint_shift', _JOINT_SHIFT) for each in list_evaluators(cfg)]
-    return shifts[0] if shifts else _JOINT_SHIFT
+    evaluators = list_evaluators(cfg)
+    evaluator = evaluators[0] if evaluators else {}
+    # joint_shift: in configs of earlier versions, also those inside checkpoints
+    return evaluator.get('keypoint_shift', evaluator.get('joint_shift', _KEYPOINT_SHIFT))

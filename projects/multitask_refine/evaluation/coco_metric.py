@@ -69,7 +69,7 @@ class MultitaskCocoMetric(BaseMetric):
             'keypoints'. Defaults to those that the network predicts: boxes,
             and what it has a head for.
         keypoint_ranking (str): See above. Defaults to 'bbox_keypoint'.
-        joint_shift (float): Offset of the network's keypoint coordinates from
+        keypoint_shift (float): Offset of the network's keypoint coordinates from
             the file's, in pixels. The default 0.5 is the offset of a pixel's
             center from its index; 0 is for networks that were trained on
             the file's coordinates as they are, such as torchvision's.
@@ -89,6 +89,7 @@ class MultitaskCocoMetric(BaseMetric):
         keypointwise (bool): Also give the AP of each keypoint by its own
             OKS, ``keypoints_AP_<keypoint>``, with a table, see
             :func:`evaluate_each_keypoint`. Defaults to False.
+        joint_shift (float, optional): What configs of earlier versions call ``keypoint_shift``.
 
     Raises:
         ConfigError: If a task or a ranking is unknown, or if ``format_only``
@@ -102,7 +103,7 @@ class MultitaskCocoMetric(BaseMetric):
         ann_file: str,
         tasks: Sequence[str] | None = None,
         keypoint_ranking: str = 'bbox_keypoint',
-        joint_shift: float = 0.5,
+        keypoint_shift: float = 0.5,
         collect_device: str = 'cpu',
         prefix: str | None = None,
         format_only: bool = False,
@@ -111,6 +112,7 @@ class MultitaskCocoMetric(BaseMetric):
         predictions_file: str | None = None,
         classwise: bool = False,
         keypointwise: bool = False,
+        joint_shift: float | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         unknown = sorted(set(tasks or ()) - set(TASKS))
@@ -132,7 +134,7 @@ class MultitaskCocoMetric(BaseMetric):
         self.ann_file = ann_file
         self.tasks = tasks and list(tasks)
         self.keypoint_ranking = keypoint_ranking
-        self.joint_shift = joint_shift
+        self.keypoint_shift = keypoint_shift if joint_shift is None else joint_shift
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
         self.keypoints_from = keypoints_from
@@ -280,7 +282,7 @@ class MultitaskCocoMetric(BaseMetric):
                 for mask, score in zip(masks, scores, strict=True)
             ]
         if 'keypoints' in tasks:
-            points = pred['keypoints'].cpu().numpy().astype(float) - self.joint_shift
+            points = pred['keypoints'].cpu().numpy().astype(float) - self.keypoint_shift
             visibility = pred['keypoint_scores'].cpu().numpy().astype(float)
             keypoints = np.concatenate([points, visibility[..., None]], -1)  # (N, K, 3)
             result['keypoints'] = []

@@ -180,10 +180,10 @@ def labeled_part(
     unlabeled: Counter[int | str] = Counter()
     annotations = []
     for ann in truth.dataset['annotations']:
-        is_labelled = task in ann.get('labeled', TASKS)
-        annotations.append(ann if is_labelled else _as_region(ann))
+        is_labeled = task in ann.get('labeled', TASKS)
+        annotations.append(ann if is_labeled else _as_region(ann))
         if ann['image_id'] in tested and ann['category_id'] in kept and not ann['iscrowd']:
-            counter = labeled if is_labelled else unlabeled
+            counter = labeled if is_labeled else unlabeled
             counter[ann['image_id']] += 1
     if any(
         new is not old for new, old in zip(annotations, truth.dataset['annotations'], strict=True)

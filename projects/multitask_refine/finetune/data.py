@@ -156,7 +156,7 @@ def repair_source(
         content: Content of the annotation file.
         classes: Names of the categories to keep.
         num_keypoints: K, 0 if there are no keypoints.
-        test_mode: Raise an error for missing images and for issues that would spoil an
+        test_mode: Raise an error for missing images and for issues that would distort an
             evaluation, which reads the file itself.
 
     Returns:
@@ -210,7 +210,7 @@ def check_validation(source: Source, classes: Sequence[str], keypoints: Keypoint
         keypoints: Keypoints of the training data.
 
     Raises:
-        AnnotationError: If it lacks a class, has other keypoints, or has issues that would spoil
+        AnnotationError: If it lacks a class, has other keypoints, or has issues that would distort
             the evaluation.
     """
     path = str(source.annotations)

@@ -66,7 +66,7 @@ def describe_training(checkpoint: str) -> dict:
         dict: ``trained_with`` (name of the config), ``seed``, ``iteration`` and
         ``training_commit``; None where the checkpoint lacks them, one of weights alone for
         instance. Of an ONNX file also ``exported_from``, ``exported_from_sha256``, and
-        ``quantisation``, None if there is none.
+        ``quantization``, None if there is none.
     """
     if is_onnx(checkpoint):
         _, metadata = load_session(checkpoint)
@@ -77,7 +77,7 @@ def describe_training(checkpoint: str) -> dict:
             training_commit=None,
             exported_from=metadata['checkpoint'],
             exported_from_sha256=metadata['checkpoint_sha256'],
-            quantisation=metadata.get('quantization', metadata.get('quantisation')),
+            quantization=metadata.get('quantization', metadata.get('quantisation')),
         )
     meta = load_checkpoint_file(checkpoint, 'cpu').get('meta', {})
     # MMEngine appends the time to the config's name, and the commit of the working directory

@@ -47,7 +47,7 @@ class OnnxInferencer(BaseInferencer):
         self._model = OnnxModel(model, device)
         self.metadata = self._model.metadata
         self.dataset_meta = to_dataset_meta(self.metadata)
-        self.keypoint_shift = self.metadata['joint_shift']
+        self.keypoint_shift = self.metadata['keypoint_shift']
         self.read_image = ImageFile(self.metadata['image_backend'])
         # Files of the first release do not have these two.
         self.kpt_thr = self.metadata.get('kpt_thr', KPT_THR)

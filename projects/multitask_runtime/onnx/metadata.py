@@ -15,7 +15,9 @@ from multitask_runtime.schemas import OnnxMetadata, explain
 from multitask_runtime.utils.errors import OnnxError
 
 FORMAT = 'multitask_refine'
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Names in version 1, and those that took their place.
+_RENAMED = dict(joint_shift='keypoint_shift')
 _EXPORT = 'Export it again by tools/deployment/export_onnx.py.'
 
 
@@ -52,13 +54,14 @@ def read_metadata(path: str, props: Mapping[str, str]) -> dict[str, Any]:
             'version.'
         )
     try:
-        metadata: dict[str, Any] = json.loads(props['description'])
+        description: dict[str, Any] = json.loads(props['description'])
+        metadata = {_RENAMED.get(name, name): value for name, value in description.items()}
         OnnxMetadata.model_validate(metadata)
     except ValidationError as error:
         missing = [str(each['loc'][0]) for each in error.errors() if each['type'] == 'missing']
         reason = f'its description lacks {", ".join(missing)}' if missing else explain(error)
         raise OnnxError(f'{path}: {reason}. {_EXPORT}') from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise OnnxError(
             f'{path}: expected a JSON object as description in its metadata, found none '
             f'({error}). {_EXPORT}'

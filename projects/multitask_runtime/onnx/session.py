@@ -105,7 +105,7 @@ def select_providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
 
 
 def _explain(path: str, error: Exception, version: str) -> str:
-    """Turn an error of onnxruntime into a sentence that says how to mend it."""
+    """Turn an error of onnxruntime into a sentence that says how to fix it."""
     text = str(error)
     missing = next(filter(None, (re.search(each, text) for each in _MISSING_OPERATOR)), None)
     if missing:

@@ -21,7 +21,7 @@ from multitask_refine.deployment.metadata import build_metadata
 from multitask_runtime import InputError, OnnxInferencer, VideoReader, VideoWriter
 from multitask_runtime.onnx.metadata import to_dataset_meta
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
-from tests.test_runtime.onnx_files import BOXES, KEYPOINTS, make_file
+from tests.test_runtime.onnx_files import BOXES, DESCRIPTION, KEYPOINTS, make_file
 from tools.deployment import export_onnx
 
 pytestmark = pytest.mark.slow
@@ -69,8 +69,17 @@ def test_results_by_hand(model, image):
     np.testing.assert_array_equal(rle.decode(result['masks'][0]), expected)
 
 
-def test_keypoint_shift_of_the_metadata(tmp_path, image):
-    path = make_file(tmp_path / 'a.onnx', joint_shift=0.0)
+@pytest.mark.parametrize(
+    'version, name', [('2', 'keypoint_shift'), ('1', 'joint_shift')], ids=['now', 'version 1']
+)
+def test_keypoint_shift_of_the_metadata(tmp_path, image, version, name):
+    description = {key: value for key, value in DESCRIPTION.items() if key != 'keypoint_shift'}
+    metadata = dict(
+        format='multitask_refine',
+        format_version=version,
+        description=json.dumps({**description, name: 0.0}),
+    )
+    path = make_file(tmp_path / 'a.onnx', metadata=metadata)
     (result,) = OnnxInferencer(path)(image)
     np.testing.assert_allclose(result['keypoints'], np.array(KEYPOINTS) / 2 + 0.5)
 

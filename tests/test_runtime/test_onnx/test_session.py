@@ -31,7 +31,7 @@ def test_foreign_files_are_refused(tmp_path):
     [
         (dict(format=None), 'that this project exported .*found no format there'),
         (dict(format='yolo'), 'found format=yolo. Export it again'),
-        (dict(format_version='2'), 'expected format_version 1, found 2.*Update'),
+        (dict(format_version='3'), 'expected format_version 2, found 3.*Update'),
         (dict(format_version='new'), 'a number as format_version.*found new'),
         (dict(description=None), 'a JSON object as description'),
         (dict(description='{'), 'a JSON object as description'),
@@ -40,7 +40,7 @@ def test_foreign_files_are_refused(tmp_path):
 )
 def test_invalid_metadata(tmp_path, change, match):
     metadata = dict(
-        format='multitask_refine', format_version='1', description=json.dumps(DESCRIPTION)
+        format='multitask_refine', format_version='2', description=json.dumps(DESCRIPTION)
     )
     metadata.update(change)
     path = make_file(

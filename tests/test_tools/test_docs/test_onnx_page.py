@@ -46,7 +46,7 @@ def test_page(folder):
     other = dict(largest=0.03, beyond=2, total=9)
     row = dict(
         config='a.py',
-        people=dict(pytorch=[3, 1], onnx=[3, 2]),
+        num_instances=dict(pytorch=[3, 1], onnx=[3, 2]),
         onnx=dict(boxes=other, scores=same),
         float64=dict(boxes=same, scores=same),
     )
@@ -59,14 +59,14 @@ def test_page(folder):
         (
             'parity',
             dict(
-                pictures=[[4, 3], [5, 6]],
-                more=[],
+                image_sizes=[[4, 3], [5, 6]],
+                drawn_image_sizes=[],
                 limits=dict(boxes=0.1),
                 trained=[row],
-                drawn=dict(RB=row),
+                random_weights=dict(RB=row),
             ),
         ),
-        ('quantisation', dict(networks=[dict(config='a.py', forms=forms)])),
+        ('quantization', dict(networks=[dict(config='a.py', forms=forms)])),
     ):
         (folder / f'onnx/{name}.json').write_text(json.dumps(dict(content, run=RUN)))
     lines = '\n'.join(onnx_page.sections(folder).values()).splitlines()

@@ -27,14 +27,14 @@ def _part(side, ours, theirs='detectron2', tasks=('predict-1', 'step-2')):
         reference=theirs,
         not_installed={},
         run=RUN,
-        entrants={theirs: ABOUT, 'ours': ABOUT},
+        models={theirs: ABOUT, 'multitask_refine': ABOUT},
         outputs={},
         tasks={
-            task: {side: {theirs: _numbers(2, 1), 'ours': _numbers(2 * ours, ours)}}
+            task: {side: {theirs: _numbers(2, 1), 'multitask_refine': _numbers(2 * ours, ours)}}
             for task in tasks
         },
         stages=dict(
-            ours={
+            multitask_refine={
                 'step-2': {
                     side: dict(stages=dict(targets=dict(seconds=1), backbone=dict(seconds=39)))
                 }
@@ -92,7 +92,7 @@ def test_the_cost_of_refinement_in_two_ways(folder):
     for name, ratio in {'refinement': 1.25, 'refinement-usual': 1.125}.items():
         parts[name] = dict(_part('480', ratio, 'regular'), stages={})
         for sides in parts[name]['tasks'].values():
-            sides['480']['rb_h'] = sides['480'].pop('ours')
+            sides['480']['rb_h'] = sides['480'].pop('multitask_refine')
     _write(folder, 'speed-cpu', dict(parts=parts))
     cells = _cells(folder)
     assert [
@@ -110,8 +110,8 @@ def test_the_cost_of_refinement_in_two_ways(folder):
 def test_how_far_outputs_are_from_the_references(folder):
     part = _part('480', 0.5)
     part['outputs'] = {
-        '480': dict(ours=dict(persons=3, mask_iou_smallest=0.5, what='text')),
-        '800': dict(ours=dict(persons=4, keypoints_elsewhere=1e-5)),
+        '480': dict(multitask_refine=dict(persons=3, mask_iou_smallest=0.5, what='text')),
+        '800': dict(multitask_refine=dict(persons=4, keypoints_elsewhere=1e-5)),
     }
     _write(folder, 'speed-cpu', dict(parts=dict(detectron2=part)))
     cells = _cells(folder)
@@ -128,12 +128,12 @@ def test_how_far_outputs_are_from_the_references(folder):
 
 def test_means_are_beside_what_was_expected(folder):
     part = _part('480', 0.8, 'plain')
-    part['entrants']['ours'] = dict(ABOUT, prediction='much')
-    part['entrants']['other'] = dict(ABOUT, prediction='little')
+    part['models']['multitask_refine'] = dict(ABOUT, prediction='much')
+    part['models']['other'] = dict(ABOUT, prediction='little')
     part['tasks']['predict-1']['480']['other'] = _numbers(4, 2)
     _write(folder, 'speed-cpu', dict(parts={'means-1': part}))
     cells = _cells(folder)
-    assert ['ours', 'much', '1.25', '1.25', '1.0'] in cells
+    assert ['multitask_refine', 'much', '1.25', '1.25', '1.0'] in cells
     assert ['other', 'little', '0.50', '-', '1.0'] in cells
     assert [
         'what',
@@ -218,15 +218,18 @@ def test_two_networks_of_one_framework_are_both_looked_at(folder):
 
 
 def test_single_functions_beside_their_reference(folder):
-    ways = {
+    implementations = {
         'old': dict(expected='', median=0.004, ratio=1, difference=0),
         'new': dict(expected='faster', median=0.002, ratio=0.5, difference=1e-7),
         'else': dict(expected='no faster', missing='somelib'),
     }
     _write(
         folder,
-        'pieces-cpu',
-        dict(run=RUN, pieces=[dict(about='A thing', reference='old', ways=ways)]),
+        'micro-cpu',
+        dict(
+            run=RUN,
+            functions=[dict(about='A thing', reference='old', implementations=implementations)],
+        ),
     )
     cells = _cells(folder)
     assert ['A thing', 'old', '-', '4.00', '1.00', '0.0e+00'] in cells

@@ -124,7 +124,7 @@ def instances(
     Args:
         people (Sequence[dict]): From :func:`truth_people` or
             :func:`predicted_people`.
-        scale (np.ndarray): Picture pixels for each image pixel, in x and y.
+        scale (np.ndarray): Pixels of the drawn image for each image pixel, in x and y.
         size (tuple[int, int]): Width and height of the embedded image.
         is_truth (bool): Whether the keypoints' third number is the visibility;
             else it is a score.

@@ -44,15 +44,15 @@ def transfer_keypoints(
             continue
         # Axis 1 of a transposed convolution's weight holds its output channels.
         axis = 1 if saved[name].dim() == 4 else 0
-        theirs = saved[name].movedim(axis, 0)
-        ours = own[name].detach().cpu().movedim(axis, 0).clone()
-        if theirs.shape[1:] != ours.shape[1:]:
+        old = saved[name].movedim(axis, 0)
+        new = own[name].detach().cpu().movedim(axis, 0).clone()
+        if old.shape[1:] != new.shape[1:]:
             continue
-        channels = len(ours) // len(target)  # x and y of an offset stay together
-        theirs = theirs.unflatten(0, (len(source), channels))  # (K_s, channels, ...)
-        ours = ours.unflatten(0, (len(target), channels))  # (K_t, channels, ...)
-        ours[common] = theirs[origins].to(ours)
-        result[name] = ours.flatten(0, 1).movedim(0, axis).contiguous()
+        channels = len(new) // len(target)  # x and y of an offset stay together
+        old = old.unflatten(0, (len(source), channels))  # (K_s, channels, ...)
+        new = new.unflatten(0, (len(target), channels))  # (K_t, channels, ...)
+        new[common] = old[origins].to(new)
+        result[name] = new.flatten(0, 1).movedim(0, axis).contiguous()
     return result
 
 
