@@ -63,11 +63,12 @@ class RoIHeatmapCodec:
             Tensor: Heatmaps, shape (R, K, S, S).
         """
         origin, cell_size = self._get_grid(rois)
-        uv = (keypoints - origin) / cell_size - 0.5
-        inside = ((uv >= -0.5) & (uv < self.heatmap_size - 0.5)).all(-1)
+        uv = (keypoints - origin) / cell_size - 0.5  # (R, K, 2)
+        inside = ((uv >= -0.5) & (uv < self.heatmap_size - 0.5)).all(-1)  # (R, K)
         cells = torch.arange(self.heatmap_size, dtype=uv.dtype, device=uv.device)
         # (R, K, 2, S): the Gaussian is the product of one factor for each axis.
         factors = torch.exp(-((cells - uv[..., None]) ** 2) / (2 * self.sigma**2))
+        # (R, K, S, 1) * (R, K, 1, S)
         heatmaps = factors[:, :, 1, :, None] * factors[:, :, 0, None, :]
         return heatmaps * (keypoints_visible & inside)[..., None, None]
 
@@ -84,8 +85,10 @@ class RoIHeatmapCodec:
         """
         row_maxima, columns = heatmaps.max(-1)  # (R, K, S)
         scores, peak_y = row_maxima.max(-1)  # (R, K)
+        # (R, K): the column of the maximum in the row that holds the map's maximum
         peak_x = columns.gather(-1, peak_y[..., None])[..., 0]
         logs = heatmaps.clamp(min=_EPS).log()
+        # (R, K, S) through the maximum, along x and, transposed, along y
         u = self.refine_subpixel(_take_rows(logs, peak_y), peak_x)
         v = self.refine_subpixel(_take_rows(logs.transpose(2, 3), peak_x), peak_y)
         origin, cell_size = self._get_grid(rois)
@@ -101,11 +104,12 @@ class RoIHeatmapCodec:
         Returns:
             Tensor: Position in cell indices, at most half a cell from the maximum, shape (R, K).
         """
+        # At the border the parabola goes through the three outermost cells.
         center = peak.clamp(1, self.heatmap_size - 2)
         stencil = center[..., None] + torch.arange(-1, 2, device=peak.device)  # (R, K, 3)
         left, middle, right = log_heatmaps.gather(-1, stencil).unbind(-1)
         curvature = left - 2 * middle + right
-        shift = 0.5 * (left - right) / curvature.clamp(max=-_EPS)
+        shift = 0.5 * (left - right) / curvature.clamp(max=-_EPS)  # the parabola's derivative is 0
         # A flat maximum has no vertex: stay on the cell.
         vertex = torch.where(curvature < 0, center + shift, peak.to(log_heatmaps))
         return vertex.clamp(peak - 0.5, peak + 0.5)
@@ -119,5 +123,5 @@ class RoIHeatmapCodec:
 
 def _take_rows(maps: Tensor, index: Tensor) -> Tensor:
     """Take one row, (R, K, S), of each map (R, K, S, S) by its index (R, K)."""
-    index = index[..., None, None].expand(-1, -1, 1, maps.shape[-1])
+    index = index[..., None, None].expand(-1, -1, 1, maps.shape[-1])  # (R, K, 1, S)
     return maps.gather(2, index)[:, :, 0]

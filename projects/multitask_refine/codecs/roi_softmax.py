@@ -65,8 +65,8 @@ class RoISoftmaxCodec:
             RoI, bool (R, K).
         """
         origin, corner = rois[:, None, :2], rois[:, None, 2:]
-        scale = self.heatmap_size / (corner - origin)
-        cell = ((keypoints - origin) * scale).floor()
+        scale = self.heatmap_size / (corner - origin)  # cells per image pixel, (R, 1, 2)
+        cell = ((keypoints - origin) * scale).floor()  # (R, K, 2)
         # The right and lower border belong to the last cell.
         cell = torch.where(keypoints == corner, self.heatmap_size - 1.0, cell)
         valid = keypoints_visible & ((cell >= 0) & (cell < self.heatmap_size)).all(-1)
@@ -87,6 +87,8 @@ class RoISoftmaxCodec:
         extent = (rois[:, 2:] - rois[:, :2]).clamp(min=1)
         sizes = extent.ceil().long()
         pixels, maxima = self.get_heatmap_maximum(logits, sizes)
+        # Centers of the resized pixels; these are a little smaller than image pixels, because the
+        # RoI's size was rounded up.
         keypoints = (pixels + 0.5) * (extent / sizes)[:, None] + rois[:, None, :2]
         if self.score == 'logit':
             return keypoints, maxima
@@ -119,7 +121,7 @@ def get_heatmap_maximum(logits: Tensor, sizes: Tensor, max_pixels: int) -> tuple
     if not len(logits):
         return pixels, maxima
     pixels_of_largest = logits.shape[1] * int(sizes.amax(0).prod())
-    by_area = sizes.prod(1).argsort()
+    by_area = sizes.prod(1).argsort()  # RoIs of similar size waste the least padding.
     for rois in by_area.split(max(1, max_pixels // pixels_of_largest)):
         widths, heights = sizes[rois].unbind(1)
         resize_x, resize_y = (_bicubic_matrix(each, logits) for each in (widths, heights))
@@ -133,7 +135,7 @@ def get_heatmap_maximum(logits: Tensor, sizes: Tensor, max_pixels: int) -> tuple
             outside_y = steps[:height] >= heights[:, None]
             outside = outside_x[:, None, None, :] | outside_y[:, None, :, None]  # (R, 1, H, W)
             resized = resized.masked_fill(outside, float('-inf'))
-        maxima[rois], index = resized.flatten(2).max(-1)
+        maxima[rois], index = resized.flatten(2).max(-1)  # (R, K) each, row by row
         pixels[rois] = torch.stack([index % width, index // width], -1).to(pixels)
     return pixels, maxima
 
@@ -152,14 +154,16 @@ def _bicubic_matrix(sizes: Tensor, logits: Tensor) -> Tensor:
     """
     side = logits.shape[-1]
     pixels = torch.arange(int(sizes.max()), device=sizes.device) + 0.5
-    position = (side / sizes.to(logits))[:, None] * pixels - 0.5
+    position = (side / sizes.to(logits))[:, None] * pixels - 0.5  # (R, size), in cell indices
     first = position.floor()
     # The four cells around a pixel, (R, size, 4); cells outside repeat the border.
     taps = torch.arange(-1, 3, device=sizes.device)
-    d = ((position - first)[..., None] - taps).abs()
+    d = ((position - first)[..., None] - taps).abs()  # (R, size, 4)
+    # Keys' two polynomials, by Horner's rule
     near = ((_BICUBIC + 2) * d - (_BICUBIC + 3)) * d * d + 1
     far = _BICUBIC * (((d - 5) * d + 8) * d - 4)
     weights = torch.where(d <= 1, near, far)
     cells = (first[..., None] + taps).clamp(0, side - 1).long()
     matrix = weights.new_zeros(*position.shape, side)
+    # Taps that were clamped to the same border cell add up. The axis of the keypoints is new.
     return matrix.scatter_add_(-1, cells, weights)[:, None]

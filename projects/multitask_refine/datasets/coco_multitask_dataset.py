@@ -152,6 +152,7 @@ class CocoMultitaskDataset(CocoDataset):
         )
         self.labeled_tasks = frozenset(task for task, is_any in is_labeled.items() if is_any)
         coco.createIndex()
+        # mmdet's COCO class has pycocotools' indices under these names, too.
         coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
         return coco
 
@@ -319,9 +320,11 @@ class CocoMultitaskDataset(CocoDataset):
     def _parse_keypoints(self, ann: dict) -> np.ndarray:
         own_meta = category_meta(self.metainfo, self.cat2label[ann['category_id']])
         count = own_meta['num_keypoints']
+        # COCO's flat list x, y, visibility of each keypoint; without one, none is labeled
         flat = (count and ann.get('keypoints')) or [0] * (3 * count)
         keypoints = np.zeros((self.metainfo['num_keypoints'], 3), np.float32)  # (K, 3)
-        keypoints[:, 2] = -1
+        keypoints[:, 2] = -1  # of other categories, until the category's own are filled in
+        # The category's own keypoints at their places in the union of all categories
         keypoints[own_meta.get('indices', slice(None))] = np.reshape(flat, (count, 3))
         keypoints[self._unlabeled_keypoints, 2] = -1
         keypoints[:, :2] += 0.5  # pixel index to continuous coordinate

@@ -169,6 +169,7 @@ class MultitaskCocoMetric(BaseMetric):
             coco = load_ground_truth(
                 path, keypoints_per_class(self.dataset_meta, self.dataset_meta['classes']), mapping
             )
+            # The predictions file names the annotations that it belongs to.
             annotations = dict(file=self.ann_file, sha256=file_sha256(path))
         categories = [
             category['id']
@@ -206,6 +207,7 @@ class MultitaskCocoMetric(BaseMetric):
         images = [result['img_id'] for result in results]
         names = self.dataset_meta.get('keypoint_id2name')
         sigmas = self.dataset_meta['sigmas']
+        # a dict by index, in any order
         names = names and [names[index] for index in range(len(names))]
         if 'category_metas' in self.dataset_meta:
             metas = dict(zip(categories, self.dataset_meta['category_metas'], strict=True))
@@ -269,14 +271,14 @@ class MultitaskCocoMetric(BaseMetric):
         labels = pred['labels'].cpu().tolist()
         result = dict(img_id=sample['img_id'], img_path=sample.get('img_path'), labels=labels)
         if 'bbox' in tasks:
-            boxes = pred['bboxes'].cpu().numpy().astype(float)
+            boxes = pred['bboxes'].cpu().numpy().astype(float)  # (N, 4)
             boxes[:, 2:] -= boxes[:, :2]  # xyxy to xywh
             result['bbox'] = [
                 dict(bbox=box.tolist(), score=score)
                 for box, score in zip(boxes, scores, strict=True)
             ]
         if 'segm' in tasks:
-            masks = encode_mask_results(pred['masks'].cpu().numpy())
+            masks = encode_mask_results(pred['masks'].cpu().numpy())  # RLE of (H, W) each
             result['segm'] = [
                 dict(segmentation=mask, score=score)
                 for mask, score in zip(masks, scores, strict=True)
@@ -291,6 +293,7 @@ class MultitaskCocoMetric(BaseMetric):
                 indices = category_meta(self.dataset_meta, label).get('indices', slice(None))
                 own = own[indices]
                 if self.keypoint_ranking == 'bbox_keypoint' and len(own):
+                    # COCO sorts by one score: that of box and keypoints
                     score = score * own[:, 2].mean()
                 result['keypoints'].append(
                     dict(keypoints=own.flatten().tolist(), score=float(score))

@@ -80,7 +80,7 @@ class CocoData(NamedTuple):
             result.params.catIds = list(self.categories)
             result.params.imgIds = part.images
             result.params.kpt_oks_sigmas = np.array(self.sigmas)
-            for name, value in params.items():
+            for name, value in params.items():  # after COCO's own, which the constructor sets
                 setattr(result.params, name, value)
             result.evaluate()
             result.accumulate()
@@ -96,6 +96,7 @@ class _RestrictedEval(COCOeval):
         super()._prepare()
         for people in self._gts.values():
             for person in people:
+                # as its crowds: matched, but not counted
                 person['ignore'] |= person['id'] in self.ignored
 
 
@@ -191,6 +192,7 @@ def labeled_part(
         truth = build_coco(dict(truth.dataset, annotations=annotations))
     return LabeledPart(
         truth,
+        # In an image where nothing is labeled, every detection would count as false.
         sorted(tested - (unlabeled.keys() - labeled.keys())),
         sum(labeled.values()),
         sum(labeled.values()) + sum(unlabeled.values()),
@@ -243,9 +245,10 @@ def figures(result: COCOeval) -> dict[str, float]:
     """
     with contextlib.redirect_stdout(io.StringIO()):
         result.summarize()
+    # COCO summarizes keypoints without small instances: ten figures, not twelve.
     names = _KEYPOINT_NAMES if result.params.iouType == 'keypoints' else _BOX_NAMES
     return {
-        name: float(value) * 100 if value >= 0 else float('nan')
+        name: float(value) * 100 if value >= 0 else float('nan')  # COCO's -1: no ground truth
         for name, value in zip(names, result.stats, strict=True)
     }
 
@@ -278,7 +281,7 @@ def evaluate(
         without ground truth.
     """
     found: dict[str, dict[str, float]] = {}
-    whole = FastCOCO(ground_truth.dataset)
+    whole = FastCOCO(ground_truth.dataset)  # shared by all tasks that are labeled completely
     for task in entries:
         counted = with_keypoints(task, sigmas, categories)
         part = labeled_part(ground_truth, task, counted, images)
@@ -424,7 +427,7 @@ def evaluate_each_keypoint(
         for ann in ground_truth.dataset['annotations']:
             visible = ann['keypoints'][3 * index + 2]
             keypoints = list(ann['keypoints'])
-            keypoints[2::3] = [0] * len(names)
+            keypoints[2::3] = [0] * len(names)  # unlabel all but the one
             keypoints[3 * index + 2] = visible
             annotations.append(dict(ann, keypoints=keypoints, num_keypoints=int(visible > 0)))
         alone = build_coco(dict(ground_truth.dataset, annotations=annotations))

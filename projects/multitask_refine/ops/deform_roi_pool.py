@@ -126,8 +126,9 @@ def deform_roi_pool_by_grid_sample(
     # (R, 2, side): positions along each axis in feature pixels
     positions = spatial_scale * (corner[..., None] + extent[..., None] * steps)
     columns = positions[:, 0, None, :].expand(-1, side, -1)
-    rows = positions[:, 1, :, None].expand(-1, -1, side)
+    rows = positions[:, 1, :, None].expand(-1, -1, side)  # (R, side, side)
     if offsets is not None:
+        # All samples of a bin move together.
         bins = torch.arange(side, device=x.device) // sampling_ratio
         moves = offsets[:, :, bins][..., bins]  # (R, 2, side, side)
         moves = (gamma * spatial_scale * extent)[:, :, None, None] * moves
@@ -135,7 +136,7 @@ def deform_roi_pool_by_grid_sample(
     # RoIAlign's border rule: samples more than half a pixel outside the map count as 0.
     inside = (columns >= -0.5) & (columns <= width + 0.5) & (rows >= -0.5) & (rows <= height + 0.5)
     # grid_sample normalizes positions so that the map's borders are at -1 and 1.
-    grid = torch.stack([2 * columns / width - 1, 2 * rows / height - 1], -1)
+    grid = torch.stack([2 * columns / width - 1, 2 * rows / height - 1], -1)  # (R, side, side, 2)
     if len(x) == 1:
         samples = _sample_image(x[0], grid)
     else:
@@ -143,6 +144,7 @@ def deform_roi_pool_by_grid_sample(
         for i, feature in enumerate(x):
             index = (rois[:, 0] == i).nonzero().flatten()
             samples = samples.index_copy(0, index, _sample_image(feature, grid[index]))
+    # The mean over the S x S samples of each bin: (R, C, P, P)
     return F.avg_pool2d(samples * inside[:, None].to(columns), sampling_ratio)
 
 

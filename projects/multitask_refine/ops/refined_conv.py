@@ -123,7 +123,9 @@ class RefinedConv2d(FastCPUModule, nn.Conv2d):
         prediction = self.conv_offset(x)
         if not self.modulated:
             return bound_offsets(prediction, self.max_offset), None
+        # The channels are 2N offsets and N masks of each group, as in mmcv's
+        # ModulatedDeformConv2dPack.
         num_masks = prediction.shape[1] // 3
         offset = prediction[:, : 2 * num_masks].contiguous()
-        mask = 2 * prediction[:, 2 * num_masks :].sigmoid()
+        mask = 2 * prediction[:, 2 * num_masks :].sigmoid()  # 1 where the prediction is 0
         return bound_offsets(offset, self.max_offset), mask

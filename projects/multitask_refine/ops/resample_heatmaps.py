@@ -53,7 +53,7 @@ def resample_heatmaps(heatmaps: Tensor, offsets: Tensor) -> Tensor:
     # Each keypoint's map is an image of one channel: (R K, 1, S, S) and (R K, 2, S, S).
     maps = heatmaps.reshape(num_rois * num_keypoints, 1, height, width).to(exact)
     dp = offsets.reshape(num_rois * num_keypoints, 2, height, width).to(exact)
-    x = torch.arange(width, dtype=dp.dtype, device=dp.device) + dp[:, 0]
+    x = torch.arange(width, dtype=dp.dtype, device=dp.device) + dp[:, 0]  # (R K, S, S)
     y = torch.arange(height, dtype=dp.dtype, device=dp.device)[:, None] + dp[:, 1]
     # Far outside the map reads 0 as near outside does, but the grid could overflow.
     x, y = x.clamp(-2, width + 1), y.clamp(-2, height + 1)
@@ -72,7 +72,7 @@ def resample_heatmaps_by_deform_conv(heatmaps: Tensor, offsets: Tensor) -> Tenso
     _check_shapes(heatmaps, offsets)
     num_rois, num_keypoints, height, width = heatmaps.shape
     # mmcv's kernel expects y before x.
-    dy_dx = offsets.reshape(num_rois, num_keypoints, 2, height, width).flip(2)
+    dy_dx = offsets.reshape(num_rois, num_keypoints, 2, height, width).flip(2)  # (R, K, 2, S, S)
     weight = heatmaps.new_ones(num_keypoints, 1, 1, 1)
     refined: Tensor = deform_conv2d(
         heatmaps,

@@ -71,7 +71,7 @@ class KeypointBoxes(HorizontalBoxes):
         if isinstance(index, np.ndarray):
             index = torch.as_tensor(index, device=self.device)
         if isinstance(index, int):
-            index = slice(index, index + 1 or None)
+            index = slice(index, index + 1 or None)  # -1 gives slice(-1, None)
         return type(self)(
             self.tensor[index],
             self.keypoints[index],
@@ -128,6 +128,7 @@ class KeypointBoxes(HorizontalBoxes):
         super().flip_(img_shape, direction)
         height, width = img_shape
         if direction in ('horizontal', 'diagonal'):
+            # Continuous coordinates: not width - 1 - x, which is the rule of pixel indices
             self.keypoints[..., 0] = width - self.keypoints[..., 0]
         if direction in ('vertical', 'diagonal'):
             self.keypoints[..., 1] = height - self.keypoints[..., 1]
@@ -147,6 +148,7 @@ class KeypointBoxes(HorizontalBoxes):
     def rotate_(self, center: tuple[float, float], angle: float) -> None:
         """Rotate clockwise by ``angle`` degrees about a point (x, y), in place."""
         super().rotate_(center, angle)
+        # OpenCV's positive angles turn counterclockwise.
         affine = cv2.getRotationMatrix2D(center, -angle, 1)  # (2, 3)
         self._project_keypoints(np.vstack([affine, [0, 0, 1]]))
 
@@ -164,6 +166,8 @@ class KeypointBoxes(HorizontalBoxes):
         limit = self.keypoints.new_tensor([img_shape[1], img_shape[0]])  # x, y
         inside = ((self.keypoints >= 0) & (self.keypoints <= limit)).all(-1)
         visible = self.keypoints_visible
+        # -1 stays: clamping unlabels a keypoint that exists, and leaves one that the category
+        # lacks.
         self.keypoints_visible = torch.where(inside, visible, visible.clamp(max=0))
 
     def _project_keypoints(self, homography_matrix: Tensor | np.ndarray) -> None:
@@ -175,5 +179,6 @@ class KeypointBoxes(HorizontalBoxes):
             self._swap_left_and_right()
 
     def _swap_left_and_right(self) -> None:
+        # (N, K, 2); the left wrist of the image is the right wrist of its mirror image
         self.keypoints = self.keypoints[:, self.flip_indices]
         self.keypoints_visible = self.keypoints_visible[:, self.flip_indices]

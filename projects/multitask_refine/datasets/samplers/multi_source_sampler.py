@@ -75,12 +75,13 @@ class MultiSourceInfiniteSampler(InfiniteSampler):
                 )
                 yield from (order + start).tolist()
 
-        ends = self.dataset.cumulative_sizes
+        ends = self.dataset.cumulative_sizes  # where each data set ends in the concatenation
         images = [
             draw_images(start, end - start) for start, end in zip([0, *ends], ends, strict=False)
         ]
         weights = torch.tensor(self.weights, dtype=torch.float64)
         while True:
+            # Indices of data sets; in blocks, because a draw of one is slow
             sources = torch.multinomial(
                 weights, _DRAWS_PER_BLOCK, replacement=True, generator=generator
             )

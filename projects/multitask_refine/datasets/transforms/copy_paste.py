@@ -63,7 +63,7 @@ class MultitaskCopyPaste(CopyPaste):
             *results.get('replaced_images', ()),
             *source.get('replaced_images', ()),
         ]
-        is_usable = ~source['gt_ignore_flags'] & source['gt_masks'].masks.any(axis=(1, 2))
+        is_usable = ~source['gt_ignore_flags'] & source['gt_masks'].masks.any(axis=(1, 2))  # (M)
         for key in ('gt_bboxes', 'gt_bboxes_labels', 'gt_masks', 'gt_ignore_flags'):
             source[key] = source[key][np.flatnonzero(is_usable)]
         if self.selected:
@@ -80,6 +80,7 @@ class MultitaskCopyPaste(CopyPaste):
         keep = np.ones(len(boxes), dtype=bool)
         for i, (before, after) in enumerate(zip(masks, remaining, strict=True)):
             if not before.any():  # without a mask
+                # all that is known of its pixels
                 x1, y1, x2, y2 = boxes.tensor[i].round().int().tolist()
                 keep[i] = not covered[y1:y2, x1:x2].all()
             elif not after.any():
@@ -87,18 +88,20 @@ class MultitaskCopyPaste(CopyPaste):
             elif after.sum() != before.sum():
                 ys, xs = np.nonzero(after)
                 box = boxes.tensor.new_tensor([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
-                shift = (box - boxes.tensor[i]).abs().max()
+                shift = (box - boxes.tensor[i]).abs().max()  # of the side that moved most
                 keep[i] = shift <= self.bbox_occluded_thr or len(xs) > self.mask_occluded_thr
                 boxes.tensor[i] = box
 
         height, width = covered.shape
         x, y = boxes.keypoints.floor().long().unbind(-1)  # (N, K) each
+        # (N, K)
         is_hidden = torch.from_numpy(covered)[y.clamp(0, height - 1), x.clamp(0, width - 1)]
+        # not beyond the border, where the clamp read
         is_hidden &= (x >= 0) & (x < width) & (y >= 0) & (y < height)
         boxes.keypoints_visible[is_hidden & (boxes.keypoints_visible == 2)] = 1
 
         joined = dict(
-            img=np.where(covered[..., None], src_results['img'], dst_results['img']),
+            img=np.where(covered[..., None], src_results['img'], dst_results['img']),  # (H, W, 3)
             gt_bboxes=boxes.cat([boxes[keep], src_results['gt_bboxes']]),
             gt_masks=BitmapMasks(np.concatenate([remaining[keep], pasted]), *covered.shape),
         )

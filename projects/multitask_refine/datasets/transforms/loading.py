@@ -111,8 +111,10 @@ class LoadMultitaskAnnotations(LoadAnnotations):
         """
         instances = results['instances']
         with_mask = [instance for instance in instances if 'mask' in instance]
+        # those with a mask, in order
         masks = iter(super()._process_masks(dict(instances=with_mask)))
         results['gt_ignore_flags'] = np.array(
             [instance['ignore_flag'] for instance in instances], dtype=bool
         )
+        # Three equal corners: a polygon that PolygonMasks and BitmapMasks accept, without a pixel
         return [next(masks) if 'mask' in instance else [np.zeros(6)] for instance in instances]

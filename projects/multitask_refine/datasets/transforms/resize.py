@@ -26,9 +26,10 @@ class FloatResize(Resize):
         height, width = results['img'].shape[:2]
         longest, shortest = max(results['scale']), min(results['scale'])
         ratio = min(shortest / min(height, width), longest / max(height, width))
-        size = int(width * ratio), int(height * ratio)
+        size = int(width * ratio), int(height * ratio)  # mmcv rounds to the nearest instead
         # Pillow's BGR image is a view with a negative stride, which torch does not accept.
         image = torch.from_numpy(results['img'].astype(np.float32, order='C'))
+        # (H, W, 3) to (1, 3, H, W)
         resized = F.interpolate(
             image.permute(2, 0, 1)[None], size[::-1], mode='bilinear', align_corners=False
         )

@@ -169,7 +169,9 @@ def _vote_for_corners(ann: dict, box: np.ndarray, size: np.ndarray) -> int:
     """
     mask_box = _measure_mask(ann, *map(int, size))  # xywh
     if mask_box is not None:
+        # pycocotools compares boxes as x, y, width and height: both readings of the four numbers.
         readings = np.stack([_to_xywh(box), box])  # corners, xywh
+        # (2, 1) to two numbers
         as_corners, as_xywh = coco_mask.iou(readings, mask_box[None], [0])[:, 0]
         if abs(as_corners - as_xywh) < _IOU_MARGIN or max(as_corners, as_xywh) < _MIN_IOU:
             return 0
@@ -177,8 +179,8 @@ def _vote_for_corners(ann: dict, box: np.ndarray, size: np.ndarray) -> int:
     flat = ann.get('keypoints')
     if not isinstance(flat, list) or len(flat) % 3 or not are_finite_numbers(flat):
         return 0
-    points = np.reshape(flat, (-1, 3)).astype(float)
-    points = points[points[:, 2] > 0, :2]
+    points = np.reshape(flat, (-1, 3)).astype(float)  # (K, 3)
+    points = points[points[:, 2] > 0, :2]  # labeled ones
     if len(points) < 3:
         return 0
     # A box surrounds all keypoints, but not tightly. Keypoints outside of the corners refute

@@ -229,6 +229,7 @@ def check_area(ann: dict, size: Size, num_keypoints: int | None) -> Issue | None
         expected = f'that of its mask, {mask_area:.0f}'
         is_fatal = not is_near(mask_area, FATAL_AREA_FACTOR)
     mask_area = _mask_area(ann, size) if ann.get('segmentation') else 0.0
+    # Without a pixel in the mask the box is the best estimate.
     repaired = min(mask_area, box_area * BOX_FACTOR) or box_area
     return Issue(
         rule,
@@ -285,7 +286,7 @@ def _derive_box(ann: dict, size: Size, expected: str) -> Issue:
         box = _mask_box(ann, size)
         if min(box[2:]) > 0:
             return Issue('box', 'nothing', expected, 'box put around the mask', dict(bbox=box))
-    points = np.reshape(ann.get('keypoints') or [], (-1, 3))
+    points = np.reshape(ann.get('keypoints') or [], (-1, 3))  # (K, 3)
     points = points[points[:, 2] > 0, :2]
     if len(points) < 2:
         return Issue('box', 'nothing', f'{expected}, a mask or 2 labeled keypoints')

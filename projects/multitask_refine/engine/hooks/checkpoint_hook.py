@@ -124,7 +124,7 @@ class AtomicCheckpointHook(CheckpointHook):
         done = runner.iter + 1
         if n <= 0 or done < start or not is_optimizer_step(runner, done):
             return False
-        since = max(start, done - accumulative_counts(runner) + 1)
+        since = max(start, done - accumulative_counts(runner) + 1)  # the first after the last step
         return any((each - start) % n == 0 for each in range(since, done + 1))
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
@@ -146,7 +146,9 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _save_then_remove(self, runner: Runner, save: Callable, *args) -> None:
         backend, hub = self.file_backend, runner.message_hub
+        # what a killed process left, from its checkpoint
         self._remove(hub.get_info(_OUTDATED, []))
+        # MMEngine removes through its file backend: no other place has to change.
         self.file_backend = _DeferredRemovals(backend, hub)
         try:
             save(*args)
@@ -154,7 +156,7 @@ class AtomicCheckpointHook(CheckpointHook):
         finally:
             self.file_backend = backend
             hub.update_info(_OUTDATED, [])
-        self._remove(outdated)
+        self._remove(outdated)  # the new checkpoint is complete now
 
     def _remove(self, outdated: list[str]) -> None:
         """Remove checkpoints, but not those that were written again since."""

@@ -91,6 +91,7 @@ class OffsetStatisticsHook(Hook):
             output = output[:, : output.shape[1] * 2 // 3]  # without the masks
         side = max(output.shape[-2:])
         output = bound_offsets(output.float(), getattr(module, 'max_offset', None))
+        # The two channels of a point are y and x, or x and y: the length is the same.
         lengths = output.unflatten(1, (-1, 2)).norm(dim=2)  # (B, N, H, W)
         if hasattr(module, 'gamma'):
             # From shares of the RoI size to bins.
@@ -98,6 +99,7 @@ class OffsetStatisticsHook(Hook):
         if hasattr(module, 'codec'):
             # The keypoint head's offsets count in heatmap pixels, whatever the layer's size.
             side = module.codec.heatmap_size
+        # synchronizes with a GPU: only in iterations that are logged
         mean, longest = lengths.mean().item(), lengths.max().item()
         self._scalars.update({f'offsets/{name}/mean': mean, f'offsets/{name}/max': longest})
         if longest > side:

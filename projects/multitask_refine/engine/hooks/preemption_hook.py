@@ -63,6 +63,7 @@ class PreemptionHook(Hook):
             self._group = distributed.new_group(backend='gloo')
         if threading.current_thread() is threading.main_thread():
             self._former = {sign: signal.signal(sign, self._set_flag) for sign in SIGNALS}
+            # Forked loader workers inherit the handlers, and would only set a flag of their own.
             os.register_at_fork(after_in_child=self._reset_in_worker)
 
     def after_train(self, runner: Runner) -> None:
@@ -80,7 +81,7 @@ class PreemptionHook(Hook):
         """Stop after an optimizer step if a signal was received."""
         done = runner.iter + 1
         if self._group is None or done % self.interval == 0:
-            self._agreed = self._any_rank_signalled()
+            self._agreed = self._any_rank_signalled()  # in the same iteration on all ranks
         if self._agreed and done < runner.max_iters and is_optimizer_step(runner, done):
             self._stop(runner, done)
 
@@ -112,7 +113,7 @@ class PreemptionHook(Hook):
         if self._group is None:
             return self._signal is not None
         found = torch.tensor(self._signal or 0)
-        distributed.all_reduce(found, distributed.ReduceOp.MAX, self._group)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX, self._group)  # 0: no signal
         if found:  # otherwise keep a signal that was received in the meantime
             self._signal = int(found)
         return bool(found)

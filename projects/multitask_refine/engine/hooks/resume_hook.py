@@ -207,6 +207,7 @@ def collect_training_settings(cfg: Config) -> dict[str, object]:
         if isinstance(tree, dict) and tree:
             for key, value in tree.items():
                 yield from flatten(value, f'{name}.{key}')
+        # Lists of transforms or hooks by their index; lists of numbers are one value.
         elif isinstance(tree, (list, tuple)) and any(isinstance(each, dict) for each in tree):
             for index, value in enumerate(tree):
                 yield from flatten(value, f'{name}.{index}')
@@ -252,6 +253,8 @@ def _compare_settings(runner: Runner, meta: dict) -> None:
     for name in sorted(before.keys() | now.keys()):
         old, new = (repr(each[name]) if name in each else 'not set' for each in (before, now))
         if old != new:
+            # Optimizer and scheduler take their settings from the checkpoint, whatever the config
+            # says.
             lines = overridden if _IN_STATE.match(name) else changed
             lines.append(f'    {name}: {old} in the checkpoint, {new} now\n')
     if overridden:

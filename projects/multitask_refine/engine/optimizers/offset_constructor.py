@@ -40,6 +40,7 @@ class OffsetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         names = [name for name, _ in model.named_parameters()]
         cfg = self.paramwise_cfg
         for key in cfg.get('custom_keys', {}):
+            # as MMEngine matches them: anywhere in the name
             if not any(key in name for name in names):
                 parts = {part for name in names for part in name.split('.')}
                 close = difflib.get_close_matches(key, parts | set(names))

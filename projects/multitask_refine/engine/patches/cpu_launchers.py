@@ -23,7 +23,7 @@ def run_on_cpu(init_dist: Callable) -> Callable:
         if torch.cuda.is_available():
             init_dist(backend, **kwargs)
         else:
-            with mock.patch('torch.cuda.set_device'):
+            with mock.patch('torch.cuda.set_device'):  # a mock that accepts and ignores the call
                 init_dist('gloo' if backend == 'nccl' else backend, **kwargs)
 
     return wrapper

@@ -45,8 +45,8 @@ def seed_everything(*key: int) -> None:
     """
     words = np.random.SeedSequence(key).generate_state(3, np.uint64)
     random.seed(int(words[0]))
-    np.random.seed(words[1:2].view(np.uint32))
-    torch.manual_seed(int(words[2]))
+    np.random.seed(words[1:2].view(np.uint32))  # 64 bits, as an array of two 32-bit words
+    torch.manual_seed(int(words[2]))  # of all devices
 
 
 class _SeededDataset(Dataset):
@@ -94,8 +94,10 @@ class ResumableBatchSampler:
             # Ranks take turns with the numbers, as they do in samplers: N ranks draw what one
             # rank with N times the batch size draws, under the same numbers.
             numbers = itertools.count(*get_dist_info())
+            # lazily
             draws = ([(index, next(numbers)) for index in batch] for batch in self._repeat())
             self._draws = itertools.islice(draws, self.start, None)
+        # A copy: delivering a batch removes it from the queue.
         yield from tuple(self._undelivered)
         for batch in self._draws:
             self._undelivered.append(batch)
@@ -107,6 +109,7 @@ class ResumableBatchSampler:
 
     def _repeat(self) -> Iterator[list[int]]:
         for epoch in itertools.count():
+            # MMEngine's DefaultSampler shuffles by seed and epoch; InfiniteSampler never ends.
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(epoch)
             batch = None
@@ -159,6 +162,7 @@ class ReproducibleLoader(DataLoader):
 
     def __iter__(self) -> Iterator:
         def start() -> Iterator:
+            # DataLoader would reuse it.
             self._iterator = None  # of persistent workers, one of which is dead
             return super(ReproducibleLoader, self).__iter__()
 
@@ -233,6 +237,7 @@ class ReproducibleTrainLoop(IterBasedTrainLoop):
         Raises:
             NonFiniteTrainingError: If the loss is not finite.
         """
+        # Ranks differ, or all of them would sample the same RoIs of their images.
         seed_everything(self._seed, _STEP, self._iter, get_rank())
         try:
             super().run_iter(data_batch)

@@ -52,10 +52,11 @@ class RestartingIterator:
         handler = RestartingIterator._handler
         try:
             if handler:
-                signal.signal(signal.SIGCHLD, handler)
+                signal.signal(signal.SIGCHLD, handler)  # raises RuntimeError for a dead worker
                 handler(signal.SIGCHLD, None)  # deaths since the last batch
             return next(self._batches)
         finally:
+            # PyTorch's, after the first batch
             installed = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if callable(installed):
                 RestartingIterator._handler = installed
@@ -93,6 +94,7 @@ class RestartingIterator:
 
     def _count_death(self, reason: str) -> None:
         is_new = self._number - self._last_death >= RESET_AFTER
+        # Rare deaths do not add up over a long training.
         self._deaths = 1 if is_new else self._deaths + 1
         self._last_death = self._number
         message = (

@@ -39,6 +39,8 @@ class PersonBBoxHead(Shared2FCBBoxHead):
                 'PersonBBoxHead: num_classes: expected 1, the person, '
                 f'found {self.num_classes}. Set it to 1; the other classes are num_other_classes.'
             )
+        # Only the classifier grows: num_classes stays 1, so that losses, targets and decoding of
+        # mmdet's head see one class.
         self.fc_cls = nn.Linear(self.fc_cls.in_features, 2 + num_other_classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,5 +54,5 @@ class PersonBBoxHead(Shared2FCBBoxHead):
             box deltas, shape (R, 4).
         """
         logits, bbox_pred = super().forward(x)
-        background = logits[:, 1:].logsumexp(1, keepdim=True)
+        background = logits[:, 1:].logsumexp(1, keepdim=True)  # (R, 1)
         return torch.cat([logits[:, :1], background], 1), bbox_pred

@@ -76,6 +76,8 @@ class BaseKeypointHead(BaseModule):
                 for i in range(num_convs)
             ]
         )
+        # Kernel 4, stride 2, padding 1: the output is exactly twice the input's side, as in Mask
+        # R-CNN.
         channels = conv_channels if num_convs else in_channels
         self.heatmap_pred = nn.ConvTranspose2d(channels, num_keypoints, 4, stride=2, padding=1)
         self.offset_pred = (
@@ -261,6 +263,8 @@ class KeypointOffsetHead(BaseKeypointHead):
         """Initialize with small probabilities and zero offsets."""
         super().init_weights()
         nn.init.normal_(self.heatmap_pred.weight, std=0.001)
+        # A focal prior, as RetinaNet's: almost all cells are background, and a start at 0.5 would
+        # let their gradients dominate the first iterations.
         bias = torch.logit(torch.tensor(self.init_probability)).item()
         nn.init.constant_(self.heatmap_pred.bias, bias)
 
@@ -277,6 +281,7 @@ class KeypointOffsetHead(BaseKeypointHead):
 
         Arguments and result as in the base class.
         """
+        # COCO: 0 unlabeled, 1 occluded, 2 visible
         supervised = keypoints_visible > (0 if self.supervise_occluded else 1)
         return self.codec.encode(keypoints, supervised, rois), keypoints_visible >= 0
 
@@ -324,6 +329,8 @@ class KeypointSoftmaxHead(BaseKeypointHead):
         logits, offsets = self(feats)
         if offsets is None:
             return logits
+        # Outside of a map the sampling reads 0. (R, K, 1, 1): the shift makes 0 the least likely
+        # logit.
         lowest = logits.detach().amin((2, 3), keepdim=True)
         return resample_heatmaps(logits - lowest, offsets) + lowest
 

@@ -36,7 +36,7 @@ class PersonMaskHead(FCNMaskHead):
         """
         if len(x):
             return super().forward(x)
-        side = x.shape[-1] * (self.scale_factor or 1)
+        side = x.shape[-1] * (self.scale_factor or 1)  # of the transposed convolution
         return x.new_zeros(0, self.conv_logits.out_channels, side, side) + zero_loss(self, x)
 
     def get_targets(

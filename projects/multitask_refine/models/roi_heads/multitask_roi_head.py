@@ -176,7 +176,7 @@ class MultitaskRoIHead(BaseRoIHead):
     ) -> dict[str, Tensor]:
         """Run the keypoint head on foreground RoIs with a labeled keypoint; compute its loss."""
         labeled = [
-            (gt.keypoints_visible[sample.pos_assigned_gt_inds] > 0).any(-1)
+            (gt.keypoints_visible[sample.pos_assigned_gt_inds] > 0).any(-1)  # (R_i, K) to (R_i)
             for gt, sample in zip(gts, samples, strict=True)
         ]
         # (R_labeled, K, S, S)
@@ -226,6 +226,7 @@ class MultitaskRoIHead(BaseRoIHead):
         """Return the raw outputs of the heads for all proposals (to count FLOPs)."""
         boxes = [proposals.bboxes for proposals in rpn_results_list]
         outputs = self.bbox_forward(x, boxes)
+        # As in mmdet's StandardRoIHead, mask and keypoint head see at most 100 RoIs.
         feats = self._pool_instances(x, bbox2roi(boxes)[:100])
         if self.with_mask:
             outputs += (self.mask_head(feats),)
@@ -308,6 +309,7 @@ class MultitaskRoIHead(BaseRoIHead):
         # Drop boxes that were clipped to (almost) nothing at the border of the image.
         min_size = self.test_cfg.get('min_bbox_size', 0)
         return [
+            # width and height
             result[(result.bboxes[:, 2:] - result.bboxes[:, :2] > min_size).all(-1)]
             for result in results
         ]

@@ -71,7 +71,7 @@ class View:
 
     def unflip(self, maps: Tensor) -> Tensor:
         """Undo the flip of maps on RoIs, shape (R, ..., S, S)."""
-        return maps.flip(-1) if self.flipped else maps
+        return maps.flip(-1) if self.flipped else maps  # the width
 
 
 @MODELS.register_module()
@@ -170,6 +170,7 @@ class MultitaskTTAModel(BaseTTAModel):
                 heatmaps.append(maps[:, view.metas[0]['flip_indices']] if view.flipped else maps)
         results = head.postprocess(
             results,
+            # postprocess expects logits
             torch.stack(mask_probs).mean(0).logit() if head.with_mask else None,
             torch.stack(heatmaps).mean(0) if head.with_keypoint else None,
             reference.metas,
@@ -190,7 +191,7 @@ class MultitaskTTAModel(BaseTTAModel):
             if len(boxes):
                 level = torch.zeros_like(scores)  # one NMS for all
                 _, keep = batched_nms(boxes, scores, level, cfg.nms, class_agnostic=True)
-                boxes = boxes[keep[: cfg.max_per_img]]
+                boxes = boxes[keep[: cfg.max_per_img]]  # sorted by score
             merged.append(boxes)
         return merged
 
@@ -203,7 +204,7 @@ class MultitaskTTAModel(BaseTTAModel):
             cls_score, bbox_pred = self.module.roi_head.bbox_forward(
                 view.feats, view.map_boxes(boxes, reference)
             )
-            probs.append(cls_score.softmax(-1))
+            probs.append(cls_score.softmax(-1))  # (R, C + 1)
             deltas.append(flip_deltas(bbox_pred) if view.flipped else bbox_pred)
         # The softmax of the logarithm of probabilities returns the probabilities.
         return torch.stack(probs).mean(0).log(), torch.stack(deltas).mean(0)
@@ -238,4 +239,5 @@ def flip_deltas(deltas: Tensor) -> Tensor:
     Returns:
         Tensor: Deltas in the flipped image, of the same shape.
     """
+    # dx changes its sign; dy and the logarithms of the scales do not.
     return (deltas.reshape(-1, 4) * deltas.new_tensor([-1, 1, 1, 1])).view_as(deltas)

@@ -58,7 +58,7 @@ def csr_transpose(matrix: CSRMatrix, num_columns: int) -> CSRMatrix:
     Returns:
         CSRMatrix: D rows, M columns.
     """
-    order = matrix.columns.argsort(stable=True)
+    order = matrix.columns.argsort(stable=True)  # within a column, by row
     rows = torch.arange(len(matrix.counts)).repeat_interleave(matrix.counts)
     counts = matrix.columns.bincount(minlength=num_columns)
     return CSRMatrix(rows[order], matrix.values[order], counts)

@@ -91,9 +91,11 @@ def _bilinear_corners(positions: Tensor, size: torch.Size) -> tuple[Tensor, Tens
         pixels outside, each (B, G, N, H_out, W_out, 4).
     """
     height, width = size
+    # The gradient of an offset goes through the fractions alone.
     low = positions.detach().floor()  # the pixel up and left
     fraction_y, fraction_x = (positions - low).unbind(3)
     y, x = low.unbind(3)  # (B, G, N, H_out, W_out)
+    # (B, G, N, H_out, W_out, 4): up left, up right, down left, down right
     y, x = torch.stack([y, y, y + 1, y + 1], -1), torch.stack([x, x + 1, x, x + 1], -1)
     weight_y = torch.stack([1 - fraction_y, 1 - fraction_y, fraction_y, fraction_y], -1)
     weight_x = torch.stack([1 - fraction_x, fraction_x, 1 - fraction_x, fraction_x], -1)
@@ -127,7 +129,7 @@ def _sample_and_multiply(
         Tensor: Shape (B, C_out, H_out, W_out), with the channels last in memory.
     """
     chunks = _multiply_chunks(pixels, index, corner_weight, weight, groups)
-    y = torch.cat([results for _, results in chunks])
+    y = torch.cat([results for _, results in chunks])  # (B, P, C_out)
     y = y if bias is None else y + bias
     return y.view(-1, *size, len(weight)).permute(0, 3, 1, 2)
 
@@ -161,7 +163,7 @@ class _SampleAndMultiply(Function):
             memory_format=torch.channels_last,
         )
         for chunk, results in _multiply_chunks(pixels, index, corner_weight, weight, groups):
-            target = y[chunk].permute(0, 2, 3, 1)
+            target = y[chunk].permute(0, 2, 3, 1)  # (B, H_out, W_out, C_out), contiguous
             results = results.view(target.shape)
             if bias is None:
                 target.copy_(results)
@@ -207,6 +209,7 @@ class _SampleAndMultiply(Function):
                 corner_weight[chunk].flatten(),
                 torch.full((len(corners),), corners.shape[1]),
             )
+            # (B HWG, C_in / G)
             grad_rows = csr_matmul(csr_transpose(sampling, len(rows)), grad_samples)
             grad_pixels[chunk] = grad_rows.view(pixels[chunk].shape)
         # (groups, N C_in / groups, C_out / groups) to (C_out, C_in / groups, kernel)
@@ -241,7 +244,7 @@ def _split_images(pixels: Tensor, index: Tensor) -> Iterator[slice]:
 
 def _index_rows(pixels: Tensor, index: Tensor) -> Tensor:
     """Turn indices within each image, (B, PNG, 4), into those of all images' rows, (B PNG, 4)."""
-    first = torch.arange(len(pixels)) * pixels.shape[1]
+    first = torch.arange(len(pixels)) * pixels.shape[1]  # the row where each image begins
     return (index + first[:, None, None]).flatten(0, 1)
 
 
@@ -260,6 +263,7 @@ def _to_matrices(weight: Tensor, groups: int) -> Tensor:
 def _to_columns(samples: Tensor, weight: Tensor, groups: int) -> Tensor:
     """Arrange samples (B PNG, C_in / G) as (groups, B P, N C_in / groups) in the weight's type."""
     num_points, channels = weight[0, 0].numel(), weight.shape[1]
+    # (B P, N, groups, C)
     samples = samples.to(weight.dtype).view(-1, num_points, groups, channels)
     return samples.permute(2, 0, 1, 3).flatten(2)
 
@@ -267,6 +271,6 @@ def _to_columns(samples: Tensor, weight: Tensor, groups: int) -> Tensor:
 def _prepare_product(other: Tensor) -> Callable[[Tensor], Tensor]:
     """Prepare products of (groups, a, b) with always the same (groups, b, c)."""
     if len(other) > 1:
-        return lambda one: one @ other
+        return lambda one: one @ other  # a batched product
     linear = prepack_linear(other[0].T, _MAX_SAMPLES // max(other.shape))
     return lambda one: linear(one[0])[None]

@@ -32,6 +32,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> tuple[Tensor, Te
         overlaps = _is_iou_greater(chunk, ranked[start:], iou_threshold).numpy()
         for i, row in enumerate(overlaps):
             if remaining[i]:
+                # Greedy: a box that was suppressed itself suppresses no other.
                 remaining[i + 1 :] &= ~row[i + 1 :]
     kept = order[torch.from_numpy(keep)]
     return torch.cat([boxes[kept], scores[kept, None]], 1), kept

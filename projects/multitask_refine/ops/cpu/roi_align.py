@@ -125,7 +125,7 @@ def _compute_axis_weights(
     # (R, P, S). Samples up to a pixel outside read the border pixel, those beyond count as 0.
     valid = (position >= -1) & (position <= length) & (sample < num_samples)
     sample_weight = valid / num_samples.clamp(min=1)
-    position = position.clamp(0, length - 1)
+    position = position.clamp(0, length - 1)  # the border pixel's center
     low = position.floor().long()
     high = (low + 1).clamp(max=length - 1)
     fraction = position - low
@@ -136,7 +136,7 @@ def _compute_axis_weights(
     num_pixels = max(1, int((last - first).max()) + 1) if len(low) else 1  # L
     weights = fraction.new_zeros(*first.shape, num_pixels)
     for pixel, share in ((low, 1 - fraction), (high, fraction)):
-        index = (pixel - first[..., None]).clamp(0, num_pixels - 1)
+        index = (pixel - first[..., None]).clamp(0, num_pixels - 1)  # (R, P, S)
         weights.scatter_add_(2, index, sample_weight * share)
     return weights, first
 
@@ -154,12 +154,13 @@ def _make_pooling_matrix(
     """
     (row_weights, first_row), (column_weights, first_column) = vertical, horizontal
     rows = first_row[..., None] + torch.arange(row_weights.shape[2])  # (R, P, L)
-    columns = first_column[..., None] + torch.arange(column_weights.shape[2])
+    columns = first_column[..., None] + torch.arange(column_weights.shape[2])  # (R, P, L)
+    # (R, P, L), of x as (B H W, C)
     row_starts = (images[:, None, None] * x.shape[2] + rows) * x.shape[3]
     # (R, P, P, L, L): bins, and the pixels of each
     pixels = row_starts[:, :, None, :, None] + columns[:, None, :, None]
     weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None]
-    used = weights != 0
+    used = weights != 0  # bins smaller than L x L pixels
     return CSRMatrix(pixels[used], weights[used].to(x), used.flatten(3).sum(3).flatten())
 
 
@@ -169,7 +170,7 @@ class _Pool(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *matrix: Tensor) -> Tensor:
         ctx.matrix, ctx.shape = CSRMatrix(*matrix), x.shape
-        return csr_matmul(ctx.matrix, x.permute(0, 2, 3, 1).flatten(0, 2))
+        return csr_matmul(ctx.matrix, x.permute(0, 2, 3, 1).flatten(0, 2))  # (B H W, C)
 
     @staticmethod
     @once_differentiable

@@ -173,8 +173,10 @@ def _convolve(x: Tensor, packed_weight: list[Tensor], bias: Tensor | None = None
         for target, block, block_bias in zip(
             outputs.split(_BLOCK, -1), packed_weight, biases, strict=True
         ):
+            # The only step that grows with C times D: 36 products (T, C) by (C, D)
             products = torch.bmm(inputs, block).view(36, -1)  # (36, T D)
             tiles = mkldnn_linear(output_transform, products.T)  # (16, T D)
+            # (rows, 4, columns, 4, D)
             tiles = tiles.view(4, 4, rows, columns, -1).permute(2, 0, 3, 1, 4)
             torch.add(tiles, block_bias, out=target)
         # The strip's pixels: (4 rows, 4 columns, D)
@@ -207,6 +209,7 @@ def _make_transforms(like: Tensor) -> tuple[Tensor, ...]:
     inputs, weights, outputs = (
         torch.tensor(matrix, dtype=torch.float64) for matrix in (_INPUT, _WEIGHT, _OUTPUT)
     )
+    # In float64 until here: the entries are integers, only the division by 24 rounds.
     return tuple(torch.kron(each, each).to(like) for each in (inputs, weights / 24, outputs))
 
 
@@ -231,7 +234,7 @@ class _Canvas:
         """Lay out the images in rows of four."""
         self.batch, _, self.height, self.width = x.shape
         self.columns = min(4, self.batch)  # of images
-        self.rows = -(-self.batch // max(1, self.columns))
+        self.rows = -(-self.batch // max(1, self.columns))  # rounded up
         self.cell_height = self.height + (self.rows > 1)
         self.cell_width = self.width + (self.columns > 1)
         # Rows and columns of tiles, rounded up.
@@ -266,7 +269,7 @@ class _Canvas:
         inner = pixels[:, border : pixels.shape[1] - border]
         for part, images in self._matching_views(inner, 4 * strip.start - border, x):
             part.copy_(images)
-        return pixels.unfold(0, size, 4).unfold(1, size, 4)
+        return pixels.unfold(0, size, 4).unfold(1, size, 4)  # a stride of 4: inputs overlap by 2
 
     def scatter_output_tiles(self, pixels: Tensor, strip: range, y: Tensor) -> None:
         """Copy a strip's pixels (4 rows, 4 columns, D) to images (B, D, H, W)."""
@@ -293,7 +296,7 @@ class _Canvas:
         first_row = max(0, first) // self.cell_height
         for row in range(first_row, min(self.rows, -(-last // self.cell_height))):
             top = row * self.cell_height
-            begin, end = max(first, top), min(last, top + self.height)
+            begin, end = max(first, top), min(last, top + self.height)  # lines of the canvas
             if begin < end:
                 images = channels_last[row * self.columns : (row + 1) * self.columns]
                 yield (
