@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ import torch
 from multitask_cli import train
 from multitask_refine.engine import inference_settings as settings
 from multitask_refine.models import MultitaskRoIHead
-from multitask_refine.utils.errors import explained_errors
+from multitask_refine.utils import environment
+from multitask_refine.utils.errors import EnvironmentMismatchError, explained_errors
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
 
 pytestmark = pytest.mark.slow
@@ -28,6 +30,42 @@ INSTALLATIONS = {
     ),
     'too new': ('2.2.0', '', r'mmdet rejects.*MMCV==2\.2\.0 is used'),
 }
+
+
+@pytest.mark.parametrize(
+    'missing, errors, expected',
+    [
+        ({'mmengine'}, {}, 'mmengine: the package is not installed in'),
+        ({'mmdet'}, {}, 'mmdet: the package is not installed in'),
+        ({'mmcv._ext'}, {}, r'mmcv 2.1.0 in /x/mmcv has no operators .mmcv._ext.: expected'),
+        (
+            set(),
+            {'mmcv._ext': ImportError(f'{NO_SYMBOL}\nmore lines')},
+            f'built against another torch or CUDA than torch .* here: {NO_SYMBOL}. Run',
+        ),
+        (set(), {'mmdet': AssertionError('MMCV==3 is used')}, 'mmdet rejects .*: MMCV==3 is used'),
+    ],
+)
+def test_problem_of_the_installation_is_named(monkeypatch, missing, errors, expected):
+    def import_module(name):
+        if name in errors:
+            raise errors[name]
+        return SimpleNamespace(__version__='2.1.0', __path__=['/x/mmcv'])
+
+    fake = SimpleNamespace(
+        import_module=import_module,
+        util=SimpleNamespace(find_spec=lambda name: None if name in missing else name),
+    )
+    monkeypatch.setattr(environment, 'importlib', fake)
+    with pytest.raises(EnvironmentMismatchError, match=f'{expected}.*make setup'):
+        environment.check_environment()
+    missing.clear()
+    errors.clear()
+    environment.check_environment()
+
+
+def test_this_installation_fits():
+    environment.check_environment()
 
 
 @pytest.mark.parametrize('kind', INSTALLATIONS)
