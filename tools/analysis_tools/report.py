@@ -12,34 +12,11 @@ and kept.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from multitask_refine.analysis import report as report_package
-from multitask_refine.analysis.breakdown import SIZES
-from multitask_refine.analysis.keypoint_errors import GOOD, MATCH, NEAR
-from multitask_refine.analysis.report.charts import KIND_COLORS, RUN_COLORS, TITLES, curve_chart
-from multitask_refine.analysis.report.gallery import Gallery, rank_pair, rank_single
-from multitask_refine.analysis.report.runs import Analysis, analyze, load_runs
-from multitask_refine.analysis.report.sections import (
-    breakdown,
-    keypoint_section,
-    metric_table,
-    run_facts,
-    tasks_of,
-)
-from multitask_refine.evaluation import percent
+from multitask_refine.analysis.report.page import render
+from multitask_refine.analysis.report.runs import analyze, load_runs
 from multitask_refine.utils.errors import explained_errors
-
-TEMPLATES = Path(report_package.__file__).with_name('templates')
-_BREAKDOWNS = dict(
-    size='By size of the person',
-    people='By number of people in the image',
-    occlusion='By occlusion of the person',
-    visibility='By visibility of the keypoints',
-)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -73,83 +50,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if len(args.predictions) > 2:
         parser.error(f'expected one or two predictions files, got {len(args.predictions)}')
     return args
-
-
-def render(analyses: Sequence[Analysis], img_dir: str | None, threshold: float, limit: int) -> str:
-    """Render the page.
-
-    Args:
-        analyses (Sequence[Analysis]): One or two runs.
-        img_dir (str, optional): The images' folder, if not as in the test.
-        threshold (float): People with a lower score are not drawn.
-        limit (int): Images in each part of the gallery.
-    """
-    with_keypoints = [a for a in analyses if a.errors]
-    breakdowns = []
-    for key, title in _BREAKDOWNS.items():
-        runs = [a for a in analyses if key in a.groups]
-        if runs:
-            breakdowns.append(dict(key=key, title=title, **breakdown(runs, key, title)))
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template('report.html').render(
-        analyses=analyses,
-        pair=len(analyses) > 1,
-        leads=[_lead(a) for a in analyses],
-        facts=[run_facts(a.run.content, a.run.path) for a in analyses],
-        metrics=metric_table(analyses),
-        curves=[(TITLES[task], curve_chart(analyses, task)) for task in tasks_of(analyses)],
-        keypoints=keypoint_section(with_keypoints) if with_keypoints else None,
-        breakdowns=breakdowns,
-        gallery=_gallery(analyses, img_dir, threshold, limit),
-        threshold=threshold,
-        run_colors=RUN_COLORS,
-        kind_colors=KIND_COLORS,
-        sizes=SIZES,
-        good=GOOD,
-        near=NEAR,
-        match=MATCH,
-    )
-
-
-def _lead(analysis: Analysis) -> dict:
-    """Return what was run and what it reached."""
-    content = analysis.run.content
-    return dict(
-        analysis=analysis,
-        config=str((content['run'] or {}).get('config') or analysis.run.path),
-        images=len(content['images']),
-        data=Path(content['annotations']['file']).name,
-        numbers=', '.join(
-            f'{TITLES[task].lower()} {percent(content["metrics"].get(f"{task}_AP"))}'
-            for task in tasks_of([analysis])
-        ),
-    )
-
-
-def _gallery(
-    analyses: Sequence[Analysis], img_dir: str | None, threshold: float, limit: int
-) -> dict:
-    """Return drawn images and which ones could not be shown."""
-    gallery = Gallery(analyses, img_dir, threshold)
-    scores = [a.scores for a in analyses]
-    rankings = rank_pair(*scores) if len(scores) > 1 else rank_single(*scores)
-    empty = []  # images without people, and the detections in them
-    for analysis in analyses:
-        images = [s for s in analysis.scores.values() if not s.people]
-        empty.append((analysis, len(images), [s.found for s in images if s.tasks]))
-    return dict(
-        folder=gallery.folder,
-        images=len(gallery.names),
-        rankings=[(r, gallery.figures(r.images, limit)) for r in rankings],
-        missing=list(gallery.missing.items()),  # known after the drawing
-        empty=empty,
-    )
 
 
 @explained_errors()

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from multitask_refine.evaluation.coco_scores import ALL_SIZES, CocoData, build_coco
@@ -142,7 +141,11 @@ def by_occlusion(data: CocoData) -> list[Group]:
         data (CocoData): What to evaluate.
     """
     people = _people(data)
-    kinds = {person['id']: _occlusion(person) for person in people}
+    kinds = {}
+    for person in people:
+        visibility = person['keypoints'][2::3]
+        kind = 'some keypoints occluded' if _OCCLUDED in visibility else 'all keypoints visible'
+        kinds[person['id']] = kind if any(visibility) else 'no keypoints labeled'
     groups = []
     for name in ('all keypoints visible', 'some keypoints occluded', 'no keypoints labeled'):
         ignored = [i for i, kind in kinds.items() if kind != name]
@@ -168,7 +171,15 @@ def by_visibility(data: CocoData) -> list[Group]:
     """
     groups = []
     for name, visibility in (('visible keypoints', _VISIBLE), ('occluded keypoints', _OCCLUDED)):
-        part = data._replace(truth=_restrict_keypoints(data.truth, visibility))
+        annotations = []
+        for ann in data.truth.dataset['annotations']:
+            keypoints = np.reshape(ann['keypoints'], (-1, 3)).copy()  # (K, 3)
+            keypoints[keypoints[:, 2] != visibility] = 0
+            count = int((keypoints[:, 2] > 0).sum())
+            flat = keypoints.flatten().tolist()
+            annotations.append(dict(ann, keypoints=flat, num_keypoints=count))
+        truth = build_coco(dict(data.truth.dataset, annotations=annotations))
+        part = data._replace(truth=truth)
         people = [p for p in _people(part) if p['num_keypoints']]
         groups.append(
             _group(name, people, dict(keypoints=_score(part.run('keypoints', **ALL_SIZES))))
@@ -191,27 +202,3 @@ def _people(data: CocoData) -> list[dict]:
 def _group(name: str, people: Sequence[dict], scores: dict[str, Score]) -> Group:
     images = {person['image_id'] for person in people}
     return Group(name, len(images), len(people), scores)
-
-
-def _occlusion(person: dict) -> str:
-    visibility = person['keypoints'][2::3]
-    if not any(visibility):
-        return 'no keypoints labeled'
-    occluded = _OCCLUDED in visibility
-    return 'some keypoints occluded' if occluded else 'all keypoints visible'
-
-
-def _restrict_keypoints(truth: COCO, visibility: int) -> COCO:
-    """Return a copy in which only keypoints of one visibility are labeled."""
-    annotations = []
-    for ann in truth.dataset['annotations']:
-        keypoints = np.reshape(ann['keypoints'], (-1, 3)).copy()
-        keypoints[keypoints[:, 2] != visibility] = 0
-        annotations.append(
-            dict(
-                ann,
-                keypoints=keypoints.flatten().tolist(),
-                num_keypoints=int((keypoints[:, 2] > 0).sum()),
-            )
-        )
-    return build_coco(dict(truth.dataset, annotations=annotations))

@@ -4,7 +4,6 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
 from multitask_refine.evaluation.coco_scores import ALL_SIZES, CocoData
 
@@ -56,28 +55,21 @@ def image_scores(data: CocoData, threshold: float) -> dict[int, ImageScore]:
     values = {image: {} for image in data.images}
     people = Counter()
     for task in data.entries:
-        for image, (value, count) in _f_measures(data.run(task, **ALL_SIZES)).items():
-            values[image][task] = value
-            people[image] = max(people[image], count)
+        right, counted, annotated = {}, {}, Counter()  # by image, over its categories
+        for result in filter(None, data.run(task, **ALL_SIZES).evalImgs):
+            image = result['image_id']
+            counts = np.logical_not(result['dtIgnore'])  # (thresholds, detections)
+            matched = (np.asarray(result['dtMatches']) > 0) & counts
+            here = int(np.equal(result['gtIgnore'], 0).sum())
+            annotated[image] += here
+            right[image] = right.get(image, 0) + 2 * matched.sum(1)  # (thresholds)
+            counted[image] = counted.get(image, 0) + counts.sum(1) + here
+        for image in right:
+            if counted[image].any():
+                shares = right[image] / np.maximum(counted[image], 1)
+                values[image][task] = 100 * float(np.mean(shares))
+                people[image] = max(people[image], annotated[image])
     found = Counter(e['image_id'] for e in next(iter(data.entries.values())))
     return {
         image: ImageScore(tasks, people[image], found[image]) for image, tasks in values.items()
-    }
-
-
-def _f_measures(result: COCOeval) -> dict[int, tuple[float, int]]:
-    """Return the F-measure in percent and the number of annotated people by image."""
-    right, counted, people = {}, {}, Counter()
-    for image in filter(None, result.evalImgs):
-        counts = np.logical_not(image['dtIgnore'])
-        matched = (np.asarray(image['dtMatches']) > 0) & counts
-        key = image['image_id']
-        here = int(np.equal(image['gtIgnore'], 0).sum())
-        people[key] += here
-        right[key] = right.get(key, 0) + 2 * matched.sum(1)
-        counted[key] = counted.get(key, 0) + counts.sum(1) + here
-    return {
-        key: (100 * float(np.mean(right[key] / np.maximum(counted[key], 1))), people[key])
-        for key in right
-        if counted[key].any()
     }

@@ -91,7 +91,7 @@ def classify_keypoints(
     swapped = [np.full(len(mirror), -1.0)]
     for other in others:
         swapped += [_similarities(points, other, sigmas, order) for order in (itself, mirror)]
-    similarity = np.stack([own, inverted, np.max(swapped, 0)])
+    similarity = np.stack([own, inverted, np.max(swapped, 0)])  # (3, K)
     nearest, best = similarity.argmax(0), similarity.max(0)
     kinds = np.array([0, 2, 3])[nearest]
     kinds[(nearest == 0) & (best < GOOD)] = 1
@@ -125,8 +125,15 @@ def find_keypoint_errors(data: CocoData, mirror: Sequence[int]) -> KeypointError
     counts = np.zeros((len(mirror), 2, len(KINDS)), int)
     pairs, people = _matches(result)
     for detection, person in pairs:
-        keypoints = np.reshape(detection['keypoints'], (-1, 3)).astype(float)
-        kinds = classify_keypoints(keypoints[:, :2], person, _others(data, person), sigmas, mirror)
+        keypoints = np.reshape(detection['keypoints'], (-1, 3)).astype(float)  # (K, 3)
+        others = [
+            other
+            for other in data.truth.imgToAnns[person['image_id']]
+            if other['id'] != person['id']
+            and not other['iscrowd']
+            and other['category_id'] in data.categories
+        ]
+        kinds = classify_keypoints(keypoints[:, :2], person, others, sigmas, mirror)
         visible = np.array(person['keypoints'][2::3]) == 2
         for keypoint in np.flatnonzero(kinds >= 0):
             counts[keypoint, int(visible[keypoint]), kinds[keypoint]] += 1
@@ -144,16 +151,6 @@ def _matches(result: COCOeval) -> tuple[list[tuple[dict, dict]], int]:
             if person and not ignored:
                 pairs.append((result.cocoDt.anns[detection], result.cocoGt.anns[int(person)]))
     return pairs, people
-
-
-def _others(data: CocoData, person: dict) -> list[dict]:
-    return [
-        other
-        for other in data.truth.imgToAnns[person['image_id']]
-        if other['id'] != person['id']
-        and not other['iscrowd']
-        and other['category_id'] in data.categories
-    ]
 
 
 def shares(counts: np.ndarray) -> dict[str, float]:

@@ -128,28 +128,23 @@ def _table(entry: dict, path: Path) -> Table:
             f'{path}: table {entry["key"]}: columns are TASK_NAME '
             f'with a task of {TASKS}, got {wrong}'
         )
-    rows = tuple(_row(row, entry, path) for row in entry['rows'])
+    rows = []
+    for row in entry['rows']:
+        key, report = f'{entry["key"]}.{row["key"]}', row.get('report')
+        if report is not None:
+            if len(report) != len(columns):
+                raise ResultsError(
+                    f'{path}: row {key}: expected {len(columns)} numbers, found {len(report)}'
+                )
+            scale = 1 if entry['percent'] else 100
+            report = tuple(None if value is None else value * scale for value in report)
+        rows.append(Row(key, row['name'], report, row.get('config'), row.get('submit')))
     return Table(
         entry['key'],
         entry['title'],
         entry['split'],
         columns,
-        rows,
+        tuple(rows),
         2 if entry['percent'] else 1,
         entry.get('note', ''),
-    )
-
-
-def _row(row: dict, table: dict, path: Path) -> Row:
-    report = row.get('report')
-    if report is not None:
-        if len(report) != len(table['columns']):
-            raise ResultsError(
-                f'{path}: row {table["key"]}.{row["key"]}: expected '
-                f'{len(table["columns"])} numbers, found {len(report)}'
-            )
-        scale = 1 if table['percent'] else 100
-        report = tuple(None if value is None else value * scale for value in report)
-    return Row(
-        f'{table["key"]}.{row["key"]}', row['name'], report, row.get('config'), row.get('submit')
     )

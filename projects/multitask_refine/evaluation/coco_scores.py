@@ -73,9 +73,12 @@ class CocoData(NamedTuple):
         """
         part = labeled_part(self.truth, task, self.categories, self.images)
         with contextlib.redirect_stdout(io.StringIO()):
-            result = _RestrictedEval(
-                part.truth, _load_results(part.truth, self.entries[task]), task
-            )
+            if self.entries[task]:
+                # Copies, because pycocotools writes into them.
+                found = part.truth.loadRes([dict(entry) for entry in self.entries[task]])
+            else:  # which loadRes does not accept
+                found = build_coco(dict(part.truth.dataset, annotations=[]))
+            result = _RestrictedEval(part.truth, found, task)
             result.ignored = frozenset(ignored)
             result.params.catIds = list(self.categories)
             result.params.imgIds = part.images
@@ -179,10 +182,15 @@ def labeled_part(
     tested, kept = set(images), set(categories)
     labeled: Counter[int | str] = Counter()
     unlabeled: Counter[int | str] = Counter()
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for ann in truth.dataset['annotations']:
         is_labeled = task in ann.get('labeled', TASKS)
-        annotations.append(ann if is_labeled else _as_region(ann))
+        if is_labeled:
+            annotations.append(ann)
+        else:  # a crowd region that fills the box
+            x, y, width, height = ann['bbox']
+            corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+            annotations.append(dict(ann, iscrowd=1, segmentation=[corners]))
         if ann['image_id'] in tested and ann['category_id'] in kept and not ann['iscrowd']:
             counter = labeled if is_labeled else unlabeled
             counter[ann['image_id']] += 1
@@ -197,13 +205,6 @@ def labeled_part(
         sum(labeled.values()),
         sum(labeled.values()) + sum(unlabeled.values()),
     )
-
-
-def _as_region(ann: dict[str, Any]) -> dict[str, Any]:
-    """Turn an instance into a crowd region that fills its box."""
-    x, y, width, height = ann['bbox']
-    right, bottom = x + width, y + height
-    return dict(ann, iscrowd=1, segmentation=[[x, y, right, y, right, bottom, x, bottom]])
 
 
 def build_coco(dataset: dict[str, Any]) -> COCO:
@@ -296,8 +297,15 @@ def evaluate(
         # each category by itself, because only its own keypoints are equally many
         rows = []
         for category in counted:
-            pair = _restrict(truth, entries[task], category)
-            result = _run_fast(*pair, task, sigmas[category], [category], part.images)
+            own = [
+                [each for each in everything if each['category_id'] == category]
+                for everything in (truth.dataset['annotations'], entries[task])
+            ]
+            own_truth = FastCOCO(dict(truth.dataset, annotations=own[0]))
+            detections = _detections(own_truth, own[1], task)
+            result = _run_fast(
+                own_truth, detections, task, sigmas[category], [category], part.images
+            )
             rows.append(figures(result))
         found[task] = _mean(rows, _KEYPOINT_NAMES)
     return found
@@ -308,26 +316,6 @@ def with_keypoints(task: str, sigmas: Sigmas, categories: Sequence[int]) -> list
     if task != 'keypoints' or not isinstance(sigmas, Mapping):
         return list(categories)
     return [each for each in categories if len(sigmas[each])]
-
-
-def _restrict(
-    truth: FastCOCO, entries: list[dict[str, Any]], category: int
-) -> tuple[FastCOCO, FastCOCO]:
-    """Select ground truth and keypoint detections of one category.
-
-    Only within a category do all instances have the same number of keypoints.
-    """
-    truth = FastCOCO(
-        dict(
-            truth.dataset,
-            annotations=[
-                ann for ann in truth.dataset['annotations'] if ann['category_id'] == category
-            ],
-        )
-    )
-    return truth, _detections(
-        truth, [each for each in entries if each['category_id'] == category], 'keypoints'
-    )
 
 
 def _mean(figures: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str, float]:
@@ -454,33 +442,22 @@ def _run_fast(
 
 
 def _detections(truth: FastCOCO, entries: list[dict[str, Any]], task: str) -> FastCOCO:
-    """Load result entries, as pycocotools' ``loadRes`` does."""
-    areas = _areas(entries, task) if entries else []
+    """Load result entries, as pycocotools' ``loadRes`` does.
+
+    Their areas are those by which COCO sorts detections into small to large.
+    """
+    areas: list[float] = []
+    if task == 'segm':
+        # One by one: a list of them overflows in pycocotools under numpy 2.
+        areas = [float(mask_codec.area(entry['segmentation'])) for entry in entries]
+    elif task == 'bbox' and entries:
+        areas = np.array([entry['bbox'] for entry in entries])[:, 2:].prod(1).tolist()
+    elif entries:
+        keypoints = np.array([entry['keypoints'] for entry in entries])  # (N, 3K)
+        points = keypoints.reshape(len(entries), -1, 3)[..., :2]  # (N, K, 2)
+        areas = (points.max(1) - points.min(1)).prod(1).tolist()
     annotations = [
         dict(entry, id=i + 1, iscrowd=0, area=area)
         for i, (entry, area) in enumerate(zip(entries, areas, strict=True))
     ]
     return FastCOCO(dict(truth.dataset, annotations=annotations))
-
-
-def _areas(entries: list[dict[str, Any]], task: str) -> list[float]:
-    """Return the areas by which COCO sorts detections into small to large."""
-    if task == 'segm':
-        # One by one: a list of them overflows in pycocotools under numpy 2.
-        return [float(mask_codec.area(entry['segmentation'])) for entry in entries]
-    if task == 'bbox':
-        extent = np.array([entry['bbox'][2:] for entry in entries])
-    else:
-        keypoints = np.array([entry['keypoints'] for entry in entries])
-        points = keypoints.reshape(len(entries), -1, 3)[..., :2]  # (N, K, 2)
-        extent = points.max(1) - points.min(1)
-    areas: list[float] = extent.prod(-1).tolist()
-    return areas
-
-
-def _load_results(ground_truth: COCO, entries: list[dict[str, Any]]) -> COCO:
-    if entries:
-        # pycocotools writes into them.
-        return ground_truth.loadRes([dict(entry) for entry in entries])
-    # pycocotools cannot load an empty list.
-    return build_coco(dict(ground_truth.dataset, annotations=[]))

@@ -210,17 +210,16 @@ def differences(group: Group) -> str:
     rows = []
     for variant, other in COMPARED:
         n = len(set(group.runs.get(variant, {})) & set(group.runs.get(other, {})))
-        cells = [_difference(group, variant, other, name) for name in HEADS]
+        cells = []
+        for head in HEADS:
+            found = paired_difference(group.values(variant, head), group.values(other, head))
+            if found is None:
+                cells.append('-')
+                continue
+            mean, low, high = (percent(value, sign=True) for value in found)
+            cells.append(f'{mean} [{low}, {high}] {verdict(*found[1:])}')
         rows.append([f'{NAMES[variant]} minus {NAMES[other]}', str(n), *cells])
     return markdown_table(['', 'n', *headings(HEADS)], rows)
-
-
-def _difference(group: Group, variant: str, other: str, metric: str) -> str:
-    found = paired_difference(group.values(variant, metric), group.values(other, metric))
-    if found is None:
-        return '-'
-    mean, low, high = (percent(value, sign=True) for value in found)
-    return f'{mean} [{low}, {high}] {verdict(*found[1:])}'
 
 
 def headings(columns: Sequence[str]) -> list[str]:

@@ -164,14 +164,14 @@ def sections(folder: Path) -> dict[str, str]:
     sweep = load_runs(folder / 'sweep')
     final = load_runs(folder / 'final')
     return {
-        'conditions': _conditions(),
-        'sweep': _sweep(sweep, folder),
-        'origin': _origin(final),
-        'averages': _averages(final),
-        'refinement': _differences(final, protocol.AGAINST_REGULAR),
-        'one-change': _differences(final, protocol.ONE_CHANGE),
-        'lengths': _lengths(final),
-        'time': _time(final),
+        'conditions': conditions_table(),
+        'sweep': sweep_table(sweep, folder),
+        'origin': describe_origin(final),
+        'averages': averages_table(final),
+        'refinement': differences_table(final, protocol.AGAINST_REGULAR),
+        'one-change': differences_table(final, protocol.ONE_CHANGE),
+        'lengths': lengths_table(final),
+        'time': time_table(final),
     }
 
 
@@ -185,7 +185,8 @@ def random_start(folder: Path) -> str:
     return '\n\n'.join(map(differences, groups)) or NOT_MEASURED
 
 
-def _conditions() -> str:
+def conditions_table() -> str:
+    """Format the conditions: what is trained, with which rates and settings."""
     rows = []
     for each in protocol.CONDITIONS:
         own = each.rate_from == each.name
@@ -214,7 +215,8 @@ def _conditions() -> str:
     )
 
 
-def _sweep(runs: Runs, folder: Path) -> str:
+def sweep_table(runs: Runs, folder: Path) -> str:
+    """Format the AP of each rate that was tried and the chosen ones."""
     if not runs:
         return NOT_MEASURED
     choice = folder / 'choice.json'
@@ -243,7 +245,8 @@ def _sweep(runs: Runs, folder: Path) -> str:
     return markdown_table(['', 'rate', 'n', *headings(HEADS), 'mean', ''], rows)
 
 
-def _origin(runs: Runs) -> str:
+def describe_origin(runs: Runs) -> str:
+    """Describe base, data, commits and devices of the runs."""
     if not runs:
         return NOT_MEASURED
     shared = next(iter(runs.values()))['run']['protocol']
@@ -264,7 +267,8 @@ def _origin(runs: Runs) -> str:
     )
 
 
-def _averages(runs: Runs) -> str:
+def averages_table(runs: Runs) -> str:
+    """Format mean and deviation over the seeds of each condition."""
     rows = []
     for condition in protocol.CONDITIONS:
         values = [list(by_seed(runs, condition.name, head).values()) for head in HEADS]
@@ -279,7 +283,8 @@ def _averages(runs: Runs) -> str:
     return markdown_table(['test split', 'n', *headings(HEADS)], rows)
 
 
-def _differences(runs: Runs, pairs: Sequence[tuple[str, str]]) -> str:
+def differences_table(runs: Runs, pairs: Sequence[tuple[str, str]]) -> str:
+    """Format the paired differences with intervals corrected for their number."""
     comparisons = len(pairs) * len(TASKS)
     rows = []
     for name, other in pairs:
@@ -303,8 +308,8 @@ def _differences(runs: Runs, pairs: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def _lengths(runs: Runs) -> str:
-    """Mean over the seeds of the mean length, and the largest of all."""
+def lengths_table(runs: Runs) -> str:
+    """Format the mean over the seeds of the mean length, and the largest of all."""
     found = {
         name: [each['run'] for each in runs.values() if each['run']['condition'] == name]
         for name in _LENGTHS
@@ -340,7 +345,8 @@ def _lengths(runs: Runs) -> str:
     )
 
 
-def _time(runs: Runs) -> str:
+def time_table(runs: Runs) -> str:
+    """Format the minutes of training and test of each condition."""
     rows: list[list] = []
     for condition in protocol.CONDITIONS:
         found = [

@@ -132,8 +132,16 @@ class Gallery:
             except InputError:
                 self.missing[name] = 'no readable image'
                 continue
-            panels = self._panels(image, pixels[..., ::-1])
-            drawn.append(dict(name=name, caption=self._caption(image), panels=panels))
+            captions = []
+            for analysis in self.analyses:
+                score = analysis.scores[image]
+                run = f'{analysis.run.name}: ' if analysis.run.name else ''
+                tasks = ', '.join(
+                    f'{_TITLES[task]} {value:.0f}' for task, value in score.tasks.items()
+                )
+                captions.append(f'{run}score {score.mean:.1f} ({tasks})')
+            panels = self._panels(image, pixels[..., ::-1])  # BGR to RGB
+            drawn.append(dict(name=name, caption='; '.join(captions), panels=panels))
         return drawn
 
     def _panels(self, image: int, pixels: np.ndarray) -> list[dict]:
@@ -166,13 +174,29 @@ class Gallery:
             )
         return panels
 
-    def _caption(self, image: int) -> str:
-        texts = []
-        for analysis in self.analyses:
-            score = analysis.scores[image]
-            name = f'{analysis.run.name}: ' if analysis.run.name else ''
-            parts = ', '.join(
-                f'{_TITLES[task]} {value:.0f}' for task, value in score.tasks.items()
-            )
-            texts.append(f'{name}score {score.mean:.1f} ({parts})')
-        return '; '.join(texts)
+
+def gallery_section(
+    analyses: Sequence[Analysis], img_dir: str | None, threshold: float, limit: int
+) -> dict:
+    """Draw the gallery and list the images that could not be shown.
+
+    Args:
+        analyses (Sequence[Analysis]): One or two runs.
+        img_dir (str, optional): The images' folder, if not as in the test.
+        threshold (float): People with a lower score are not drawn.
+        limit (int): Images in each ranking.
+    """
+    gallery = Gallery(analyses, img_dir, threshold)
+    scores = [a.scores for a in analyses]
+    rankings = rank_pair(*scores) if len(scores) > 1 else rank_single(*scores)
+    empty = []  # images without people, and the detections in them
+    for analysis in analyses:
+        images = [s for s in analysis.scores.values() if not s.people]
+        empty.append((analysis, len(images), [s.found for s in images if s.tasks]))
+    return dict(
+        folder=gallery.folder,
+        images=len(gallery.names),
+        rankings=[(r, gallery.figures(r.images, limit)) for r in rankings],
+        missing=list(gallery.missing.items()),  # known after the drawing
+        empty=empty,
+    )

@@ -1,7 +1,8 @@
 """Convert COCO entries to instances and draw them with the project's visualizer."""
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import cv2
 import numpy as np
@@ -96,24 +97,14 @@ def predicted_people(image: dict, threshold: float) -> list[dict]:
         for entry in entries:
             person.update({k: v for k, v in entry.items() if k in ('bbox', 'keypoints')})
             if 'segmentation' in entry:
-                person['mask'] = _decoder(entry['segmentation'])
-        people.append(dict(person, bbox=_box(person)))
+                # Decoded only when it is drawn
+                person['mask'] = partial(mask_api.decode, entry['segmentation'])
+                person.setdefault('bbox', mask_api.toBbox(entry['segmentation']).tolist())
+        if 'bbox' not in person:  # x, y, width, height around the keypoints
+            points = np.reshape(person['keypoints'], (-1, 3))[:, :2]  # (K, 2)
+            person['bbox'] = [*points.min(0), *np.ptp(points, axis=0)]
+        people.append(person)
     return people
-
-
-def _decoder(mask: dict) -> Callable[[], np.ndarray]:
-    return lambda: mask_api.decode(mask)
-
-
-def _box(person: dict) -> list[float]:
-    """x, y, width, height; around the mask or the keypoints without a box."""
-    if 'bbox' in person:
-        return person['bbox']
-    if 'mask' in person:
-        rle = mask_api.encode(np.asfortranarray(person['mask']()))
-        return mask_api.toBbox(rle).tolist()
-    points = np.reshape(person['keypoints'], (-1, 3))[:, :2]
-    return [*points.min(0), *np.ptp(points, axis=0)]
 
 
 def instances(

@@ -174,18 +174,14 @@ def _check_truth(truth: COCO, path: str, num_keypoints: int) -> None:
                     'Add them to the file and test again.'
                 )
     for image in truth.dataset['images']:
-        _require_size(image, path)
+        size = [image['width'], image['height']]
+        if not all(type(side) is int and 0 < side < 1e5 for side in size):
+            raise PredictionsFileError(
+                f'{path}: image {image["id"]}: expected a width and height in '
+                f'pixels, found {size}. Repair the file and test again.'
+            )
     for ann in truth.dataset['annotations']:
         _check_annotation(ann, truth, path, num_keypoints)
-
-
-def _require_size(image: dict, path: str) -> None:
-    size = [image['width'], image['height']]
-    if not all(type(side) is int and 0 < side < 1e5 for side in size):
-        raise PredictionsFileError(
-            f'{path}: image {image["id"]}: expected a width and height in '
-            f'pixels, found {size}. Repair the file and test again.'
-        )
 
 
 def _check_annotation(ann: dict, truth: COCO, path: str, num_keypoints: int) -> None:

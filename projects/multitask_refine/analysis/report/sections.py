@@ -6,6 +6,7 @@ escapes all texts.
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from multitask_refine.analysis import KINDS
@@ -193,3 +194,18 @@ def _rows(
         ]
         rows.append(Row([f'{name} B − A', *counts, *differences], True))
     return rows
+
+
+def summary(analysis: Analysis) -> dict:
+    """Return config, data and main metrics of a run."""
+    content = analysis.run.content
+    return dict(
+        analysis=analysis,
+        config=str((content['run'] or {}).get('config') or analysis.run.path),
+        images=len(content['images']),
+        data=Path(content['annotations']['file']).name,
+        numbers=', '.join(
+            f'{TITLES[task].lower()} {percent(content["metrics"].get(f"{task}_AP"))}'
+            for task in tasks_of([analysis])
+        ),
+    )

@@ -28,24 +28,19 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> tuple[Tensor, Te
     keep = np.ones(len(boxes), bool)
     for start in range(0, len(boxes), _CHUNK_SIZE):
         remaining = keep[start:]  # a view: assignments change `keep`
-        chunk = ranked[start : start + _CHUNK_SIZE]
-        overlaps = _is_iou_greater(chunk, ranked[start:], iou_threshold).numpy()
-        for i, row in enumerate(overlaps):
+        one, other = ranked[start : start + _CHUNK_SIZE], ranked[start:]  # (n, 4), (N, 4)
+        # IoUs of all pairs, (n, N), in mmcv's order of operations for the same rounding.
+        left, top = (torch.maximum(one[:, None, i], other[:, i]) for i in (0, 1))
+        right, bottom = (torch.minimum(one[:, None, i], other[:, i]) for i in (2, 3))
+        intersection = (right - left).clamp_(min=0).mul_((bottom - top).clamp_(min=0))
+        areas, other_areas = (
+            (each[:, 2] - each[:, 0]) * (each[:, 3] - each[:, 1]) for each in (one, other)
+        )
+        union = (areas[:, None] + other_areas).sub_(intersection)
+        overlaps = intersection / union > iou_threshold
+        for i, row in enumerate(overlaps.numpy()):
             if remaining[i]:
                 # Greedy: a box that was suppressed itself suppresses no other.
                 remaining[i + 1 :] &= ~row[i + 1 :]
     kept = order[torch.from_numpy(keep)]
     return torch.cat([boxes[kept], scores[kept, None]], 1), kept
-
-
-def _is_iou_greater(boxes1: Tensor, boxes2: Tensor, threshold: float) -> Tensor:
-    """Compare the IoUs of all pairs of boxes, (n, 4) and (N, 4), with a threshold: bool (n, N)."""
-    # mmcv's order of operations, for the same rounding.
-    left, top = (torch.maximum(boxes1[:, None, i], boxes2[:, i]) for i in (0, 1))  # (n, N) each
-    right, bottom = (torch.minimum(boxes1[:, None, i], boxes2[:, i]) for i in (2, 3))
-    intersection = (right - left).clamp_(min=0).mul_((bottom - top).clamp_(min=0))
-    areas1, areas2 = (
-        (each[:, 2] - each[:, 0]) * (each[:, 3] - each[:, 1]) for each in (boxes1, boxes2)
-    )
-    union = (areas1[:, None] + areas2).sub_(intersection)
-    return intersection / union > threshold
