@@ -12,7 +12,8 @@ import tokenize
 from collections import Counter
 from pathlib import Path
 
-AREAS = ('projects/multitask_refine', 'projects/multitask_runtime', 'tools', 'benchmarks', 'demo')
+PACKAGES = ('multitask_refine', 'multitask_runtime', 'multitask_cli')
+AREAS = (*(f'projects/{name}' for name in PACKAGES), 'tools', 'benchmarks', 'demo')
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
