@@ -38,7 +38,7 @@ def profile_task(run: Callable[[Any], object], batch: Any, device: torch.device)
         activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] * is_cuda)]
     ) as record:
         run(batch)
-        if is_cuda:
+        if is_cuda:  # kernels that still run would not be recorded
             torch.cuda.synchronize(device)
     events = record.key_averages()
     own_time = 'self_device_time_total' if is_cuda else 'self_cpu_time_total'  # microseconds

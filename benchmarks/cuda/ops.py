@@ -55,6 +55,7 @@ def draw_offsets(*shape: int) -> Tensor:
 def draw_rois(number: int) -> Tensor:
     """Draw RoIs in a batch of two images: (number, 5), index and xyxy in pixels."""
     corners = 150 * torch.rand(number, 2, dtype=torch.double) - 10
+    # Some RoIs reach over the border of the image, 160 x 192 pixels at stride 4.
     sizes = 4 + 60 * torch.rand(number, 2, dtype=torch.double)
     indices = torch.randint(0, 2, (number, 1)).double()
     return torch.cat([indices, corners, corners + sizes], 1)
@@ -66,6 +67,7 @@ def draw_sampling_cases() -> dict[str, Case]:
     settings = (1, 1), (1, 1), (1, 1), 1, 1  # stride, padding, dilation, groups, offset groups
     shapes = (3, 16, 20, 24), (8, 16, 3, 3), (8,), (2, 16, 40, 48)
     x, weight, bias, features = (torch.randn(*shape, dtype=torch.double) for shape in shapes)
+    # Offsets (B, 2 x 9, H, W) and modulation masks (B, 9, H, W) of a 3 x 3 kernel.
     offset, mask = draw_offsets(3, 18, 20, 24), 2 * torch.rand(3, 9, 20, 24, dtype=torch.double)
     rois, roi_offset = draw_rois(60), 0.5 * torch.randn(60, 2, 7, 7, dtype=torch.double)
 
@@ -135,6 +137,7 @@ def draw_decoding_cases() -> dict[str, Case]:
 
 def largest_errors(case: Case, dtype: torch.dtype, device: str) -> dict[str, float]:
     """Compute the errors of value and gradients, relative to the largest exact value."""
+    # Both get the values as rounded to the data type: the rounding of inputs is no error.
     results = []
     for operator, target in (
         (case.exact, ('cpu', torch.double)),

@@ -25,7 +25,7 @@ def compute_gradient(
     """Compute the loss and the gradients of all weights, as one vector."""
     network.model.train()
     network.model.zero_grad()
-    seed_everything(0)
+    seed_everything(0)  # the sampling of proposals and RoIs is random
     is_mixed = dtype is not torch.float32
     autocast_dtype = dtype if is_mixed else torch.bfloat16  # autocast refuses float32
     with torch.autocast(network.device.type, autocast_dtype, enabled=is_mixed):
@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         network = MultitaskNet(spec.options['config'], device=args.device)
         network.set_extra_proposals(people)
         batch = network.to_batch(images, people)
+        # Once more in the loop: how much a repetition differs is a row of its own.
         _, exact = compute_gradient(network, batch, torch.float32)
         for dtype in (torch.float32, torch.float16, torch.bfloat16):
             row = dict(variant=variant.replace('_', '-'), type=str(dtype).split('.')[1])

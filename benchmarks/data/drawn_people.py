@@ -24,6 +24,7 @@ class DrawnPeople(NamedTuple):
 
 def draw_person(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw a box, (x, y, width, height), and the keypoints in it, (17, 2), in pixels."""
+    # Many small people and few large ones, from 12 to 412 pixels tall.
     height = 400 * rng.random() ** 2 + 12
     x, y = rng.random() * (WIDTH - 0.5 * height), rng.random() * (HEIGHT - height)
     box = np.array([x, y, rng.uniform(0.3, 0.5) * height, height])
@@ -59,6 +60,7 @@ def draw_people(
         box, keypoints = draw_person(rng)
         is_crowd = bool(rng.random() < 0.05)
         polygon, rle = draw_ellipse(box)
+        # 0 unlabeled, 1 hidden, 2 visible; COCO labels no keypoints of crowds.
         visible = rng.integers(0, 3, KEYPOINTS) * (not is_crowd)
         labeled = np.column_stack([keypoints.round(), visible]) * (visible > 0)[:, None]  # (17, 3)
         annotations.append(
@@ -76,7 +78,7 @@ def draw_people(
                 num_keypoints=int((visible > 0).sum()),
             )
         )
-        if rng.random() < 0.85:
+        if rng.random() < 0.85:  # detected, usually with a high score
             shifted = box + rng.normal(0, 0.06, 4) * np.tile(box[2:], 2)
             found.append((image + 1, shifted, keypoints, rng.random() ** 0.3))
     false_positives = max(0, images * detections - len(found))
@@ -85,7 +87,7 @@ def draw_people(
     entries: dict[str, list[dict]] = dict(bbox=[], segm=[], keypoints=[])
     for image, box, keypoints, score in found:
         common = dict(image_id=image, category_id=1, score=float(score))
-        box = np.maximum(box, [0, 0, 2, 2])
+        box = np.maximum(box, [0, 0, 2, 2])  # at least 2 x 2 pixels after the noise
         noisy = keypoints + rng.normal(0, 0.04, keypoints.shape) * box[3]
         rows = np.column_stack([noisy, rng.random(KEYPOINTS)])  # (17, 3): x, y, score
         entries['bbox'].append(dict(common, bbox=box.tolist()))

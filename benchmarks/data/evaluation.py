@@ -37,6 +37,7 @@ def evaluate_by_pycocotools(path: str, people: DrawnPeople, sigmas: np.ndarray) 
     for task, entries in people.entries.items():
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO(path)
+            # loadRes changes the entries.
             result = COCOeval(truth, truth.loadRes([dict(entry) for entry in entries]), task)
             result.params.kpt_oks_sigmas = sigmas
             result.evaluate()

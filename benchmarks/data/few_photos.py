@@ -129,7 +129,7 @@ def execute(run: Run, args: argparse.Namespace) -> dict:
     log, env, work_dir = folder / 'output.txt', dict(os.environ), folder / 'finetune'
     config, last = work_dir / 'config.py', work_dir / 'train/last_checkpoint'
     is_resumed = last.exists()
-    if not config.exists():
+    if not config.exists():  # tools/finetune.py overwrites nothing
         train, test = write_annotations(run, args, folder)
         images = str(args.data / 'images')
         options = [f'--val={test}', f'--work-dir={work_dir}', f'--variant={run.variant}']
@@ -138,6 +138,7 @@ def execute(run: Run, args: argparse.Namespace) -> dict:
             options.append('--from-scratch')
         elif args.base:
             options.append(f'--base={args.base}')
+        # No validation: it would choose a checkpoint on the held-out photos.
         settings = [
             'train_cfg.val_interval=1000000',
             'default_hooks.checkpoint.interval=100',

@@ -50,6 +50,7 @@ def time_transforms(dataset: Dataset, rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         total: dict[str, float] = defaultdict(float)
         for index in range(len(dataset)):
+            # The transforms one by one, as dataset[index] would run them.
             data = dataset.get_data_info(index)
             for transform in dataset.pipeline.transforms:
                 start = time.perf_counter()
@@ -70,7 +71,7 @@ def measure_throughput(dataset: Dataset, workers: int, batch: int, rounds: int) 
         persistent_workers=workers > 0,
         drop_last=True,
     )
-    list(itertools.islice(loader, 2))
+    list(itertools.islice(loader, 2))  # persistent workers survive the iterator
     rates = []
     for _ in range(rounds):
         start = time.perf_counter()

@@ -63,6 +63,7 @@ def draw_boxes() -> Tensor:
     """Draw boxes inside the image: xyxy in pixels, (20, 4)."""
     random = np.random.RandomState(SEED)
     size = random.uniform([40, 80], [160, 320], (PEOPLE, 2))
+    # Sizes first: a corner is at most its box's size away from the border.
     corner = random.uniform(0, [WIDTH, HEIGHT] - size)
     return torch.from_numpy(np.hstack([corner, corner + size])).float()
 
@@ -82,6 +83,7 @@ def compare_mask_pasting() -> Comparison:
         result = torch.zeros(PEOPLE, HEIGHT, WIDTH, dtype=torch.bool)
         for index in range(PEOPLE):
             one = slice(index, index + 1)
+            # (1, h, w) and the slices of the image that it covers.
             part, window = _do_paste_mask(probabilities[one], boxes[one], HEIGHT, WIDTH, True)
             result[(one, *window)] = part >= 0.5
         return result
@@ -165,6 +167,7 @@ def prepare_strassen(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     """
     pack = torch.ops.mkldnn._reorder_linear_weight
     (b11, b12), (b21, b22) = (half.chunk(2, 1) for half in weight.chunk(2))
+    # The sums of the right factors depend on the weights only.
     t1 = b12 - b11
     t2 = b22 - t1
     rights = b11, b21, b22, t2 - b21, t1, t2, b22 - b12
@@ -189,6 +192,7 @@ def prepare_strassen(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
 
 def compare_products() -> list[Comparison]:
     """Compare libraries for the matrix products of the CPU operators."""
+    # 1568 = 8 RoIs x 14 x 14 positions, 4608 = 3 x 3 samples x 512 channels.
     samples, weight, grad = draw_normal((1568, 4608), (4608, 512), (1568, 512))
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.T, len(samples))
     strassen = prepare_strassen(weight, len(samples))
@@ -237,7 +241,7 @@ def compare_products() -> list[Comparison]:
 def compare_buffers(side: int, expected: str) -> Comparison:
     """Compare batched products into new memory and into a buffer."""
     left, right = draw_normal((36, side, 64), (36, 64, 256))
-    buffer = torch.empty(36, side, 256)
+    buffer = torch.empty(36, side, 256)  # 36: elements of a Winograd tile of 6 x 6
     return Comparison(
         f'Batched product of {buffer.nbytes / 2**20:.0f} MiB (difference: value)',
         {
@@ -288,7 +292,7 @@ def measure(comparison: Comparison, rounds: int, repeats: int) -> dict:
         except ImportError:
             found[name]['missing'] = variant.module
             continue
-        values[name] = np.asarray(variant.call()).astype(float)
+        values[name] = np.asarray(variant.call()).astype(float)  # also the warm-up
         timers[name] = Timer(
             'call()', globals=dict(call=variant.call), num_threads=torch.get_num_threads()
         )
@@ -321,7 +325,7 @@ def main(argv: list[str] | None = None) -> int:
         compare_buffers(1088, '1.5 times as fast: new memory is mapped page by page'),
     ]
     found = []
-    with torch.no_grad():
+    with torch.no_grad():  # as in inference
         for comparison in comparisons:
             found.append(measure(comparison, args.rounds, args.repeats))
             ratios = {name: numbers.get('ratio') for name, numbers in found[-1]['ways'].items()}

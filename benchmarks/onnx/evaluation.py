@@ -51,6 +51,7 @@ def time_files(files: dict[str, str], images: str, count: int) -> dict[str, floa
             height, width = image.shape[:2]
             scale_factor = pixels.shape[1] / width, pixels.shape[0] / height
             start = time.perf_counter()
+            # Boxes, keypoints and masks come back in pixels of the original image.
             model(pixels.transpose(2, 0, 1), scale_factor, (height, width))
             seconds[form].append(time.perf_counter() - start)
     return {form: round(median(values), 5) for form, values in seconds.items()}
@@ -68,6 +69,7 @@ def measure(config: str, checkpoint: str, args: argparse.Namespace) -> dict:
         folder = Path(name)
         exported, metrics = folder / 'float32.onnx', folder / 'metrics.json'
         export(read_config(config), checkpoint, exported)
+        # Quantization starts from the float32 file, which may not be asked for itself.
         files = {form: str(folder / f'{form}.onnx') for form in args.forms if form != 'pytorch'}
         for kind in set(args.forms) & set(KINDS):
             quantize(exported, files[kind], kind, args.images if kind == 'int8-static' else None)

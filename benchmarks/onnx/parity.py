@@ -135,7 +135,7 @@ def compare_network(cfg: Config, checkpoint: str, images: list[torch.Tensor], fo
     model, exact = load_model(cfg, checkpoint), load_model(cfg, checkpoint).double()
     people: dict[str, list[int]] = dict(pytorch=[], onnx=[])
     rows: dict[str, list] = dict(onnx=[], float64=[])
-    for image in images:
+    for image in images:  # uint8 (3, H, W), as large as the network sees them
         expected = predict_outputs(model, image)
         outputs = session.run(None, dict(image=image[None].float().numpy()))
         found = dict(zip(names, outputs, strict=True))
@@ -163,6 +163,7 @@ def read_images(folder: str, count: int, side: int) -> list[torch.Tensor]:
     for source in collect(folder).sources[:count]:
         image = read(source.value)
         images.append(resize(image) if max(image.shape) > side else image)
+    # An image without people: few or no detections.
     images.append(np.full((side // 2, side, 3), 127, np.uint8))
     return [torch.from_numpy(image).permute(2, 0, 1) for image in images]
 

@@ -29,7 +29,7 @@ def damage_files(
     folder: Path, number: int, seed: int, faults: dict[str, Callable] = FILE_FAULTS
 ) -> list[str]:
     """Damage random files of a folder by the faults in turn; return their names."""
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(path.name for path in folder.iterdir())  # the order of a folder is arbitrary
     chosen = np.random.default_rng(seed).choice(names, number, replace=False).tolist()
     damages = list(faults.values())
     for index, name in enumerate(chosen):

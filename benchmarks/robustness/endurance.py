@@ -82,7 +82,7 @@ def train(folder: Path, work_dir: Path, iterations: int, stop_at: int | None) ->
     env = dict(SAMPLE_ROOT=str(folder), OMP_NUM_THREADS='1', PYTHON=sys.executable, PORT='29611')
     log, start = work_dir / 'output.txt', time.monotonic()
     memory: dict[str, list[int]] = defaultdict(list)
-    with log.open('a') as out:
+    with log.open('a') as out:  # both legs append to it
         launcher = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **env}, stdout=out, stderr=out
         )
@@ -98,7 +98,7 @@ def train(folder: Path, work_dir: Path, iterations: int, stop_at: int | None) ->
                             memory[f'{role} {process.pid}'].append(info.uss + info.swap)
             reached = re.findall(r'Iter\(train\) \[ *(\d+)/', log.read_text(errors='replace'))
             if stop_at and reached and int(reached[-1]) >= stop_at:
-                launcher.send_signal(signal.SIGTERM)
+                launcher.send_signal(signal.SIGTERM)  # as a scheduler's preemption
                 stop_at = None
     return Leg(launcher.returncode, time.monotonic() - start, dict(memory))
 
@@ -159,8 +159,10 @@ def run_test(folder: Path, images: int, iterations: int) -> dict:
     if not (clean / 'sample.json').is_file():
         options = [f'--size={IMAGE_SIZE}', f'--train={images}', '--val=8']
         make_sample.main([str(clean), *options])
+    # Drawing takes long, so the clean dataset is kept and a copy is damaged.
     shutil.rmtree(dirty, ignore_errors=True)
     shutil.copytree(clean, dirty)
+    # One image in a hundred is missing, one damaged; one annotation per 20 images is damaged.
     files, few = dirty / 'train2017', images // 100
     missing = damage_files(files, few, 1, dict(missing=Path.unlink))
     annotations = dirty / 'annotations/person_keypoints_train2017.json'

@@ -31,6 +31,7 @@ class WorkerProcess(AbstractContextManager):
     ) -> None:
         self.name = name
         self.errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 (closed with the process)
+        # The standard error goes to a file: a pipe that nobody reads would fill up and block.
         self.process = subprocess.Popen(
             [python, '-m', 'benchmarks.speed.worker'],
             cwd=ROOT,

@@ -75,9 +75,11 @@ def start_workers(
     entrants, not_installed, weights = {}, {}, None
     layout, threshold = part.reference if part.converter else 'own', part.score_threshold
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    # The reference first: with a converter, the others get its weights.
     for name in sorted(part.baselines, key=lambda name: name != part.reference):
         spec = part.baselines[name]
         search_path = os.pathsep.join(filter(None, [str(ROOT / 'projects'), args.detectron2]))
+        # PYTHONPATH is replaced: this environment's packages would hide those of the other one.
         environment = (args.baseline_python, search_path) if spec.is_external else ()
         worker = stack.enter_context(WorkerProcess(name, *environment))
         options = dict(
@@ -92,6 +94,7 @@ def start_workers(
             not_installed[name] = answer['not_installed']
             log(f'  {name} is left out: {not_installed[name]} is not installed')
             if part.converter and name == part.reference:
+                # The others draw weights, with which some detections have low scores.
                 layout, threshold = 'own', 0.0
             continue
         workers[name] = worker
@@ -102,7 +105,7 @@ def start_workers(
             source, weights = str(folder / 'source.pth'), str(folder / 'converted.pth')
             worker.ask('save_weights', path=source)
             config = ROOT / 'configs' / part.baselines['ours'].options['config']
-            with redirect_stdout(sys.stderr):
+            with redirect_stdout(sys.stderr):  # converters print what they rename
                 convert = importlib.import_module(part.converter).main
                 status = convert([str(config), source, weights])
             if status:
@@ -140,6 +143,8 @@ def measure_task(
             raise ValueError(
                 f'{name}: expected {detections} detections of each image, got {counts}'
             )
+        # In a run of its own, as resetting the peak takes time.
+        # In a run of its own: resetting and reading the peak takes time.
         found[name] |= worker.ask('measure_memory', task=task, images=images)
     calls = {
         name: lambda worker=worker: worker.ask('measure', task=task, images=images)['seconds']
@@ -160,7 +165,7 @@ def compare_outputs(
             path = f'{folder}/{number}.npz'
             worker.ask('save_detections', image=image, path=path)
             with np.load(path) as file:
-                arrays[name] = dict(file)
+                arrays[name] = dict(file)  # NpzFile reads lazily, and the folder is temporary
     expected = arrays.pop(reference)
     return {name: differences(expected, found) for name, found in arrays.items()}
 
@@ -179,6 +184,7 @@ def measure_part(part: Part, args: argparse.Namespace) -> dict:
             )
             for title in part.tasks:
                 task, count = TASKS[title]
+                # Large batches take minutes per round on the CPU.
                 if count == 8 and side != args.sides[0]:
                     continue
                 images = image_names(side, count)

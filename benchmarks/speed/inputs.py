@@ -47,9 +47,10 @@ def load_people(seed: int, height: int, width: int) -> People:
     """Draw the people of an image, side by side without overlap."""
     random = np.random.RandomState(seed)
     fractions = random.uniform(0.5, 0.7, PEOPLE), random.uniform(0.4, 0.7, PEOPLE)
-    size = np.stack(fractions, 1) * [width / PEOPLE, height]  # (N, 2)
+    size = np.stack(fractions, 1) * [width / PEOPLE, height]  # (N, 2), width and height
     center = np.stack([(np.arange(PEOPLE) + 0.5) * width / PEOPLE, np.full(PEOPLE, height / 2)], 1)
-    boxes = np.concatenate([center - size / 2, center + size / 2], 1)
+    boxes = np.concatenate([center - size / 2, center + size / 2], 1)  # (N, 4)
+    # Fractions of the box, relative to its center: (N, 17, 2).
     spread = random.uniform(-0.45, 0.45, (PEOPLE, KEYPOINTS, 2))
     shifts = random.uniform(-MAX_SHIFT, MAX_SHIFT, (PEOPLE, EXTRA_PROPOSALS, 2))
     extra = boxes[:, None] + np.tile(shifts * size[:, None], 2)  # (N, 8, 4)

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+# By name: another framework can be imported in its own environment only.
 MULTITASK = 'benchmarks.speed.baselines.multitask_net:MultitaskNet'
 MMDET = 'benchmarks.speed.baselines.mmdet_net:MMDetNet'
 ONNX = 'benchmarks.speed.baselines.onnx_net:OnnxNet'

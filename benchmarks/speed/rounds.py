@@ -17,7 +17,7 @@ def run_rounds(calls: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
     names = list(calls)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
-        first = number % len(names)
+        first = number % len(names)  # no baseline always follows the same one
         for name in names[first:] + names[:first]:
             seconds[name].append(calls[name]())
     return seconds

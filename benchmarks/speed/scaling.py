@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             series.setdefault(name, {})[str(getattr(point, name))] = found
             times = {network: numbers['median'] for network, numbers in found.items()}
             print(point, times, file=sys.stderr, flush=True)
+            # After each point, as all of them take long on a CPU.
             write_record(args.json, dict(device=args.device, rounds=args.rounds, series=series))
     print(f'Results file: {args.json}')
     return 0

@@ -66,6 +66,7 @@ def attribute_to_stages(
         readings.append((read(), REST))
         run()
         readings.append((read(), REST))
+    # Each reading names the stage that ran since the previous one.
     totals: dict[str, float] = defaultdict(float)
     for (start, _), (end, stage) in pairwise(readings):
         totals[stage] += subtract(end, start)
@@ -99,6 +100,7 @@ def count_operations(calls: Calls, run: Callable[[], object]) -> dict[str, float
     def linear(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
         return 2 * x[0] * x[1] * weight[0]  # (M, K) by the transpose of (N, K)
 
+    # PyTorch's counter does not know these operators.
     formulas = {
         aten._embedding_bag: embedding_bag,
         aten._embedding_bag_forward_only: embedding_bag,
@@ -133,9 +135,11 @@ def measure_rates(device: torch.device) -> dict[str, float]:
     """
     side = MATRIX_SIDE[device.type]
     matrix = torch.rand(side, side, device=device)
+    # Larger than the caches.
     source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
     variables = dict(x=matrix, linear=mkldnn_linear, source=source, target=source.clone())
     product, linear, copy = (
+        # The shortest time: other processes can only make it longer.
         min(
             Timer(statement, globals=variables, num_threads=torch.get_num_threads())
             .blocked_autorange(min_run_time=1)

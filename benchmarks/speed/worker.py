@@ -66,7 +66,7 @@ class Worker:
     def measure(self, task: str, images: Names) -> dict:
         """Measure the latency of a task, and return its loss or detections per image."""
         run = self.load_task(task, images)
-        self.baseline.synchronize()
+        self.baseline.synchronize()  # the batch may still be on its way to the device
         start = time.perf_counter()
         result = run()
         self.baseline.synchronize()
@@ -93,6 +93,7 @@ class Worker:
 
     def profile_stages(self, task: str, images: Names, rounds: int) -> dict:
         """Profile a task by stages; see :func:`benchmarks.speed.stages.measure_stages`."""
+        # It needs this project's operators, which other environments lack.
         from benchmarks.speed.stages import measure_stages
 
         run = self.load_task(task, images)
@@ -102,8 +103,10 @@ class Worker:
 
 def main() -> None:
     """Answer the commands of the standard input."""
+    # Descriptor 1 becomes the standard error, as libraries in C print, too; the answers go to a
+    # copy of the original one.
     answers = os.fdopen(os.dup(1), 'w')
-    os.dup2(2, 1)  # what libraries print goes to the standard error
+    os.dup2(2, 1)
     worker = Worker()
     for line in sys.stdin:
         command, arguments = json.loads(line)

@@ -1,5 +1,6 @@
 """The speed benchmark, with stand-ins for the networks."""
 
+import inspect
 import json
 import time
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from torch import nn
 from benchmarks.speed import compare as speed
 from benchmarks.speed import scaling
 from benchmarks.speed.agreement import differences
+from benchmarks.speed.baselines.multitask_net import MultitaskNet
 from benchmarks.speed.client import BaselineError, WorkerProcess
 from benchmarks.speed.inputs import image_names, load_people
 from benchmarks.speed.parts import PARTS, BaselineSpec, Part
@@ -275,3 +277,5 @@ def test_parts_name_configs_and_classes_that_exist(name):
         assert f'class {made}(' in file.read_text()
         if made in ('MultitaskNet', 'OnnxNet'):
             assert (CONFIGS / spec.options['config']).is_file()
+            parameters = inspect.signature(MultitaskNet.__init__).parameters
+            assert spec.options.keys() <= parameters.keys() | {'bfloat16'}

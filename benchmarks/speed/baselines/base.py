@@ -58,7 +58,7 @@ class Baseline(ABC):
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16)
         self.extra_proposals: list[Tensor] = []
         self.model = self.build()
-        if weights:
+        if weights:  # a file that the benchmark itself has written
             content = torch.load(weights, map_location='cpu', weights_only=True)
             state = content.get(self.checkpoint_key, content)
         else:
@@ -140,7 +140,7 @@ class Baseline(ABC):
             loss = self.losses(batch)
         loss.backward()
         self.optimizer.step()
-        return loss.item()
+        return loss.item()  # waits for the device
 
     def describe(self) -> dict[str, Any]:
         """Return device, number of threads and versions."""
@@ -148,7 +148,10 @@ class Baseline(ABC):
         return dict(
             device=torch.cuda.get_device_name(self.device) if is_cuda else 'CPU',
             threads=torch.get_num_threads(),
-            versions={name: version(name) for name in ('torch', *self.packages)},
+            # The distribution of torch does not name its CUDA version.
+            versions=dict(
+                torch=torch.__version__, **{name: version(name) for name in self.packages}
+            ),
         )
 
     def save_weights(self, path: str) -> None:
@@ -170,11 +173,12 @@ class Baseline(ABC):
             reset the peak, it is of the whole life of the process.
         """
         if self.device.type == 'cuda':
+            # PyTorch's allocator counts the tensors only, not what CUDA itself takes.
             torch.cuda.reset_peak_memory_stats(self.device)
             call()
             return dict(peak_bytes=torch.cuda.max_memory_allocated(self.device), peak_of_task=True)
         try:
-            Path('/proc/self/clear_refs').write_text('5')
+            Path('/proc/self/clear_refs').write_text('5')  # resets VmHWM, the peak
             is_reset = True
         except OSError:
             is_reset = False

@@ -72,12 +72,12 @@ class Detectron2Net(Baseline):
         """Collate dicts of BGR images and instances."""
         batch = []
         for index, rgb in enumerate(images):
-            bgr = torch.from_numpy(rgb[..., ::-1].transpose(2, 0, 1).copy())
+            bgr = torch.from_numpy(rgb[..., ::-1].transpose(2, 0, 1).copy())  # (3, H, W)
             batch.append(dict(image=bgr, height=rgb.shape[0], width=rgb.shape[1]))
             if people:
                 truth = people[index]
                 keypoints = torch.from_numpy(truth.keypoints)
-                visible = torch.full_like(keypoints[..., :1], 2)
+                visible = torch.full_like(keypoints[..., :1], 2)  # (N, 17, 1), labeled and visible
                 batch[-1]['instances'] = Instances(
                     rgb.shape[:2],
                     gt_boxes=Boxes(torch.from_numpy(truth.boxes)),
@@ -93,7 +93,7 @@ class Detectron2Net(Baseline):
 
     def losses(self, batch: list[dict]) -> Tensor:
         """Run the model in training mode."""
-        with EventStorage():
+        with EventStorage():  # the heads log into it
             return sum(self.model(batch).values())
 
     def to_arrays(self, result: dict) -> dict[str, Tensor]:
@@ -112,6 +112,7 @@ class Detectron2Net(Baseline):
         description = super().describe()
         git = ['git', '-C', str(Path(detectron2.__file__).parent), 'rev-parse', 'HEAD']
         commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+        # The stand-in for the extension has no file.
         is_compiled = getattr(sys.modules['detectron2._C'], '__file__', None)
         description['versions'] |= dict(
             detectron2=detectron2.__version__,

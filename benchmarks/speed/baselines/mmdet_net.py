@@ -32,7 +32,7 @@ class MMDetNet(Baseline):
         register_all_modules(init_default_scope=True)
         is_foreign = self.config.startswith('mmdet::')
         cfg = get_config(self.config) if is_foreign else Config.fromfile(CONFIGS / self.config)
-        cfg.model.backbone.init_cfg = None
+        cfg.model.backbone.init_cfg = None  # the weights are loaded or drawn
         cfg.model.test_cfg.rcnn.update(max_per_img=self.detections, score_thr=self.score_threshold)
         model = MODELS.build(cfg.model)
         original = model.rpn_head.loss_and_predict
@@ -65,6 +65,7 @@ class MMDetNet(Baseline):
                     keypoints=torch.from_numpy(truth.keypoints),
                     keypoints_visible=torch.full(truth.keypoints.shape[:2], 2.0),
                 )
+        # BGR, uint8 (3, H, W); the data preprocessor normalizes.
         inputs = [torch.from_numpy(rgb[..., ::-1].transpose(2, 0, 1).copy()) for rgb in images]
         return dict(inputs=inputs, data_samples=samples)
 

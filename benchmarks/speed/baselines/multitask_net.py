@@ -55,23 +55,31 @@ class MultitaskNet(MMDetNet):
             glibc.mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for a large tensor
             glibc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: nothing is returned
         super().__init__(config, **kwargs)
-        for layer in self.model.modules():
-            if any(kind.__name__ in reference_ops for kind in type(layer).__mro__):
+        for name in reference_ops:
+            layers = [
+                layer
+                for layer in self.model.modules()
+                if name in (kind.__name__ for kind in type(layer).__mro__)
+            ]
+            if not layers:
+                raise ValueError(f'reference_ops: {config} has no layer of the class {name}')
+            for layer in layers:
                 layer.fast_cpu_ops = False
         for layer in self.model.backbone.modules():
             if checkpointing and hasattr(layer, 'with_cp'):
                 layer.with_cp = True
         if pool_twice:
-
+            # Before each pooling for both heads, another one whose result is dropped.
             def pool_before(extractor: nn.Module, args: tuple) -> None:
                 extractor.forward(*args)
 
             self.model.roi_head.instance_roi_extractor.register_forward_pre_hook(pool_before)
         if fuse_norms:
+            # For inference only: training needs the norms.
             self.model = fuse_conv_bn(self.model.eval())
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
-        if compiled:
+        if compiled:  # the heads have data-dependent shapes
             self.model.backbone.compile()
             self.model.neck.compile()
 

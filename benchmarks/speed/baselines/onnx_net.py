@@ -21,6 +21,7 @@ class OnnxNet(MultitaskNet):
     def run(self, batch: dict) -> list[dict[str, Tensor]]:
         """Run the exported file, and paste the masks into the image; the first call exports."""
         if self.session is None:
+            # A copy, as the export changes the network.
             graph = to_onnx(copy.deepcopy(self.model), OPSETS[0])
             self.session = onnxruntime.InferenceSession(graph, providers=['CPUExecutionProvider'])
         results = []
@@ -29,7 +30,7 @@ class OnnxNet(MultitaskNet):
             boxes, scores, masks, keypoints, _ = self.session.run(None, feed)
             masks = paste_masks(masks, boxes, image.shape[1:], 0.5)  # (N, H, W)
             found = dict(boxes=boxes, scores=scores, masks=masks, keypoints=keypoints)
-            found['labels'] = 0 * scores
+            found['labels'] = 0 * scores  # (N), person is the only class
             results.append({name: torch.from_numpy(values) for name, values in found.items()})
         return results
 

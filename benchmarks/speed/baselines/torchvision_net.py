@@ -40,6 +40,7 @@ class TorchvisionNet(Baseline):
             box_detections_per_img=self.detections,
             box_score_thresh=self.score_threshold,
         )
+        # Its default scales the shorter side to 800 pixels.
         model.transform.resize = lambda image, target: (image, target)
         original = model.rpn.forward
 
@@ -59,7 +60,7 @@ class TorchvisionNet(Baseline):
         tensors = [torch.from_numpy(rgb.transpose(2, 0, 1).copy()).float() / 255 for rgb in images]
         targets = []
         for truth in people or ():
-            keypoints = torch.from_numpy(truth.keypoints)
+            keypoints = torch.from_numpy(truth.keypoints)  # (N, 17, 2)
             targets.append(
                 dict(
                     boxes=torch.from_numpy(truth.boxes),
@@ -68,6 +69,7 @@ class TorchvisionNet(Baseline):
                     keypoints=torch.cat([keypoints, torch.full_like(keypoints[..., :1], 2)], -1),
                 )
             )
+            # The network has one of the two heads.
             del targets[-1]['masks' if self.config == 'keypoints' else 'keypoints']
         return tensors, targets
 
