@@ -1,0 +1,1 @@
+"""Benchmarks of speed, data, robustness and exported files (docs/development.md)."""

@@ -118,10 +118,10 @@ def run_tool(log: Path, env: dict[str, str], tool: str, *args: str) -> None:
     """Run one of the project's tools.
 
     Args:
-        log (Path): File to append its output to.
-        env (dict[str, str]): Its environment variables.
-        tool (str): Path of the tool in tools/.
-        args (str): Its arguments.
+        log: File to append its output to.
+        env: Its environment variables.
+        tool: Path of the tool in tools/.
+        args: Its arguments.
 
     Raises:
         SystemExit: If it fails, with the end of the log.
@@ -149,7 +149,7 @@ class SignalForwarder:
     """Context manager that forwards SIGTERM and Ctrl-C to the trainings, which then save.
 
     Attributes:
-        received (bool): Whether a signal was received.
+        received: Whether a signal was received.
     """
 
     def __enter__(self) -> 'SignalForwarder':
@@ -174,11 +174,11 @@ def check_base(path: Path, cfg: Config) -> str:
     """Check that the weights of the base fit the regular model.
 
     Args:
-        path (Path): The checkpoint.
-        cfg (Config): Config of the regular model.
+        path: The checkpoint.
+        cfg: Config of the regular model.
 
     Returns:
-        str: SHA-256 of the file.
+        SHA-256 of the file.
 
     Raises:
         ConfigError: If the file does not exist, or its weights have other names or shapes.
@@ -190,14 +190,11 @@ def check_base(path: Path, cfg: Config) -> str:
             f'no such file. Correct {BASE_FILE}, or name the file by --base.'
         )
     content = load_checkpoint_file(path, 'cpu')
-    found = {
-        name: tuple(value.shape)
-        for name, value in content.get('state_dict', content).items()
-        if hasattr(value, 'shape')
-    }
     register_all_modules(init_default_scope=True)
-    model = MODELS.build(cfg.model)
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found, expected = (
+        {name: tuple(value.shape) for name, value in state.items() if hasattr(value, 'shape')}
+        for state in (content.get('state_dict', content), MODELS.build(cfg.model).state_dict())
+    )
     names = sorted(expected.keys() | found.keys())
     differing = [name for name in names if expected.get(name) != found.get(name)]
     if differing:
@@ -215,27 +212,17 @@ def check_base(path: Path, cfg: Config) -> str:
 def draw_samples(args: argparse.Namespace, env: dict[str, str]) -> dict[str, Path]:
     """Draw the images of all phases, unless they exist.
 
-    Args:
-        args (argparse.Namespace): From :func:`parse_args`.
-        env (dict[str, str]): Environment variables of the tool.
-
     Returns:
-        dict[str, Path]: Folder of the test images by phase; that of the sweep also has the
-        training images.
+        Folder of the test images by phase; that of the sweep also has the training images.
     """
     folders = {phase: args.data / phase for phase in protocol.TEST}
     for phase, test in protocol.TEST.items():
         train = protocol.TRAIN['images'] if phase == 'sweep' else 0
         print(f'Drawing {train + test["images"]} images into {folders[phase]}', flush=True)
-        options = dict(seed=test['seed'], size=protocol.IMAGE_SIZE, train=train)
-        options['val'] = test['images']
-        run_tool(
-            args.work_dir / 'samples.txt',
-            env,
-            'dataset/make_sample.py',
-            str(folders[phase]),
-            *(word for name, value in options.items() for word in (f'--{name}', str(value))),
-        )
+        options = [f'--seed={test["seed"]}', f'--size={protocol.IMAGE_SIZE}']
+        options += [f'--train={train}', f'--val={test["images"]}']
+        log = args.work_dir / 'samples.txt'
+        run_tool(log, env, 'dataset/make_sample.py', str(folders[phase]), *options)
     return folders
 
 
@@ -245,14 +232,14 @@ def describe_protocol(
     """Describe what all results files of a phase have in common.
 
     Args:
-        phase (str): 'sweep' or 'final'.
-        base (str): SHA-256 of the base.
-        cfg (Config): Config of the regular model.
-        folders (dict[str, Path]): From :func:`draw_samples`.
-        options (dict): Settings that override the configs.
+        phase: ``sweep`` or ``final``.
+        base: SHA-256 of the base.
+        cfg: Config of the regular model.
+        folders: From :func:`draw_samples`.
+        options: Settings that override the configs.
 
     Returns:
-        dict: A JSON object.
+        A JSON object.
     """
 
     def describe(name: str, sample: dict) -> dict:
@@ -279,9 +266,6 @@ def describe_protocol(
 def lock_folder(folder: Path) -> Iterator[None]:
     """Lock a folder for as long as this process or one that it started lives.
 
-    Args:
-        folder (Path): The work dir.
-
     Raises:
         ConfigError: If another process holds the lock.
     """
@@ -306,8 +290,8 @@ def keep_protocol(folder: Path, expected: dict) -> None:
     """Write the protocol next to the trainings, or compare it with the one written before.
 
     Args:
-        folder (Path): Folder of the trainings of a phase.
-        expected (dict): From :func:`describe_protocol`.
+        folder: Folder of the trainings of a phase.
+        expected: From :func:`describe_protocol`.
 
     Raises:
         ConfigError: If the folder holds trainings of another protocol.
@@ -331,9 +315,6 @@ def read_scalars(work_dir: Path) -> dict[int, dict]:
     """Read the log of a training, by iteration.
 
     Iterations that were repeated after a stop count once, with the later values.
-
-    Args:
-        work_dir (Path): The work dir of the training.
     """
     steps: dict[int, dict] = {}
     for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
@@ -350,10 +331,10 @@ def summarize_training(scalars: dict[int, dict]) -> dict:
     """Summarize time, offsets and learning curve of a training.
 
     Args:
-        scalars (dict[int, dict]): From :func:`read_scalars`.
+        scalars: From :func:`read_scalars`.
 
     Returns:
-        dict: ``training_minutes``; ``offsets``, the final mean and maximum length of every
+        ``training_minutes``; ``offsets``, the final mean and maximum length of every
         layer, in cells; ``records``, the number of log entries, and ``records_outside``, the
         number of those with offsets that left their map; ``curve``.
     """
@@ -391,79 +372,54 @@ def execute(
     """Train, test and write the results file of a run.
 
     Args:
-        run (Run): The run.
-        args (argparse.Namespace): From :func:`parse_args`.
-        env (dict[str, str]): Environment variables of the tools.
-        folders (dict[str, Path]): From :func:`draw_samples`.
-        shared (dict): From :func:`describe_protocol`.
+        run: The run.
+        args: From :func:`parse_args`.
+        env: Environment variables of the tools.
+        folders: From :func:`draw_samples`.
+        shared: From :func:`describe_protocol`.
 
     Returns:
-        str: Times and AP, to be printed.
+        Times and AP, to be printed.
     """
     work_dir = args.work_dir / run.phase / run.name
-    log = work_dir / 'output.txt'
+    log, last = work_dir / 'output.txt', work_dir / 'last_checkpoint'
     settings = {**run.settings, **args.cfg_options}
-    options = [f'{key}={value}'.replace(' ', '') for key, value in settings.items()]
+    settings = [f'{key}={value}'.replace(' ', '') for key, value in settings.items()]
     # Frequent checkpoints, and no validation: only the final test counts.
     training = [
         f'load_from={args.base}',
         'default_hooks.checkpoint.interval=250',
         'default_hooks.checkpoint.max_keep_ckpts=1',
         'train_cfg.val_begin=1000000000',
-        *options,
     ]
-    run_tool(
-        log,
-        dict(env, BASE_SAMPLE_ROOT=str(folders['sweep'])),
-        'train.py',
-        run.config,
-        '--work-dir',
-        str(work_dir),
-        '--seed',
-        str(run.seed),
-        '--resume',
-        '--cfg-options',
-        *training,
-    )
-    checkpoint = (work_dir / 'last_checkpoint').read_text()
+    options = [f'--work-dir={work_dir}', f'--seed={run.seed}', '--resume', '--cfg-options']
+    train_env = dict(env, BASE_SAMPLE_ROOT=str(folders['sweep']))
+    run_tool(log, train_env, 'train.py', run.config, *options, *training, *settings)
     tested = work_dir / 'test/metrics.json'
-    run_tool(
-        log,
-        dict(env, BASE_SAMPLE_ROOT=str(folders[run.phase])),
-        'test.py',
-        run.config,
-        checkpoint,
-        '--json',
-        str(tested),
-        '--work-dir',
-        str(tested.parent),
-        '--cfg-options',
-        *options,
-    )
+    options = [f'--json={tested}', f'--work-dir={tested.parent}', '--cfg-options', *settings]
+    test_env = dict(env, BASE_SAMPLE_ROOT=str(folders[run.phase]))
+    run_tool(log, test_env, 'test.py', run.config, last.read_text(), *options)
     metrics = json.loads(tested.read_text())
     test_run = metrics.pop('run')
     metrics = {name: math.nan if value is None else value for name, value in metrics.items()}
     summary = summarize_training(read_scalars(work_dir))
-    write_results(
-        str(args.results / run.phase / f'{run.name}.json'),
-        metrics,
-        dict(
-            test_run,
-            command=describe_command()['command'],
-            condition=run.condition.name,
-            rate=run.rate,
-            settings=run.settings,
-            protocol=shared,
-            test_minutes=round(test_run['seconds'] / 60, 2),
-            **summary,
-        ),
+    test_minutes = round(test_run['seconds'] / 60, 2)
+    description = dict(
+        test_run,
+        command=describe_command()['command'],
+        condition=run.condition.name,
+        rate=run.rate,
+        settings=run.settings,
+        protocol=shared,
+        test_minutes=test_minutes,
+        **summary,
     )
-    found = ', '.join(
-        f'{task} {metrics[f"{task}_AP"]:.2f}' for task in TASKS if f'{task}_AP' in metrics
-    )
+    write_results(str(args.results / run.phase / f'{run.name}.json'), metrics, description)
+    scores = {task: metrics.get(f'{task}_AP') for task in TASKS}
+    scores = ', '.join(f'{task} {ap:.2f}' for task, ap in scores.items() if ap is not None)
     return (
-        f'{summary["training_minutes"]:.1f} min of training, '
-        f'{test_run["seconds"] / 60:.1f} of testing; AP {found}'
+        f'{summary["training_minutes"]:.1f} min of training, {test_minutes:.1f} of testing; '
+        f'AP {scores}'
     )
 
 
@@ -475,15 +431,9 @@ def execute_all(
     shared: dict,
     signals: SignalForwarder,
 ) -> None:
-    """Execute the runs that have no results file yet, several concurrently.
+    """Execute the runs of a phase that have no results file yet, several concurrently.
 
-    Args:
-        runs (list[Run]): The runs of one phase.
-        args (argparse.Namespace): As in :func:`execute`.
-        env (dict[str, str]): As in :func:`execute`.
-        folders (dict[str, Path]): As in :func:`execute`.
-        shared (dict): As in :func:`execute`.
-        signals (SignalForwarder): Tells whether to stop.
+    Arguments are those of :func:`execute`; ``signals`` tells whether to stop.
 
     Raises:
         SystemExit: After the last run if some failed; with status 75 if a signal was received,
@@ -530,11 +480,11 @@ def choose_rates(folder: Path, shared: dict) -> Path | None:
     """Choose the learning rates from the results of the sweep and write them.
 
     Args:
-        folder (Path): Folder of all results files.
-        shared (dict): The sweep's protocol.
+        folder: Folder of all results files.
+        shared: The sweep's protocol.
 
     Returns:
-        Path or None: The file; None while runs are missing.
+        The file; None while runs are missing.
     """
     runs = tables.load_runs(folder / 'sweep', shared)
     expected = protocol.sweep_runs()
@@ -542,10 +492,8 @@ def choose_rates(folder: Path, shared: dict) -> Path | None:
         return None
     scores: dict[str, dict[float, list]] = {}
     for run in expected:
-        by_rate = scores.setdefault(run.condition.name, {})
-        by_rate.setdefault(run.rate, []).append(
-            mean(runs[run.name][f'{task}_AP'] for task in TASKS)
-        )
+        score = mean(runs[run.name][f'{task}_AP'] for task in TASKS)
+        scores.setdefault(run.condition.name, {}).setdefault(run.rate, []).append(score)
     means = {
         name: {rate: mean(values) for rate, values in by_rate.items()}
         for name, by_rate in scores.items()
@@ -573,11 +521,11 @@ def read_choice(folder: Path, base: str) -> dict[str, float]:
     """Read the learning rates that were chosen from the sweep.
 
     Args:
-        folder (Path): Folder of all results files.
-        base (str): SHA-256 of the base.
+        folder: Folder of all results files.
+        base: SHA-256 of the base.
 
     Returns:
-        dict[str, float]: Learning rate by condition.
+        Learning rate by condition.
 
     Raises:
         ConfigError: If the file is missing, or of another base or of other conditions.
@@ -612,12 +560,7 @@ def read_choice(folder: Path, base: str) -> dict[str, float]:
 
 
 def run_phases(args: argparse.Namespace, signals: SignalForwarder) -> None:
-    """Check the base, draw the images, and execute the phases.
-
-    Args:
-        args (argparse.Namespace): From :func:`parse_args`.
-        signals (SignalForwarder): Tells whether to stop.
-    """
+    """Check the base, draw the images, and execute the phases; ``signals`` tells when to stop."""
     cfg = read_config(ROOT / REGULAR, args.cfg_options)
     args.base = (args.base or ROOT / Config.fromfile(ROOT / BASE_FILE).load_from).resolve()
     base = check_base(args.base, cfg)
@@ -650,14 +593,7 @@ def run_phases(args: argparse.Namespace, signals: SignalForwarder) -> None:
 
 @explained_errors()
 def main(argv: list[str] | None = None) -> int:
-    """Run the tool.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to those of the process.
-
-    Returns:
-        int: The exit status.
-    """
+    """Run the experiment, and print its tables."""
     args = parse_args(argv)
     with lock_folder(args.work_dir), SignalForwarder() as signals:
         run_phases(args, signals)

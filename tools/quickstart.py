@@ -33,7 +33,7 @@ from multitask_refine.utils.errors import ConfigError, explained_errors
 from multitask_runtime.utils.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
-_DRAWING, _TESTING = 0.05, 0.15  # seconds per image on two cores
+_DRAW_SECONDS, _TEST_SECONDS = 0.05, 0.15  # per image on two cores
 _PRINT_INTERVAL = 15.0  # seconds between two lines without a terminal
 _TAIL = 12  # lines of the log that a failure shows
 _IMAGES_NAMED = 3
@@ -123,9 +123,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def check_work_dir(args: argparse.Namespace) -> None:
     """Check the base and the work dir, and record the settings.
 
-    Args:
-        args (argparse.Namespace): From :func:`parse_args`.
-
     Raises:
         ConfigError: If the base is missing, or the work dir has checkpoints of other settings.
     """
@@ -167,7 +164,7 @@ class ProgressBar:
     """Progress bar of all stages with the time left; without a terminal, a line now and then.
 
     Args:
-        seconds (float): Duration of all stages on two cores. The time left is estimated from
+        seconds: Duration of all stages on two cores. The time left is estimated from
             the pace of these seconds here.
     """
 
@@ -196,8 +193,8 @@ class ProgressBar:
         """Update the bar.
 
         Args:
-            text (str): The current stage.
-            done (float): Seconds done, as on two cores.
+            text: The current stage.
+            done: Seconds done, as on two cores.
         """
         self._progress.update(self._task, description=text, completed=done)
         now = time.monotonic()
@@ -211,11 +208,11 @@ class ToolRunner:
     """Run the project's tools one after the other.
 
     Args:
-        bar (ProgressBar): Shows the progress.
-        log (IO): File for the output of the tools.
+        bar: Shows the progress.
+        log: File for the output of the tools.
 
     Attributes:
-        durations (dict[str, float]): Seconds by stage.
+        durations: Seconds by stage.
     """
 
     def __init__(self, bar: ProgressBar, log: IO) -> None:
@@ -227,10 +224,10 @@ class ToolRunner:
         """Run a tool and follow its progress.
 
         Args:
-            title (str): Name of the stage.
-            seconds (float): Duration on two cores.
-            total (int): Number of steps; 0 if the tool prints it.
-            command (str): File and arguments of the tool.
+            title: Name of the stage.
+            seconds: Duration on two cores.
+            total: Number of steps; 0 if the tool prints it.
+            command: File and arguments of the tool.
 
         Raises:
             StageError: If the tool fails.
@@ -251,8 +248,19 @@ class ToolRunner:
             # so that Ctrl-C reaches this process alone
             start_new_session=True,
         )
+        split, before, last = '', 0, 0
         try:
-            self._follow(process, title, seconds, total)
+            for line in process.stdout:
+                self.log.write(line)
+                self.log.flush()
+                step = _STEP.search(line)
+                if step:
+                    if step[1] != split:  # the images of val follow those of train
+                        before += last
+                    split, last = step[1], int(step[3])
+                    done, out_of = before + int(step[2]), max(total or last, 1)
+                    progress = self._done + seconds * min(done / out_of, 1)
+                    self.bar.show(f'{title} {done}/{out_of}', progress)
             process.wait()
         except KeyboardInterrupt:
             # At SIGTERM a training saves a checkpoint; at SIGINT the other tools remove their
@@ -271,85 +279,29 @@ class ToolRunner:
         self._done += seconds
         self.durations[title] = round(time.monotonic() - start, 1)
 
-    def _follow(self, process: subprocess.Popen, title: str, seconds: float, total: int) -> None:
-        split, before, last = '', 0, 0
-        for line in process.stdout:
-            self.log.write(line)
-            self.log.flush()
-            step = _STEP.search(line)
-            if not step:
-                continue
-            if step[1] != split:  # the images of val follow those of train
-                before += last
-            split, last = step[1], int(step[3])
-            done = before + int(step[2])
-            out_of = max(total or last, 1)
-            self.bar.show(f'{title} {done}/{out_of}', self._done + seconds * min(done / out_of, 1))
-
 
 def run_stages(args: argparse.Namespace, runner: ToolRunner) -> None:
-    """Draw, train and test; training resumes from the newest checkpoint of the work dir.
-
-    Args:
-        args (argparse.Namespace): From :func:`parse_args`.
-        runner (ToolRunner): Runs the tools.
-    """
-    size, images = str(args.preset.size), args.train + args.val
-    workers = str(min(len(os.sched_getaffinity(0)), 8))
-    common = ['--work-dir', str(args.work_dir)]
-    options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
-    runner.run(
-        'Drawing people',
-        _DRAWING * images,
-        images,
-        'tools/dataset/make_sample.py',
-        args.preset.sample,
-        '--size',
-        size,
-        '--train',
-        str(args.train),
-        '--val',
-        str(args.val),
-        '--workers',
-        workers,
-    )
+    """Draw, train and test; training resumes from the newest checkpoint of the work dir."""
+    preset, images = args.preset, args.train + args.val
+    work_dir = ['--work-dir', str(args.work_dir)]
+    options = [f'--size={preset.size}', f'--train={args.train}', f'--val={args.val}']
+    options += [f'--workers={min(len(os.sched_getaffinity(0)), 8)}']
+    tool = 'tools/dataset/make_sample.py'
+    runner.run('Drawing people', _DRAW_SECONDS * images, images, tool, preset.sample, *options)
     # No validation: the test follows.
-    runner.run(
-        'Training',
-        args.preset.seconds,
-        0,
-        'tools/train.py',
-        args.config,
-        '--resume',
-        *common,
-        '--cfg-options',
-        'default_hooks.logger.interval=10',
-        'train_cfg.val_interval=1000000',
-        *args.cfg_options,
-    )
+    settings = ['default_hooks.logger.interval=10', 'train_cfg.val_interval=1000000']
+    options = [*work_dir, '--resume', '--cfg-options', *settings, *args.cfg_options]
+    runner.run('Training', preset.seconds, 0, 'tools/train.py', args.config, *options)
     checkpoint = (args.work_dir / 'last_checkpoint').read_text()
-    runner.run(
-        'Testing',
-        _TESTING * args.val,
-        0,
-        'tools/test.py',
-        args.config,
-        checkpoint,
-        '--json',
-        str(args.work_dir / 'metrics.json'),
-        '--show-dir',
-        str(args.work_dir / 'images'),
-        *common,
-        *options,
-    )
+    options = [*work_dir, f'--json={args.work_dir / "metrics.json"}']
+    options += [f'--show-dir={args.work_dir / "images"}']
+    options += ['--cfg-options', *args.cfg_options] if args.cfg_options else []
+    seconds = _TEST_SECONDS * args.val
+    runner.run('Testing', seconds, 0, 'tools/test.py', args.config, checkpoint, *options)
 
 
 def summarize(work_dir: Path) -> str:
-    """Format the metrics and list the files of the results.
-
-    Args:
-        work_dir (Path): The work dir after the test.
-    """
+    """Format the metrics of the test, and list the files in the work dir."""
     metrics = json.loads((work_dir / 'metrics.json').read_text())
     images = sorted((work_dir / 'images').glob('*.jpg'))
     return '\n'.join(
@@ -367,25 +319,16 @@ def summarize(work_dir: Path) -> str:
     )
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 @explained_errors()
 def main(argv: list[str] | None = None) -> int:
-    """Run the tool.
-
-    Args:
-        argv (list[str], optional): Arguments. Defaults to those of the process.
-
-    Returns:
-        int: The exit status.
-    """
+    """Run all stages and print their results; return 130 if interrupted."""
     args = parse_args(argv)
     check_work_dir(args)
     log_file = args.work_dir / 'log.txt'
-    signal.signal(signal.SIGTERM, _interrupt)
-    seconds = _DRAWING * (args.train + args.val) + args.preset.seconds + _TESTING * args.val
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    seconds = (
+        _DRAW_SECONDS * (args.train + args.val) + args.preset.seconds + _TEST_SECONDS * args.val
+    )
     is_fresh = not (ROOT / args.preset.sample).exists() and not any(args.work_dir.glob('*.pth'))
     try:
         with log_file.open('a') as log, ProgressBar(seconds) as bar:

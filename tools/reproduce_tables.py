@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Go over the rows of the report's tables and test what has been trained.
+"""Reproduce the paper's tables: test the trained configs and fill in their rows.
 
     python tools/reproduce_tables.py            # all rows
     python tools/reproduce_tables.py 3 6.kps    # Table 3 and a row of Table 6
 
-Each config is tested once, however many rows it has, by tools/test.py, and
-leaves a results file in docs/results/coco. Then the pages with the tables are
-made. A row that fails does not stop the others.
+tools/test.py tests each config once, however many rows it has, and writes a results file into
+docs/results/coco. Then the pages with the tables are built. A row that fails does not stop the
+others.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,27 +30,27 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class RowError(ExplainedError):
-    """Why a row cannot be tested."""
+    """A row cannot be tested."""
 
 
 class Job(NamedTuple):
-    """A config to test and the rows that it fills."""
+    """A config to test and the rows that it fills.
+
+    Attributes:
+        config: Name of the config.
+        path: Its file, which may be missing.
+        rows: The rows and their tables.
+        keys: Names of the rows, for messages.
+        checkpoint: Weights to test; None if there are none.
+        result: The results file.
+    """
 
     config: str
+    path: Path
     rows: list[tuple[Table, Row]]
+    keys: str
     checkpoint: Path | None
     result: Path
-
-    @property
-    def path(self) -> Path:
-        """The config's file."""
-        found = sorted(ROOT.glob(f'configs/*/{self.config}.py'))
-        return found[0] if found else ROOT / f'configs/multitask_refine/{self.config}.py'
-
-    @property
-    def keys(self) -> str:
-        """The rows' names."""
-        return ', '.join(row.key for _, row in self.rows)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -60,32 +59,34 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        'rows', nargs='*', metavar='ROW', help='a table (3) or a row of it (3.rb); default: all'
+        'rows', nargs='*', metavar='ROW', help='a table (3) or a row of one (3.rb); default: all'
     )
-    parser.add_argument('--list', action='store_true', help='show the rows and stop')
-    parser.add_argument('--again', action='store_true', help='also test what has a results file')
+    parser.add_argument('--list', action='store_true', help='list the rows and exit')
+    parser.add_argument(
+        '--again', action='store_true', help='also test configs that have a results file'
+    )
     parser.add_argument(
         '--work-dirs',
         type=Path,
         default=ROOT / 'work_dirs',
-        help='has a folder with checkpoints for each config',
+        help='folder with a work dir for each config (default: work_dirs)',
     )
     parser.add_argument(
-        '--checkpoint', type=Path, help='the weights, where the rows are of one config'
+        '--checkpoint', type=Path, help='weights to test, if the rows are of one config'
     )
-    parser.add_argument('--gpus', type=int, help='test with so many processes')
+    parser.add_argument('--gpus', type=int, help='number of processes of a test')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         default=[],
-        help='settings that override the configs, e.g. the place of COCO',
+        help='settings that override the configs, such as the folder of COCO',
     )
-    parser.add_argument('--tables', type=Path, default=FILE, help='another file of tables')
+    parser.add_argument('--tables', type=Path, default=FILE, help='file of the tables')
     parser.add_argument(
         '--root',
         type=Path,
         default=ROOT,
-        help='folder whose docs/results, pages and README are written',
+        help='folder of the docs/results, pages and README to write',
     )
     args = parser.parse_args(argv)
     # The tools run in the project's folder.
@@ -95,53 +96,50 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def find_checkpoint(folder: Path) -> Path | None:
-    """The best checkpoint by keypoint AP, else the newest.
+def find_checkpoint(work_dir: Path) -> Path | None:
+    """Find the best checkpoint by keypoint AP, or else the latest.
 
     Args:
-        folder (Path): A work dir of tools/train.py; may be missing.
+        work_dir: Of tools/train.py; may be missing.
 
     Returns:
-        Path, optional: None if it holds no checkpoint.
+        None if there is no checkpoint.
     """
-    record = folder / 'last_checkpoint'
-    last = folder / Path(record.read_text()).name if record.exists() else None
+    record = work_dir / 'last_checkpoint'
+    last = [work_dir / Path(record.read_text()).name] if record.exists() else []
     for found in (
-        folder.glob('best_coco_keypoints_AP*.pth'),
-        [last] if last and last.exists() else [],
-        folder.glob('iter_*.pth'),
+        work_dir.glob('best_coco_keypoints_AP*.pth'),
+        filter(Path.exists, last),
+        work_dir.glob('iter_*.pth'),
     ):
-        found = sorted(found, key=_iteration)
-        if found:
+        # By the iteration, the last number of the name.
+        if found := sorted(
+            found, key=lambda path: int((re.findall(r'\d+', path.stem) or [0])[-1])
+        ):
             return found[-1]
     return None
 
 
-def _iteration(path: Path) -> int:
-    numbers = re.findall(r'\d+', path.stem)
-    return int(numbers[-1]) if numbers else 0
-
-
-def check(job: Job) -> None:
-    """Refuse what would put a wrong or no number into a table.
+def check_job(job: Job) -> None:
+    """Check what would put a wrong number, or none, into a table.
 
     Raises:
-        RowError: If the config is missing or lacks a task of the row, or the
-            checkpoint is missing or was trained with another config.
+        RowError: If the config is missing or lacks a task of the row, or the checkpoint is
+            missing or was trained with another config.
     """
     if not job.path.is_file():
         raise RowError(f'{job.path}: there is no such config')
     if job.checkpoint is None or not job.checkpoint.is_file():
-        raise RowError(f'no checkpoint{_in(job)}. Train it, or name one by --checkpoint')
+        where = f': {job.checkpoint}' if job.checkpoint else ' in the work dir'
+        raise RowError(f'no checkpoint{where}. Train it, or name one by --checkpoint')
     roi_head = read_config(job.path).model.roi_head
-    has = [task for task, head in HEADS.items() if roi_head.get(head)]
+    tasks = [task for task, head in HEADS.items() if roi_head.get(head)]
     for table, row in job.rows:
-        lacks = sorted(set(table.tasks_of(row)) - set(has))
-        if lacks:
+        missing = sorted(set(table.tasks_of(row)) - set(tasks))
+        if missing:
             raise RowError(
-                f'row {row.key} asks for {", ".join(lacks)}, but '
-                f'the network of {job.config} has heads for '
-                f'{", ".join(has)} only. Choose another row or config'
+                f'row {row.key} asks for {", ".join(missing)}, but the network of {job.config} '
+                f'has heads for {", ".join(tasks)} only. Choose another row or config'
             )
     trained_with = describe_training(str(job.checkpoint))['trained_with']
     if trained_with not in (None, job.config):
@@ -150,29 +148,24 @@ def check(job: Job) -> None:
         )
 
 
-def _in(job: Job) -> str:
-    return f': {job.checkpoint}' if job.checkpoint else ' in the work dir'
-
-
-def test(job: Job, args: argparse.Namespace) -> None:
-    """Run tools/test.py, as one process or several.
+def run_test(job: Job, args: argparse.Namespace) -> None:
+    """Run tools/test.py, in one process or several.
 
     Raises:
-        RowError: If it fails; with the last line that it wrote, which of
-            several processes is torchrun's and says nothing.
+        RowError: If the test fails; with the last line of its output. That of several
+            processes is torchrun's and gives no reason.
     """
-    check(job)
-    names = [str(job.path), str(job.checkpoint)]
-    work_dir = str(args.work_dirs / job.config)
-    options = ['--json', str(job.result), '--work-dir', work_dir]
-    if args.cfg_options:
-        options += ['--cfg-options', *args.cfg_options]
-    command = [sys.executable, 'tools/test.py', *names]
+    check_job(job)
+    command = [sys.executable, 'tools/test.py', str(job.path), str(job.checkpoint)]
     if args.gpus:
-        command = ['bash', 'tools/dist_test.sh', *names, str(args.gpus)]
+        command[:2] = ['bash', 'tools/dist_test.sh']
+        command.append(str(args.gpus))
+    command += ['--json', str(job.result), '--work-dir', str(args.work_dirs / job.config)]
+    if args.cfg_options:
+        command += ['--cfg-options', *args.cfg_options]
     last = ''
     with subprocess.Popen(
-        command + options,
+        command,
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
@@ -187,32 +180,44 @@ def test(job: Job, args: argparse.Namespace) -> None:
         raise RowError(f'status {process.returncode}: {reason}')
 
 
-def make_jobs(args: argparse.Namespace) -> list[Job]:
-    """One job for each config of the chosen rows."""
+def list_jobs(args: argparse.Namespace) -> list[Job]:
+    """List a job for each config of the chosen rows.
+
+    Raises:
+        RowError: If --checkpoint is given for rows of several configs.
+    """
     chosen = rows_by_config(load_tables(args.tables), args.rows)
     if args.checkpoint and len(chosen) != 1:
         raise RowError(
             f'--checkpoint: expected rows of one config, got '
             f'rows of {len(chosen)}: {", ".join(chosen)}'
         )
-    folder = args.root / 'docs/results/coco'
-    return [
-        Job(
-            config,
-            rows,
-            args.checkpoint or find_checkpoint(args.work_dirs / config),
-            folder / f'{config}.json',
+    jobs = []
+    for config, rows in chosen.items():
+        found = sorted(ROOT.glob(f'configs/*/{config}.py'))
+        jobs.append(
+            Job(
+                config,
+                found[0] if found else ROOT / f'configs/multitask_refine/{config}.py',
+                rows,
+                ', '.join(row.key for _, row in rows),
+                args.checkpoint or find_checkpoint(args.work_dirs / config),
+                args.root / f'docs/results/coco/{config}.json',
+            )
         )
-        for config, rows in chosen.items()
-    ]
+    return jobs
 
 
-def execute(jobs: Sequence[Job], args: argparse.Namespace) -> list[str]:
-    """Test one after the other, with progress.
-
-    Returns:
-        list[str]: What failed and why.
-    """
+@explained_errors()
+def main(argv: list[str] | None = None) -> int:
+    """Test the configs and build the pages; return 1 if a test failed."""
+    args = parse_args(argv)
+    jobs = list_jobs(args)
+    if args.list:
+        for job in jobs:
+            state = 'tested' if job.result.exists() else job.checkpoint
+            print(f'{job.config}: {job.keys}: {state or "no checkpoint"}')
+        return 0
     failed = []
     for index, job in enumerate(jobs, 1):
         title = f'[{index}/{len(jobs)}] {job.config} ({job.keys})'
@@ -223,23 +228,9 @@ def execute(jobs: Sequence[Job], args: argparse.Namespace) -> list[str]:
         else:
             print(f'{title}: {job.checkpoint}', flush=True)
             try:
-                test(job, args)
+                run_test(job, args)
             except (RowError, ValueError) as error:
                 failed.append(f'{job.config} ({job.keys}): {error}')
-    return failed
-
-
-@explained_errors()
-def main(argv: list[str] | None = None) -> int:
-    """Run the tool; return its exit status."""
-    args = parse_args(argv)
-    jobs = make_jobs(args)
-    if args.list:
-        for job in jobs:
-            state = 'tested' if job.result.exists() else job.checkpoint
-            print(f'{job.config}: {job.keys}: {state or "no checkpoint"}')
-        return 0
-    failed = execute(jobs, args)
     build = [sys.executable, '-m', 'tools.docs.build_docs', '--root', str(args.root)]
     done = subprocess.run([*build, '--tables', str(args.tables.resolve())], cwd=ROOT)
     if done.returncode:

@@ -1,78 +1,83 @@
 #!/usr/bin/env python
-"""The largest kernels of a step, and how often the host waits for the device.
+"""Profile the kernels of inference and training, and the synchronizations with the device.
 
-python -m benchmarks.cuda.kernels --json docs/results/performance/cuda-kernels.json
+    python -m benchmarks.cuda.kernels --json docs/results/performance/cuda-kernels.json
+
+PyTorch's profiler lists the kernels with the largest own time, and how often the host waits for
+the device, in an inference of 2 images and in a training step.
 """
 
 import argparse
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed.baselines.multitask_net import MultitaskNet
 from benchmarks.speed.inputs import image_names, load_images, load_people
+from benchmarks.speed.parts import PARTS
 from multitask_refine.engine import write_record
 
-VARIANTS = ('regular', 'rb-h')
 WAITS = ('cudaStreamSynchronize', 'cudaDeviceSynchronize', 'cudaEventSynchronize')
-LARGEST = 15
+NUM_KERNELS = 15
 
 
-def profile_task(run: Callable[[], object]) -> dict:
-    """Run a task once under PyTorch's profiler, after two warm-ups."""
+def profile_task(run: Callable[[Any], object], batch: Any, device: torch.device) -> dict:
+    """Profile a task on a batch, after two warm-up runs.
+
+    Returns:
+        ``largest``, the kernels with the largest own time on the device: ``name``, ``calls`` and
+        ``milliseconds``; ``waits``, the number of synchronizations by name.
+    """
     for _ in range(2):
-        run()
-    activities = [ProfilerActivity.CPU]
-    if torch.cuda.is_available():
-        activities.append(ProfilerActivity.CUDA)
-        torch.cuda.synchronize()
-    with profile(activities=activities) as found:
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-    events = found.key_averages()
-    largest = sorted(events, key=_own_time, reverse=True)[:LARGEST]
+        run(batch)
+    is_cuda = device.type == 'cuda'
+    with profile(
+        activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] * is_cuda)]
+    ) as record:
+        run(batch)
+        if is_cuda:  # kernels that still run would not be recorded
+            torch.cuda.synchronize(device)
+    events = record.key_averages()
+    own_time = 'self_device_time_total' if is_cuda else 'self_cpu_time_total'  # microseconds
+    events.sort(key=lambda event: getattr(event, own_time), reverse=True)
     return dict(
         largest=[
-            dict(name=event.key, calls=event.count, milliseconds=round(_own_time(event) / 1000, 3))
-            for event in largest
+            dict(
+                name=event.key,
+                calls=event.count,
+                milliseconds=round(getattr(event, own_time) / 1000, 3),
+            )
+            for event in events[:NUM_KERNELS]
         ],
         waits={event.key: event.count for event in events if event.key in WAITS},
     )
 
 
-def _own_time(event: object) -> float:
-    """Microseconds on the device; on the CPU, where there is none."""
-    if torch.cuda.is_available():
-        return event.self_device_time_total
-    return event.self_cpu_time_total
-
-
-def measure(variant: str, device: str, side: int) -> dict:
-    """The profiles of a training step and of inference."""
-    names = image_names(side, 2)
-    people = [load_people(*name) for name in names]
-    network = MultitaskNet(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
-    network.set_copies(people)
-    images = load_images(names)
-    train, test = network.to_batch(images, people), network.to_batch(images)
-    return dict(
-        step=profile_task(lambda: network.step(train)),
-        predict=profile_task(lambda: network.predict(test)),
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
+    """Profile the network without refinement and with all of it (RB+H)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--device', default='cuda')
-    parser.add_argument('--side', type=int, default=800)
+    parser.add_argument('--device', default='cuda', help='default: %(default)s')
+    parser.add_argument(
+        '--side', type=int, default=800, help='shorter side in pixels (default: %(default)s)'
+    )
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
-    found = {variant: measure(variant, args.device, args.side) for variant in VARIANTS}
-    write_record(args.json, dict(side=args.side, variants=found))
-    print(f'{args.json} written')
+    names = image_names(args.side, 2)
+    images, people = load_images(names), [load_people(*name) for name in names]
+    variants = {}
+    for variant in ('regular', 'rb_h'):
+        config = PARTS['refinement'].baselines[variant].options['config']
+        network = MultitaskNet(config, device=args.device)
+        network.set_extra_proposals(people)
+        variants[variant.replace('_', '-')] = {
+            'step': profile_task(network.step, network.to_batch(images, people), network.device),
+            'predict': profile_task(network.predict, network.to_batch(images), network.device),
+        }
+    write_record(args.json, dict(side=args.side, variants=variants))
+    print(f'Results file: {args.json}')
     return 0
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Mixed precision beside float32: losses and gradients of one step.
+"""Compare loss and gradients of a training step in mixed precision with float32.
 
     python -m benchmarks.cuda.precision --json docs/results/performance/cuda-precision.json
 
-The same weights, images and random numbers in float32, float16 and bfloat16.
+Weights, images and random numbers are the same in float32, float16 and bfloat16.
 """
 
 import argparse
@@ -14,69 +14,65 @@ from torch import Tensor
 
 from benchmarks.speed.baselines.multitask_net import MultitaskNet
 from benchmarks.speed.inputs import image_names, load_images, load_people
+from benchmarks.speed.parts import PARTS
 from multitask_refine.engine import write_record
 from multitask_refine.engine.runner.reproducible_loop import seed_everything
 
-VARIANTS = ('regular', 'rb', 'rb-h')
-TYPES = dict(float32=None, float16=torch.float16, bfloat16=torch.bfloat16)
 
-
-def step(network: MultitaskNet, batch: dict, dtype: torch.dtype | None) -> dict[str, object]:
-    """The loss and all gradients as one vector."""
+def compute_gradient(
+    network: MultitaskNet, batch: dict, dtype: torch.dtype
+) -> tuple[float, Tensor]:
+    """Compute the loss and the gradients of all weights, as one vector."""
     network.model.train()
     network.model.zero_grad()
-    seed_everything(0)
-    with torch.autocast(network.device.type, dtype or torch.float16, enabled=dtype is not None):
+    seed_everything(0)  # the sampling of proposals and RoIs is random
+    is_mixed = dtype is not torch.float32
+    autocast_dtype = dtype if is_mixed else torch.bfloat16  # autocast refuses float32
+    with torch.autocast(network.device.type, autocast_dtype, enabled=is_mixed):
         loss = network.losses(batch)
-    # Small gradients would be lost in float16; scaled, all of them.
-    scale = 1024.0 if dtype is torch.float16 else 1.0
+    scale = 1024.0 if dtype is torch.float16 else 1.0  # small gradients underflow in float16
     (loss * scale).backward()
     gradients = [
-        parameter.grad.flatten().float() / scale
+        parameter.grad.flatten().double() / scale
         for parameter in network.model.parameters()
         if parameter.grad is not None
     ]
-    return dict(loss=float(loss), gradient=torch.cat(gradients))
-
-
-def compare(exact: Tensor, other: Tensor) -> dict[str, float]:
-    """How far a gradient's direction and length are from the exact ones."""
-    return dict(
-        gradient_cosine=float(torch.cosine_similarity(exact.double(), other.double(), 0)),
-        gradient_length=float(other.double().norm() / exact.double().norm()),
-    )
-
-
-def measure(variant: str, device: str, side: int) -> list[dict]:
-    """A row for each type."""
-    names = image_names(side, 2)
-    people = [load_people(*name) for name in names]
-    network = MultitaskNet(f'multitask-rcnn_r50_fpn-ms_{variant}_4xb3-90k_coco.py', device=device)
-    network.set_copies(people)
-    batch = network.to_batch(load_images(names), people)
-    exact, rows = None, []
-    for name, dtype in TYPES.items():
-        row = dict(variant=variant, type=name)
-        try:
-            found = step(network, batch, dtype)
-            exact = exact or found
-            row.update(loss=found['loss'], **compare(exact['gradient'], found['gradient']))
-        except RuntimeError as error:
-            row['failure'] = str(error).splitlines()[0]
-        print(row, file=sys.stderr, flush=True)
-        rows.append(row)
-    return rows
+    return loss.item(), torch.cat(gradients)
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Compare the data types in all variants of the network."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--device', default='cuda')
-    parser.add_argument('--side', type=int, default=480)
+    parser.add_argument('--device', default='cuda', help='default: %(default)s')
+    parser.add_argument(
+        '--side', type=int, default=480, help='shorter side in pixels (default: %(default)s)'
+    )
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
-    rows = [row for variant in VARIANTS for row in measure(variant, args.device, args.side)]
+    names = image_names(args.side, 2)
+    images, people = load_images(names), [load_people(*name) for name in names]
+    rows = []
+    for variant, spec in PARTS['refinement'].baselines.items():
+        network = MultitaskNet(spec.options['config'], device=args.device)
+        network.set_extra_proposals(people)
+        batch = network.to_batch(images, people)
+        # Once more in the loop: how much a repetition differs is a row of its own.
+        _, exact = compute_gradient(network, batch, torch.float32)
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            row = dict(variant=variant.replace('_', '-'), type=str(dtype).split('.')[1])
+            try:
+                loss, gradient = compute_gradient(network, batch, dtype)
+                row.update(
+                    loss=loss,
+                    gradient_cosine=float(torch.cosine_similarity(exact, gradient, 0)),
+                    gradient_length=float(gradient.norm() / exact.norm()),
+                )
+            except RuntimeError as error:  # such as a data type that the device does not support
+                row['failure'] = str(error).splitlines()[0]
+            print(row, file=sys.stderr, flush=True)
+            rows.append(row)
     write_record(args.json, dict(side=args.side, rows=rows))
-    print(f'{args.json} written')
+    print(f'Results file: {args.json}')
     return 0
 
 

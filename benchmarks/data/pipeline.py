@@ -1,11 +1,10 @@
 #!/usr/bin/env python
-"""Time the training data pipeline of the COCO configs.
+"""Measure the throughput of the training data pipeline of the COCO configs.
 
     python -m benchmarks.data.pipeline --json docs/results/performance/data_pipeline.json
 
-Images a second of one process and of loader workers, on drawn JPEG files of
-480 x 640 pixels with as many people as COCO's images with people have, and
-the share of each step of the pipeline.
+Images per second in one process and with loader workers, and the time of each transform, on
+synthetic JPEG files of 480 x 640 pixels with as many people as COCO's images with people have.
 """
 
 import argparse
@@ -15,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
@@ -34,44 +32,37 @@ CONFIG = 'configs/multitask_refine/multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco.
 PERSONS_PER_IMAGE = 4  # 262465 in 64115 images of train2017
 
 
-def draw_data(folder: Path, images: int) -> None:
-    """Write a folder in COCO's layout."""
+def draw_dataset(folder: Path, images: int) -> None:
+    """Draw a dataset in COCO's layout."""
     truth = draw_people(2 * images, PERSONS_PER_IMAGE * images, 0).truth
     (folder / 'train2017').mkdir()
     (folder / 'annotations').mkdir()
     annotations = folder / 'annotations/person_keypoints_train2017.json'
     annotations.write_text(json.dumps(truth))
     for image in truth['images'][:images]:  # the people are in the first half
-        cv2.imwrite(
-            str(folder / 'train2017' / image['file_name']), draw_image(image['id'], HEIGHT, WIDTH)
-        )
+        drawn = draw_image(image['id'], HEIGHT, WIDTH)
+        cv2.imwrite(str(folder / 'train2017' / image['file_name']), drawn)
 
 
-def build_dataset(folder: Path, config: str, images: int) -> Dataset:
-    """The config's training set on the drawn folder."""
-    settings = Config.fromfile(config).train_dataloader.dataset
-    settings.update(data_root=f'{folder}/', indices=images)
-    return DATASETS.build(settings)
-
-
-def time_steps(dataset: Dataset, rounds: int) -> dict[str, float]:
-    """Milliseconds an image of each step, the median of the rounds' means."""
-    found = defaultdict(list)
+def time_transforms(dataset: Dataset, rounds: int) -> dict[str, float]:
+    """Measure the milliseconds per image of each transform: the median over rounds."""
+    means = defaultdict(list)
     for _ in range(rounds):
         total: dict[str, float] = defaultdict(float)
         for index in range(len(dataset)):
+            # The transforms one by one, as dataset[index] would run them.
             data = dataset.get_data_info(index)
-            for step in dataset.pipeline.transforms:
+            for transform in dataset.pipeline.transforms:
                 start = time.perf_counter()
-                data = step(data)
-                total[type(step).__name__] += time.perf_counter() - start
+                data = transform(data)
+                total[type(transform).__name__] += time.perf_counter() - start
         for name, seconds in total.items():
-            found[name].append(1000 * seconds / len(dataset))
-    return {name: round(median(times), 3) for name, times in found.items()}
+            means[name].append(1000 * seconds / len(dataset))
+    return {name: round(median(values), 3) for name, values in means.items()}
 
 
-def time_loading(dataset: Dataset, workers: int, batch: int, rounds: int) -> list[float]:
-    """Images a second of each round; workers have started before."""
+def measure_throughput(dataset: Dataset, workers: int, batch: int, rounds: int) -> list[float]:
+    """Measure the images per second of each round, after a warm-up that starts the workers."""
     loader = DataLoader(
         dataset,
         batch,
@@ -80,54 +71,54 @@ def time_loading(dataset: Dataset, workers: int, batch: int, rounds: int) -> lis
         persistent_workers=workers > 0,
         drop_last=True,
     )
-    _exhaust(itertools.islice(loader, 2))
+    list(itertools.islice(loader, 2))  # persistent workers survive the iterator
     rates = []
     for _ in range(rounds):
         start = time.perf_counter()
-        loaded = batch * _exhaust(loader)
-        rates.append(round(loaded / (time.perf_counter() - start), 2))
+        images = batch * sum(1 for _ in loader)
+        rates.append(round(images / (time.perf_counter() - start), 2))
     return rates
 
 
-def _exhaust(batches: Iterable) -> int:
-    return sum(1 for _ in batches)
-
-
-def measure(folder: Path, args: argparse.Namespace) -> dict:
-    """All numbers of the results file."""
-    draw_data(folder, args.images)
-    dataset = build_dataset(folder, args.config, args.images)
-    dataset[0]
-    rates = {}
-    for workers in args.workers:
-        rates[str(workers)] = time_loading(dataset, workers, args.batch, args.rounds)
-        print(f'{workers} workers: {rates[str(workers)]} images/s', file=sys.stderr)
-    return dict(
-        config=Path(args.config).name,
-        images=args.images,
-        persons_per_image=PERSONS_PER_IMAGE,
-        batch=args.batch,
-        images_per_second=rates,
-        step_milliseconds=time_steps(dataset, args.rounds),
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
+    """Draw a dataset and measure the config's pipeline on it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--config', default=CONFIG)
-    parser.add_argument('--images', type=int, default=200)
-    parser.add_argument('--batch', type=int, default=3)
-    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--config', default=CONFIG, help='default: %(default)s')
+    parser.add_argument('--images', type=int, default=200, help='default: %(default)s')
+    parser.add_argument('--batch', type=int, default=3, help='batch size (default: %(default)s)')
     parser.add_argument(
-        '--workers', type=int, nargs='+', default=[0, 1, 2], help='0 loads in the main process'
+        '--rounds', type=int, default=3, help='number of rounds (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        nargs='+',
+        default=[0, 1, 2],
+        help='numbers of loader workers; 0 loads in the main process (default: 0 1 2)',
     )
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
     register_all_modules(init_default_scope=True)
-    cv2.setNumThreads(0)  # as the configs set it
-    with tempfile.TemporaryDirectory() as folder:
-        write_record(args.json, measure(Path(folder), args))
-    print(f'{args.json} written')
+    cv2.setNumThreads(0)  # as in the configs
+    with tempfile.TemporaryDirectory() as name:
+        draw_dataset(Path(name), args.images)
+        settings = Config.fromfile(args.config).train_dataloader.dataset
+        settings.update(data_root=f'{name}/', indices=args.images)
+        dataset = DATASETS.build(settings)
+        rates = {}
+        for workers in args.workers:
+            rates[str(workers)] = measure_throughput(dataset, workers, args.batch, args.rounds)
+            print(f'{workers} workers: {rates[str(workers)]} images/s', file=sys.stderr)
+        result = dict(
+            config=Path(args.config).name,
+            images=args.images,
+            persons_per_image=PERSONS_PER_IMAGE,
+            batch=args.batch,
+            images_per_second=rates,
+            step_milliseconds=time_transforms(dataset, args.rounds),
+        )
+    write_record(args.json, result)
+    print(f'Results file: {args.json}')
     return 0
 
 

@@ -1,26 +1,25 @@
 #!/usr/bin/env python
-"""Train for long on dirty data, and look at memory and counts.
+"""Stress test: a long distributed training on dirty data, with an interruption.
 
     python -m benchmarks.robustness.endurance --json docs/results/performance/endurance.json
 
-Two ranks with two loader workers each train the smallest network on a drawn
-sample with missing and damaged images and annotations. Half way the run gets
-SIGTERM, more images are damaged while it is stopped, and it is resumed. The
-memory of every process is sampled; how many images must have been replaced
-is counted by loading the same images again, without a network.
+Two ranks with two loader workers each train the smallest network on a synthetic dataset with
+missing and damaged images and annotations. Half way, the run receives SIGTERM, more images are
+damaged, and it is resumed. The memory of every process is sampled. How many images must have
+been replaced is counted by loading the same images again, without a network.
 """
 
 import argparse
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -33,13 +32,9 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from benchmarks.robustness.dirty_data import (
-    copy_sample,
-    damage_annotations,
-    damage_files,
-    remove_files,
-)
+from benchmarks.robustness.dirty_data import damage_annotations, damage_files
 from multitask_refine.engine import load_checkpoint_file, write_record
+from multitask_refine.engine.hooks.preemption_hook import EX_TEMPFAIL
 from multitask_refine.engine.runner import reproducible_loop
 from tools.dataset import make_sample
 
@@ -47,9 +42,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 CONFIG = 'configs/sample/multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb4-1500_sample.py'
 RANKS, WORKERS, BATCH = 2, 2, 2
-SIZE = 96
-EX_TEMPFAIL = 75
-OPTIONS = [
+IMAGE_SIZE = 96
+SAMPLING_SECONDS = 2
+MIN_SAMPLES = 16  # of a process whose memory is described
+SETTINGS = [
     'model.backbone.base_channels=4',
     'model.backbone.stem_channels=4',
     'model.neck.in_channels=[32,64,128]',
@@ -64,144 +60,82 @@ OPTIONS = [
 ]
 
 
-class Damage(NamedTuple):
-    """What was done to the data, by counts."""
-
-    images: int
-    missing: int
-    annotations: dict[str, int]
-    files_before: int
-    files_between: int
-
-
 class Leg(NamedTuple):
-    """One start of the training, until it ended or was stopped.
+    """A part of the training, from a start to its end or interruption.
 
     Attributes:
         status: Exit status of the launcher.
         seconds: Wall time.
-        memory: Of each process its role and (seconds, bytes) again and
-            again; bytes that are its own, in memory and swapped out.
+        memory: Samples of each process, by role and process id: bytes that are its own, in
+            memory or swapped out.
     """
 
     status: int
     seconds: float
-    memory: dict[str, list[tuple]]
-
-
-def draw(folder: Path, images: int) -> None:
-    """Draw the sample once; it is copied before it is damaged."""
-    if not (folder / 'sample.json').is_file():
-        make_sample.main([str(folder), '--size', str(SIZE), '--train', str(images), '--val', '8'])
-
-
-def soil(folder: Path, images: int) -> Damage:
-    """Damage a fresh copy in all ways but the later one."""
-    train = folder / 'train2017'
-    missing = remove_files(train, images // 100, seed=1)
-    faults = damage_annotations(
-        folder / 'annotations/person_keypoints_train2017.json', images // 20, seed=2
-    )
-    damaged = damage_files(train, images // 100, seed=3)
-    return Damage(images, len(missing), faults, len(damaged), images // 100)
+    memory: dict[str, list[int]]
 
 
 def train(folder: Path, work_dir: Path, iterations: int, stop_at: int | None) -> Leg:
-    """Run the launcher; with ``stop_at`` it gets SIGTERM at this iteration."""
-    command = [
-        'bash',
-        'tools/dist_train.sh',
-        CONFIG,
-        str(RANKS),
-        '--work-dir',
-        str(work_dir),
-        '--resume',
-        '--cfg-options',
-        f'train_cfg.max_iters={iterations}',
-        *OPTIONS,
-    ]
-    env = dict(
-        os.environ,
-        SAMPLE_ROOT=str(folder),
-        OMP_NUM_THREADS='1',
-        PYTHON=sys.executable,
-        PORT='29611',
-    )
-    start = time.monotonic()
-    memory = defaultdict(list)
-    with (work_dir / 'output.txt').open('a') as log:
-        launcher = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+    """Run the launcher of distributed training; it receives SIGTERM at iteration ``stop_at``."""
+    command = ['bash', 'tools/dist_train.sh', CONFIG, str(RANKS), f'--work-dir={work_dir}']
+    command += ['--resume', '--cfg-options', f'train_cfg.max_iters={iterations}', *SETTINGS]
+    env = dict(SAMPLE_ROOT=str(folder), OMP_NUM_THREADS='1', PYTHON=sys.executable, PORT='29611')
+    log, start = work_dir / 'output.txt', time.monotonic()
+    memory: dict[str, list[int]] = defaultdict(list)
+    with log.open('a') as out:  # both legs append to it
+        launcher = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **env}, stdout=out, stderr=out
+        )
         while launcher.poll() is None:
-            time.sleep(2)
-            _sample_memory(launcher.pid, time.monotonic() - start, memory)
-            if stop_at and _reached(work_dir) >= stop_at:
-                launcher.send_signal(signal.SIGTERM)
+            time.sleep(SAMPLING_SECONDS)
+            with suppress(psutil.Error):  # a process has ended
+                # The launcher starts torchrun, torchrun the ranks, and a rank its workers.
+                for torchrun in psutil.Process(launcher.pid).children():
+                    for rank in torchrun.children():
+                        for process in (rank, *rank.children()):
+                            info = process.memory_full_info()
+                            role = 'rank' if process is rank else 'worker'
+                            memory[f'{role} {process.pid}'].append(info.uss + info.swap)
+            reached = re.findall(r'Iter\(train\) \[ *(\d+)/', log.read_text(errors='replace'))
+            if stop_at and reached and int(reached[-1]) >= stop_at:
+                launcher.send_signal(signal.SIGTERM)  # as a scheduler's preemption
                 stop_at = None
     return Leg(launcher.returncode, time.monotonic() - start, dict(memory))
 
 
-def _reached(work_dir: Path) -> int:
-    found = re.findall(
-        r'Iter\(train\) \[ *(\d+)/', (work_dir / 'output.txt').read_text(errors='replace')
-    )
-    return int(found[-1]) if found else 0
+def describe_memory(memory: dict[str, list[int]]) -> list[dict]:
+    """Describe the memory of each process by the medians of the quarters of its life, in MiB.
 
-
-def _sample_memory(launcher: int, now: float, memory: dict) -> None:
-    """The launcher starts torchrun, that the ranks, and these the workers."""
-    for torchrun in _children(launcher):
-        for rank in _children(torchrun.pid):
-            _note('rank', rank, now, memory)
-            for worker in _children(rank.pid):
-                _note('worker', worker, now, memory)
-
-
-def _children(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children()
-    except psutil.Error:  # it has ended
-        return []
-
-
-def _note(role: str, process: psutil.Process, now: float, memory: dict) -> None:
-    try:
-        info = process.memory_full_info()
-    except psutil.Error:
-        return
-    # What the system has put aside is the process's, too.
-    memory[f'{role} {process.pid}'].append((now, info.uss + info.swap))
-
-
-def describe_memory(memory: dict[str, list[tuple]]) -> list[dict]:
-    """Mebibytes of each process in the quarters of its life, and its growth.
-
-    The figures are the quarters' medians. Growth is from the third to the
-    last: before, libraries and buffers are still being loaded.
+    The growth is from the third to the last quarter: before, libraries and buffers are still
+    being loaded.
     """
     rows = []
     for name, samples in sorted(memory.items()):
-        if len(samples) < 16:
-            continue
-        used = [size / 2**20 for _, size in samples]
-        length = len(used) // 4
-        quarters = [round(median(used[i * length : (i + 1) * length]), 1) for i in range(4)]
-        rows.append(
-            dict(
-                process=name.split()[0],
-                samples=len(used),
-                quarters=quarters,
-                growth_percent=round(100 * (quarters[3] / quarters[2] - 1), 2),
-            )
-        )
+        if len(samples) >= MIN_SAMPLES:
+            length = len(samples) // 4
+            quarters = [
+                round(median(samples[i * length : (i + 1) * length]) / 2**20, 1) for i in range(4)
+            ]
+            growth = round(100 * (quarters[3] / quarters[2] - 1), 2)
+            row = dict(process=name.split()[0], samples=len(samples), quarters=quarters)
+            rows.append(dict(row, growth_percent=growth))
     return rows
 
 
-def expected_replacements(folder: Path, first: int, last: int) -> int:
-    """Load what the ranks drew from iteration ``first`` to ``last``."""
+def count_replacements(folder: Path, first: int, last: int) -> int:
+    """Load what the ranks load from iteration ``first`` to ``last``, and count replacements."""
+    with mock.patch.dict(os.environ, SAMPLE_ROOT=str(folder)):
+        settings = Config.fromfile(ROOT / CONFIG).train_dataloader
+    settings.update(batch_size=BATCH, num_workers=0, persistent_workers=False)
     total = 0
     for rank in range(RANKS):
-        with _as_rank(rank):
-            loader = _train_loader(folder)
+        with ExitStack() as stack:
+            # The samplers take themselves for those of a rank.
+            for module in (reproducible_loop, mmengine.dataset.sampler):
+                patch = mock.patch.object(module, 'get_dist_info', lambda rank=rank: (rank, RANKS))
+                stack.enter_context(patch)
+            loader = Runner.build_dataloader(settings, seed=0)
+            loader = reproducible_loop.ReproducibleLoader(loader)
             loader.start_at(first, seed=0)
             batches = itertools.islice(iter(loader.batch_sampler), last - first)
             for visit in itertools.chain.from_iterable(batches):
@@ -210,101 +144,93 @@ def expected_replacements(folder: Path, first: int, last: int) -> int:
     return total
 
 
-@contextmanager
-def _as_rank(rank: int) -> Iterator[None]:
-    """Samplers that ask are told that they are one of several ranks."""
-    with ExitStack() as stack:
-        for module in (reproducible_loop, mmengine.dataset.sampler):
-            stack.enter_context(mock.patch.object(module, 'get_dist_info', lambda: (rank, RANKS)))
-        yield
+def run_test(folder: Path, images: int, iterations: int) -> dict:
+    """Damage a dataset, train on it in two legs, and count.
 
+    Args:
+        folder: For datasets and work dir.
+        images: Number of training images.
+        iterations: Of both legs together.
 
-def _train_loader(folder: Path) -> reproducible_loop.ReproducibleLoader:
-    with mock.patch.dict(os.environ, SAMPLE_ROOT=str(folder)):
-        settings = Config.fromfile(str(ROOT / CONFIG)).train_dataloader
-    settings.update(batch_size=BATCH, num_workers=0, persistent_workers=False)
-    return reproducible_loop.ReproducibleLoader(Runner.build_dataloader(settings, seed=0))
-
-
-def counted_replacements(work_dir: Path) -> list[int]:
-    """Images replaced and drawn, as the newest checkpoint says."""
-    newest = Path((work_dir / 'last_checkpoint').read_text().strip())
-    state = load_checkpoint_file(str(newest), 'cpu')
-    return list(state['message_hub']['runtime_info']['bad_images'])
-
-
-def endure(args: argparse.Namespace) -> dict:
-    """Both legs of the run, and what came out."""
-    folder, work_dir = args.folder / 'dirty', args.folder / 'work_dir'
-    draw(args.folder / 'clean', args.images)
-    copy_sample(args.folder / 'clean', folder)
-    damage = soil(folder, args.images)
+    Returns:
+        The content of the results file.
+    """
+    clean, dirty, work_dir = (folder / name for name in ('clean', 'dirty', 'work_dir'))
+    if not (clean / 'sample.json').is_file():
+        options = [f'--size={IMAGE_SIZE}', f'--train={images}', '--val=8']
+        make_sample.main([str(clean), *options])
+    # Drawing takes long, so the clean dataset is kept and a copy is damaged.
+    shutil.rmtree(dirty, ignore_errors=True)
+    shutil.copytree(clean, dirty)
+    # One image in a hundred is missing, one damaged; one annotation per 20 images is damaged.
+    files, few = dirty / 'train2017', images // 100
+    missing = damage_files(files, few, 1, dict(missing=Path.unlink))
+    annotations = dirty / 'annotations/person_keypoints_train2017.json'
+    damage = dict(
+        images=images,
+        missing=len(missing),
+        annotations=damage_annotations(annotations, images // 20, seed=2),
+        files_before=len(damage_files(files, few, seed=3)),
+        files_between=few,
+    )
     work_dir.mkdir()
-    half = args.iterations // 2
-    first = train(folder, work_dir, args.iterations, half)
-    stopped = _reached_checkpoint(work_dir)
-    before = expected_replacements(folder, 0, stopped)
-    damage_files(folder / 'train2017', damage.files_between, seed=4)
-    second = train(folder, work_dir, args.iterations, None)
-    after = expected_replacements(folder, stopped, args.iterations)
-    counted, drawn = counted_replacements(work_dir)
+    last_checkpoint = work_dir / 'last_checkpoint'
+    first = train(dirty, work_dir, iterations, iterations // 2)
+    stopped = int(re.search(r'iter_(\d+)', last_checkpoint.read_text())[1])
+    expected = count_replacements(dirty, 0, stopped)
+    damage_files(files, few, seed=4)
+    second = train(dirty, work_dir, iterations, None)
+    expected += count_replacements(dirty, stopped, iterations)
+    state = load_checkpoint_file(last_checkpoint.read_text().strip(), 'cpu')
+    replaced, drawn = state['message_hub']['runtime_info']['bad_images']
+    memory = [describe_memory(leg.memory) for leg in (first, second)]
+    status = [first.status, second.status]
+    growth = [row['growth_percent'] for rows in memory for row in rows]
     return dict(
         ranks=RANKS,
         workers=WORKERS,
         batch=BATCH,
-        iterations=args.iterations,
+        iterations=iterations,
         stopped_after=stopped,
-        damage=damage._asdict(),
-        status=[first.status, second.status],
+        damage=damage,
+        status=status,
         seconds=[round(leg.seconds, 1) for leg in (first, second)],
         images_drawn=drawn,
-        replaced=counted,
-        replaced_expected=before + after,
-        memory=[describe_memory(leg.memory) for leg in (first, second)],
-    )
-
-
-def _reached_checkpoint(work_dir: Path) -> int:
-    name = (work_dir / 'last_checkpoint').read_text().strip()
-    return int(re.search(r'iter_(\d+)', name)[1])
-
-
-def passed(result: dict) -> bool:
-    """No hang, all counted, and no process grew by a tenth."""
-    growth = [row['growth_percent'] for leg in result['memory'] for row in leg]
-    return (
-        result['status'] == [EX_TEMPFAIL, 0]
-        and result['replaced'] == result['replaced_expected']
+        replaced=replaced,
+        replaced_expected=expected,
+        memory=memory,
+        # Both legs ended as they should, all images count, and no process grew by a tenth.
+        passed=status == [EX_TEMPFAIL, 0]
+        and replaced == expected
         and bool(growth)
-        and max(growth) < 10
+        and max(growth) < 10,
     )
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the test; return 1 if it does not pass."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--images', type=int, default=3000)
-    parser.add_argument('--iterations', type=int, default=3000)
+    parser.add_argument('--images', type=int, default=3000, help='default: %(default)s')
+    parser.add_argument('--iterations', type=int, default=3000, help='default: %(default)s')
     parser.add_argument(
         '--folder',
         type=Path,
         default=ROOT / 'work_dirs/endurance',
-        help='for the data and the work dir',
+        help='folder of datasets and work dir (default: work_dirs/endurance)',
     )
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
-    args.folder = args.folder.resolve()
-    if (args.folder / 'work_dir').exists():
-        parser.error(
-            f'{args.folder}/work_dir is there already: remove it, or name another --folder'
-        )
+    folder = args.folder.resolve()
+    if (folder / 'work_dir').exists():
+        parser.error(f'{folder}/work_dir exists: remove it, or name another --folder')
     torch.set_num_threads(1)
     register_all_modules(init_default_scope=True)
-    result = endure(args)
-    write_record(args.json, dict(result, passed=passed(result)))
-    print(f'{args.json}: {"passed" if passed(result) else "NOT passed"}')
-    return int(not passed(result))
+    result = run_test(folder, args.images, args.iterations)
+    write_record(args.json, result)
+    print(f'Results file: {args.json}; {"passed" if result["passed"] else "NOT passed"}')
+    return int(not result['passed'])
 
 
 if __name__ == '__main__':

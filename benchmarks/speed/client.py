@@ -1,28 +1,29 @@
-"""The other end of a baseline's process."""
+"""Client of a baseline's worker process."""
 
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-TAIL = 15  # lines of a crashed process that are shown
+TAIL = 15  # lines of a crashed worker's standard error that are shown
 
 
 class BaselineError(RuntimeError):
-    """A baseline's process ended before it answered."""
+    """A worker process ended before it answered."""
 
 
-class Process:
+class WorkerProcess(AbstractContextManager):
     """A baseline in a process of its own; a context manager.
 
     Args:
-        name (str): For messages.
-        python (str): Its interpreter.
-        search_path (str, optional): Takes the place of PYTHONPATH.
+        name: Name in error messages.
+        python: The interpreter of its environment.
+        search_path: Replaces PYTHONPATH, for another framework's environment.
     """
 
     def __init__(
@@ -30,13 +31,11 @@ class Process:
     ) -> None:
         self.name = name
         self.errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 (closed with the process)
-        environment = dict(os.environ)
-        if search_path:
-            environment['PYTHONPATH'] = search_path
+        # The standard error goes to a file: a pipe that nobody reads would fill up and block.
         self.process = subprocess.Popen(
-            [python, '-m', 'benchmarks.speed.server'],
+            [python, '-m', 'benchmarks.speed.worker'],
             cwd=ROOT,
-            env=environment,
+            env={**os.environ, **({'PYTHONPATH': search_path} if search_path else {})},
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -47,43 +46,25 @@ class Process:
         """Send a command and wait for the answer.
 
         Raises:
-            BaselineError: If the process ends instead.
+            BaselineError: If the process ends instead; with the end of its standard error.
         """
-        try:
-            self._send(dict(do=command, **arguments))
+        answer = ''
+        with suppress(BrokenPipeError):
+            print(json.dumps([command, arguments]), file=self.process.stdin, flush=True)
             answer = self.process.stdout.readline()
-        except BrokenPipeError:
-            answer = ''
         if not answer:
-            raise BaselineError(self._explain(command))
+            status = self.process.wait()
+            self.errors.seek(0)
+            tail = ''.join(self.errors.readlines()[-TAIL:])
+            raise BaselineError(
+                f'baseline {self.name}: its process ended at {command!r} '
+                f'with status {status}. Its last lines:\n{tail}'
+            )
         return json.loads(answer)
 
-    def _send(self, content: dict) -> None:
-        self.process.stdin.write(json.dumps(content) + '\n')
-        self.process.stdin.flush()
-
-    def _explain(self, command: str) -> str:
-        status = self.process.wait()
-        self.errors.seek(0)
-        tail = ''.join(self.errors.readlines()[-TAIL:])
-        return (
-            f'baseline {self.name}: its process ended at {command!r} '
-            f'with status {status}. Its last lines:\n{tail}'
-        )
-
-    def close(self) -> None:
-        """End the process, which may be gone already."""
-        try:
-            self._send(dict(do='stop'))
-            self.process.stdin.close()
-        except BrokenPipeError:
-            pass
+    def __exit__(self, *error: object) -> None:
+        with suppress(BrokenPipeError):  # it may have crashed
+            self.process.stdin.close()  # the worker ends with its input
         self.process.wait()
         self.process.stdout.close()
         self.errors.close()
-
-    def __enter__(self) -> 'Process':
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.close()

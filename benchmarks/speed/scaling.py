@@ -1,33 +1,30 @@
 #!/usr/bin/env python
-"""Inference as images, people and pixels grow.
+"""Measure how latency and memory of inference scale with images, people and pixels.
 
     python -m benchmarks.speed.scaling --json docs/results/performance/scaling-cpu.json
 
-The report's network without refinement and with all of it (RB+H), in
-processes of their own, in turn in every round, as in benchmarks/speed/compare.py. The
-results file has ``series``: of ``images`` (a batch), ``people`` (detections
-of an image) and ``side`` (pixels of the short side of 4:3 images), by the
-number that grows and by network: the rounds' ``seconds``, their ``median``,
-``ratio`` to the network without refinement, ``peak_bytes`` of memory,
-``peak_of_task``, whether of this alone, and the ``detections`` of each image.
+The paper's network without refinement and with all of it (RB+H) are timed in turns, in worker
+processes of their own. ``series`` in the results file has, for the number of ``images`` in a
+batch, of ``people`` per image and of pixels of the shorter ``side``, what
+compare.measure_task returns, by that number and by network.
 """
 
 import argparse
-import contextlib
 import sys
+from contextlib import ExitStack
 from typing import NamedTuple
 
-from benchmarks.speed.client import Process
+from benchmarks.speed.client import WorkerProcess
+from benchmarks.speed.compare import measure_task
 from benchmarks.speed.inputs import image_names
 from benchmarks.speed.parts import PARTS
-from benchmarks.speed.rounds import compare_pairs, run_rounds
 from multitask_refine.engine import write_record
 
 NETWORKS = ('regular', 'rb_h')  # of the part "refinement"
 
 
 class Point(NamedTuple):
-    """One measurement's size."""
+    """Size of a measurement: images in a batch, people per image, pixels of the shorter side."""
 
     images: int = 1
     people: int = 20
@@ -41,61 +38,38 @@ SERIES = dict(
 )
 
 
-def start(point: Point, device: str, stack: contextlib.ExitStack) -> dict[str, Process]:
-    """The networks with the point's limit of detections."""
-    processes = {}
-    for name in NETWORKS:
-        spec = PARTS['refinement'].baselines[name]
-        processes[name] = stack.enter_context(Process(name))
-        processes[name].ask(
-            'build',
-            baseline=spec.baseline,
-            options=dict(spec.options, device=device, detections=point.people),
-        )
-    return processes
-
-
 def measure_point(point: Point, device: str, rounds: int) -> dict[str, dict]:
-    """Seconds and memory of each network."""
-    images = image_names(point.side, point.images)
-    with contextlib.ExitStack() as stack:
-        processes = start(point, device, stack)
-        result = {}
-        for name, process in processes.items():
-            found = process.ask('predict', images=images)
-            memory = process.ask('memory', task='predict', images=images)
-            result[name] = dict(
-                peak_bytes=memory['bytes'],
-                peak_of_task=memory['of_task'],
-                detections=found['detections'],
-            )
-        seconds = run_rounds(
-            {
-                name: lambda process=process: process.ask('predict', images=images)['seconds']
-                for name, process in processes.items()
-            },
-            rounds,
-        )
-    for name, numbers in compare_pairs(seconds, NETWORKS[0]).items():
-        result[name].update(numbers)
-    return result
+    """Measure both networks at one size, with the size's limit of detections."""
+    with ExitStack() as stack:
+        workers = {}
+        for name in NETWORKS:
+            spec = PARTS['refinement'].baselines[name]
+            workers[name] = stack.enter_context(WorkerProcess(name))
+            options = dict(spec.options, device=device, detections=point.people)
+            workers[name].ask('build', baseline=spec.baseline, options=options)
+        images = image_names(point.side, point.images)
+        return measure_task(workers, NETWORKS[0], 'predict', images, rounds, point.people)
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Measure all series; the results file is written after each point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
-    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument(
+        '--rounds', type=int, default=3, help='number of rounds (default: %(default)s)'
+    )
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
     series: dict[str, dict] = {}
     for name, points in SERIES.items():
-        series[name] = {}
         for point in points:
             found = measure_point(point, args.device, args.rounds)
-            series[name][str(getattr(point, name))] = found
-            print(point, {k: v['median'] for k, v in found.items()}, file=sys.stderr, flush=True)
+            series.setdefault(name, {})[str(getattr(point, name))] = found
+            times = {network: numbers['median'] for network, numbers in found.items()}
+            print(point, times, file=sys.stderr, flush=True)
+            # After each point, as all of them take long on a CPU.
             write_record(args.json, dict(device=args.device, rounds=args.rounds, series=series))
-    print(f'{args.json} written')
+    print(f'Results file: {args.json}')
     return 0
 
 

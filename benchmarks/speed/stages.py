@@ -1,191 +1,189 @@
-"""What each stage of a network takes, and the least that it could take.
+"""Profile of a network by stages, beside the roofline of the machine.
 
-A stage is a method of a module. Its time is exclusive: what a stage inside
-another takes counts for the inner one only, and what is in no stage is
-``rest``. Operations and bytes are attributed in the same way, in runs of
-their own, so nothing of the counting is in the times.
+A stage is a method of a module. Its time is exclusive: that of a nested stage counts for the
+inner one only, and what is in no stage is ``rest``. Operations and bytes are attributed in the
+same way in runs of their own, so that counting them does not cost time.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import wraps
 from itertools import pairwise
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed.machine_rates import measure_rates
+from multitask_refine.ops import mkldnn_linear
 
-Calls = list[tuple[Any, str, str]]  # object, method, stage
 REST = 'rest'
+MATRIX_SIDE = dict(cpu=2048, cuda=8192)
+COPIED_BYTES = 1 << 28
+Calls = Sequence[tuple[Any, str, str]]  # owner, method, stage
 
 
-class StageMeter:
-    """Gives what a reading gains to the innermost stage that runs.
-
-    Args:
-        read (Callable): The reading, such as the time.
-        between (Callable): What was gained from one reading to a later one.
-    """
-
-    def __init__(self, read: Callable[[], Any], between: Callable[[Any, Any], float]) -> None:
-        self.read, self.between = read, between
-        self.running = [REST]
-        self.marks: list[tuple[Any, str]] = []
-
-    def mark(self) -> None:
-        """Read; what was gained belongs to the stage that runs."""
-        self.marks.append((self.read(), self.running[-1]))
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """The stage runs within."""
-        self.mark()
-        self.running.append(name)
-        try:
-            yield
-        finally:
-            self.mark()
-            self.running.pop()
-
-    def totals(self) -> dict[str, float]:
-        """What each stage gained between the first and the last mark."""
-        gained: dict[str, float] = defaultdict(float)
-        for (start, _), (end, name) in pairwise(self.marks):
-            gained[name] += self.between(start, end)
-        return dict(gained)
-
-
-@contextmanager
-def observed(meter: StageMeter, calls: Calls) -> Iterator[None]:
-    """The methods are stages of the meter within."""
-    with ExitStack() as stack:
-        for owner, method, stage in calls:
-            original = getattr(owner, method)
-            stack.callback(setattr, owner, method, original)
-            setattr(owner, method, _as_stage(meter, stage, original))
-        yield
-
-
-def _as_stage(meter: StageMeter, stage: str, method: Callable) -> Callable:
-    @wraps(method)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with meter.stage(stage):
-            return method(*args, **kwargs)
-
-    return call
-
-
-def measure_stages(baseline: Any, run: Callable[[], Any], rounds: int) -> dict:
-    """Run a task with its stages observed.
+def attribute_to_stages(
+    calls: Calls,
+    run: Callable[[], object],
+    read: Callable[[], Any],
+    subtract: Callable[[Any, Any], float] = lambda end, start: end - start,
+) -> dict[str, float]:
+    """Run a task and attribute the increments of a counter to the innermost running stage.
 
     Args:
-        baseline: Knows its ``stage_calls``, ``model`` and ``device``.
-        run (Callable): The task.
-        rounds (int): How often it is timed.
+        calls: Owner, method name and stage of each call to observe.
+        run: The task.
+        read: Reads the counter, such as the time.
+        subtract: Subtracts an earlier reading from a later one.
 
     Returns:
-        dict: ``rates`` of the machine, the better of those before and after
-        the work, and ``stages``: of each the median ``seconds``,
-        ``operations``, ``bytes`` (inputs, outputs and weights of convolutions
-        and linear layers in the forward pass), and from those
-        ``floor_seconds``, the longer of both by the rates, and ``ratio``, how
-        many times the floor the seconds are.
+        Increment by stage.
     """
-    calls = baseline.stage_calls()
-    before = measure_rates(baseline.device)
-    timed = [_time(baseline.device, calls, run) for _ in range(rounds)]
-    operations = _count_operations(calls, run)
-    sizes = _count_bytes(baseline.model, calls, run)
-    # A neighbour on the machine slows one of them at times.
-    after = measure_rates(baseline.device)
-    rates = {name: max(before[name], after[name]) for name in before}
-    stages = {
-        name: _describe(
-            median(times.get(name, 0.0) for times in timed),
-            operations.get(name, 0),
-            sizes.get(name, 0),
-            rates,
-        )
-        for name in timed[0]
-    }
-    return dict(rates=rates, stages=stages)
+    running, readings = [REST], []
 
+    def observe(method: Callable, stage: str) -> Callable:
+        @wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            readings.append((read(), running[-1]))
+            running.append(stage)
+            try:
+                return method(*args, **kwargs)
+            finally:
+                readings.append((read(), running.pop()))
 
-def _describe(seconds: float, operations: float, size: float, rates: dict[str, float]) -> dict:
-    floor = max(operations / rates['operations_per_second'], size / rates['bytes_per_second'])
-    return dict(
-        seconds=seconds,
-        operations=operations,
-        bytes=size,
-        floor_seconds=floor,
-        ratio=seconds / floor if floor else None,
-    )
+        return call
 
-
-def _metered(meter: StageMeter, calls: Calls, run: Callable[[], Any]) -> StageMeter:
-    with observed(meter, calls):
-        meter.mark()
+    with ExitStack() as stack:
+        for owner, method, stage in calls:
+            observed = observe(getattr(owner, method), stage)
+            stack.enter_context(mock.patch.object(owner, method, observed))
+        readings.append((read(), REST))
         run()
-        meter.mark()
-    return meter
+        readings.append((read(), REST))
+    # Each reading names the stage that ran since the previous one.
+    totals: dict[str, float] = defaultdict(float)
+    for (start, _), (end, stage) in pairwise(readings):
+        totals[stage] += subtract(end, start)
+    return dict(totals)
 
 
-def _time(device: torch.device, calls: Calls, run: Callable[[], Any]) -> dict[str, float]:
+def time_stages(device: torch.device, calls: Calls, run: Callable[[], object]) -> dict[str, float]:
+    """Measure the seconds of each stage, on CUDA by events that do not stall the device."""
     if device.type != 'cuda':
-        meter = StageMeter(time.perf_counter, lambda a, b: b - a)
-        return _metered(meter, calls, run).totals()
+        return attribute_to_stages(calls, run, time.perf_counter)
 
     def record() -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
-    meter = StageMeter(record, lambda a, b: a.elapsed_time(b) / 1000)
-    _metered(meter, calls, run)
-    torch.cuda.synchronize(device)
-    return meter.totals()
+    def subtract(end: torch.cuda.Event, start: torch.cuda.Event) -> float:
+        end.synchronize()
+        return start.elapsed_time(end) / 1000
+
+    return attribute_to_stages(calls, run, record, subtract)
 
 
-def _count_operations(calls: Calls, run: Callable[[], Any]) -> dict[str, float]:
+def count_operations(calls: Calls, run: Callable[[], object]) -> dict[str, float]:
+    """Count the floating-point operations of each stage; a multiply-add is two."""
+    aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
+
+    def embedding_bag(table: Sequence[int], indices: Sequence[int], *_: Any, **__: Any) -> int:
+        return 2 * indices[0] * table[1]  # a weighted sum of N rows of C values
+
+    def linear(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+        return 2 * x[0] * x[1] * weight[0]  # (M, K) by the transpose of (N, K)
+
+    # PyTorch's counter does not know these operators.
     formulas = {
-        torch.ops.aten._embedding_bag: _bag_operations,
-        torch.ops.aten._embedding_bag_forward_only: _bag_operations,
+        aten._embedding_bag: embedding_bag,
+        aten._embedding_bag_forward_only: embedding_bag,
     }
-    if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
-        formulas[torch.ops.mkldnn._linear_pointwise] = _linear_operations
+    if hasattr(mkldnn, '_linear_pointwise'):
+        formulas[mkldnn._linear_pointwise] = linear
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
-        meter = StageMeter(counter.get_total_flops, lambda a, b: b - a)
-        return _metered(meter, calls, run).totals()
+        return attribute_to_stages(calls, run, counter.get_total_flops)
 
 
-def _linear_operations(x: tuple[int, ...], weight: tuple[int, ...], *_: Any, **__: Any) -> int:
-    """Of (a, b) times the transposed (c, b)."""
-    return 2 * x[0] * x[1] * weight[0]
+def count_bytes(model: nn.Module, calls: Calls, run: Callable[[], object]) -> dict[str, float]:
+    """Count the bytes that convolutions and linear layers read and write in the forward pass."""
+    total = 0
 
+    def add(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+        nonlocal total
+        total += sum(each.nbytes for each in (inputs[0], output, layer.weight))
 
-def _bag_operations(table: tuple[int, ...], rows: tuple[int, ...], *_: Any, **__: Any) -> int:
-    """Of weighted rows, (N), of a table (rows, C)."""
-    return 2 * rows[0] * table[1]
-
-
-def _count_bytes(model: nn.Module, calls: Calls, run: Callable[[], Any]) -> dict[str, float]:
-    total = [0]
-
-    def add(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-        for tensor in (inputs[0], output, layer.weight):
-            total[0] += tensor.numel() * tensor.element_size()
-
-    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    meter = StageMeter(lambda: total[0], lambda a, b: b - a)
     with ExitStack() as stack:
         for layer in model.modules():
-            if isinstance(layer, kinds):
-                handle = layer.register_forward_hook(add)
-                stack.callback(handle.remove)
-        return _metered(meter, calls, run).totals()
+            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                stack.callback(layer.register_forward_hook(add).remove)
+        return attribute_to_stages(calls, run, lambda: total)
+
+
+def measure_rates(device: torch.device) -> dict[str, float]:
+    """Measure the peak rates of the machine in float32, with PyTorch's threads.
+
+    Returns:
+        ``operations_per_second`` of a large matrix product, by the faster of PyTorch's
+        libraries, and ``bytes_per_second`` of a large copy, read and written.
+    """
+    side = MATRIX_SIDE[device.type]
+    matrix = torch.rand(side, side, device=device)
+    # Larger than the caches.
+    source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
+    variables = dict(x=matrix, linear=mkldnn_linear, source=source, target=source.clone())
+    product, linear, copy = (
+        # The shortest time: other processes can only make it longer.
+        min(
+            Timer(statement, globals=variables, num_threads=torch.get_num_threads())
+            .blocked_autorange(min_run_time=1)
+            .times
+        )
+        for statement in ('x @ x', 'linear(x, x)', 'target.copy_(source)')
+    )
+    return dict(
+        operations_per_second=2 * side**3 / min(product, linear),
+        bytes_per_second=2 * COPIED_BYTES / copy,
+    )
+
+
+def measure_stages(baseline: Any, run: Callable[[], object], rounds: int) -> dict:
+    """Profile a task by stages.
+
+    Args:
+        baseline: Has ``stage_calls``, ``model`` and ``device``.
+        run: The task.
+        rounds: Number of timed runs.
+
+    Returns:
+        ``rates`` of the machine, and ``stages``: the median ``seconds`` of each, its
+        ``operations``, ``bytes``, ``floor_seconds``, the lower bound by the rates, and
+        ``ratio`` of the seconds to that bound, None if it is 0.
+    """
+    calls = baseline.stage_calls()
+    before = measure_rates(baseline.device)
+    timed = [time_stages(baseline.device, calls, run) for _ in range(rounds)]
+    operations = count_operations(calls, run)
+    sizes = count_bytes(baseline.model, calls, run)
+    # Other processes may slow down one of the two measurements.
+    after = measure_rates(baseline.device)
+    rates = {name: max(before[name], after[name]) for name in before}
+    stages = {}
+    for name in timed[0]:
+        seconds = median(times.get(name, 0.0) for times in timed)
+        counts = operations.get(name, 0), sizes.get(name, 0)
+        floor = max(count / rate for count, rate in zip(counts, rates.values(), strict=True))
+        stages[name] = dict(
+            seconds=seconds,
+            operations=counts[0],
+            bytes=counts[1],
+            floor_seconds=floor,
+            ratio=seconds / floor if floor else None,
+        )
+    return dict(rates=rates, stages=stages)

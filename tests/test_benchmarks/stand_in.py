@@ -1,29 +1,31 @@
-"""A baseline without a network, for the benchmark's processes."""
+"""A baseline without a network, for the benchmark's worker processes."""
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 
 class StandIn:
-    """Detects as many people as it is told.
+    """Detects a given number of people.
 
     Args:
-        detections (int): People of each image.
-        shift (float): What is added to their boxes, in pixels.
-        crash (bool): Whether it ends the process when it predicts.
+        detections (int): People per image.
+        shift (float): Added to their boxes, in pixels.
+        crash (bool): Whether inference ends the process.
         kwargs: Ignored.
     """
+
+    person_label = 0
 
     def __init__(
         self, detections: int = 20, shift: float = 0.0, crash: bool = False, **kwargs: Any
     ) -> None:
         self.detections, self.shift, self.crash = detections, shift, crash
-        self.foreground: list[int] = []
-        self.weights = kwargs.get('weights')
+        self.num_proposals = 0
 
     def describe(self) -> dict:
         print('a library that prints')
@@ -36,8 +38,8 @@ class StandIn:
     def to_batch(self, images: Sequence[np.ndarray], people: Any = None) -> list:
         return [image.shape for image in images]
 
-    def set_copies(self, people: Sequence[Any]) -> None:
-        self.foreground = [len(p.boxes) + len(p.copies) for p in people]
+    def set_extra_proposals(self, people: Sequence[Any]) -> None:
+        self.num_proposals = sum(len(each.extra_proposals) for each in people)
 
     def predict(self, batch: list) -> list[int]:
         if self.crash:
@@ -46,20 +48,17 @@ class StandIn:
         return [self.detections] * len(batch)
 
     def step(self, batch: list) -> float:
-        return 1.5
+        return self.num_proposals / 2
 
-    def count(self, result: int) -> int:
-        return result
-
-    def arrays(self, result: int) -> dict:
-        corners = np.arange(result)[:, None] * 10.0 + np.array([0, 0, 8, 8])
-        return dict(boxes=corners + self.shift, scores=np.ones(result))
+    def to_arrays(self, result: int) -> dict:
+        """The last person has another class."""
+        corners = torch.arange(result)[:, None] * 10.0 + torch.tensor([0, 0, 8, 8])
+        labels = (torch.arange(result) == result - 1).long()
+        return dict(boxes=corners + self.shift, scores=torch.ones(result), labels=labels)
 
     def synchronize(self) -> None:
         pass
 
-    def reset_memory(self) -> bool:
-        return True
-
-    def peak_memory(self) -> int:
-        return 1000
+    def measure_memory(self, call: Callable[[], object]) -> dict:
+        call()
+        return dict(peak_bytes=1000, peak_of_task=True)

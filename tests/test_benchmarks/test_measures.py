@@ -1,6 +1,7 @@
 """The benchmarks of evaluation, data, endurance and CUDA, at small sizes."""
 
 import json
+from importlib.util import find_spec
 
 import cv2
 import pytest
@@ -40,12 +41,12 @@ def test_evaluation_gives_pycocotools_figures(tmp_path):
     assert found['run']['machine']['torch'] == torch.__version__
 
 
-def test_ways_of_a_piece_give_the_same(tmp_path):
+def test_variants_give_the_same(tmp_path):
     path = tmp_path / 'pieces.json'
     functions.main(['--rounds', '1', '--repeats', '1', '--json', str(path)])
     found = json.loads(path.read_text())['pieces']
     limits = dict(
-        masks=0, Highest=3e-5, Samples=1e-2, gradient=1e-2, JPEG=8, product=1e-4, transform=1e-4
+        masks=0, Maxima=3e-5, Samples=1e-2, Gradient=1e-2, JPEG=8, product=1e-4, transform=1e-4
     )
     assert len(found) == 8
     for piece in found:
@@ -55,12 +56,12 @@ def test_ways_of_a_piece_give_the_same(tmp_path):
             assert 'missing' in way or way['median'] > 0
 
 
-def test_a_piece_without_its_library():
-    ways = dict(
+def test_variant_without_its_library():
+    variants = dict(
         usual=functions.Variant(lambda: torch.ones(2)),
         fast=functions.Variant(lambda: None, 'faster', 'no_such_library'),
     )
-    found = functions.measure(functions.Comparison('A thing', ways), 1, 1)['ways']
+    found = functions.measure(functions.Comparison('A thing', variants), 1, 1)['ways']
     assert found['fast'] == dict(expected='faster', missing='no_such_library')
     assert found['usual']['ratio'] == 1 and found['usual']['difference'] == 0
 
@@ -74,18 +75,19 @@ def test_data_pipeline_times_every_step(tmp_path):
     assert len(found['images_per_second']['0']) == 1
 
 
-@pytest.mark.parametrize(
-    'name', [name for name in ops.draw_cases() if name != 'deformable RoI pooling']
-)
+CASES = ops.draw_sampling_cases() | ops.draw_decoding_cases()
+
+
+@pytest.mark.parametrize('name', sorted(CASES.keys() - {'deformable RoI pooling'}))
 def test_operators_equal_float64_on_this_device(name):
     """As on CUDA, where the rest is checked, too."""
-    case = ops.draw_cases()[name]
+    case = CASES[name]
     errors = ops.largest_errors(case, torch.float32, 'cpu')
     assert max(errors.values()) <= ops.TOLERANCES[torch.float32]
 
 
 def test_wrong_operator_is_noticed():
-    case = ops.draw_cases()['RoIAlign, sampling ratio 2']
+    case = CASES['RoIAlign, sampling ratio 2']
     move = torch.tensor([0.0, 1, 1, 1, 1])
     shifted = case._replace(on_device=lambda x, rois: case.exact(x, rois + move))
     errors = ops.largest_errors(shifted, torch.float32, 'cpu')
@@ -118,7 +120,7 @@ def test_damaged_files_are_not_what_they_were(tmp_path):
 def test_growth_of_memory_by_hand():
     """100 MiB, and 110 in the last quarter; processes that were seen too
     rarely are left out."""
-    samples = [(i, (100 if i < 12 else 110) * 2**20) for i in range(16)]
+    samples = [(100 if i < 12 else 110) * 2**20 for i in range(16)]
     rows = endurance.describe_memory({'rank 5': samples, 'worker 6': samples[:4]})
     assert rows == [
         dict(
@@ -140,15 +142,18 @@ def test_cuda_suite_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     assert suite.run_parts(parts, minutes=60) == ['bad']
     assert (tmp_path / 'new.json').exists()
     said = capsys.readouterr().out
-    assert 'old: done before' in said and 'bad: ended with 3' in said
+    assert 'old: results file exists' in said and 'bad: ended with 3' in said
     assert suite.run_parts(parts[2:], minutes=0) == []
     assert suite.run_parts(parts[:1], minutes=1) == []
     assert 'no time left' in capsys.readouterr().out
 
 
 def test_cuda_suite_names_its_parts():
-    names = [part.name for part in suite.list_parts('python', None)]
-    assert names[:3] == ['ops', 'precision', 'kernels']
+    parts = suite.list_parts('python', None)
+    for part in parts:
+        assert part.command[0] == '-m' and find_spec(part.command[1])
+    names = [part.name for part in parts]
+    assert names[:3] == ['cuda-ops', 'cuda-precision', 'cuda-kernels']
     assert len(set(names)) == len(names)
     with pytest.raises(SystemExit):
         suite.main(['--only', 'nothing'])

@@ -1,5 +1,6 @@
 """The speed benchmark, with stand-ins for the networks."""
 
+import inspect
 import json
 import time
 from types import SimpleNamespace
@@ -12,11 +13,12 @@ from torch import nn
 from benchmarks.speed import compare as speed
 from benchmarks.speed import scaling
 from benchmarks.speed.agreement import differences
-from benchmarks.speed.client import BaselineError, Process
+from benchmarks.speed.baselines.multitask_net import MultitaskNet
+from benchmarks.speed.client import BaselineError, WorkerProcess
 from benchmarks.speed.inputs import image_names, load_people
 from benchmarks.speed.parts import PARTS, BaselineSpec, Part
 from benchmarks.speed.rounds import compare_pairs, run_rounds
-from benchmarks.speed.stages import StageMeter, _count_operations, measure_stages
+from benchmarks.speed.stages import attribute_to_stages, count_operations, measure_stages
 from multitask_refine.ops import mkldnn_linear
 from multitask_refine.ops.cpu.csr_matrix import CSRMatrix, csr_matmul
 from tests.conftest import CONFIGS, ROOT
@@ -54,13 +56,23 @@ def test_each_round_times_all_once_and_begins_with_another():
 
 def test_inner_stages_do_not_count_for_the_outer_one():
     readings = iter([0, 1, 3, 6, 10, 15])
-    meter = StageMeter(lambda: next(readings), lambda a, b: b - a)
-    meter.mark()
-    with meter.stage('outer'), meter.stage('inner'):
-        pass
-    meter.mark()
+    owner = SimpleNamespace(inner=lambda: None)
+    owner.outer = lambda: owner.inner()
+    calls = [(owner, 'outer', 'outer'), (owner, 'inner', 'inner')]
+    outer = owner.outer
+    totals = attribute_to_stages(calls, lambda: owner.outer(), lambda: next(readings))
     # rest 0-1 and 10-15, outer 1-3 and 6-10, inner 3-6
-    assert meter.totals() == dict(rest=6, outer=6, inner=3)
+    assert totals == dict(rest=6, outer=6, inner=3)
+    assert owner.outer is outer
+
+
+def test_backward_of_tensors_is_a_stage():
+    readings = iter([0, 1, 3, 6])
+    x = torch.ones(2, requires_grad=True)
+    calls = [(torch.Tensor, 'backward', 'backward')]
+    totals = attribute_to_stages(calls, lambda: x.sum().backward(), lambda: next(readings))
+    assert totals == dict(rest=4, backward=2) and x.grad.tolist() == [1, 1]
+    assert 'backward' not in vars(x)
 
 
 def test_stages_of_a_network_by_hand(monkeypatch):
@@ -106,7 +118,7 @@ def test_operations_of_both_libraries_count():
         owner.usual()
         owner.fast()
 
-    counted = _count_operations(calls, run)
+    counted = count_operations(calls, run)
     assert counted['usual'] == counted['fast'] == 2 * 2 * 3 * 5
 
 
@@ -114,18 +126,18 @@ def test_operations_of_weighted_sums_count():
     """Four weighted rows of three values."""
     matrix = CSRMatrix(torch.tensor([0, 1, 1, 4]), torch.ones(4), torch.tensor([1, 3]))
     owner = SimpleNamespace(run=lambda: csr_matmul(matrix, torch.ones(5, 3)))
-    counted = _count_operations([(owner, 'run', 'sums')], lambda: owner.run())
+    counted = count_operations([(owner, 'run', 'sums')], lambda: owner.run())
     assert counted['sums'] == 2 * 4 * 3
 
 
 # ---- inputs and outputs
 
 
-def test_copies_overlap_their_person():
+def test_extra_proposals_overlap_their_person():
     people = load_people(1, 120, 160)
     assert people.keypoints.shape == (4, 17, 2)
     for index, box in enumerate(people.boxes):
-        for copy in people.copies[8 * index : 8 * index + 8]:
+        for copy in people.extra_proposals[8 * index : 8 * index + 8]:
             both = np.prod(np.minimum(box[2:], copy[2:]) - np.maximum(box[:2], copy[:2]))
             one = np.prod(box[2:] - box[:2])
             assert both / (2 * one - both) > 0.7
@@ -168,28 +180,28 @@ def test_differences_by_hand():
 
 
 def test_process_answers_whatever_libraries_print():
-    with Process('stand-in') as process:
+    with WorkerProcess('stand-in') as process:
         about = process.ask('build', baseline=STAND_IN, options={})
         assert about['versions'] == dict(stand_in='1')
-        answer = process.ask('predict', images=image_names(24, 2))
+        answer = process.ask('measure', task='predict', images=image_names(24, 2))
         assert answer['detections'] == [20, 20] and answer['seconds'] >= 0
-        answer = process.ask('step', images=image_names(24, 2))
-        assert answer['foreground'] == [36, 36] and answer['loss'] == 1.5
+        answer = process.ask('measure', task='step', images=image_names(24, 2))
+        assert answer['loss'] == 32  # half of 2 images with 4 people and 8 proposals each
 
 
 def test_crash_names_the_baseline_and_shows_its_last_lines():
-    with Process('beans') as process:
+    with WorkerProcess('beans') as process:
         process.ask('build', baseline=STAND_IN, options=dict(crash=True))
         with pytest.raises(BaselineError) as error:
-            process.ask('predict', images=image_names(24, 1))
-        for part in ('baseline beans', "'predict'", 'status 3', 'out of beans'):
+            process.ask('measure', task='predict', images=image_names(24, 1))
+        for part in ('baseline beans', "'measure'", 'status 3', 'out of beans'):
             assert part in str(error.value)
         with pytest.raises(BaselineError, match='baseline beans'):
-            process.ask('predict', images=image_names(24, 1))
+            process.ask('measure', task='predict', images=image_names(24, 1))
 
 
 def test_exception_of_a_baseline_is_shown():
-    with Process('beans') as process, pytest.raises(BaselineError, match='has no attribute'):
+    with WorkerProcess('beans') as process, pytest.raises(BaselineError, match='has no attribute'):
         process.ask('build', baseline=STAND_IN[:-1], options={})
 
 
@@ -216,7 +228,7 @@ def test_results_merge_and_missing_baselines_are_named(tmp_path, monkeypatch):
     first = json.loads(path.read_text())['parts']['first']
     assert first['not_installed'] == dict(three='tests.test_benchmarks.missing_framework')
     assert list(first['entrants']) == ['one', 'two']
-    assert first['outputs']['24'] == dict(two=dict(persons=20, box_pixels=0.5, score=0.0))
+    assert first['outputs']['24'] == dict(two=dict(persons=19, box_pixels=0.5, score=0.0))
     assert list(first['tasks']['step-2']['24']) == ['one']
     two = first['tasks']['predict-8']['24']['two']
     assert two['detections'] == [20] * 8 and len(two['seconds']) == 2
@@ -242,15 +254,16 @@ def test_scaling_grows_one_number_at_a_time(tmp_path, monkeypatch):
     scaling.main(['--rounds', '2', '--json', str(path)])
     series = json.loads(path.read_text())['series']
     assert series['images']['3']['regular']['detections'] == [20] * 3
+    assert series['images']['3']['regular']['ratio'] == 1
     assert series['people']['5']['rb_h']['detections'] == [5]
     assert len(series['people']['5']['rb_h']['seconds']) == 2
 
 
 def test_too_few_detections_are_refused():
-    with Process('few') as process:
+    with WorkerProcess('few') as process:
         process.ask('build', baseline=STAND_IN, options=dict(detections=19))
         with pytest.raises(ValueError, match=r'few: expected 20 .*\[19\]'):
-            speed.warm_up('few', process, 'predict', image_names(24, 1))
+            speed.measure_task(dict(few=process), 'few', 'predict', image_names(24, 1), 1)
 
 
 @pytest.mark.parametrize('name', PARTS)
@@ -262,5 +275,7 @@ def test_parts_name_configs_and_classes_that_exist(name):
         module, made = spec.baseline.split(':')
         file = ROOT / f'{module.replace(".", "/")}.py'
         assert f'class {made}(' in file.read_text()
-        if made == 'MultitaskNet':
+        if made in ('MultitaskNet', 'OnnxNet'):
             assert (CONFIGS / spec.options['config']).is_file()
+            parameters = inspect.signature(MultitaskNet.__init__).parameters
+            assert spec.options.keys() <= parameters.keys() | {'bfloat16'}

@@ -71,7 +71,8 @@ class Stub:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / 'sample.json').write_text(json.dumps(dict(sha256='f')))
             return
-        work_dir = Path(args[args.index('--work-dir') + 1])
+        options = dict(arg.split('=', 1) for arg in args if arg.startswith('--') and '=' in arg)
+        work_dir = Path(options['--work-dir'])
         if tool == 'train.py':
             if len(self.trained) == self.break_at:
                 raise SystemExit('killed')
@@ -97,7 +98,7 @@ class Stub:
         )
         seed = int(run[-1])
         gain = seed / 10 + (rate > 5e-3) + ('rb-h' in run)
-        file = Path(args[args.index('--json') + 1])
+        file = Path(options['--json'])
         file.parent.mkdir()
         file.write_text(
             json.dumps(

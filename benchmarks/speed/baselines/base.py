@@ -1,11 +1,12 @@
-"""What every baseline can do.
+"""Interface of the baselines: a detector that predicts and trains on the benchmark's inputs.
 
-Nothing of the project's package is imported here: the module also runs where
-another framework is installed and this one is not.
+Baselines of other frameworks run where MMEngine is not installed, so this module and its imports
+need only NumPy and PyTorch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +16,60 @@ from torch import Tensor, nn
 
 from benchmarks.speed.inputs import People
 from multitask_refine.testing.synthetic_weights import draw_weights
-from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 
 SEED = 7
-LEARNING_RATE = 1e-6  # the weights stay what they are
+LEARNING_RATE = 1e-6  # small enough that the weights hardly change
 
 
 class Baseline(ABC):
-    """A network with one way to predict and one way to train.
+    """A detector of one framework.
 
     Args:
-        device (str): ``cpu`` or ``cuda``.
-        detections (int): Most detections of an image.
-        score_threshold (float): Detections below are dropped.
-        weights (str, optional): A file in the network's own layout. Without
-            one the weights are drawn by name.
+        config: Name of the network in the framework.
+        device: ``cpu`` or ``cuda``.
+        detections: Maximum number of detections per image.
+        score_threshold: Detections with a lower score are dropped.
+        weights: Checkpoint in the framework's layout; without it, synthetic weights.
+        bfloat16: Whether to use automatic mixed precision in bfloat16.
+
+    Attributes:
+        extra_proposals: Boxes (P, 4) per image that are appended to the proposals in training,
+            so that every framework trains its heads on as many foreground RoIs.
+        person_label: Label of the class person.
+        checkpoint_key: Key of the state dict in a checkpoint; None if it is the whole file.
+        packages: Distributions whose versions the results file records.
     """
 
-    person = 0  # the number of the class
-    checkpoint_key: str | None = None  # of the state dict in a file
+    person_label = 0
+    checkpoint_key: str | None = None
+    packages: tuple[str, ...] = ()
 
     def __init__(
         self,
+        config: str,
         device: str = 'cpu',
         detections: int = 20,
         score_threshold: float = 0.0,
         weights: str | None = None,
+        bfloat16: bool = False,
     ) -> None:
-        self.device = torch.device(device)
-        self.detections = detections
-        self.score_threshold = score_threshold
-        self.copies: list[Tensor] = []  # proposals added to each image's
-        self.foreground: list[int] = []  # RoIs that the heads saw, by image
+        self.config, self.device = config, torch.device(device)
+        self.detections, self.score_threshold = detections, score_threshold
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16)
+        self.extra_proposals: list[Tensor] = []
         self.model = self.build()
-        self._load(weights)
+        if weights:  # a file that the benchmark itself has written
+            content = torch.load(weights, map_location='cpu', weights_only=True)
+            state = content.get(self.checkpoint_key, content)
+        else:
+            state = self.draw_weights()
+        # Drawn and converted state dicts may lack the batch counters of the norms.
+        counters = {
+            name: value
+            for name, value in self.model.state_dict().items()
+            if name.endswith('num_batches_tracked')
+        }
+        self.model.load_state_dict({**counters, **state})
         self.model.to(self.device)
         self.optimizer = torch.optim.SGD(
             [p for p in self.model.parameters() if p.requires_grad],
@@ -59,134 +80,108 @@ class Baseline(ABC):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """Make the network; its proposals are topped up with ``copies`` and
-        its foreground RoIs counted in training."""
+        """Build the model, whose proposals include ``extra_proposals`` in training."""
 
     @abstractmethod
     def to_batch(
         self, images: Sequence[np.ndarray], people: Sequence[People] | None = None
     ) -> Any:
-        """What the framework's data loader gives, in the memory of the host.
+        """Collate a batch in host memory, as the framework's data loader does.
 
         Args:
-            images (Sequence[ndarray]): RGB, uint8 (H, W, 3).
-            people (Sequence[People], optional): For training.
+            images: RGB, uint8 (H, W, 3).
+            people: Annotations per image, for training.
         """
 
     @abstractmethod
     def run(self, batch: Any) -> list[Any]:
-        """The detections of each image, as the framework gives them."""
+        """Return the framework's detections of each image."""
 
     @abstractmethod
     def losses(self, batch: Any) -> Tensor:
-        """The sum of all losses."""
+        """Return the sum of all losses."""
 
     @abstractmethod
-    def to_arrays(self, result: Any) -> dict[str, Any]:
-        """An image's ``boxes`` (N, 4), ``scores`` (N), ``labels`` (N) and,
-        where there are heads, ``masks`` (N, H, W) and ``keypoints``
-        (N, 17, 2), all in image pixels."""
+    def to_arrays(self, result: Any) -> dict[str, Tensor]:
+        """Unpack the N detections of an image.
 
-    @abstractmethod
-    def versions(self) -> dict[str, str]:
-        """Of the framework."""
+        Returns:
+            ``boxes`` (N, 4) in image pixels, ``scores`` (N), ``labels`` (N) and, if the network
+            has the heads, ``masks`` (N, H, W) and ``keypoints`` (N, 17, 2) in image pixels.
+        """
+
+    def draw_weights(self) -> dict[str, Tensor]:
+        """Draw synthetic weights by parameter name."""
+        shapes = {
+            name: tuple(value.shape)
+            for name, value in self.model.state_dict().items()
+            if not name.endswith('num_batches_tracked')
+        }
+        weights = draw_weights(shapes, SEED)
+        return {name: torch.from_numpy(value) for name, value in weights.items()}
+
+    def set_extra_proposals(self, people: Sequence[People]) -> None:
+        """Set the extra proposals of the images of the next training steps."""
+        self.extra_proposals = [
+            torch.from_numpy(each.extra_proposals).to(self.device) for each in people
+        ]
 
     def predict(self, batch: Any) -> list[Any]:
-        """:meth:`run` as users run it."""
+        """Run inference, as users of the framework run it."""
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.autocast:
             return self.run(batch)
 
     def step(self, batch: Any) -> float:
-        """Forward, backward and a step of SGD; the loss."""
+        """Run forward, backward and a step of SGD; return the loss."""
         self.model.train()
-        self.foreground.clear()
         self.optimizer.zero_grad()
-        loss = self.losses(batch)
-        self.backward(loss)
-        self.optimizer.step()
-        return loss.item()
-
-    def backward(self, loss: Tensor) -> None:
-        """The gradients of all weights that are trained."""
+        with self.autocast:
+            loss = self.losses(batch)
         loss.backward()
-
-    def set_copies(self, people: Sequence[People]) -> None:
-        """Choose the boxes that are added to the proposals."""
-        self.copies = [torch.from_numpy(p.copies).to(self.device) for p in people]
-
-    def arrays(self, result: Any) -> dict[str, np.ndarray]:
-        """The persons among an image's detections."""
-        tensors = self.to_arrays(result)
-        chosen = (tensors['labels'] == self.person).cpu()
-        return {name: values.detach().cpu()[chosen].numpy() for name, values in tensors.items()}
-
-    def count(self, result: Any) -> int:
-        """Detections of an image, of whatever class."""
-        return len(self.to_arrays(result)['scores'])
+        self.optimizer.step()
+        return loss.item()  # waits for the device
 
     def describe(self) -> dict[str, Any]:
-        """Versions, threads and device."""
-        name = 'CPU'
-        if self.device.type == 'cuda':
-            name = torch.cuda.get_device_name(self.device)
+        """Return device, number of threads and versions."""
+        is_cuda = self.device.type == 'cuda'
         return dict(
-            device=name,
+            device=torch.cuda.get_device_name(self.device) if is_cuda else 'CPU',
             threads=torch.get_num_threads(),
-            versions=dict(torch=torch.__version__, **self.versions()),
+            # The distribution of torch does not name its CUDA version.
+            versions=dict(
+                torch=torch.__version__, **{name: version(name) for name in self.packages}
+            ),
         )
 
     def save_weights(self, path: str) -> None:
-        """Write the weights as the framework's own files hold them."""
+        """Save the weights in the framework's layout."""
         state = self.model.state_dict()
-        if self.checkpoint_key:
-            state = {self.checkpoint_key: state}
-        torch.save(state, path)
+        torch.save({self.checkpoint_key: state} if self.checkpoint_key else state, path)
 
     def synchronize(self) -> None:
-        """Wait until the device is done."""
+        """Wait for the kernels of the device."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
 
-    def reset_memory(self) -> bool:
-        """Forget the peak so far; whether the system allows it."""
+    def measure_memory(self, call: Callable[[], object]) -> dict[str, Any]:
+        """Measure the peak memory of a call.
+
+        Returns:
+            ``peak_bytes``, the resident memory of the process on the CPU, the allocated tensors
+            on CUDA; ``peak_of_task``, whether it is of this call alone: where the system cannot
+            reset the peak, it is of the whole life of the process.
+        """
         if self.device.type == 'cuda':
+            # PyTorch's allocator counts the tensors only, not what CUDA itself takes.
             torch.cuda.reset_peak_memory_stats(self.device)
-            return True
+            call()
+            return dict(peak_bytes=torch.cuda.max_memory_allocated(self.device), peak_of_task=True)
         try:
-            Path('/proc/self/clear_refs').write_text('5')
+            Path('/proc/self/clear_refs').write_text('5')  # resets VmHWM, the peak
+            is_reset = True
         except OSError:
-            return False
-        return True
-
-    def peak_memory(self) -> int:
-        """Bytes: the process's on the CPU, the tensors' on CUDA."""
-        if self.device.type == 'cuda':
-            return torch.cuda.max_memory_allocated(self.device)
-        status = Path('/proc/self/status').read_text()
-        return 1024 * int(status.split('VmHWM:')[1].split()[0])
-
-    def draw(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-        """Weights like a trained network's, by their names."""
-        return {
-            name: torch.from_numpy(values) for name, values in draw_weights(shapes, SEED).items()
-        }
-
-    def stage_calls(self) -> list[tuple[Any, str, str]]:
-        """Objects, their methods, and the stage that each method is."""
-        return []
-
-    def _load(self, weights: str | None) -> None:
-        state = self.model.state_dict()
-        if weights:
-            content = load_checkpoint_file(weights)
-            loaded = content.get(self.checkpoint_key, content)
-        else:
-            shapes = {
-                k: tuple(v.shape)
-                for k, v in state.items()
-                if not k.endswith('num_batches_tracked')
-            }
-            loaded = self.draw(shapes)
-        counters = {k: v for k, v in state.items() if k.endswith('num_batches_tracked')}
-        self.model.load_state_dict({**counters, **loaded})
+            is_reset = False
+        call()
+        peak = Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]  # KiB
+        return dict(peak_bytes=1024 * int(peak), peak_of_task=is_reset)

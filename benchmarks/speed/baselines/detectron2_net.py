@@ -1,4 +1,4 @@
-"""A network of Detectron2."""
+"""Baseline of Detectron2."""
 
 import importlib.util
 import subprocess
@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 if importlib.util.find_spec('detectron2._C') is None:
-    # The extension is not compiled. On the CPU nothing of it is called here,
-    # but without a module of its name Detectron2 does not load.
+    # Detectron2 is not compiled. It imports the extension, but calls none of it on the CPU here.
     sys.modules['detectron2._C'] = types.ModuleType('detectron2._C')
 
 from detectron2.config import get_cfg
@@ -28,98 +27,77 @@ from benchmarks.speed.inputs import People
 
 
 class Detectron2Net(Baseline):
-    """A model of Detectron2's zoo with a mask head.
-
-    Args:
-        config (str): File below Detectron2's folder of configs.
-        common: As in :class:`Baseline`.
-    """
+    """A model of Detectron2's zoo with a mask head; ``config`` is a file of its configs."""
 
     checkpoint_key = 'model'
-
-    def __init__(self, config: str, **common: Any) -> None:
-        self.config = config
-        super().__init__(**common)
+    packages = ('torchvision',)
 
     def build(self) -> nn.Module:
+        """Build the model from its config."""
+        package = Path(detectron2.__file__).parent
+        # A checkout that is not installed has the configs at its top.
+        folders = [package / 'model_zoo/configs', package.parent / 'configs']
         cfg = get_cfg()
-        cfg.merge_from_file(str(_configs() / self.config))
+        cfg.merge_from_file(str(next(filter(Path.is_dir, folders)) / self.config))
         cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = str(self.device), ''
         cfg.MODEL.MASK_ON = True
         cfg.INPUT.MASK_FORMAT = 'bitmask'
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = self.score_threshold
         cfg.TEST.DETECTIONS_PER_IMAGE = self.detections
         model = build_model(cfg)
-        self._top_up(model.proposal_generator)
-        self._count_foreground(model.roi_heads)
-        return model
-
-    def _top_up(self, generator: nn.Module) -> None:
+        generator = model.proposal_generator
         original = generator.forward
 
         def forward(images: Any, features: Any, gt_instances: list | None = None) -> tuple:
             proposals, losses = original(images, features, gt_instances)
             if generator.training:
                 proposals = [
-                    Instances.cat([found, self._to_proposals(found, copies)])
-                    for found, copies in zip(proposals, self.copies, strict=True)
+                    Instances(
+                        found.image_size,
+                        proposal_boxes=Boxes.cat([found.proposal_boxes, Boxes(extra)]),
+                        objectness_logits=torch.cat(
+                            [found.objectness_logits, extra.new_zeros(len(extra))]
+                        ),
+                    )
+                    for found, extra in zip(proposals, self.extra_proposals, strict=True)
                 ]
             return proposals, losses
 
         generator.forward = forward
-
-    @staticmethod
-    def _to_proposals(found: Instances, boxes: Tensor) -> Instances:
-        return Instances(
-            found.image_size,
-            proposal_boxes=Boxes(boxes),
-            objectness_logits=boxes.new_zeros(len(boxes)),
-        )
-
-    def _count_foreground(self, heads: nn.Module) -> None:
-        original = heads.label_and_sample_proposals
-
-        def label_and_sample_proposals(*args: Any) -> list[Instances]:
-            sampled = original(*args)
-            self.foreground.extend(
-                int((image.gt_classes < heads.num_classes).sum()) for image in sampled
-            )
-            return sampled
-
-        heads.label_and_sample_proposals = label_and_sample_proposals
+        return model
 
     def to_batch(
         self, images: Sequence[np.ndarray], people: Sequence[People] | None = None
     ) -> list[dict]:
+        """Collate dicts of BGR images and instances."""
         batch = []
         for index, rgb in enumerate(images):
-            bgr = torch.from_numpy(rgb[..., ::-1].transpose(2, 0, 1).copy())
-            item = dict(image=bgr, height=rgb.shape[0], width=rgb.shape[1])
+            bgr = torch.from_numpy(rgb[..., ::-1].transpose(2, 0, 1).copy())  # (3, H, W)
+            batch.append(dict(image=bgr, height=rgb.shape[0], width=rgb.shape[1]))
             if people:
-                item['instances'] = self._annotate(people[index])
-            batch.append(item)
+                truth = people[index]
+                keypoints = torch.from_numpy(truth.keypoints)
+                visible = torch.full_like(keypoints[..., :1], 2)  # (N, 17, 1), labeled and visible
+                batch[-1]['instances'] = Instances(
+                    rgb.shape[:2],
+                    gt_boxes=Boxes(torch.from_numpy(truth.boxes)),
+                    gt_classes=torch.zeros(len(keypoints), dtype=torch.int64),
+                    gt_masks=BitMasks(torch.from_numpy(truth.masks)),
+                    gt_keypoints=Keypoints(torch.cat([keypoints, visible], -1)),
+                )
         return batch
 
-    @staticmethod
-    def _annotate(people: People) -> Instances:
-        keypoints = torch.from_numpy(people.keypoints)
-        visible = torch.full_like(keypoints[..., :1], 2)
-        return Instances(
-            people.masks.shape[1:],
-            gt_boxes=Boxes(torch.from_numpy(people.boxes)),
-            gt_classes=torch.zeros(len(keypoints), dtype=torch.int64),
-            gt_masks=BitMasks(torch.from_numpy(people.masks)),
-            gt_keypoints=Keypoints(torch.cat([keypoints, visible], -1)),
-        )
-
     def run(self, batch: list[dict]) -> list[dict]:
+        """Run the model in evaluation mode."""
         return self.model(batch)
 
     def losses(self, batch: list[dict]) -> Tensor:
-        with EventStorage():
+        """Run the model in training mode."""
+        with EventStorage():  # the heads log into it
             return sum(self.model(batch).values())
 
     def to_arrays(self, result: dict) -> dict[str, Tensor]:
+        """Unpack instances."""
         found = result['instances']
         return dict(
             boxes=found.pred_boxes.tensor,
@@ -129,24 +107,16 @@ class Detectron2Net(Baseline):
             keypoints=found.pred_keypoints[..., :2],
         )
 
-    def versions(self) -> dict[str, str]:
-        import torchvision
-
-        folder = str(Path(detectron2.__file__).parent)
-        git = subprocess.run(
-            ['git', '-C', folder, 'rev-parse', 'HEAD'], capture_output=True, text=True
-        )
-        compiled = getattr(sys.modules.get('detectron2._C'), '__file__', None)
-        return dict(
-            torchvision=torchvision.__version__,
+    def describe(self) -> dict[str, Any]:
+        """Add version and commit of the checkout, and whether it is compiled."""
+        description = super().describe()
+        git = ['git', '-C', str(Path(detectron2.__file__).parent), 'rev-parse', 'HEAD']
+        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+        # The stand-in for the extension has no file.
+        is_compiled = getattr(sys.modules['detectron2._C'], '__file__', None)
+        description['versions'] |= dict(
             detectron2=detectron2.__version__,
-            detectron2_commit=git.stdout.strip() or 'unknown',
-            detectron2_extension='compiled' if compiled else 'not compiled',
+            detectron2_commit=commit or 'unknown',
+            detectron2_extension='compiled' if is_compiled else 'not compiled',
         )
-
-
-def _configs() -> Path:
-    """The zoo's configs, which an uncompiled checkout has at its top."""
-    package = Path(detectron2.__file__).parent
-    zoo = package / 'model_zoo/configs'
-    return zoo if zoo.is_dir() else package.parent / 'configs'
+        return description

@@ -1,8 +1,7 @@
-"""A network of mmdet."""
+"""Baseline of MMDetection."""
 
 from collections.abc import Sequence
-from importlib.metadata import version
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,96 +18,68 @@ from torch import Tensor, nn
 from benchmarks.speed.baselines.base import Baseline
 from benchmarks.speed.inputs import People
 
+CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
+
 
 class MMDetNet(Baseline):
-    """A two-stage detector of mmdet's, by its config.
-
-    Args:
-        config (str): Name below mmdet's folder of configs.
-        common: As in :class:`Baseline`.
-    """
+    """A two-stage detector; ``config`` is a file of ``configs`` or, as ``mmdet::``, of mmdet."""
 
     checkpoint_key = 'state_dict'
-
-    def __init__(self, config: str, **common: Any) -> None:
-        self.config = config
-        super().__init__(**common)
-
-    def load_config(self) -> Config:
-        """The whole config."""
-        register_all_modules(init_default_scope=True)
-        return get_config(f'mmdet::{self.config}')
+    packages = ('mmdet', 'mmcv', 'mmengine')
 
     def build(self) -> nn.Module:
-        cfg = self.load_config().model
-        cfg.backbone.init_cfg = None
-        cfg.test_cfg.rcnn.update(max_per_img=self.detections, score_thr=self.score_threshold)
-        model = MODELS.build(cfg)
-        self._top_up(model.rpn_head)
-        self._count_foreground(model.roi_head.bbox_sampler)
-        return model
+        """Build the model from its config, without pretrained backbone."""
+        register_all_modules(init_default_scope=True)
+        is_foreign = self.config.startswith('mmdet::')
+        cfg = get_config(self.config) if is_foreign else Config.fromfile(CONFIGS / self.config)
+        cfg.model.backbone.init_cfg = None  # the weights are loaded or drawn
+        cfg.model.test_cfg.rcnn.update(max_per_img=self.detections, score_thr=self.score_threshold)
+        model = MODELS.build(cfg.model)
+        original = model.rpn_head.loss_and_predict
 
-    def _top_up(self, rpn_head: nn.Module) -> None:
-        original = rpn_head.loss_and_predict
-
-        def loss_and_predict(*args: Any, **kwargs: Any) -> tuple:
+        def loss_and_predict(*args: object, **kwargs: object) -> tuple:
             losses, proposals = original(*args, **kwargs)
             return losses, [
-                InstanceData(bboxes=torch.cat([found.bboxes, copies]))
-                for found, copies in zip(proposals, self.copies, strict=True)
+                InstanceData(bboxes=torch.cat([found.bboxes, extra]))
+                for found, extra in zip(proposals, self.extra_proposals, strict=True)
             ]
 
-        rpn_head.loss_and_predict = loss_and_predict
-
-    def _count_foreground(self, sampler: Any) -> None:
-        original = sampler.sample
-
-        def sample(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            self.foreground.append(len(result.pos_priors))
-            return result
-
-        sampler.sample = sample
+        model.rpn_head.loss_and_predict = loss_and_predict
+        return model
 
     def to_batch(
         self, images: Sequence[np.ndarray], people: Sequence[People] | None = None
     ) -> dict:
-        inputs, samples = [], []
+        """Collate BGR images and data samples."""
+        samples = []
         for index, rgb in enumerate(images):
-            bgr = rgb[..., ::-1].transpose(2, 0, 1).copy()
-            inputs.append(torch.from_numpy(bgr))
             size = rgb.shape[:2]
-            sample = DetDataSample(
-                metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
-            )
+            metainfo = dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
+            samples.append(DetDataSample(metainfo=metainfo))
             if people:
-                sample.gt_instances = self.annotate(people[index])
-            samples.append(sample)
+                truth = people[index]
+                samples[-1].gt_instances = InstanceData(
+                    bboxes=HorizontalBoxes(torch.from_numpy(truth.boxes)),
+                    labels=torch.zeros(len(truth.boxes), dtype=torch.int64),
+                    masks=BitmapMasks(truth.masks, *size),
+                    keypoints=torch.from_numpy(truth.keypoints),
+                    keypoints_visible=torch.full(truth.keypoints.shape[:2], 2.0),
+                )
+        # BGR, uint8 (3, H, W); the data preprocessor normalizes.
+        inputs = [torch.from_numpy(rgb[..., ::-1].transpose(2, 0, 1).copy()) for rgb in images]
         return dict(inputs=inputs, data_samples=samples)
 
-    def annotate(self, people: People) -> InstanceData:
-        """An image's annotations."""
-        return InstanceData(
-            bboxes=HorizontalBoxes(torch.from_numpy(people.boxes)),
-            labels=torch.zeros(len(people.boxes), dtype=torch.int64),
-            masks=BitmapMasks(people.masks, *people.masks.shape[1:]),
-        )
-
     def run(self, batch: dict) -> list[DetDataSample]:
+        """Run the model's test step."""
         return self.model.test_step(batch)
 
     def losses(self, batch: dict) -> Tensor:
+        """Run the forward pass of the model's train step."""
         data = self.model.data_preprocessor(batch, True)
-        losses = self.model(**data, mode='loss')
-        return self.model.parse_losses(losses)[0]
+        return self.model.parse_losses(self.model(**data, mode='loss'))[0]
 
-    def to_arrays(self, result: DetDataSample) -> dict[str, Any]:
+    def to_arrays(self, result: DetDataSample) -> dict[str, Tensor]:
+        """Unpack predicted instances."""
         found = result.pred_instances
         arrays = dict(boxes=found.bboxes, scores=found.scores, labels=found.labels)
-        for name in ('masks', 'keypoints'):
-            if name in found:
-                arrays[name] = found[name]
-        return arrays
-
-    def versions(self) -> dict[str, str]:
-        return {name: version(name) for name in ('mmdet', 'mmcv', 'mmengine')}
+        return arrays | {name: found[name] for name in ('masks', 'keypoints') if name in found}

@@ -1,55 +1,37 @@
-"""This project's network, plain or by one of its means to be faster."""
+"""Baseline of this project, with its optimizations on or off."""
 
 import copy
 import ctypes
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmcv.cnn import fuse_conv_bn
-from mmdet.structures import DetDataSample
-from mmdet.utils import register_all_modules
-from mmengine.config import Config
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from benchmarks.speed.baselines.base import SEED
 from benchmarks.speed.baselines.mmdet_net import MMDetNet
-from benchmarks.speed.inputs import People
-from multitask_refine.models import SyncAvgFactorRPNHead, prepare_for_inference
-from multitask_refine.ops import RefinedConv2d, SeparableRoIAlign, WinogradConv2d
+from multitask_refine.models import prepare_for_inference
 from multitask_refine.testing.synthetic_weights import draw_state_dict
-
-CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 
 
 class MultitaskNet(MMDetNet):
-    """A config of this project.
+    """A network of this project.
 
     Args:
-        config (str): Name of the file.
-        prepare (bool): Whether inference is by a network that was prepared
-            for it, as the inferencer's.
-        usual_convs (bool): Whether 3x3 convolutions are PyTorch's.
-        mmcv_deform (bool): Whether refined convolutions are mmcv's operator
-            on the CPU, too.
-        mmcv_pooling (bool): Whether RoIAlign is mmcv's operator on the CPU,
-            too.
-        mmcv_nms (bool): Whether the proposals of all levels are
-            suppressed at once and by mmcv's operator on the CPU, too.
-        pool_twice (bool): Whether mask and keypoint head each pool, in the
-            place of sharing a feature.
-        channels_last (bool): Whether the channels lie last in memory.
-        fold_norms (bool): Whether batch norms become part of the
-            convolutions before them; for inference.
-        keep_memory (bool): Whether the C library keeps freed memory in the
-            place of giving it back to the system.
-        bfloat16 (bool): Whether layers run in bfloat16 by autocast.
-        checkpointing (bool): Whether the backbone computes its features
-            anew in the backward pass instead of keeping them.
-        compiled (bool): Whether ``torch.compile`` compiles backbone and FPN.
-        common: As in ``Baseline``.
+        config: File in ``configs``.
+        prepare: Whether to optimize a copy for inference, as the inferencer does.
+        reference_ops: Classes whose CPU optimization is off: ``WinogradConv2d`` (PyTorch's
+            convolution instead), ``RefinedConv2d`` (mmcv's deformable convolution),
+            ``SeparableRoIAlign`` (mmcv's RoIAlign), ``SyncAvgFactorRPNHead`` (mmcv's NMS, over
+            all levels at once).
+        pool_twice: Whether mask and keypoint head pool their features separately.
+        channels_last: Whether weights and features are in channels-last memory format.
+        fuse_norms: Whether batch norms are fused into convolutions, for inference.
+        keep_memory: Whether glibc keeps freed memory instead of returning it to the system.
+        checkpointing: Whether the backbone recomputes its features in the backward pass.
+        compiled: Whether ``torch.compile`` compiles backbone and FPN.
+        kwargs: As in ``Baseline``.
     """
 
     def __init__(
@@ -57,95 +39,70 @@ class MultitaskNet(MMDetNet):
         config: str,
         *,
         prepare: bool = False,
-        usual_convs: bool = False,
-        mmcv_deform: bool = False,
-        mmcv_pooling: bool = False,
-        mmcv_nms: bool = False,
+        reference_ops: Sequence[str] = (),
         pool_twice: bool = False,
         channels_last: bool = False,
-        fold_norms: bool = False,
+        fuse_norms: bool = False,
         keep_memory: bool = False,
-        bfloat16: bool = False,
         checkpointing: bool = False,
         compiled: bool = False,
-        **common: Any,
+        **kwargs: Any,
     ) -> None:
-        self.bfloat16, self.checkpointing = bfloat16, checkpointing
         self.prepare = prepare
-        self.learner: nn.Module | None = None  # while another predicts
+        self.training_model: nn.Module | None = None  # while the prepared copy is in use
         if keep_memory:
-            _keep_memory()
-        super().__init__(config, **common)
-        mmcv_layers = {
-            WinogradConv2d: usual_convs,
-            RefinedConv2d: mmcv_deform,
-            SeparableRoIAlign: mmcv_pooling,
-            SyncAvgFactorRPNHead: mmcv_nms,
-        }
-        for layer in self.model.modules():
-            if any(isinstance(layer, kind) and usual for kind, usual in mmcv_layers.items()):
+            glibc = ctypes.CDLL(None)
+            glibc.mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for a large tensor
+            glibc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: nothing is returned
+        super().__init__(config, **kwargs)
+        for name in reference_ops:
+            layers = [
+                layer
+                for layer in self.model.modules()
+                if name in (kind.__name__ for kind in type(layer).__mro__)
+            ]
+            if not layers:
+                raise ValueError(f'reference_ops: {config} has no layer of the class {name}')
+            for layer in layers:
                 layer.fast_cpu_ops = False
+        for layer in self.model.backbone.modules():
+            if checkpointing and hasattr(layer, 'with_cp'):
+                layer.with_cp = True
         if pool_twice:
-            self._pool_twice(self.model.roi_head)
-        if fold_norms:
+            # Before each pooling for both heads, another one whose result is dropped.
+            def pool_before(extractor: nn.Module, args: tuple) -> None:
+                extractor.forward(*args)
+
+            self.model.roi_head.instance_roi_extractor.register_forward_pre_hook(pool_before)
+        if fuse_norms:
+            # For inference only: training needs the norms.
             self.model = fuse_conv_bn(self.model.eval())
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
-        if compiled:
+        if compiled:  # the heads have data-dependent shapes
             self.model.backbone.compile()
             self.model.neck.compile()
 
-    def load_config(self) -> Config:
-        register_all_modules(init_default_scope=True)
-        config = Config.fromfile(CONFIGS / self.config)
-        config.model.backbone.with_cp = self.checkpointing
-        return config
-
-    def draw(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    def draw_weights(self) -> dict[str, Tensor]:
+        """Draw synthetic weights, scaled for the normalization and the offsets of the config."""
         return draw_state_dict(self.model, SEED)
 
-    def annotate(self, people: People) -> InstanceData:
-        instances = super().annotate(people)
-        instances.keypoints = torch.from_numpy(people.keypoints)
-        instances.keypoints_visible = torch.full(people.keypoints.shape[:2], 2.0)
-        return instances
-
-    def predict(self, batch: dict) -> list[DetDataSample]:
-        if self.prepare and self.learner is None:
-            self.learner = self.model
+    def predict(self, batch: dict) -> list:
+        """Run inference, with the prepared copy if there is to be one."""
+        if self.prepare and self.training_model is None:
+            self.training_model = self.model
             self.model = copy.deepcopy(self.model).eval()
             prepare_for_inference(self.model)
         return super().predict(batch)
 
     def step(self, batch: dict) -> float:
-        if self.learner is not None:
-            self.model, self.learner = self.learner, None
+        """Run a training step, of the network that was not prepared."""
+        if self.training_model is not None:
+            self.model, self.training_model = self.training_model, None
         return super().step(batch)
 
-    def run(self, batch: dict) -> list[DetDataSample]:
-        with self._precision():
-            return super().run(batch)
-
-    def losses(self, batch: dict) -> Tensor:
-        with self._precision():
-            return super().losses(batch)
-
-    def _precision(self) -> AbstractContextManager:
-        if not self.bfloat16:
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
-
-    @staticmethod
-    def _pool_twice(heads: nn.Module) -> None:
-        original = heads._pool_instances
-
-        def pool(*args: Any) -> Tensor:
-            original(*args)
-            return original(*args)
-
-        heads._pool_instances = pool
-
     def stage_calls(self) -> list[tuple[Any, str, str]]:
+        """Return owner, method name and stage of the calls that make up inference and training."""
         model, heads = self.model, self.model.roi_head
         calls = [
             (model.data_preprocessor, 'forward', 'preprocessing'),
@@ -161,41 +118,19 @@ class MultitaskNet(MMDetNet):
             (heads.bbox_head, 'get_targets', 'targets'),
             (heads.bbox_head, 'predict_by_feat', 'box decoding'),
             (heads.instance_roi_extractor, 'forward', 'instance pooling'),
-            (self, 'backward', 'backward'),
+            (torch.Tensor, 'backward', 'backward'),
             (self.optimizer, 'step', 'optimizer'),
         ]
-        return (
-            calls
-            + self._mask_calls(heads.mask_head if heads.with_mask else None)
-            + self._keypoint_calls()
-        )
-
-    def _mask_calls(self, head: nn.Module | None) -> list:
-        return (
-            []
-            if head is None
-            else [
-                (head, 'forward', 'mask head'),
-                (head, 'get_targets', 'targets'),
-                (head, 'predict_by_feat', 'mask pasting'),
+        if heads.with_mask:
+            calls += [
+                (heads.mask_head, 'forward', 'mask head'),
+                (heads.mask_head, 'get_targets', 'targets'),
+                (heads.mask_head, 'predict_by_feat', 'mask pasting'),
             ]
-        )
-
-    def _keypoint_calls(self) -> list:
-        head = self.model.roi_head.keypoint_head
-        return (
-            []
-            if head is None
-            else [
-                (head, 'refined_heatmaps', 'keypoint head'),
-                (head.codec, 'encode', 'targets'),
-                (head.codec, 'decode', 'keypoint decoding'),
+        if heads.keypoint_head is not None:
+            calls += [
+                (heads.keypoint_head, 'refined_heatmaps', 'keypoint head'),
+                (heads.keypoint_head.codec, 'encode', 'targets'),
+                (heads.keypoint_head.codec, 'decode', 'keypoint decoding'),
             ]
-        )
-
-
-def _keep_memory() -> None:
-    """Tell glibc never to map memory for one tensor, and to return none."""
-    library = ctypes.CDLL(None)
-    library.mallopt(-4, 0)  # M_MMAP_MAX
-    library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        return calls

@@ -1,42 +1,39 @@
-"""A config of this project, exported and run by onnxruntime."""
+"""Baseline of ONNX Runtime: a network of this project, exported."""
 
 import copy
-from importlib.metadata import version
-from typing import Any
 
 import onnxruntime
 import torch
+from torch import Tensor
 
 from benchmarks.speed.baselines.multitask_net import MultitaskNet
 from multitask_refine.deployment.checks import OPSETS
 from multitask_refine.deployment.export import to_onnx
 from multitask_runtime.onnx.masks import paste_masks
 
-MASK_THRESHOLD = 0.5
-
 
 class OnnxNet(MultitaskNet):
-    """The same network as ``MultitaskNet``, one image after the other."""
+    """The network of ``MultitaskNet`` in ONNX Runtime, which takes one image at a time."""
 
+    packages = (*MultitaskNet.packages, 'onnxruntime')
     session: onnxruntime.InferenceSession | None = None
 
-    def run(self, batch: dict) -> list[dict[str, Any]]:
+    def run(self, batch: dict) -> list[dict[str, Tensor]]:
+        """Run the exported file, and paste the masks into the image; the first call exports."""
         if self.session is None:
+            # A copy, as the export changes the network.
             graph = to_onnx(copy.deepcopy(self.model), OPSETS[0])
             self.session = onnxruntime.InferenceSession(graph, providers=['CPUExecutionProvider'])
-        return [self._find(image) for image in batch['inputs']]
+        results = []
+        for image in batch['inputs']:
+            feed = dict(image=image[None].float().numpy())
+            boxes, scores, masks, keypoints, _ = self.session.run(None, feed)
+            masks = paste_masks(masks, boxes, image.shape[1:], 0.5)  # (N, H, W)
+            found = dict(boxes=boxes, scores=scores, masks=masks, keypoints=keypoints)
+            found['labels'] = 0 * scores  # (N), person is the only class
+            results.append({name: torch.from_numpy(values) for name, values in found.items()})
+        return results
 
-    def _find(self, image: torch.Tensor) -> dict[str, Any]:
-        outputs = self.session.run(None, dict(image=image[None].float().numpy()))
-        boxes, scores, masks, keypoints, _ = outputs
-        pasted = paste_masks(masks, boxes, image.shape[1:], MASK_THRESHOLD)
-        found = dict(
-            boxes=boxes, scores=scores, labels=0 * scores, masks=pasted, keypoints=keypoints
-        )
-        return {name: torch.from_numpy(values) for name, values in found.items()}
-
-    def to_arrays(self, result: dict[str, Any]) -> dict[str, Any]:
+    def to_arrays(self, result: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the outputs of the file."""
         return result
-
-    def versions(self) -> dict[str, str]:
-        return dict(super().versions(), onnxruntime=version('onnxruntime'))

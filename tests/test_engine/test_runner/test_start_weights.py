@@ -66,6 +66,7 @@ def test_base_without_refinement_starts_a_refined_model(network, base, tmp_path)
         {'model.roi_head.mask_head': None},
         {'model.roi_head.keypoint_head': None},
         {'model.roi_head.keypoint_head.num_keypoints': 5},
+        {'model.rpn_head.anchor_generator.scales': [2, 4, 8]},
         {'model.roi_head.bbox_head.num_classes': 3, 'model.roi_head.mask_head.num_classes': 3},
     ],
     ids=lambda changes: next(iter(changes)).split('.', 2)[2],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.onnx.evaluation import time_files
-from benchmarks.onnx.parity import read_images, summarise
+from benchmarks.onnx.parity import read_images, summarize
 from multitask_refine.deployment.parity import Difference
 from tests.test_runtime.onnx_files import make_file
 from tools.docs import onnx_page
@@ -30,7 +30,7 @@ def test_images_and_differences(folder):
     assert [tuple(each.shape) for each in pictures] == [(3, 30, 60), (3, 30, 20), (3, 30, 60)]
     assert pictures[-1].unique().tolist() == [127]
     rows = [dict(boxes=Difference(0.01, 1, 5)), dict(boxes=Difference(0.03, 2, 7))]
-    assert summarise(rows) == dict(boxes=dict(largest=0.03, beyond=3, total=12))
+    assert summarize(rows) == dict(boxes=dict(largest=0.03, beyond=3, total=12))
 
 
 def test_files_take_turns(folder):

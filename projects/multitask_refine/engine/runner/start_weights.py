@@ -8,8 +8,16 @@ from torch import nn
 from multitask_refine.engine.optimizers import OFFSET_LAYERS
 from multitask_refine.utils.errors import ConfigError
 
-# Layers whose size depends on the numbers of classes and keypoints.
-_PREDICTORS = ('fc_cls', 'fc_reg', 'conv_logits', 'heatmap_pred', 'offset_pred')
+# Layers whose size depends on the numbers of anchors, classes and keypoints.
+_PREDICTORS = (
+    'rpn_cls',
+    'rpn_reg',
+    'fc_cls',
+    'fc_reg',
+    'conv_logits',
+    'heatmap_pred',
+    'offset_pred',
+)
 
 
 def check_start_weights(model: nn.Module, checkpoint: dict) -> None:
@@ -18,7 +26,7 @@ def check_start_weights(model: nn.Module, checkpoint: dict) -> None:
     MMEngine loads the weights that happen to fit, lists the others in the log, and trains them
     from random values. That remains so for expected differences: refinements (they start as the
     identity), whole parts other than the backbone, such as a mask head that one of the two
-    lacks, and the last layers of heads for another number of classes or keypoints.
+    lacks, and the last layers of heads for another number of anchors, classes or keypoints.
 
     Args:
         model (nn.Module): The model.
