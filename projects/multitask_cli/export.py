@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from .command import Command, run, with_pytorch
+from .models import MODEL, resolve, split_checkpoint
 from .options import cfg_options, parse_cfg_options
 
 
@@ -12,25 +13,27 @@ from .options import cfg_options, parse_cfg_options
     cls=Command,
     examples=[
         'multitask export CONFIG.py CHECKPOINT.pth model.onnx',
-        'multitask export CONFIG.py CHECKPOINT.pth model.onnx --opset 20',
+        'multitask export keypoint+mask-rcnn_r50_fpn_3x model.onnx',
     ],
 )
-@click.argument('config')
-@click.argument('checkpoint')
-@click.argument('out', metavar='OUT.onnx')
+@click.argument('model', metavar='MODEL [CHECKPOINT]', type=MODEL)
+@click.argument('rest', metavar='OUT.onnx', nargs=-1, required=True)
 @click.option('--opset', type=int, default=19, show_default=True, help='Opset version, 19 or 20.')
 @cfg_options
 @with_pytorch
-def command(
-    config: str, checkpoint: str, out: str, opset: int, cfg_options: Sequence[str]
-) -> None:
+def command(model: str, rest: Sequence[str], opset: int, cfg_options: Sequence[str]) -> None:
     """Export a trained model as one ONNX file: from an image to boxes, masks and keypoints.
 
-    The file is written only after onnxruntime has given what PyTorch gives.
+    MODEL is a config followed by its CHECKPOINT, or the name of a public model (`multitask
+    models`). The file OUT.onnx is written only after onnxruntime has given what PyTorch gives.
     """
     from multitask_refine.deployment import export
     from multitask_refine.utils.config import read_config, require_settings
 
+    checkpoint, (out, *more) = split_checkpoint(model, rest)
+    if more:
+        raise click.UsageError(f'expected one file to write, found {" ".join([out, *more])}')
+    config, checkpoint = resolve(model, checkpoint)
     cfg = read_config(config, parse_cfg_options(cfg_options))
     require_settings(cfg, 'model', 'test_dataloader')
     differences = export(cfg, checkpoint, out, opset)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .command import require_pytorch, with_pytorch
+from .models import check_name
 
 if TYPE_CHECKING:
     from multitask_runtime.base_inferencer import BaseInferencer
@@ -20,7 +21,7 @@ def run_model(
 
     Args:
         inputs (Sequence[str]): Paths, glob patterns, URLs or indices of cameras.
-        model (str): An exported model, or a config.
+        model (str): An exported model, a config, or the name of a public model.
         checkpoint (str, optional): The config's checkpoint, or an exported model.
         device (str): As of the inferencers.
         options: ``out_dir``, ``show``, and further ones of ``BaseInferencer.stream``.
@@ -39,10 +40,7 @@ def run_model(
         return run_inferencer(
             inputs, lambda: OnnxInferencer(checkpoint or model, device), **options
         )
-    if not checkpoint:
-        raise SystemExit(
-            f'{model}: expected a config and a checkpoint, or a file that ends in .onnx alone'
-        )
+    check_name(model, checkpoint)
     require_pytorch()
 
     def load() -> 'BaseInferencer':

@@ -17,6 +17,7 @@ VERBS = {
     'export': 'multitask_cli.export',
     'convert': 'multitask_cli.convert',
     'check': 'multitask_cli.check',
+    'models': 'multitask_cli.models',
     'info': 'multitask_cli.info',
 }
 

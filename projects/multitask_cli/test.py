@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from .command import Command, run, with_pytorch
+from .models import MODEL, resolve
 from .options import parse_cfg_options, run_options
 
 
@@ -24,11 +25,12 @@ def _expect_suffix(*suffixes: str) -> Any:
         'multitask test CONFIG.py CHECKPOINT.pth --show-dir images',
         'multitask test CONFIG.py CHECKPOINT.pth --tta --json metrics.json',
         'multitask test CONFIG.py model.onnx',
+        'COCO_ROOT=data/coco multitask test keypoint-rcnn_r50_fpn_3x',
         'bash tools/dist_test.sh CONFIG.py CHECKPOINT.pth 4',
     ],
 )
-@click.argument('config')
-@click.argument('checkpoint')
+@click.argument('config', metavar='MODEL', type=MODEL)
+@click.argument('checkpoint', required=False)
 @click.option(
     '--json', 'results_file', help='Results file.  [default: metrics.json in the work dir]'
 )
@@ -75,14 +77,20 @@ def _expect_suffix(*suffixes: str) -> Any:
 )
 @run_options
 @with_pytorch
-def command(config: str, checkpoint: str, cfg_options: Sequence[str], **options: Any) -> None:
-    """Evaluate a CHECKPOINT of a CONFIG, or an exported MODEL.onnx.
+def command(
+    config: str, checkpoint: str | None, cfg_options: Sequence[str], **options: Any
+) -> None:
+    """Evaluate a model on the test data of its config.
+
+    MODEL is a config followed by its CHECKPOINT or by an exported MODEL.onnx, or the name of a
+    public model (`multitask models`).
 
     Prints a table of the three tasks and writes a results file.
     """
     from multitask_refine.apis.test import evaluate_model
     from multitask_runtime.onnx.session import is_onnx
 
+    config, checkpoint = resolve(config, checkpoint)
     if is_onnx(checkpoint):
         if options['tta']:
             raise click.UsageError(

@@ -21,6 +21,7 @@ from multitask_refine.engine.inference_settings import (
     split_pipeline,
 )
 from multitask_refine.models import prepare_for_inference
+from multitask_refine.pretrained import prepare_model
 from multitask_refine.utils.config import read_config
 from multitask_refine.utils.errors import ConfigError
 from multitask_runtime.base_inferencer import BaseInferencer
@@ -40,8 +41,10 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
     tools/test.py.
 
     Args:
-        config (str | Path | Config): The config that the model was trained with.
-        checkpoint (str | Path): All of its weights.
+        config (str | Path | Config): The config that the model was trained with, or, without a
+            checkpoint, the name of a public model such as 'keypoint-rcnn_r50_fpn_3x', which is
+            downloaded and converted at its first use (`multitask models` lists them).
+        checkpoint (str | Path, optional): All of its weights.
         device (str): 'cpu', 'cuda', 'cuda:1' and so on; 'auto' is CUDA where it is available.
             Defaults to 'auto'.
         show_progress (bool): Whether to show the progress on stderr. Defaults to True.
@@ -52,6 +55,8 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
         UnsafeCheckpointError: If the checkpoint holds more than weights.
         ConfigError: If the weights are of another model, config and checkpoint contradict each
             other, or the device is not available.
+        UnknownModelError: If there is no public model of this name.
+        DownloadError: If its file cannot be downloaded, or is not what its publisher says.
 
     Examples:
         >>> inferencer = MultitaskInferencer(config, checkpoint)
@@ -63,11 +68,19 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
     def __init__(
         self,
         config: str | Path | Config,
-        checkpoint: str | Path,
+        checkpoint: str | Path | None = None,
         device: str = 'auto',
         show_progress: bool = True,
     ) -> None:
         init_default_scope('mmdet')
+        if checkpoint is None:
+            if isinstance(config, Config) or str(config).endswith('.py'):
+                name = config.filename if isinstance(config, Config) else config
+                raise ConfigError(
+                    f'{name or "config"}: expected a config and its checkpoint, found no '
+                    'checkpoint. Name the weights.'
+                )
+            config, checkpoint = prepare_model(str(config), show_progress)
         super().__init__(
             model=config if isinstance(config, Config) else read_config(config),
             weights=str(checkpoint),

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 from . import detectron2, mmdet, torchvision
 from .layout import Layout
-from .weights_file import Checkpoint, read_checkpoint
+from .weights_file import Checkpoint, ConversionError, read_checkpoint
+
+__all__ = ['CONVERTERS', 'ConversionError', 'detect_framework']
 
 # By framework: from a checkpoint to its layout.
 CONVERTERS: dict[str, Callable[[Checkpoint], Layout]] = {
@@ -27,7 +29,7 @@ def detect_framework(path: str) -> str:
         also for checkpoints of this project.
 
     Raises:
-        SystemExit: If the file cannot be read.
+        ConversionError: If the file cannot be read.
     """
     names = read_checkpoint(path).weights
     return next(

@@ -22,7 +22,7 @@ from multitask_refine.engine import explained_errors, read_config
 
 from .layout import Layout, Rule, arrange
 from .report import COUNTER, HEADS, PARTS, Conversion, Match, refusal, report
-from .weights_file import Checkpoint, read_checkpoint, save
+from .weights_file import Checkpoint, ConversionError, read_checkpoint, save
 
 _OFFSETS = r'.*\.(conv_offset|offset_pred)\.'
 
@@ -59,16 +59,14 @@ def convert(describe: Callable[[Checkpoint], Layout], config: str, source: str, 
             ``meta['untrained']`` names those that keep the network's start.
 
     Raises:
-        SystemExit: If the weights cannot be converted; says why.
+        ConversionError: If the weights cannot be converted; says why.
     """
     if Path(out).is_dir() or Path(out).resolve() == Path(source).resolve():
-        raise SystemExit(
+        raise ConversionError(
             f'{out}: expected a file to write, neither a folder nor the source itself'
         )
     checkpoint = read_checkpoint(source)
     conversion = plan(checkpoint, describe(checkpoint), config)
-    if conversion.problems:
-        raise SystemExit('\n'.join(refusal(conversion)))
     print('\n'.join(report(conversion)))
     save(out, fill(conversion))
     print(f'Written: {out}')
@@ -84,13 +82,19 @@ def plan(checkpoint: Checkpoint, layout: Layout, config: str) -> Conversion:
 
     Returns:
         Conversion: With the network's own start in ``target``.
+
+    Raises:
+        ConversionError: If a weight of the file or of the network has no counterpart; names them.
     """
     cfg, network = build_network(config)
     target = network.state_dict()
     match = match_names(checkpoint, layout, target)
     values = arrange(checkpoint, layout, match.found, network)
     starts = {name: why_new(name, values) for name in target if name not in values}
-    return Conversion(checkpoint, layout, cfg, target, match, values, starts)
+    conversion = Conversion(checkpoint, layout, cfg, target, match, values, starts)
+    if conversion.problems:
+        raise ConversionError('\n'.join(refusal(conversion)))
+    return conversion
 
 
 def fill(conversion: Conversion) -> dict:
@@ -124,17 +128,18 @@ def build_network(config: str) -> tuple[Config, nn.Module]:
         config (str): A config file of this project.
 
     Raises:
-        SystemExit: If there is no such config.
+        ConversionError: If there is no such config.
     """
     if Path(config).suffix != '.py' or not Path(config).is_file():
-        raise SystemExit(f'{config}: there is no such config file (.py)')
+        raise ConversionError(f'{config}: there is no such config file (.py)')
     cfg = read_config(config)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     _drop_pretrained(cfg.model)
-    torch.manual_seed(0)
-    network = MODELS.build(cfg.model)
     logging.disable(logging.INFO)  # MMEngine would tell of every weight
-    network.init_weights()
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+        torch.manual_seed(0)
+        network = MODELS.build(cfg.model)
+        network.init_weights()
     logging.disable(logging.NOTSET)
     return cfg, network
 
@@ -156,7 +161,7 @@ def match_names(checkpoint: Checkpoint, layout: Layout, target: Collection[str])
         target (Collection[str]): Names of the network's weights.
 
     Raises:
-        SystemExit: If two weights have the same place.
+        ConversionError: If two weights have the same place.
     """
     match = Match({}, {}, [])
     for key in checkpoint.weights:
@@ -166,7 +171,7 @@ def match_names(checkpoint: Checkpoint, layout: Layout, target: Collection[str])
             if not why and name and name.startswith(head) and not _any_of(head, target):
                 why = f'the config has no {PARTS[head]}'
         if name in match.found:
-            raise SystemExit(
+            raise ConversionError(
                 f'{checkpoint.path}: not converted. {match.found[name]} and '
                 f'{key} are both {name} here: remove one of them.'
             )

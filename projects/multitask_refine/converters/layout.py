@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from .weights_file import Checkpoint, Weights
+from .weights_file import Checkpoint, ConversionError, Weights
 
 Rule = tuple[str, str]
 
@@ -76,7 +76,7 @@ def arrange(
         as many axes as the network's weight the rows are as in the file.
 
     Raises:
-        SystemExit: If the file does not tell which class is the person, or
+        ConversionError: If the file does not tell which class is the person, or
             the range of a modulated convolution's mask.
     """
     values = {name: checkpoint.weights[key] for name, key in found.items()}
@@ -89,7 +89,7 @@ def arrange(
             rows, background = len(value), layout.background % len(value)
             if layout.num_classes and rows - 1 not in layout.num_classes:
                 expected = ' or '.join(str(count) for count in layout.num_classes)
-                raise SystemExit(
+                raise ConversionError(
                     f'{checkpoint.path}: not converted. Its classifier has {rows - 1} classes '
                     f'and the background; expected {expected}, of which it is known which one '
                     'is the person.'
@@ -114,7 +114,7 @@ def arrange(
         if not (getattr(module, 'modulated', False) and converted):
             continue
         if layout.unit_masks is None:
-            raise SystemExit(
+            raise ConversionError(
                 f'{checkpoint.path}: not converted. {name} is a modulated convolution, whose '
                 'mask reaches to 1 in mmdet and to 2 in this project, and without meta the '
                 'file does not tell which it is. Take the checkpoint as the training wrote it.'

@@ -10,7 +10,7 @@ import re
 
 from .conversion import run
 from .layout import Layout
-from .weights_file import Checkpoint
+from .weights_file import Checkpoint, ConversionError
 
 _SAME = ((r'.*', r'\g<0>'),)
 _SETTINGS = {
@@ -25,7 +25,7 @@ def describe(checkpoint: Checkpoint) -> Layout:
     """Describe the layout of a checkpoint of mmdet or this project.
 
     Raises:
-        SystemExit: If it is too old, or has no class named person.
+        ConversionError: If it is too old, or has no class named person.
     """
     if is_own(checkpoint):
         # The person comes first and the background last, of any classes.
@@ -35,7 +35,7 @@ def describe(checkpoint: Checkpoint) -> Layout:
     meta = checkpoint.meta
     version = str(meta.get('mmdet_version', ''))
     if re.match(r'[01]\.', version):
-        raise SystemExit(
+        raise ConversionError(
             f'{checkpoint.path}: not converted. It is of mmdet {version}, where the background '
             "was the first class; expected mmdet 2 or 3. Convert it to mmdet 2 by that version's "
             'own tools/model_converters/upgrade_model_version.py.'
@@ -44,7 +44,7 @@ def describe(checkpoint: Checkpoint) -> Layout:
     names = dataset.get('classes') or dataset.get('CLASSES') or meta.get('CLASSES') or ()
     names = [names] if isinstance(names, str) else list(names)
     if names and 'person' not in names:
-        raise SystemExit(
+        raise ConversionError(
             f'{checkpoint.path}: not converted. Expected a class '
             f'named person, found {", ".join(names[:10])}'
         )

@@ -11,12 +11,18 @@ from torch import Tensor
 
 from multitask_refine.engine import (
     DamagedCheckpointError,
+    ExplainedError,
     UnsafeCheckpointError,
     load_arrays,
     load_checkpoint_file,
 )
 
 Weights = dict[str, Tensor]
+
+
+class ConversionError(ExplainedError, ValueError):
+    """A checkpoint cannot be converted."""
+
 
 CAFFE2 = (
     'It is a file of Caffe2 (Detectron1): load it in Detectron2, save '
@@ -50,16 +56,16 @@ def read_checkpoint(path: str) -> Checkpoint:
         all of them begin with.
 
     Raises:
-        SystemExit: If the file is missing, damaged or unsafe, or holds
+        ConversionError: If the file is missing, damaged or unsafe, or holds
             something else.
     """
     suffix = Path(path).suffix
     if suffix not in _LOADERS:
-        raise SystemExit(f'{path}: expected a file that ends in {", ".join(_LOADERS)}')
+        raise ConversionError(f'{path}: expected a file that ends in {", ".join(_LOADERS)}')
     try:
         content = _LOADERS[suffix](path)
     except (FileNotFoundError, DamagedCheckpointError, UnsafeCheckpointError) as error:
-        raise SystemExit(str(error)) from None
+        raise ConversionError(str(error)) from None
     meta = {}
     for key in ('model', 'state_dict'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -73,15 +79,15 @@ def read_checkpoint(path: str) -> Checkpoint:
 
 def _weights(path: str, content: object) -> Weights:
     if not isinstance(content, dict) or not content:
-        raise SystemExit(
+        raise ConversionError(
             f'{path}: expected a dict of names and weights, found {str(content)[:60]}'
         )
     if 'blobs' in content:
-        raise SystemExit(f'{path}: not converted. {CAFFE2}')
+        raise ConversionError(f'{path}: not converted. {CAFFE2}')
     weights = {str(key): _tensor(value) for key, value in content.items()}
     strange = [key for key, value in weights.items() if value is None]
     if strange:
-        raise SystemExit(
+        raise ConversionError(
             '\n'.join(
                 [
                     f'{path}: expected names and weights, but these are no weights:',

@@ -64,12 +64,15 @@ class OnnxExportModel(nn.Module):
         head = self.model.roi_head
         # Read by an operator: image.shape would become a constant of the graph.
         limits = shape_as_tensor(image)[[3, 2, 3, 2]].to(image)  # W, H, W, H
-        x = self.model.extract_feat(self.preprocess(image))
+        image = self.preprocess(image)
+        x = self.model.extract_feat(image)
         boxes, scores = self.predict_bbox(x, self.predict_proposals(x, limits), limits)
         outputs = [boxes, scores]
         feats = self.extract_instance_feats(x, boxes)
         if head.with_mask:
-            outputs.append(head.mask_head(feats)[:, 0].sigmoid())  # (N, 1, M, M) -> (N, M, M)
+            mask_x = self.model.extract_mask_feat(image, x)
+            mask_feats = feats if mask_x is x else self.extract_instance_feats(mask_x, boxes)
+            outputs.append(head.mask_head(mask_feats)[:, 0].sigmoid())  # (N, 1, M, M), (N, M, M)
         if head.with_keypoint:
             heatmaps = head.keypoint_head.refined_heatmaps(feats)
             outputs += head.keypoint_head.codec.decode(heatmaps, boxes)

@@ -62,7 +62,9 @@ def predict_outputs(model: nn.Module, image: Tensor) -> Outputs:
     outputs = dict(boxes=detections.bboxes, scores=detections.scores)
     feats = head.extract_instance_feats(x, [detections.bboxes])
     if head.with_mask:
-        outputs['masks'] = head.mask_head(feats)[:, 0].sigmoid()
+        mask_x = model.extract_mask_feat(batch['inputs'], x)
+        mask_feats = head.extract_instance_feats(mask_x, [detections.bboxes])
+        outputs['masks'] = head.mask_head(mask_feats)[:, 0].sigmoid()
     if head.with_keypoint:
         heatmaps = head.keypoint_head.refined_heatmaps(feats).to(detections.bboxes)
         outputs['keypoints'], outputs['keypoint_scores'] = head.keypoint_head.codec.decode(

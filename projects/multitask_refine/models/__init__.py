@@ -2,7 +2,7 @@
 
 from .backbones import ResNet26
 from .dense_heads import LogitRankedRPNHead, SyncAvgFactorRPNHead
-from .detectors import MultitaskRCNN
+from .detectors import CombinedRCNN, MultitaskRCNN
 from .roi_heads import (
     KeypointOffsetHead,
     KeypointSoftmaxHead,
@@ -16,6 +16,7 @@ from .test_time_augs import MultitaskTTAModel, flip_tta_pipeline
 from .utils.inference import prepare_for_inference
 
 __all__ = [
+    'CombinedRCNN',
     'KeypointOffsetHead',
     'KeypointSoftmaxHead',
     'LogitRankedRPNHead',

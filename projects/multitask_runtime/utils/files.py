@@ -44,18 +44,24 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Compute the SHA-256 of a file.
+    """Compute the SHA-256 of a file: 64 hexadecimal digits."""
+    return file_digest(path, 'sha256')
+
+
+def file_digest(path: str | os.PathLike[str], algorithm: str) -> str:
+    """Compute the digest of a file.
 
     Args:
         path (str | os.PathLike): The file.
+        algorithm (str): Name of the algorithm in ``hashlib``, such as 'sha256'.
 
     Returns:
-        str: 64 hexadecimal digits.
+        str: Hexadecimal digits.
 
     Raises:
         OSError: If the file cannot be read.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.new(algorithm)
     with open(path, 'rb') as file:
         while block := file.read(_BLOCK):
             digest.update(block)

@@ -86,6 +86,15 @@ class MultitaskRCNN(TwoStageDetector):
             self.get_submodule(name).eval()
         return self
 
+    def extract_mask_feat(self, batch_inputs: Tensor, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the feature maps that the mask head pools from: those of the other heads.
+
+        Args:
+            batch_inputs (Tensor): Images, (B, 3, H, W).
+            x (tuple[Tensor]): Feature maps of all levels, (B, C, H, W) each.
+        """
+        return x
+
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum up the losses.
 

@@ -19,6 +19,7 @@ from mmdet.utils import InstanceList
 from mmengine.model import BaseTTAModel
 from torch import Tensor
 
+from multitask_refine.models.detectors import CombinedRCNN
 from multitask_refine.utils.errors import ConfigError
 
 
@@ -93,6 +94,14 @@ class MultitaskTTAModel(BaseTTAModel):
             ``DeltaXYWHBBoxCoder``.
         data_preprocessor (dict, optional): As in MMEngine.
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if isinstance(self.module, CombinedRCNN):
+            raise ConfigError(
+                'tta_model.module: expected one network, found a CombinedRCNN of two, which has '
+                'no test-time augmentation. Test it without --tta.'
+            )
 
     def test_step(self, data: dict[str, list]) -> SampleList:
         """Detect the people of a batch.
