@@ -5,6 +5,7 @@ passed to pycocotools. The readers turn a ``ValidationError`` into one sentence
 by :func:`explain`.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,7 +29,11 @@ def mismatch(field: str, expected: str, found: object) -> PydanticCustomError:
 
 def explain(error: ValidationError) -> str:
     """Return the first error as 'FIELD: expected X, found Y'."""
-    first = error.errors(include_url=False)[0]
+    return explain_item(error.errors(include_url=False)[0])
+
+
+def explain_item(first: Mapping[str, Any]) -> str:
+    """Return one of pydantic's error items as 'FIELD: expected X, found Y'."""
     place = ''.join(
         f'[{part}]' if isinstance(part, int) else f'.{str(part)[:60]}' for part in first['loc']
     )
@@ -310,3 +315,93 @@ class OnnxMetadata(BaseModel):
     image_backend: str
     keypoint_shift: Number
     mask_threshold: Number | None
+
+
+class Instance(BaseModel):
+    """One instance in a response of the server."""
+
+    label: int = Field(description='Index of the class in `names`')
+    name: str = Field(description='Name of the class')
+    score: float = Field(description='Score of the box from 0 to 1')
+    bbox: list[float] = Field(description='x1, y1, x2, y2')
+    mask: RLE | None = Field(default=None, description="Mask as COCO's compressed RLE")
+    keypoints: list[list[float] | None] | None = Field(
+        default=None, description='x, y, score of each keypoint; null for one that the class lacks'
+    )
+    track_id: int | None = Field(default=None, description='In videos; -1 for none')
+
+
+class Prediction(BaseModel):
+    """Instances of an image or video frame, by descending score.
+
+    Coordinates are continuous pixels of the original image: pixel i covers i to i + 1.
+    """
+
+    source: str = Field(description='Name of the uploaded file')
+    frame: int | None = Field(default=None, description='Index of the video frame, from 0')
+    time: float | None = Field(default=None, description='Seconds from the beginning of the video')
+    height: int = Field(description='Height of the image in pixels')
+    width: int = Field(description='Width of the image in pixels')
+    names: dict[int, str] = Field(description='Name of each class by its label')
+    keypoint_names: list[str] = Field(description='Names of the keypoints, in their order')
+    instances: list[Instance]
+    visualization: str | None = Field(
+        default=None,
+        description='The image with boxes, masks and skeletons, as a data URL of a JPEG',
+    )
+
+
+class ImagePredictions(BaseModel):
+    """Response to a batch of images."""
+
+    model: str = Field(description='Name of the model')
+    images: list[Prediction] = Field(description='One for each uploaded image, in their order')
+
+
+class VideoEnd(BaseModel):
+    """Last line of the response to a video that was processed completely."""
+
+    model: str = Field(description='Name of the model')
+    frames: int = Field(description='Number of processed frames')
+
+
+class ServedModelInfo(BaseModel):
+    """A model of the server."""
+
+    name: str
+    classes: list[str]
+    keypoint_names: list[str]
+    offsets: str | None = Field(
+        description='Why the model gives no picture of its offsets; null if it does'
+    )
+
+
+class Limits(BaseModel):
+    """What one request, one client and all clients of the server may use."""
+
+    model_config = ConfigDict(frozen=True)
+
+    max_upload_mb: int = Field(default=32, gt=0, description='Size of a request in MiB')
+    max_images: int = Field(default=16, gt=0, description='Images of a request')
+    max_pixels: int = Field(
+        default=16_000_000, gt=0, description='Pixels of an image or video frame'
+    )
+    max_frames: int = Field(default=300, gt=0, description='Frames of a video that are processed')
+    max_requests: int = Field(default=16, gt=0, description='Requests that are processed or wait')
+    max_requests_per_client: int = Field(default=4, gt=0, description='The same, of one address')
+    timeout: float = Field(
+        default=120.0, gt=0, description='Seconds for a request: upload, waiting and processing'
+    )
+
+
+class ServerInfo(BaseModel):
+    """Models and limits of the server."""
+
+    models: list[ServedModelInfo] = Field(description='The first is the default')
+    limits: Limits
+
+
+class ErrorMessage(BaseModel):
+    """Response to a request that is refused or failed."""
+
+    detail: str = Field(description='One sentence: what was expected, found, and how to fix it')

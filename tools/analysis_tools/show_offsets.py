@@ -9,12 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.dataset import pseudo_collate
-
 from multitask_refine.apis import MultitaskInferencer
-from multitask_refine.utils.errors import ConfigError, explained_errors
-from multitask_refine.visualization import analyze_offsets
-from multitask_refine.visualization.offset_figures import make_panels, save_panels
+from multitask_refine.apis.offsets import analyze_image
+from multitask_refine.utils.errors import explained_errors
+from multitask_refine.visualization.offset_figures import save_panels
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -58,19 +56,11 @@ def main(argv: list[str] | None = None) -> int:
     inferencer = MultitaskInferencer(
         args.config, args.checkpoint, args.device, show_progress=False
     )
-    name2id = inferencer.dataset_meta.get('keypoint_name2id', {})
-    if args.keypoint and args.keypoint not in name2id:
-        raise ConfigError(
-            f'--keypoint: expected one of {", ".join(name2id)}, got {args.keypoint!r}'
-        )
-    image = inferencer.read_image(args.image)
-    data = pseudo_collate([inferencer.pipeline(dict(img=image, img_id=0))])
-    keypoint = name2id[args.keypoint] if args.keypoint else None
-    analysis = analyze_offsets(inferencer.model, data, args.instance, args.point, keypoint)
+    analysis, panels = analyze_image(
+        inferencer, inferencer.read_image(args.image), args.instance, args.point, args.keypoint
+    )
     for part in analysis.missing:
         print(f'{part}: has no offsets in this model, left out')
-    name = '' if analysis.keypoint is None else list(name2id)[analysis.keypoint]
-    panels = make_panels(image[..., ::-1], analysis, name)
     for path in save_panels(panels, Path(args.out_dir)):
         print(path)
     return 0

@@ -1,4 +1,4 @@
-"""Figures of learned offsets for tools/analysis_tools/show_offsets.py.
+"""Figures of learned offsets.
 
 Axes count in continuous image pixels: pixel i covers i to i + 1.
 """
@@ -168,6 +168,42 @@ def _heatmap_panels(
     ]
 
 
+def draw_panels(panels: list[Panel]) -> Figure:
+    """Draw panels beside each other.
+
+    Args:
+        panels (list[Panel]): From :func:`make_panels`.
+
+    Returns:
+        Figure: Rows of at most four panels.
+    """
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5 * columns, 6.6 * rows))
+    # Caption and legend need room below each plot.
+    margins = dict(left=0.02, right=0.98, top=1 - 0.05 / rows, bottom=0.2 / rows)
+    axes = figure.subplots(
+        rows, columns, squeeze=False, gridspec_kw=dict(margins, wspace=0.04, hspace=0.36)
+    ).flatten()
+    for ax, panel in zip(axes, panels, strict=False):
+        panel.draw(ax)
+        ax.set_anchor('N')
+        ax.set_title(panel.title, fontsize=12, weight='bold')
+        ax.set_xlabel(panel.caption, fontsize=10)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.legend(
+            loc='upper center',
+            bbox_to_anchor=(0.5, -0.1),
+            fontsize=9,
+            facecolor='#8a8a8a',
+            labelcolor='white',
+        )
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    return figure
+
+
 def save_panels(panels: list[Panel], folder: Path) -> list[Path]:
     """Save each panel, and all together as overview.png.
 
@@ -181,32 +217,8 @@ def save_panels(panels: list[Panel], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, chosen in [('overview', panels)] + [(panel.name, [panel]) for panel in panels]:
-        columns = min(_COLUMNS, len(chosen))
-        rows = -(-len(chosen) // columns)
-        figure = Figure(figsize=(5 * columns, 6.6 * rows))
-        # Caption and legend need room below each plot.
-        margins = dict(left=0.02, right=0.98, top=1 - 0.05 / rows, bottom=0.2 / rows)
-        axes = figure.subplots(
-            rows, columns, squeeze=False, gridspec_kw=dict(margins, wspace=0.04, hspace=0.36)
-        ).flatten()
-        for ax, panel in zip(axes, chosen, strict=False):
-            panel.draw(ax)
-            ax.set_anchor('N')
-            ax.set_title(panel.title, fontsize=12, weight='bold')
-            ax.set_xlabel(panel.caption, fontsize=10)
-            ax.set_xticks([])
-            ax.set_yticks([])
-            ax.legend(
-                loc='upper center',
-                bbox_to_anchor=(0.5, -0.1),
-                fontsize=9,
-                facecolor='#8a8a8a',
-                labelcolor='white',
-            )
-        for ax in axes[len(chosen) :]:
-            ax.remove()
         paths.append(folder / f'{name}.png')
-        figure.savefig(paths[-1], dpi=150 if columns == 1 else 100)
+        draw_panels(chosen).savefig(paths[-1], dpi=150 if len(chosen) == 1 else 100)
     return paths
 
 

@@ -28,6 +28,8 @@ class VideoReader:
         rate (float): Frame rate in 1/s.
         count (int | None): Number of frames that the file says it has; None if it does
             not say, and for a camera.
+        size (tuple[int, int]): Width and height of the frames that the file says it has, in
+            pixels; (0, 0) if it does not say.
 
     Raises:
         InputError: If it cannot be opened.
@@ -48,6 +50,8 @@ class VideoReader:
         self.rate = frame_rate(self._capture)
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.count = count if count > 0 else None
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        self.size = int(self._capture.get(sides[0])), int(self._capture.get(sides[1]))
 
     def __iter__(self) -> Iterator[Array]:
         """Yield the frames: BGR, uint8, upright, shape (H, W, 3).

@@ -27,3 +27,7 @@ class FormatError(ExplainedError, ValueError):
 
 class ImageNotKeptError(ExplainedError, RuntimeError):
     """The image of a result is no longer in memory and cannot be read again."""
+
+
+class MissingPackageError(ExplainedError, ImportError):
+    """Packages of an optional extra are not installed."""
