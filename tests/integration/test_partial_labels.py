@@ -229,8 +229,12 @@ def test_mask_loss_of_labeled_rois(model):
     masks = np.zeros((3, 48, 64), np.uint8)
     masks[0, 8:40, :16] = masks[2, 8:40, 32:48] = 1
     gts = [
-        InstanceData(masks=BitmapMasks(masks, 48, 64), has_mask=torch.tensor([True, False, True])),
-        InstanceData(masks=BitmapMasks(masks, 48, 64), has_mask=torch.zeros(3, dtype=torch.bool)),
+        InstanceData(
+            masks=BitmapMasks(masks, 48, 64),
+            has_mask=torch.tensor(has_mask),
+            keypoints_visible=torch.zeros(3, 17),
+        )
+        for has_mask in ([True, False, True], [False] * 3)
     ]
     persons = [torch.tensor([2, 1, 0, 1]), torch.tensor([0, 2])]
     samples = [
@@ -240,7 +244,8 @@ def test_mask_loss_of_labeled_rois(model):
         for each in persons
     ]
     feats = torch.randn(6, 64, 14, 14, requires_grad=True)
-    loss = head._forward_mask(feats, samples, gts)['loss_mask']
+    labeled = head._find_labeled(samples, gts)['mask']
+    loss = head._forward_mask(feats, samples, gts, labeled)['loss_mask']
     weight = head.mask_head.conv_logits.weight
     found = torch.autograd.grad(loss, [weight, feats])
     logits = head.mask_head(feats[[0, 2]])

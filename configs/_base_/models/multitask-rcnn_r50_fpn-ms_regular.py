@@ -15,6 +15,7 @@ model = dict(
         bgr_to_rgb=False,
         pad_mask=True,
         pad_size_divisor=32,
+        non_blocking=True,
     ),
     backbone=dict(
         type='ResNet',
@@ -105,7 +106,7 @@ model = dict(
     train_cfg=dict(
         rpn=dict(
             assigner=dict(
-                type='MaxIoUAssigner',
+                type='SyncFreeMaxIoUAssigner',
                 pos_iou_thr=0.7,
                 neg_iou_thr=0.3,
                 min_pos_iou=0.3,
@@ -113,7 +114,7 @@ model = dict(
                 ignore_iof_thr=0.5,
             ),
             sampler=dict(
-                type='RandomSampler',
+                type='FewSyncRandomSampler',
                 num=256,
                 pos_fraction=0.5,
                 neg_pos_ub=-1,
@@ -131,7 +132,7 @@ model = dict(
         ),
         rcnn=dict(
             assigner=dict(
-                type='MaxIoUAssigner',
+                type='SyncFreeMaxIoUAssigner',
                 pos_iou_thr=0.5,
                 neg_iou_thr=0.5,
                 min_pos_iou=0.5,
@@ -139,7 +140,7 @@ model = dict(
                 ignore_iof_thr=0.5,
             ),
             sampler=dict(
-                type='RandomSampler',
+                type='FewSyncRandomSampler',
                 num=512,
                 pos_fraction=0.25,
                 neg_pos_ub=-1,

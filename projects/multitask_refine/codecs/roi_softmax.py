@@ -97,7 +97,7 @@ class RoISoftmaxCodec:
     def get_heatmap_maximum(self, logits: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Compute :func:`get_heatmap_maximum` with the batch that is fast on the device."""
         # CUDA is faster in few large steps, the CPU without padding: one RoI at a time.
-        return get_heatmap_maximum(logits, sizes, self.max_pixels if logits.is_cuda else 1)
+        return get_heatmap_maximum(logits, sizes, 1 if logits.is_cpu else self.max_pixels)
 
 
 def get_heatmap_maximum(logits: Tensor, sizes: Tensor, max_pixels: int) -> tuple[Tensor, Tensor]:

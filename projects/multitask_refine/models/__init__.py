@@ -11,12 +11,18 @@ from .roi_heads import (
     PersonMaskHead,
     RegistryRoIExtractor,
 )
-from .task_modules import TorchvisionAnchorGenerator
+from .task_modules import (
+    FewSyncRandomSampler,
+    SyncFreeBboxOverlaps2D,
+    SyncFreeMaxIoUAssigner,
+    TorchvisionAnchorGenerator,
+)
 from .test_time_augs import MultitaskTTAModel, flip_tta_pipeline
 from .utils.inference import prepare_for_inference
 
 __all__ = [
     'CombinedRCNN',
+    'FewSyncRandomSampler',
     'KeypointOffsetHead',
     'KeypointSoftmaxHead',
     'LogitRankedRPNHead',
@@ -28,6 +34,8 @@ __all__ = [
     'RegistryRoIExtractor',
     'ResNet26',
     'SyncAvgFactorRPNHead',
+    'SyncFreeBboxOverlaps2D',
+    'SyncFreeMaxIoUAssigner',
     'TorchvisionAnchorGenerator',
     'flip_tta_pipeline',
     'prepare_for_inference',

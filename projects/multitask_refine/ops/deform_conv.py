@@ -4,6 +4,7 @@ Shape letters: B images, C channels, G deformable groups, N kernel points.
 """
 
 import math
+import operator
 
 import torch
 from mmcv.ops import deform_conv2d, modulated_deform_conv2d
@@ -47,7 +48,7 @@ def deform_conv(
     Returns:
         Tensor: y, shape (B, C_out, H_out, W_out).
     """
-    implementation = deform_conv_by_mmcv if x.is_cuda else deform_conv_by_gather
+    implementation = deform_conv_by_gather if x.is_cpu else deform_conv_by_mmcv
     return implementation(
         x, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups
     )
@@ -84,6 +85,9 @@ def deform_conv_by_mmcv(
                 deform_groups,
             ).to(x.dtype)
     y: Tensor
+    if mask is None and any(map(operator.lt, x.shape[2:], weight.shape[2:])):
+        # Version 1 refuses maps that are smaller than the kernel.
+        mask = offset.new_ones(len(offset), offset.shape[1] // 2, *offset.shape[2:])
     if mask is not None:
         y = modulated_deform_conv2d(
             x, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups

@@ -68,7 +68,7 @@ class DeformRoIPool(nn.Module):
         Returns:
             Tensor: Shape (R, C, P, P).
         """
-        pool = deform_roi_pool_by_mmcv if x.is_cuda else deform_roi_pool_by_grid_sample
+        pool = deform_roi_pool_by_grid_sample if x.is_cpu else deform_roi_pool_by_mmcv
         settings = (self.output_size[0], self.spatial_scale, self.sampling_ratio, self.gamma)
         offsets = self.conv_offset(pool(x, rois, None, *settings))
         return pool(x, rois, offsets, *settings)

@@ -256,7 +256,7 @@ def test_one_pooling_for_all_heads():
     model = _build(path, **{'model.roi_head.bbox_roi_extractor': None})
     feats = model.extract_feat(_images(1))
     rois = torch.tensor([[0.0, 4.0, 6.0, 36.0, 60.0], [0.0, 10.0, 10.0, 50.0, 50.0]])
-    boxes, people = model.roi_head._pool(feats, rois, torch.tensor([True, False]))
+    boxes, people = model.roi_head._pool(feats, rois, torch.tensor([0]))
     corner = people[0, :, :2, :2].mean((1, 2))
     torch.testing.assert_close(boxes[0, :, 0, 0], corner)
     assert boxes.shape[2:] == (7, 7) and len(boxes) == 2
@@ -271,7 +271,7 @@ def test_c4_heads_share_the_last_stage():
     feats = model.extract_feat(_images(1))
     assert [f.shape[1:] for f in feats] == [(1024, HEIGHT // 16, WIDTH // 16)]
     rois = torch.tensor([[0.0, 4.0, 6.0, 36.0, 60.0], [0.0, 10.0, 10.0, 50.0, 50.0]])
-    boxes, people = model.roi_head._pool(feats, rois, torch.tensor([False, True]))
+    boxes, people = model.roi_head._pool(feats, rois, torch.tensor([1]))
     assert boxes.shape == (2, 2048, 7, 7)
     torch.testing.assert_close(people, boxes[1:])
     cfg = Config.fromfile(path).model.roi_head

@@ -46,7 +46,8 @@ def test_keypoint_loss_is_that_of_rois_with_a_labeled_keypoint():
     ]
     channels = head.instance_roi_extractor.out_channels
     feats = torch.randn(4, channels, 14, 14, requires_grad=True)
-    loss = head._forward_keypoint(feats, samples, gts)['loss_keypoint']
+    labeled = head._find_labeled(samples, gts)['keypoint']
+    loss = head._forward_keypoint(feats, samples, gts, labeled)['loss_keypoint']
     (grad,) = torch.autograd.grad(loss, feats)
     assert (grad.flatten(1).abs().sum(1) > 0).tolist() == [False, True, True, False]
     chosen = [InstanceData(pos_priors=boxes[1:], pos_assigned_gt_inds=torch.tensor([1]))] * 2

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+import torch
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
 from torch import Tensor
@@ -102,11 +103,14 @@ class MultitaskRCNN(TwoStageDetector):
             losses (dict[str, Tensor]): The losses of all heads.
 
         Returns:
-            tuple[Tensor, dict[str, Tensor]]: The sum, and each term for the log.
+            tuple[Tensor, dict[str, Tensor]]: The sum, and each term on the CPU, for the log.
 
         Raises:
             NonFiniteLossError: If the sum is NaN or infinite, before AMP's scaling.
         """
         total, terms = super().parse_losses(losses)
-        check_finite(total, terms)
+        # One copy for the check and the log, in place of one for each term.
+        values = torch.stack([each.detach() for each in terms.values()]).cpu()
+        terms = dict(zip(terms, values, strict=True))
+        check_finite(terms['loss'], terms)
         return total, terms

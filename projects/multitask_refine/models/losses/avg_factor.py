@@ -10,13 +10,13 @@ from mmdet.utils import reduce_mean
 from torch import Tensor, nn
 
 
-def reduce_avg_factor(count: int, device: torch.device) -> Tensor:
+def reduce_avg_factor(count: int | Tensor, device: torch.device) -> Tensor:
     """Return the average factor over all ranks (the loss normalizer).
 
     A collective operation: every rank must call it, including ranks without items.
 
     Args:
-        count (int): Number of this rank's items.
+        count (int | Tensor): Number of this rank's items.
         device (torch.device): Device of the loss.
 
     Returns:
@@ -24,8 +24,9 @@ def reduce_avg_factor(count: int, device: torch.device) -> Tensor:
         that is ``count`` unless it is 0.
     """
     # Half precision cannot hold the count of a large batch.
-    mean = reduce_mean(torch.tensor(float(count), device=device))
-    return mean.clamp(min=1e-6)
+    if not isinstance(count, Tensor):
+        count = torch.full((), count, device=device)  # unlike torch.tensor without a copy
+    return reduce_mean(count.float()).clamp(min=1e-6)
 
 
 def sync_avg_factor(losses: dict[str, Tensor], count: int) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ class NonFiniteLossError(ArithmeticError):
 def check_finite(total: Tensor, terms: dict[str, Tensor]) -> None:
     """Raise an error if a loss is not finite.
 
-    The sum is finite only if all terms are, so one number is copied from the GPU.
+    The sum is finite only if all terms are.
 
     Args:
         total (Tensor): The loss that is minimized, before any scaling.

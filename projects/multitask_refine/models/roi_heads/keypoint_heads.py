@@ -16,6 +16,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from multitask_refine.models.losses.avg_factor import reduce_avg_factor, zero_loss
+from multitask_refine.models.utils.points import divide_points
 from multitask_refine.ops import bound_offsets, resample_heatmaps
 
 
@@ -233,7 +234,7 @@ class BaseKeypointHead(BaseModule):
             # In the precision of the boxes, also if the network runs in half precision.
             keypoints, scores = self.codec.decode(maps.to(results.bboxes), results.bboxes)
             if rescale:
-                keypoints = keypoints / keypoints.new_tensor(meta['scale_factor'])
+                keypoints = divide_points(keypoints, meta['scale_factor'])
             results.keypoints, results.keypoint_scores = keypoints, scores
         return results_list
 
@@ -351,11 +352,12 @@ class KeypointSoftmaxHead(BaseKeypointHead):
         Arguments as in the base class.
         """
         if self.loss_normalizer is None:
-            avg_factor = reduce_avg_factor(int(valid.sum()), heatmaps.device)
+            avg_factor = reduce_avg_factor(valid.sum(), heatmaps.device)
         else:
             avg_factor = self.loss_normalizer * num_images
-        logits = heatmaps.flatten(2)[valid]  # (valid keypoints, S S)
-        return F.cross_entropy(logits, targets[valid], reduction='sum') / avg_factor
+        index = valid.flatten().nonzero()[:, 0]
+        logits = heatmaps.flatten(2).flatten(0, 1)[index]  # (valid keypoints, S S)
+        return F.cross_entropy(logits, targets.flatten()[index], reduction='sum') / avg_factor
 
 
 def _init_by_fan_out(layer: nn.Module) -> None:

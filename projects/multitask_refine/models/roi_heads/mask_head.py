@@ -65,17 +65,14 @@ class PersonMaskHead(FCNMaskHead):
                 targets.append(boxes.new_zeros(0, *size))
                 continue
             masks = gt.masks
-            limit = boxes.new_tensor([masks.width, masks.height] * 2)
+            x = boxes[:, 0::2].clamp(0, masks.width)
+            y = boxes[:, 1::2].clamp(0, masks.height)
             # (R, 5): index of the mask in the place of the image's, so that all RoIs of an
             # instance read the same mask
-            rois = torch.cat(
-                [
-                    sample.pos_assigned_gt_inds[:, None].to(boxes),
-                    boxes.clamp(min=0).minimum(limit),
-                ],
-                1,
+            rois = torch.stack(
+                [sample.pos_assigned_gt_inds.to(boxes), x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1
             )
-            bitmaps = torch.from_numpy(masks.to_ndarray()).to(boxes.device)
+            bitmaps = torch.from_numpy(masks.to_ndarray()).to(boxes.device, non_blocking=True)
             # mmcv's operator ignores strides.
             bitmaps = bitmaps[:, None].to(boxes).contiguous()  # (instances, 1, H, W)
             targets.append(roi_align(bitmaps, rois, size, 1.0, 0, 'avg', True)[:, 0])

@@ -16,6 +16,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from multitask_refine.models.losses.avg_factor import sync_avg_factor
+from multitask_refine.models.utils.points import divide_points
 from multitask_refine.utils.errors import ConfigError
 
 
@@ -125,20 +126,51 @@ class MultitaskRoIHead(BaseRoIHead):
             samples.append(self.bbox_sampler.sample(assigned, priors, gt))
         rois = bbox2roi([sample.priors for sample in samples])  # (R, 5)
         # Each image's foreground RoIs come first.
-        foreground = torch.cat(
-            [
-                torch.arange(len(sample.priors), device=rois.device) < len(sample.pos_priors)
-                for sample in samples
-            ]
-        )
+        foreground, start = [], 0
+        for sample in samples:
+            stop = start + len(sample.pos_priors)
+            foreground.append(torch.arange(start, stop, device=rois.device))
+            start = stop + len(sample.neg_priors)
         # (R, C, 7, 7) and (R_fg, C, 14, 14), before and independent of any head
-        bbox_feats, instance_feats = self._pool(x, rois, foreground)
+        bbox_feats, instance_feats = self._pool(x, rois, torch.cat(foreground))
+        labeled = self._find_labeled(samples, gts)
         losses = self._forward_bbox(bbox_feats, samples)
         if self.with_mask:
-            losses.update(self._forward_mask(instance_feats, samples, gts))
+            losses.update(self._forward_mask(instance_feats, samples, gts, labeled['mask']))
         if self.with_keypoint:
-            losses.update(self._forward_keypoint(instance_feats, samples, gts))
+            losses.update(
+                self._forward_keypoint(instance_feats, samples, gts, labeled['keypoint'])
+            )
         return losses
+
+    def _find_labeled(self, samples: list[SamplingResult], gts: InstanceList) -> dict[str, Tensor]:
+        """Find the foreground RoIs that mask and keypoint head are trained with.
+
+        Returns:
+            dict[str, Tensor]: Whether the instance of a RoI has a ``mask`` (all have one if
+            ``gts`` have no ``has_mask``) and a labeled ``keypoint``, bool (R_fg) on the CPU.
+        """
+        pairs = [
+            (gt, sample.pos_assigned_gt_inds) for gt, sample in zip(gts, samples, strict=True)
+        ]
+        flags = {}
+        if self.with_mask:
+            flags['mask'] = [
+                gt.has_mask[index]
+                if 'has_mask' in gt
+                else torch.ones_like(index, dtype=torch.bool)
+                for gt, index in pairs
+            ]
+        if self.with_keypoint:
+            flags['keypoint'] = [
+                (gt.keypoints_visible[index] > 0).any(-1)  # (R_i, K) to (R_i)
+                for gt, index in pairs
+            ]
+        if not flags:
+            return {}
+        # One copy to the host for both heads.
+        values = torch.stack([torch.cat(each) for each in flags.values()]).cpu()
+        return dict(zip(flags, values, strict=True))
 
     def _forward_bbox(self, feats: Tensor, samples: list[SamplingResult]) -> dict[str, Tensor]:
         """Run the box head on all RoIs, features (R, C, 7, 7), and compute its losses."""
@@ -153,38 +185,26 @@ class MultitaskRoIHead(BaseRoIHead):
         return sync_avg_factor(losses, len(rois))
 
     def _forward_mask(
-        self, feats: Tensor, samples: list[SamplingResult], gts: InstanceList
+        self, feats: Tensor, samples: list[SamplingResult], gts: InstanceList, labeled: Tensor
     ) -> dict[str, Tensor]:
-        """Run the mask head on foreground RoIs whose instance has a mask and compute its loss.
-
-        All instances have one if ``gts`` have no ``has_mask``.
-        """
-        labeled = [
-            gt.has_mask[sample.pos_assigned_gt_inds]
-            if 'has_mask' in gt
-            else torch.ones_like(sample.pos_assigned_gt_inds, dtype=torch.bool)
-            for gt, sample in zip(gts, samples, strict=True)
+        """Run the mask head on foreground RoIs whose instance has a mask; compute its loss."""
+        feats, selected = _select_foreground(feats, samples, labeled)
+        mask_preds = self.mask_head(feats)  # (R_labeled, classes, 2P, 2P)
+        losses = self.mask_head.loss_and_target(mask_preds, selected, gts, self.train_cfg)[
+            'loss_mask'
         ]
-        mask_preds = self.mask_head(feats[torch.cat(labeled)])  # (R_labeled, classes, 2P, 2P)
-        losses = self.mask_head.loss_and_target(
-            mask_preds, _select_foreground(samples, labeled), gts, self.train_cfg
-        )['loss_mask']
         return sync_avg_factor(losses, len(mask_preds))
 
     def _forward_keypoint(
-        self, feats: Tensor, samples: list[SamplingResult], gts: InstanceList
+        self, feats: Tensor, samples: list[SamplingResult], gts: InstanceList, labeled: Tensor
     ) -> dict[str, Tensor]:
         """Run the keypoint head on foreground RoIs with a labeled keypoint; compute its loss."""
-        labeled = [
-            (gt.keypoints_visible[sample.pos_assigned_gt_inds] > 0).any(-1)  # (R_i, K) to (R_i)
-            for gt, sample in zip(gts, samples, strict=True)
-        ]
-        # (R_labeled, K, S, S)
-        heatmaps = self.keypoint_head.refined_heatmaps(feats[torch.cat(labeled)])
+        feats, selected = _select_foreground(feats, samples, labeled)
+        heatmaps = self.keypoint_head.refined_heatmaps(feats)  # (R_labeled, K, S, S)
         # The head synchronizes its average factor, which may be a number of keypoints.
-        return self.keypoint_head.loss_and_target(
-            heatmaps, _select_foreground(samples, labeled), gts, self.train_cfg
-        )['loss_keypoint']
+        return self.keypoint_head.loss_and_target(heatmaps, selected, gts, self.train_cfg)[
+            'loss_keypoint'
+        ]
 
     # ---- RoI features
 
@@ -194,7 +214,7 @@ class MultitaskRoIHead(BaseRoIHead):
         Args:
             x (tuple[Tensor]): Feature maps of all levels.
             rois (Tensor): Image index and box xyxy of all RoIs, shape (R, 5).
-            foreground (Tensor): Whether a RoI is assigned to an instance, bool (R).
+            foreground (Tensor): Indices of the RoIs that are assigned to an instance, (R_fg).
 
         Returns:
             tuple[Tensor, Tensor]: The box head's feature of all RoIs, (R, C, 7, 7), and the shared
@@ -309,8 +329,10 @@ class MultitaskRoIHead(BaseRoIHead):
         # Drop boxes that were clipped to (almost) nothing at the border of the image.
         min_size = self.test_cfg.get('min_bbox_size', 0)
         return [
-            # width and height
-            result[(result.bboxes[:, 2:] - result.bboxes[:, :2] > min_size).all(-1)]
+            # Width and height; a mask would be converted to indices for each field.
+            result[
+                (result.bboxes[:, 2:] - result.bboxes[:, :2] > min_size).all(-1).nonzero()[:, 0]
+            ]
             for result in results
         ]
 
@@ -365,26 +387,33 @@ class MultitaskRoIHead(BaseRoIHead):
             )
         if rescale:
             for result, meta in zip(results, metas, strict=True):
-                result.bboxes = result.bboxes / result.bboxes.new_tensor(
-                    tuple(meta['scale_factor']) * 2
-                )
+                corners = result.bboxes.unflatten(1, (2, 2))
+                result.bboxes = divide_points(corners, meta['scale_factor']).flatten(1)
         return results
 
 
 def _select_foreground(
-    samples: list[SamplingResult], selected: list[Tensor]
-) -> list[InstanceData]:
-    """Select some of each image's foreground RoIs.
+    feats: Tensor, samples: list[SamplingResult], labeled: Tensor
+) -> tuple[Tensor, list[InstanceData]]:
+    """Select some of the foreground RoIs.
 
     Args:
-        samples (list[SamplingResult]): All RoIs.
-        selected (list[Tensor]): Whether to keep a foreground RoI, bool (R_i).
+        feats (Tensor): Features of all, shape (R_fg, C, P, P).
+        samples (list[SamplingResult]): All RoIs of each image.
+        labeled (Tensor): Whether to keep a foreground RoI, bool (R_fg), on the CPU.
+
+    Returns:
+        tuple[Tensor, list[InstanceData]]: The selected features, and priors, instances and labels
+        of each image.
     """
-    return [
-        InstanceData(
-            pos_priors=sample.pos_priors,
-            pos_assigned_gt_inds=sample.pos_assigned_gt_inds,
-            pos_gt_labels=sample.pos_gt_labels,
-        )[keep]
-        for sample, keep in zip(samples, selected, strict=True)
+    counts = [len(sample.pos_priors) for sample in samples]
+    kept = [int(each.sum()) for each in labeled.split(counts)]
+    index = labeled.nonzero()[:, 0].to(feats.device, non_blocking=True)
+    fields = {
+        name: torch.cat([getattr(sample, name) for sample in samples])[index].split(kept)
+        for name in ('pos_priors', 'pos_assigned_gt_inds', 'pos_gt_labels')
+    }
+    return feats[index], [
+        InstanceData(**dict(zip(fields, values, strict=True)))
+        for values in zip(*fields.values(), strict=True)
     ]

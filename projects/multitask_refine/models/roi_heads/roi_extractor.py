@@ -1,5 +1,6 @@
 """RoI extractor with pooling layers from the registry."""
 
+import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
@@ -24,9 +25,33 @@ class RegistryRoIExtractor(SingleRoIExtractor):
     ) -> Tensor:
         """Extract the features of RoIs as in mmdet.
 
-        Without RoIs the result has zero gradients for every parameter.
+        The host waits for the device once, for the number of RoIs of each level.
+
+        Args:
+            feats (tuple[Tensor]): Feature maps of all levels, shape (B, C, H, W) each.
+            rois (Tensor): Image index and box xyxy in image pixels, shape (R, 5).
+            roi_scale_factor (float, optional): Scale of the boxes. Defaults to 1.
+
+        Returns:
+            Tensor: Shape (R, C, P, P). It has zero gradients for the maps and parameters of levels
+            without RoIs.
         """
-        pooled = super().forward(feats, rois, roi_scale_factor)
-        if len(rois):
+        rois = rois.type_as(feats[0])  # in mixed precision
+        num_levels = len(feats)
+        if num_levels == 1 and len(rois):
+            pooled: Tensor = self.roi_layers[0](feats[0], rois)
             return pooled
-        return pooled + 0 * sum(parameter.sum() for parameter in self.parameters())
+        levels = self.map_roi_levels(rois, num_levels)
+        if roi_scale_factor is not None:
+            rois = self.roi_rescale(rois, roi_scale_factor)
+        # RoIs by level, in their order within a level.
+        numbers = torch.arange(num_levels, device=levels.device)
+        counts = (levels[:, None] == numbers).sum(0).tolist()
+        by_level = levels.argsort(stable=True).split(counts)
+        pooled = feats[0].new_zeros(len(rois), self.out_channels, *self.roi_layers[0].output_size)
+        for layer, feat, index in zip(self.roi_layers, feats, by_level, strict=False):
+            if len(index):
+                pooled[index] = layer(feat, rois[index])
+            else:  # other ranks may wait for the gradients of this level
+                pooled += 0 * sum(each.sum() for each in (feat, *layer.parameters()))
+        return pooled

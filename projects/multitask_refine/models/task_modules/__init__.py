@@ -1,5 +1,11 @@
-"""Task modules: anchor generators."""
+"""Task modules: anchor generators, assigners and samplers."""
 
 from .anchor_generator import TorchvisionAnchorGenerator
+from .sync_free import FewSyncRandomSampler, SyncFreeBboxOverlaps2D, SyncFreeMaxIoUAssigner
 
-__all__ = ['TorchvisionAnchorGenerator']
+__all__ = [
+    'FewSyncRandomSampler',
+    'SyncFreeMaxIoUAssigner',
+    'SyncFreeBboxOverlaps2D',
+    'TorchvisionAnchorGenerator',
+]

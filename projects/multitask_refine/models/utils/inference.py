@@ -14,12 +14,12 @@ def prepare_for_inference(model: nn.Module) -> None:
     memory. With ``fast_cpu_ops`` linear layers use the faster of two libraries, and the
     transformed weights of Winograd convolutions are kept (four times their memory). The
     predictions change by rounding only. The parameters no longer have the names of a checkpoint
-    and must not be changed. A network on CUDA stays as it is.
+    and must not be changed. A network on another device stays as it is.
 
     Args:
         model (nn.Module): A ``MultitaskRCNN`` in evaluation mode, with its weights.
     """
-    if next(model.parameters()).is_cuda:
+    if not next(model.parameters()).is_cpu:
         return
     fuse_conv_bn(model)
     model.to(memory_format=torch.channels_last)

@@ -42,7 +42,7 @@ class SeparableRoIAlign(FastCPUModule, mmcv.ops.RoIAlign):
         Returns:
             Tensor: Shape (R, C, P, P).
         """
-        if x.is_cuda or not self.fast_cpu_ops:
+        if not (x.is_cpu and self.fast_cpu_ops):
             pooled: Tensor = super().forward(x, rois)
             return pooled
         return separable_roi_align(

@@ -84,7 +84,7 @@ class WinogradConv2d(FastCPUModule, nn.Conv2d):
         batch, _, height, width = x.shape
         if (
             not self.fast_cpu_ops
-            or x.is_cuda
+            or not x.is_cpu
             or x.dtype not in (torch.float32, torch.float64)
             or torch.is_autocast_enabled(x.device.type)
             or is_tracing()
