@@ -25,7 +25,7 @@ def _expect_suffix(*suffixes: str) -> Any:
         'multitask test CONFIG.py CHECKPOINT.pth --show-dir images',
         'multitask test CONFIG.py CHECKPOINT.pth --tta --json metrics.json',
         'multitask test CONFIG.py model.onnx',
-        'COCO_ROOT=data/coco multitask test keypoint-rcnn_r50_fpn_3x',
+        'multitask test keypoint-rcnn_r50_fpn_3x',
         'bash tools/dist_test.sh CONFIG.py CHECKPOINT.pth 4',
     ],
 )

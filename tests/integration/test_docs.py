@@ -8,6 +8,7 @@ import modelindex
 import pytest
 import yaml
 
+from multitask_runtime.model_index import load_index
 from tests.conftest import ROOT
 from tools.docs.build_docs import BEGIN, END, generate
 
@@ -84,7 +85,10 @@ def test_openmmlabs_index_is_valid():
     assert 'multitask-rcnn_r50_fpn-ms_rb-h_4xb3-90k_coco' in names
     for model in index.models:
         assert (ROOT / model.config).is_file()
-        assert model.full_model.paper['Title'].startswith('Offset')
+        is_public = bool(model.weights)
+        assert model.full_model.paper['Title'].startswith('Mask' if is_public else 'Offset')
+    weights = {model.name: model.weights for model in index.models if model.weights}
+    assert weights == {name: entry.url for name, entry in load_index().items() if entry.url}
 
 
 def test_ci_runs_the_test_command():

@@ -144,4 +144,4 @@ def test_config_needs_its_checkpoint(capsys):
     with pytest.raises(SystemExit) as ended:
         main(['predict', 'config.py', 'photo.jpg'])
     assert ended.value.code == 2
-    assert 'expected CONFIG CHECKPOINT INPUTS, found only config.py' in capsys.readouterr().err
+    assert 'expected CONFIG CHECKPOINT and more, found only config.py' in capsys.readouterr().err

@@ -11,9 +11,11 @@ from multitask_refine.analysis.ablation import tables as offsets_tables
 from multitask_refine.analysis.report_tables import FILE, load_tables
 from multitask_refine.analysis.results_files import ResultsError
 from multitask_refine.utils.errors import explained_errors
+from multitask_runtime.model_index import load_index
 from tools.docs import (
     benchmarks_page,
     metafile,
+    model_cards,
     onnx_page,
     performance_page,
     reliability_page,
@@ -65,11 +67,13 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
         },
         'docs/reliability.md': reliability_page.sections(folder),
         'docs/model-zoo.md': results_page.sections(folder),
+        'docs/public-models.md': model_cards.sections(folder, load_index()),
     }
     coco = benchmarks_page.load_results(folder / 'coco')
     return {
         **{root / page: _fill(root / page, parts) for page, parts in pages.items()},
         root / 'metafile.yml': metafile.render(source, tables, coco, ROOT),
+        root / 'configs/converted/metafile.yml': model_cards.render_metafile(load_index()),
         root / 'model-index.yml': metafile.INDEX,
     }
 

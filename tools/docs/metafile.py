@@ -16,7 +16,7 @@ _TASKS = dict(
     keypoints=('Body 2D Keypoint', 'keypoint AP'),
 )
 _HEAD = '# Made by tools/docs/build_docs.py\n'
-INDEX = _HEAD + 'Import:\n  - metafile.yml\n'
+INDEX = _HEAD + 'Import:\n  - metafile.yml\n  - configs/converted/metafile.yml\n'
 
 
 def render(source: dict, tables: Sequence[Table], results: dict[str, dict], root: Path) -> str:
