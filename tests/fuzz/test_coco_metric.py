@@ -1,4 +1,4 @@
-"""Any predictions through the metric, beside pycocotools on files."""
+"""Random predictions through the metric, compared with pycocotools on files."""
 
 import contextlib
 import io
@@ -27,28 +27,28 @@ _PLACE = st.one_of(st.floats(-10, 80, width=32), st.sampled_from([10.0, 30.0, 40
 
 @st.composite
 def _people(draw):
-    """Some near the annotated person, others anywhere, up to none at all."""
+    """Draw detections near the annotated person and elsewhere, possibly none."""
     count = draw(st.integers(0, 4))
     boxes = torch.zeros(count, 4)
     masks = torch.zeros(count, 48, 64, dtype=torch.bool)
-    joints = torch.zeros(count, 17, 2)
+    points = torch.zeros(count, 17, 2)
     for i in range(count):
         kind = draw(st.sampled_from(['near', 'any', 'empty']))
         if kind == 'near':
             shift = draw(st.integers(-6, 6))
             boxes[i] = torch.tensor([10, 10, 30, 40]) + shift
             masks[i, 10:40, max(0, 10 + shift) : 30 + shift] = True
-            joints[i, :, 0] = torch.linspace(11, 28, 17) + 0.5 + shift
-            joints[i, :, 1] = torch.linspace(11, 38, 17) + 0.5
+            points[i, :, 0] = torch.linspace(11, 28, 17) + 0.5 + shift
+            points[i, :, 1] = torch.linspace(11, 38, 17) + 0.5
         elif kind == 'any':
             boxes[i] = torch.tensor([draw(_PLACE) for _ in range(4)])
             masks[i] = torch.rand(48, 64) > draw(st.floats(0, 1))
-            joints[i] = torch.tensor([draw(_PLACE) for _ in range(2)])
+            points[i] = torch.tensor([draw(_PLACE) for _ in range(2)])
     scores = torch.tensor([draw(_SCORE) for _ in range(count)])
     return dict(
         bboxes=boxes,
         masks=masks,
-        keypoints=joints,
+        keypoints=points,
         scores=scores,
         labels=torch.zeros(count, dtype=torch.int64),
         keypoint_scores=torch.tensor([[draw(_SCORE)] * 17 for _ in range(count)]).reshape(
@@ -58,7 +58,7 @@ def _people(draw):
 
 
 def _entries(image, people, task):
-    """COCO's results, written without the project."""
+    """Write COCO result entries without the project's code."""
     for i in range(len(people['scores'])):
         entry = dict(image_id=image, category_id=1, score=float(people['scores'][i].double()))
         if task == 'bbox':

@@ -1,4 +1,4 @@
-"""Any boxes and keypoints through the codecs."""
+"""Random boxes and keypoints through the codecs."""
 
 import torch
 from hypothesis import given
@@ -129,7 +129,7 @@ def test_logits_of_any_kind_decode(data, size, count, score):
 
 
 def test_no_boxes():
-    """This was once an IndexError."""
+    """A regression test: it raised an IndexError."""
     points, scores = RoISoftmaxCodec(4).decode(torch.zeros(0, 3, 4, 4), torch.zeros(0, 4))
     assert points.shape == (0, 3, 2) and scores.shape == (0, 3)
 

@@ -14,7 +14,7 @@ from tests.fuzz.mutations import mutated_bytes
 _PHOTO = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
 _KINDS = ('.jpg', '.png', '.bmp', '.tiff', '.webp', '.ppm')
 _FILES = {kind: cv2.imencode(kind, _PHOTO)[1].tobytes() for kind in _KINDS}
-_FILES['.grey.png'] = cv2.imencode('.png', _PHOTO[..., 0])[1].tobytes()
+_FILES['.gray.png'] = cv2.imencode('.png', _PHOTO[..., 0])[1].tobytes()
 _FILES['.deep.png'] = cv2.imencode('.png', _PHOTO[..., 0].astype(np.uint16) * 257)[1].tobytes()
 _FILES['.alpha.png'] = cv2.imencode('.png', np.dstack([_PHOTO, _PHOTO[..., :1]]))[1].tobytes()
 _PIECES = (

@@ -1,4 +1,4 @@
-"""Spoilt predictions, annotations and results files through the pages."""
+"""Corrupt predictions, annotations and results files through the pages."""
 
 import json
 
@@ -16,7 +16,7 @@ from tools.analysis_tools import report
 from tools.docs import benchmarks_page, results_page
 
 _RESULTS = json.loads((ROOT / 'docs/results/quickstart-from-scratch.json').read_text())
-_JOINTS = [value for i in range(17) for value in (11 + i, 11 + i, 1)]
+_KEYPOINTS = [value for i in range(17) for value in (11 + i, 11 + i, 1)]
 _RLE = mask_api.encode(np.eye(48, 64, dtype=np.uint8, order='F'))
 _MASK = dict(size=[48, 64], counts=_RLE['counts'].decode())
 
@@ -29,7 +29,7 @@ def _images():
     people = dict(
         bbox=[_entry(1, bbox=[10, 10, 20, 30])],
         segm=[_entry(1, segmentation=_MASK)],
-        keypoints=[_entry(1, keypoints=_JOINTS)],
+        keypoints=[_entry(1, keypoints=_KEYPOINTS)],
     )
     nobody = dict(bbox=[], segm=[], keypoints=[])
     return [
@@ -62,7 +62,7 @@ def _predictions(truth, folder):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp('spoilt')
+    return tmp_path_factory.mktemp('corrupt')
 
 
 @pytest.fixture(scope='module')
@@ -157,13 +157,13 @@ def test_predictions_are_checked(folder, predictions, data):
 
 @settings(max_examples=portion(0.5))
 @given(data=st.data())
-def test_pages_of_spoilt_predictions(folder, predictions, data):
+def test_pages_of_corrupt_predictions(folder, predictions, data):
     _page(folder, data.draw(mutated_json(predictions)))
 
 
 @settings(max_examples=portion(0.5))
 @given(data=st.data())
-def test_pages_of_spoilt_annotations(folder, predictions, scene, data):
+def test_pages_of_corrupt_annotations(folder, predictions, scene, data):
     truth = folder / 'truth.json'
     whole = json.loads((scene / 'annotations/person_keypoints_val2017.json').read_text())
     truth.write_text(json.dumps(data.draw(mutated_json(whole))))
@@ -174,7 +174,7 @@ def test_pages_of_spoilt_annotations(folder, predictions, scene, data):
 
 
 @given(data=st.data())
-def test_pages_of_spoilt_results(folder, data):
+def test_pages_of_corrupt_results(folder, data):
     """As one of the single runs, of the configs and of the small scale."""
     content = data.draw(mutated_json(_RESULTS))
     config = 'multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample'

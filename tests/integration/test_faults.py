@@ -493,7 +493,7 @@ def test_non_finite_loss_stops_the_training_and_can_be_reproduced(scene, tmp_pat
 
 
 def test_non_finite_loss_on_one_rank_ends_both(scene, tmp_path):
-    config = tmp_path / 'spoilt.py'
+    config = tmp_path / 'corrupt.py'
     config.write_text(
         f"_base_ = '{SAMPLE_CONFIG}'\n"
         "custom_hooks = [dict(type='NaNImageHook', rank=1, iteration=4)]"

@@ -1,4 +1,4 @@
-"""Write the files of what is pinned."""
+"""Write the files of pinned behavior."""
 
 import gzip
 import json

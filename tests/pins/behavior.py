@@ -1,4 +1,4 @@
-"""What is pinned: each function computes one part of today's behavior."""
+"""Pinned behavior: each function computes one part of it."""
 
 import json
 import random
@@ -22,7 +22,7 @@ from tests.shrink import cheap_parts, shrink
 
 
 def pin_file(name: str) -> Path:
-    """Where the numbers of one part lie."""
+    """Return the file of one part."""
     return Path(__file__).parent / f'{name}.json.gz'
 
 

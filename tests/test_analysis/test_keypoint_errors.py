@@ -100,14 +100,14 @@ def _classify(changes, person=None, others=()):
         'eight pixels',
         'twelve pixels',
         'eyes exchanged',
-        "the neighbour's left hand",
-        "the neighbour's right hand",
-        "the neighbour's nose",
+        "the neighbor's left hand",
+        "the neighbor's right hand",
+        "the neighbor's nose",
         'nowhere',
     ],
 )
 def test_kinds_of_errors(changes, expected):
-    """The neighbour stands 300 pixels to the right."""
+    """The neighbor stands 300 pixels to the right."""
     assert _classify(changes, others=[_person(300)]) == expected
 
 
@@ -117,7 +117,7 @@ def test_limits_between_the_kinds():
         assert _classify({0: (50 + distance, 10)})[0] == kind
 
 
-def test_the_most_similar_true_joint_decides():
+def test_the_most_similar_true_keypoint_decides():
     """Eyes 14 pixels apart: 8 from the own and 6 from the other one is an
     inversion, 6 from the own is jitter, and so is 7 from both."""
     person = _person()
@@ -126,27 +126,27 @@ def test_the_most_similar_true_joint_decides():
         assert _classify({1: (x, 10)}, person)[1] == kind
 
 
-def test_a_neighbours_similarity_takes_the_neighbours_area():
-    """20 pixels from a hand of somebody of four times the area (twice the
+def test_a_neighbors_similarity_takes_the_neighbors_area():
+    """20 pixels from a hand of a person of four times the area (twice the
     side) are exp(-400 / 800) = 0.61; of the same area 0.14."""
     changes = {3: (420, 60)}
     assert _classify(changes, others=[_person(300, side=200)])[3] == 'swap'
     assert _classify(changes, others=[_person(300)])[3] == 'miss'
 
 
-def test_joints_that_nobody_labelled_have_no_kind():
+def test_unlabeled_keypoints_have_no_kind():
     person = _person(visible=(0, 2, 1, 2, 2))
     assert _classify({1: (20, 10)}, person) == [None, 'inversion', 'good', 'good', 'good']
     # Nobody knows where the other eye is.
     person = _person(visible=(2, 0, 2, 2, 2))
     assert _classify({2: (80, 10)}, person)[2] == 'miss'
-    neighbour = _person(300, visible=(2, 2, 2, 0, 2))
-    assert _classify({3: (400, 60)}, others=[neighbour])[3] == 'miss'
+    neighbor = _person(300, visible=(2, 2, 2, 0, 2))
+    assert _classify({3: (400, 60)}, others=[neighbor])[3] == 'miss'
 
 
-def test_errors_are_counted_by_joint_and_visibility():
-    """Somebody with a jittered nose and a covered, missed hand; somebody who
-    is not found; a crowd and somebody without keypoints, who do not count."""
+def test_errors_are_counted_by_keypoint_and_visibility():
+    """A person with a jittered nose and a missed occluded hand, a person who is not detected,
+    and, not counted, a crowd and a person without keypoints."""
     people = [
         _person(visible=(2, 2, 2, 2, 1)),
         _person(600),
@@ -206,8 +206,8 @@ def test_no_curve_without_ground_truth():
 
 
 def test_groups_by_number_of_people():
-    """Alone and found; two, of whom one is found, and a crowd; five and a
-    stranger, none found; nobody."""
+    """One person, detected; two, of whom one is detected, and a crowd; five, none detected, and
+    a false positive; an image without people and a false positive."""
     people = [
         _person(image=1),
         _person(image=2),
@@ -247,8 +247,8 @@ def test_groups_by_size():
 
 
 def test_groups_by_occlusion_ignore_the_other_people():
-    """Somebody visible is found. Somebody half covered is not, but somebody
-    else is, with a higher score: precision 0 there and 1/2 here."""
+    """The visible person is detected with a lower score than a false positive: precision 1/2. The
+    partly occluded person is not detected: 0."""
     people = [_person(), _person(300, visible=(2, 2, 2, 1, 2)), _person(600, visible=(0,) * 5)]
     found = [_found(people[0], 0.5), _found(_person(1500), 0.9), _found(people[2], 0.95)]
     groups = by_occlusion(_data(people, found))
@@ -262,7 +262,7 @@ def test_groups_by_occlusion_ignore_the_other_people():
     assert math.isnan(groups[2].scores['keypoints'].AP)
 
 
-def test_ignored_people_are_not_remembered():
+def test_ignored_people_do_not_affect_the_next_evaluation():
     people = [_person(), _person(300)]
     data = _data(people, [_found(people[0])])
     ignoring = data.run('bbox', ignored=[2])
@@ -271,7 +271,7 @@ def test_ignored_people_are_not_remembered():
     assert again == pytest.approx([1] * 51 + [0] * 50)
 
 
-def test_groups_by_visibility_of_the_joints():
+def test_groups_by_visibility_of_the_keypoints():
     """The visible keypoints are right and the covered hand is far off; somebody
     else has no covered keypoint."""
     people = [_person(visible=(2, 2, 2, 2, 1)), _person(600)]
@@ -289,8 +289,8 @@ def test_groups_by_visibility_of_the_joints():
 
 
 def test_scores_of_images():
-    """One right, one wrong, one unsure: 2 / (2 found + 1 there). An image
-    with nobody, found or not."""
+    """A true positive, a false positive and a detection below the threshold: 2 / (2 detections +
+    1 person). An image without people and detections."""
     people = [_person(), _person(image=4)]
     found = [
         _found(people[0]),

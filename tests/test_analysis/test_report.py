@@ -1,4 +1,4 @@
-"""From a test run to the analysis page, and the page in a browser."""
+"""Error analysis page: predictions files, content, invalid input, and the page in a browser."""
 
 import json
 import re
@@ -36,7 +36,7 @@ CHROMIUM = [
 
 @pytest.fixture(scope='module')
 def predictions(scene, tmp_path_factory):
-    """A test of a network with random weights; its predictions file."""
+    """Test a network with random weights and return its predictions file."""
     folder = tmp_path_factory.mktemp('tested')
     cfg = Config.fromfile(SAMPLE_CONFIG)
     cfg.merge_from_dict(tiny_options(scene))
@@ -75,7 +75,7 @@ def _changed(path, tmp_path, change, name='changed.json'):
 
 
 def _add_true_people(content):
-    """The annotated person of image 1, found and surer than the rest."""
+    """Add the annotated person of image 1 as the detection with the highest score."""
     common = dict(image_id=1, category_id=1, score=1.0)
     keypoints = np.column_stack(
         [
@@ -94,7 +94,7 @@ def _add_true_people(content):
         entries.insert(0, {**common, task: value})
 
 
-def test_predictions_file_has_all_that_was_found(predictions, scene):
+def test_predictions_file_has_all_detections(predictions, scene):
     content = read_predictions(str(predictions))
     metrics = json.loads((predictions.parent / 'metrics.json').read_text())
     assert content['run'] == metrics.pop('run')
@@ -116,8 +116,8 @@ def test_predictions_file_has_all_that_was_found(predictions, scene):
     assert len(people['keypoints'][0]['keypoints']) == 51
 
 
-def test_two_processes_write_what_one_does(predictions, scene, tmp_path):
-    """Three images for two: the fourth, a repetition, is left out."""
+def test_two_processes_write_the_file_of_one(predictions, scene, tmp_path):
+    """Three images on two ranks: the sampler repeats one, which is left out."""
     path = tmp_path / 'predictions.json'
     run(
         [
@@ -186,7 +186,7 @@ def test_page_of_two_runs(predictions, tmp_path):
     ]
 
 
-def test_page_needs_nothing_but_itself(predictions, tmp_path):
+def test_page_is_self_contained(predictions, tmp_path):
     html = _page(tmp_path, predictions)
     assert '://' not in html and 'url(' not in html and '@import' not in html
     assert '<script' not in html and '<link' not in html
@@ -243,7 +243,7 @@ def test_missing_images_are_named(predictions, scene, tmp_path):
 
 
 def test_tasks_that_were_not_tested_are_left_out(predictions, tmp_path):
-    """Without boxes the pictures take them from the masks."""
+    """Without boxes the images take them from the masks."""
 
     def only(*tasks):
         def change(content):
@@ -308,7 +308,7 @@ def _entry(task, **changes):
         ),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(predictions, tmp_path, change, words):
+def test_invalid_fields_are_named(predictions, tmp_path, change, words):
     path = _changed(predictions, tmp_path, change)
     with pytest.raises(SystemExit, match=words):
         report.main([str(path), '--out', str(tmp_path / 'x.html')])
@@ -325,7 +325,7 @@ def test_what_is_wrong_with_a_file_is_said(predictions, tmp_path, change, words)
         ('[' * 100000, 'expected JSON'),
     ],
 )
-def test_what_is_no_predictions_file_is_said(tmp_path, content, words):
+def test_other_files_than_predictions_are_refused(tmp_path, content, words):
     path = tmp_path / 'metrics.json'
     if content:
         path.write_text(content)
@@ -374,7 +374,7 @@ def test_annotations_may_move_but_not_change(predictions, scene, tmp_path):
         (lambda c: c.update(annotations=[1]), "annotations in COCO's format"),
     ],
 )
-def test_what_is_wrong_with_the_annotations_is_said(predictions, scene, tmp_path, change, words):
+def test_invalid_annotations_are_named(predictions, scene, tmp_path, change, words):
     ann_file = scene / 'annotations/person_keypoints_val2017.json'
     truth = _changed(ann_file, tmp_path, change, 'truth.json')
     path = _changed(
@@ -403,7 +403,7 @@ def chromium():
 
 
 def _browse(program, tmp_path, *options):
-    """What the browser writes; each time it starts with an empty profile."""
+    """Return the output of a browser with an empty profile."""
     profile = tmp_path / f'profile{len(list(tmp_path.iterdir()))}'
     done = subprocess.run(
         [program, *CHROMIUM, f'--user-data-dir={profile}', *options],
@@ -417,7 +417,7 @@ def _browse(program, tmp_path, *options):
 
 def test_page_in_a_browser(chromium, predictions, tmp_path):
     """The browser builds the whole page, and draws it: a title, lines of the
-    curves in the run's colour, and the images."""
+    curves in the run's color, and the images."""
     path = _changed(predictions, tmp_path, _add_true_people)
     _page(tmp_path, path)
     url = f'file://{tmp_path / "report.html"}'
@@ -431,7 +431,7 @@ def test_page_in_a_browser(chromium, predictions, tmp_path):
     assert (pixels[20:90] < 60).all(-1).sum() > 200  # the title
     blue = (abs(pixels - [0x00, 0x72, 0xB2]) < 12).all(-1)
     assert blue[:2000].sum() > 300  # curves and bars
-    # The page is centred, and nothing sticks out of it.
+    # The page is centered, and nothing sticks out of it.
     assert (pixels[:, :40] == 255).all() and (pixels[:, -40:] == 255).all()
     photo = cv2.imread(json.loads(path.read_text())['image_folder'] + '/000000000001.png')[
         5, 5, ::-1

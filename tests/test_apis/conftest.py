@@ -1,4 +1,4 @@
-"""The smallest network with random weights that finds some people."""
+"""A tiny network with random weights that detects some people."""
 
 from types import SimpleNamespace
 
@@ -11,16 +11,16 @@ from mmengine.config import Config
 from multitask_refine.apis import MultitaskInferencer
 from tests.conftest import SAMPLE_CONFIG, tiny_options
 
-FIVE_JOINTS = """
+FIVE_KEYPOINTS = """
 dataset_info = dict(
     dataset_name='five',
     paper_info=dict(),
     keypoint_info={
-        i: dict(name=f'joint_{i}', id=i, color=[50 * i, 0, 255],
+        i: dict(name=f'keypoint_{i}', id=i, color=[50 * i, 0, 255],
                 type='', swap='')
         for i in range(5)
     },
-    skeleton_info={0: dict(link=('joint_0', 'joint_4'), id=0,
+    skeleton_info={0: dict(link=('keypoint_0', 'keypoint_4'), id=0,
                            color=[0, 255, 0])},
     joint_weights=[1.] * 5,
     sigmas=[0.05] * 5)
@@ -38,7 +38,7 @@ def one_thread():
 
 @pytest.fixture(scope='session')
 def make_network(scene, tmp_path_factory):
-    """Writes config and weights of a network with changed settings."""
+    """Write config and weights of a network with changed settings."""
 
     def make(meta=None, **options):
         folder = tmp_path_factory.mktemp('network')
@@ -82,7 +82,7 @@ def inferencer(network):
 
 @pytest.fixture(scope='session')
 def photos(scene):
-    """Three picture files of one size, 64 x 48 pixels."""
+    """Three image files of one size, 64 x 48 pixels."""
     return [str(scene / f'val2017/{i:012d}.png') for i in (1, 2, 3)]
 
 

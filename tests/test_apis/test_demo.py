@@ -66,7 +66,7 @@ def test_images(names, photos, tmp_path, capsys):
 
 
 def test_thresholds_apply_to_the_drawings(names, photos, tmp_path):
-    pictures = []
+    images = []
     for options in (
         ['--score-thr', '1'],
         ['--score-thr', '0'],
@@ -75,10 +75,10 @@ def test_thresholds_apply_to_the_drawings(names, photos, tmp_path):
     ):
         image_demo.main([photos[0], *names, '--out-dir', str(tmp_path), *options])
         written = tmp_path / os.path.basename(photos[0])
-        pictures.append(cv2.imread(str(written)))
-    assert (pictures[0] == cv2.imread(photos[0])).all()
-    assert (pictures[1] != pictures[0]).any()
-    assert (pictures[2] != pictures[3]).any()
+        images.append(cv2.imread(str(written)))
+    assert (images[0] == cv2.imread(photos[0])).all()
+    assert (images[1] != images[0]).any()
+    assert (images[2] != images[3]).any()
 
 
 @pytest.mark.parametrize('tracked', [True, False])
@@ -123,16 +123,16 @@ def test_missing_display_is_explained(names, photos, monkeypatch, screen, match)
     'key, is_visible, shown', [(-1, 1, 6), (ord('q'), 1, 1), (27, 1, 1), (-1, 0, 1)]
 )
 def test_window_shows_frames_until_it_is_closed(names, video, monkeypatch, key, is_visible, shown):
-    pictures = []
+    images = []
     monkeypatch.setenv('DISPLAY', ':0')
     monkeypatch.setattr(cv2, 'namedWindow', lambda *_: None)
-    monkeypatch.setattr(cv2, 'imshow', lambda _, image: pictures.append(image))
+    monkeypatch.setattr(cv2, 'imshow', lambda _, image: images.append(image))
     monkeypatch.setattr(cv2, 'waitKey', lambda wait: key)
     monkeypatch.setattr(cv2, 'getWindowProperty', lambda *_: is_visible)
     monkeypatch.setattr(cv2, 'destroyAllWindows', lambda: None)
     assert video_demo.main([video, *names, '--show', '--out-dir', '']) == 0
-    assert len(pictures) == shown
-    assert pictures[0].shape == (48, 64, 3)
+    assert len(images) == shown
+    assert images[0].shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize('demo', [image_demo, video_demo])

@@ -20,7 +20,7 @@ from multitask_refine.apis.image_loader import ImageFile
 from multitask_refine.engine import UnsafeCheckpointError
 from multitask_runtime.io.inputs import collect
 from tests.conftest import SAMPLE_CONFIG
-from tests.test_apis.conftest import FIVE_JOINTS
+from tests.test_apis.conftest import FIVE_KEYPOINTS
 
 pytestmark = pytest.mark.slow
 
@@ -105,8 +105,8 @@ def folder(photos, tmp_path):
     image = cv2.imread(photos[0])
     for name in ('a.png', 'holiday/a.png', '.hidden/a.png'):
         cv2.imwrite(str(folder / name), image)
-    (folder / 'broken.jpg').write_bytes(b'no picture')
-    (folder / 'notes.txt').write_text('no picture either')
+    (folder / 'broken.jpg').write_bytes(b'no image')
+    (folder / 'notes.txt').write_text('no image either')
     return folder
 
 
@@ -136,9 +136,9 @@ def test_former_results_within_the_folder_are_ignored(inferencer, folder):
 def test_output_image_is_the_drawn_result(inferencer, photos, tmp_path):
     image = cv2.imread(photos[0])
     (result,) = inferencer(photos[0], out_dir=tmp_path, score_thr=0.0)
-    picture = cv2.imread(str(tmp_path / '000000000001.png'))
+    written = cv2.imread(str(tmp_path / '000000000001.png'))
     drawn = inferencer.visualize(image, result, score_thr=0.0)
-    assert (picture == drawn).all() and (picture != image).any()
+    assert (written == drawn).all() and (written != image).any()
     assert (inferencer.visualize(image, result, score_thr=1.0) == image).all()
 
 
@@ -146,9 +146,9 @@ def test_keypoints_below_the_threshold_are_not_drawn(inferencer, photos):
     image = cv2.imread(photos[0])
     (result,) = inferencer(image)
     usual = inferencer.visualize(image, result, 0.0)
-    all_joints = inferencer.visualize(image, result, 0.0, kpt_thr=0.0)
+    all_keypoints = inferencer.visualize(image, result, 0.0, kpt_thr=0.0)
     none = inferencer.visualize(image, result, 0.0, kpt_thr=1.1)
-    assert (all_joints != none).any()
+    assert (all_keypoints != none).any()
     # A threshold holds for its call only.
     assert (inferencer.visualize(image, result, 0.0) == usual).all()
 
@@ -170,9 +170,9 @@ def test_predictions_are_in_coco_format(inferencer, photos, tmp_path):
         )
         assert entry['score'] == result['scores'][i]
         assert entry['segmentation'] == result['masks'][i]
-        joints = np.reshape(entry['keypoints'], (17, 3))
-        np.testing.assert_allclose(joints[:, :2], result['keypoints'][i] - 0.5, atol=1e-3)
-        np.testing.assert_allclose(joints[:, 2], result['keypoint_scores'][i], atol=1e-3)
+        points = np.reshape(entry['keypoints'], (17, 3))
+        np.testing.assert_allclose(points[:, :2], result['keypoints'][i] - 0.5, atol=1e-3)
+        np.testing.assert_allclose(points[:, 2], result['keypoint_scores'][i], atol=1e-3)
         assert (entry['image_id'], entry['category_id']) == (image['id'], 1)
     ids = [entry['id'] for entry in content['annotations']]
     assert ids == [1, 2, 3, 4]
@@ -194,8 +194,8 @@ def test_image_without_detections(make_inferencer, photos, tmp_path):
         bboxes=(0, 4), scores=(0,), labels=(0,), keypoints=(0, 17, 2), keypoint_scores=(0, 17)
     )
     assert result['masks'] == []
-    picture = cv2.imread(str(tmp_path / '000000000001.png'))
-    assert (picture == cv2.imread(photos[0])).all()
+    written = cv2.imread(str(tmp_path / '000000000001.png'))
+    assert (written == cv2.imread(photos[0])).all()
     assert COCO(str(tmp_path / 'predictions.json')).anns == {}
 
 
@@ -203,7 +203,7 @@ def test_inputs_are_never_overwritten(inferencer, folder, tmp_path):
     before = (folder / 'a.png').read_bytes()
     with pytest.raises(InputError, match='overwrite no input'):
         inferencer(folder, out_dir=folder)
-    # Here it is the picture of one input that would replace another.
+    # Here it is the drawing of one input that would replace another.
     with pytest.raises(InputError, match='holiday/a.png is one'):
         inferencer(
             [str(folder / 'a.png'), str(folder / 'holiday/a.png')], out_dir=folder / 'holiday'
@@ -278,14 +278,14 @@ def test_wrong_inputs_are_explained(inferencer, wrong, match):
 
 
 def test_folder_without_images(inferencer, tmp_path):
-    (tmp_path / 'notes.txt').write_text('no picture')
+    (tmp_path / 'notes.txt').write_text('no image')
     with pytest.raises(InputError, match=r'in this folder, found 1 \.txt files'):
         inferencer(tmp_path)
 
 
 def test_no_readable_input(inferencer, tmp_path):
     broken = tmp_path / 'broken.jpg'
-    broken.write_bytes(b'no picture')
+    broken.write_bytes(b'no image')
     with pytest.raises(InputError, match='broken.jpg: expected an image'):
         inferencer(broken)
     with pytest.raises(InputError, match='none of the 2 inputs(.|\n)*No such'):
@@ -350,13 +350,13 @@ def test_models_without_a_head(make_inferencer, missing, photos, tmp_path):
         == ('keypoints' in entry)
         == (missing != 'keypoint')
     )
-    picture = cv2.imread(str(tmp_path / '000000000001.png'))
-    assert (picture != cv2.imread(photos[0])).any()
+    written = cv2.imread(str(tmp_path / '000000000001.png'))
+    assert (written != cv2.imread(photos[0])).any()
 
 
 def test_other_number_of_keypoints(make_inferencer, photos, tmp_path):
     meta_file = tmp_path / 'five.py'
-    meta_file.write_text(FIVE_JOINTS)
+    meta_file.write_text(FIVE_KEYPOINTS)
     five = {'model.roi_head.keypoint_head.num_keypoints': 5}
     dataset = {
         'test_dataloader.dataset.metainfo': dict(from_file=str(meta_file), classes=('cat',))
@@ -366,7 +366,7 @@ def test_other_number_of_keypoints(make_inferencer, photos, tmp_path):
     assert result['keypoints'].shape == (4, 5, 2)
     (category,) = json.loads((tmp_path / 'predictions.json').read_text())['categories']
     assert category == dict(
-        id=1, name='cat', keypoints=[f'joint_{i}' for i in range(5)], skeleton=[[1, 5]]
+        id=1, name='cat', keypoints=[f'keypoint_{i}' for i in range(5)], skeleton=[[1, 5]]
     )
     with pytest.raises(ValueError, match='num_keypoints: expected 17.*found 5'):
         make_inferencer(**five)
@@ -375,9 +375,9 @@ def test_other_number_of_keypoints(make_inferencer, photos, tmp_path):
 def test_metainfo_of_the_checkpoint_takes_precedence(make_inferencer, inferencer):
     meta = dict(inferencer.dataset_meta, classes=('skater',))
     assert make_inferencer(meta).dataset_meta['classes'] == ('skater',)
-    # Those of MMDetection's checkpoints know nothing of joints.
-    without_joints = make_inferencer(dict(CLASSES=('person',)))
-    assert without_joints.dataset_meta['num_keypoints'] == 17
+    # Those of MMDetection's checkpoints know nothing of keypoints.
+    without_keypoints = make_inferencer(dict(CLASSES=('person',)))
+    assert without_keypoints.dataset_meta['num_keypoints'] == 17
 
 
 def test_config_object_and_file_are_equivalent(network, inferencer, photos):

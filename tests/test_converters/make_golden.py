@@ -1,4 +1,4 @@
-"""Writes the numbers that a source's own code gives with drawn weights.
+"""Write the outputs of a source framework's own code with synthetic weights.
 
     PYTHONPATH=projects/multitask_refine/testing \\
         python tests/test_converters/make_golden.py SOURCE OUT.npz [--photos DIR]
@@ -64,7 +64,7 @@ CONVENTIONS = dict(
     proposal_scores='detectron2: logits; torchvision: probabilities',
     boxes='layers: all detections of the class person, best first, (x1, y1, '
     'x2, y2); full: the first of them',
-    order='rounding may swap neighbours whose scores are all but equal',
+    order='rounding may swap neighbors whose scores are all but equal',
     scores='probabilities of the softmax over all classes',
     person="the source's number of the class; masks are of its channel",
     mask_logits='sampled, of the first detections, (N, 28, 28), before the sigmoid',
@@ -109,7 +109,7 @@ class Found(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """What the parts of the network gave, from first to last."""
+    """Outputs of the parts of the network, from first to last."""
 
     fpn: list[Tensor]
     proposals: Tensor
@@ -118,7 +118,7 @@ class Layers(NamedTuple):
 
 
 class Tap:
-    """Keeps what a module returned last."""
+    """Keep the last output of a module."""
 
     def __init__(self, module: nn.Module) -> None:
         self.output: Any = None
@@ -202,10 +202,10 @@ class Detectron2Source:
     def _found(self, instances: Any) -> Found:
         found = Found(instances.pred_boxes.tensor, instances.scores, instances.pred_classes)
         if instances.has('pred_keypoints'):
-            joints = instances.pred_keypoints
+            points = instances.pred_keypoints
             found = found._replace(
-                keypoints=joints[..., :2],
-                keypoint_scores=joints[..., 2],
+                keypoints=points[..., :2],
+                keypoint_scores=points[..., 2],
                 keypoint_logits=instances.pred_keypoint_heatmaps,
             )
         return found
@@ -343,7 +343,7 @@ def _build(name: str, configs: Path | None) -> Any:
 
 
 def _load_drawn(model: nn.Module) -> tuple[dict[str, list[int]], int]:
-    """Loads the drawn weights; returns all shapes and a checksum."""
+    """Load the synthetic weights and return all shapes and a checksum."""
     shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
     weights = draw_weights(shapes, SEED)
     model.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=True)
@@ -354,13 +354,13 @@ def _load_drawn(model: nn.Module) -> tuple[dict[str, list[int]], int]:
 
 
 def _sample(key: str, values: Tensor) -> np.ndarray:
-    """Some values of a tensor, which ones depends on the key."""
+    """Return some values of a tensor; the key determines which ones."""
     flat = values.flatten().numpy()
     return flat[draw_indices(key, flat.size, VALUES)]
 
 
 def _persons(source: Any, found: Found) -> tuple[Found, dict[str, Any]]:
-    """The persons among the detections, and how many there are."""
+    """Return the persons among the detections and their number."""
     persons = found.take(found.classes == source.person)
     return persons, dict(detections=len(found.boxes), persons=len(persons.boxes))
 
@@ -441,7 +441,7 @@ def _run(source: Any, photos: Path | None) -> tuple[dict, dict]:
 
 
 def make(name: str, photos: Path | None, configs: Path | None) -> dict[str, np.ndarray]:
-    """All numbers of a source by their keys."""
+    """Return all outputs of a source by their keys."""
     source = _build(name, configs)
     shapes, checksum = _load_drawn(source.model)
     arrays, images = _run(source, photos)

@@ -1,4 +1,4 @@
-"""A converted network, run part by part as the sources are."""
+"""Run a converted network part by part, as the source frameworks are run."""
 
 from pathlib import Path
 

@@ -32,7 +32,7 @@ REFINED = 'r50_fpn_rb-h_4xb3-90k'
 NORM = ('weight', 'bias', 'running_mean', 'running_var')
 BLOCKS = (3, 4, 6, 3)
 # The networks here have 4 channels in the stem, 8 in the FPN and the heads.
-WIDTH, FPN, JOINTS = 4, 8, 17
+WIDTH, FPN, KEYPOINTS = 4, 8, 17
 SMALL = f"""
 _base_ = 'BASE'
 model = dict(
@@ -65,7 +65,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def convert(tmp_path, capsys):
-    """Runs a converter; returns weights, meta and what it printed."""
+    """Run a converter and return weights, meta and its output."""
 
     def run(tool, config, source):
         out = tmp_path / 'new' / 'out.pth'
@@ -79,7 +79,7 @@ def convert(tmp_path, capsys):
 
 @pytest.fixture
 def refused(tmp_path, capsys):
-    """Runs a converter that must refuse; returns the message."""
+    """Run a converter on an invalid file and return the message."""
 
     def run(tool, config, source):
         out = tmp_path / 'out.pth'
@@ -170,7 +170,7 @@ def _detectron2(
     if keypoints:
         for i in range(1, 9):
             net.layer(f'roi_heads.keypoint_head.conv_fcn{i}', FPN, FPN, 3, 3)
-        net.layer('roi_heads.keypoint_head.score_lowres', FPN, JOINTS, 4, 4, bias=JOINTS)
+        net.layer('roi_heads.keypoint_head.score_lowres', FPN, KEYPOINTS, 4, 4, bias=KEYPOINTS)
     for name in ('pixel_mean', 'pixel_std'):
         net.put(name, 3, 1, 1)
     return net.weights
@@ -202,7 +202,9 @@ def _torchvision(classes=1, mask=False, keypoints=False, new=True):
     if keypoints:
         for i in range(8):
             net.layer(f'roi_heads.keypoint_head.{2 * i}', FPN, FPN, 3, 3)
-        net.layer('roi_heads.keypoint_predictor.kps_score_lowres', FPN, JOINTS, 4, 4, bias=JOINTS)
+        net.layer(
+            'roi_heads.keypoint_predictor.kps_score_lowres', FPN, KEYPOINTS, 4, 4, bias=KEYPOINTS
+        )
     return {name: torch.from_numpy(value) for name, value in net.weights.items()}
 
 
@@ -445,7 +447,7 @@ model['roi_head']['keypoint_head']['conv_cfg'] = refined
 """
 
 
-def test_factors_of_modulated_convolutions_are_made_up_for(config, convert, tmp_path):
+def test_masks_of_modulated_convolutions_are_rescaled(config, convert, tmp_path):
     """Elsewhere they reach to 1, here to 2; where the source has none, the
     factor is 1 and the weights stay."""
     source = _detectron2(offsets=27, keypoints=True)

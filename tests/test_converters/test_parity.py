@@ -42,11 +42,11 @@ SOURCES = {
     'torchvision-keypoint': 'r50_fpn_torchvision-kps',
     'torchvision-mask': 'r50_fpn_torchvision-mask',
 }
-MOST_MAPS = 20  # people of an image whose masks and joints were kept
+MOST_MAPS = 20  # people of an image whose masks and keypoints were kept
 RELATIVE = 1e-3
 PIXELS = 0.5  # after resizing
-# Two pixels of a random map, neighbours or far apart, may be equally high, and
-# rounding decides between them: so large a share of the joints may be elsewhere.
+# Two pixels of a random map, neighbors or far apart, may be equally high, and
+# rounding decides between them: so large a share of the keypoints may be elsewhere.
 TIES = 0.015
 
 
@@ -123,7 +123,7 @@ def _check_layers(parity: Parity, key: str, rgb: np.ndarray) -> None:
     )
     assert ('keypoints' in expected) == ('keypoints' in outputs)
     if 'keypoints' in expected:
-        _check_joints(outputs, expected, RELATIVE * width)
+        _check_keypoints(outputs, expected, RELATIVE * width)
     for name in ('mask_logits', 'keypoint_logits'):
         assert (name in expected) == (name in outputs)
         if name in expected:
@@ -153,7 +153,7 @@ def _check_boxes(
     assert (same - torch.arange(len(same))).abs().max() <= 2
 
 
-def _check_joints(found: dict, expected: dict, pixels: float) -> None:
+def _check_keypoints(found: dict, expected: dict, pixels: float) -> None:
     apart = np.abs(found['keypoints'].numpy() - expected['keypoints'])
     assert (apart.max(-1) > pixels).mean() <= TIES
     scores = expected['keypoint_scores']

@@ -101,8 +101,8 @@ def test_transforms_move_image_box_mask_and_keypoint_alike(transform):
 
 
 def _one_person(shape):
-    joints = np.zeros((17, 3), np.float32)
-    joints[0] = [25.5, 21.5, 2]
+    keypoints = np.zeros((17, 3), np.float32)
+    keypoints[0] = [25.5, 21.5, 2]
     return dict(
         height=shape[0],
         width=shape[1],
@@ -115,7 +115,7 @@ def _one_person(shape):
                 bbox_label=0,
                 ignore_flag=0,
                 mask=[[16, 14, 36, 14, 36, 30, 16, 30]],
-                keypoints=joints,
+                keypoints=keypoints,
             )
         ],
     )

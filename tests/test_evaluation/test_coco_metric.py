@@ -17,14 +17,14 @@ from multitask_refine.datasets import CocoMultitaskDataset
 from multitask_refine.evaluation import MultitaskCocoMetric, check_submission, format_table
 
 
-def _ground_truth(tmp_path, joints_of=lambda i: np.full((3, 2), 60)):
+def _ground_truth(tmp_path, keypoints_of=lambda i: np.full((3, 2), 60)):
     """Two images of 400 x 300, each with a person of 100 x 100 pixels."""
     annotations = []
     for i in (0, 1):
         mask = np.zeros((300, 400), np.uint8, order='F')
         mask[50:150, 20:120] = 1
         rle = mask_api.encode(mask)
-        joints = np.concatenate([joints_of(i), np.full((3, 1), 2)], 1)
+        keypoints = np.concatenate([keypoints_of(i), np.full((3, 1), 2)], 1)
         annotations.append(
             dict(
                 id=i + 1,
@@ -34,7 +34,7 @@ def _ground_truth(tmp_path, joints_of=lambda i: np.full((3, 2), 60)):
                 bbox=[20, 50, 100, 100],
                 area=10000,
                 segmentation=dict(rle, counts=rle['counts'].decode()),
-                keypoints=joints.flatten().tolist(),
+                keypoints=keypoints.flatten().tolist(),
                 num_keypoints=3,
             )
         )
@@ -59,7 +59,7 @@ def _evaluate(path, predictions, sigma=0.05, **kwargs):
     return metric.evaluate(len(predictions))
 
 
-def _prediction(shift=0, score=0.9, joint_score=1.0):
+def _prediction(shift=0, score=0.9, keypoint_score=1.0):
     """The person moved to the right by ``shift`` pixels."""
     masks = torch.zeros(1, 300, 400, dtype=torch.bool)
     masks[0, 50:150, 20 + shift : 120 + shift] = True
@@ -70,7 +70,7 @@ def _prediction(shift=0, score=0.9, joint_score=1.0):
         masks=masks,
         # The file's pixel index 60 has its middle at 60.5.
         keypoints=torch.full((1, 3, 2), 60.5) + torch.tensor([shift, 0.0]),
-        keypoint_scores=torch.full((1, 3), joint_score),
+        keypoint_scores=torch.full((1, 3), keypoint_score),
     )
 
 
@@ -173,7 +173,7 @@ def test_moved_boxes_and_masks_score_what_their_iou_says(tmp_path):
         assert metrics[f'coco/{task}_AP75'] == pytest.approx(0)
 
 
-def test_moved_joints_score_what_their_oks_says(tmp_path):
+def test_moved_keypoints_score_what_their_oks_says(tmp_path):
     """OKS = exp(-d^2 / (2 area (2 sigma)^2)): with d = 10, area = 10000 and
     sigma = 0.05 that is exp(-0.5) = 0.607, three thresholds of ten; with
     sigma = 0.1 it is exp(-0.125) = 0.882, eight of ten."""
@@ -205,11 +205,11 @@ def test_no_prediction_at_all_scores_0(tmp_path):
 
 
 @pytest.mark.parametrize('ranking, expected', [('bbox', 50), ('bbox_keypoint', 100)])
-def test_ranking_of_joints(tmp_path, ranking, expected):
-    """A wrong pose on a sure box with unsure joints: it comes first by the
+def test_ranking_of_keypoints(tmp_path, ranking, expected):
+    """A wrong pose on a sure box with unsure keypoints: it comes first by the
     box score (precision 1/2 at every recall) and last by the product."""
-    wrong = _prediction(200, score=0.99, joint_score=0.1)
-    right = _prediction(0, score=0.8, joint_score=0.9)
+    wrong = _prediction(200, score=0.99, keypoint_score=0.1)
+    right = _prediction(0, score=0.8, keypoint_score=0.9)
     metrics = _evaluate(
         _ground_truth(tmp_path), [_join(wrong, right)] * 2, keypoint_ranking=ranking
     )
@@ -219,7 +219,7 @@ def test_ranking_of_joints(tmp_path, ranking, expected):
 @pytest.mark.parametrize('folder', ['scene', 'tiny_coco'])
 def test_annotations_fed_back_score_100(folder, request):
     """Through the loader, so that its coordinates and the metric's agree:
-    polygons, RLE, crowds, people without joints; drawn and real."""
+    polygons, RLE, crowds, people without keypoints; drawn and real."""
     root = request.getfixturevalue(folder)
     ann_file = root / 'annotations/person_keypoints_val2017.json'
     dataset = CocoMultitaskDataset(
@@ -252,21 +252,21 @@ def _as_prediction(sample):
             scores=torch.ones(len(gt)),
             masks=torch.from_numpy(gt.masks.to_ndarray().astype(bool)),
             keypoints=gt.keypoints,
-            # People whose joints nobody labeled come last.
+            # People whose keypoints nobody labeled come last.
             keypoint_scores=labeled.float().expand(-1, 17),
         ),
     )
 
 
 def _read(folder, name):
-    """What COCO's server would find in a zip file."""
+    """Read a zip file as COCO's server does."""
     with zipfile.ZipFile(folder / f'{name}.zip') as file:
         assert file.namelist() == [f'{name}.json']
         return json.loads(file.read(f'{name}.json'))
 
 
 def test_files_for_the_server_score_as_the_metric_says(tmp_path):
-    """23 pixels off: mask IoU 77 / 123 as above; of the joints, moved by 10,
+    """23 pixels off: mask IoU 77 / 123 as above; of the keypoints, moved by 10,
     the OKS is exp(-0.5). The file is scored by pycocotools alone."""
     path = _ground_truth(tmp_path)
     moved = dict(_prediction(10), masks=_prediction(23)['masks'])
@@ -290,7 +290,7 @@ def test_files_for_the_server_score_as_the_metric_says(tmp_path):
 
 
 def test_fields_for_the_server(tmp_path):
-    """COCO's fields, joints by pixel index, all visible, to 1/100 pixel."""
+    """COCO's fields, keypoints by pixel index, all visible, to 1/100 pixel."""
     prediction = _prediction()
     prediction['keypoints'] += torch.tensor([1 / 3, 0])
     _evaluate(

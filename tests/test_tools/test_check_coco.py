@@ -470,9 +470,9 @@ def _deep():
 
 KINDS = {
     'plain': (_coded('JPEG'), []),
-    'grey': (_coded('PNG', 'L'), ['grayscale']),
+    'gray': (_coded('PNG', 'L'), ['grayscale']),
     'deep': (_deep().tobytes(), ['16 bit']),
-    'deep grey': (_coded('PNG', 'I;16'), ['grayscale', '16 bit']),
+    '16-bit gray': (_coded('PNG', 'I;16'), ['grayscale', '16 bit']),
     'cmyk': (_coded('JPEG', 'CMYK'), ['CMYK']),
     'palette': (_coded('PNG', 'P'), ['palette']),
     'rgba': (_coded('PNG', 'RGBA'), ['transparent']),

@@ -100,8 +100,8 @@ def test_files_match_annotations(drawn, coco):
     assert len(coco.cats[1]['skeleton']) == 19
     assert len(coco.anns) == len(coco.dataset['annotations'])
     for image in coco.imgs.values():
-        picture = cv2.imread(str(drawn / 'train2017' / image['file_name']))
-        assert picture.shape == (image['height'], image['width'], 3)
+        pixels = cv2.imread(str(drawn / 'train2017' / image['file_name']))
+        assert pixels.shape == (image['height'], image['width'], 3)
 
 
 def test_boxes_and_areas_are_those_of_the_masks(coco):

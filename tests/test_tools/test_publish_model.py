@@ -91,7 +91,7 @@ def test_the_same_input_gives_the_same_file_which_is_not_replaced(tmp_path):
     [[1], dict(a=torch.ones(1)), dict(meta={}, state_dict=dict(a=1))],
     ids=['list', 'weights', 'number'],
 )
-def test_what_is_no_training_checkpoint_is_refused(content, tmp_path):
+def test_other_files_than_training_checkpoints_are_refused(content, tmp_path):
     torch.save(content, tmp_path / 'in.pth')
     with pytest.raises(SystemExit, match='in.pth: expected meta and a state'):
         publish_model.main([str(tmp_path / 'in.pth'), str(tmp_path / 'out')])

@@ -1,4 +1,4 @@
-"""Rows of the report's tables: tested, tabulated, and refused with reasons."""
+"""Rows of the report's tables: test runs, generated pages and invalid input."""
 
 import hashlib
 import json
@@ -185,10 +185,10 @@ def _check_pages(project, result):
         if line.startswith('|')
     ]
     box, mask = result['bbox_AP'], result['segm_AP']
-    joints = result['keypoints_AP']
+    keypoints = result['keypoints_AP']
     assert ['O', 'report', '10.00', '20.00', '-'] in rows
     assert ['', 'this project', 'not measured', '', ''] in rows
-    assert ['', 'this project', f'{box:.2f}', f'{mask:.2f}', f'{joints:.2f}'] in rows
+    assert ['', 'this project', f'{box:.2f}', f'{mask:.2f}', f'{keypoints:.2f}'] in rows
     assert ['', 'difference', f'{box - 10:+.2f}', f'{mask - 20:+.2f}', '-'] in rows
     assert ['C', 'cited by the report', '50.0'] in rows
     assert ['', 'this project, test-dev2017', 'not measured'] in rows
@@ -237,7 +237,7 @@ def test_the_list_shows_rows_and_weights(project, trained, capsys):
     assert lines[2].endswith('.pth')
 
 
-def test_which_checkpoint_is_taken(tmp_path):
+def test_checkpoint_selection(tmp_path):
     find = benchmark.find_checkpoint
     assert find(tmp_path / 'nothing') is None
     (tmp_path / 'iter_9.pth').touch()
@@ -289,7 +289,7 @@ def test_a_row_asks_for_the_tasks_of_its_cells():
         (lambda t: t['rows'].append(t['rows'][0]), 'twice'),
     ],
 )
-def test_faults_in_the_tables_are_named(project, change, words):
+def test_errors_in_the_tables_are_named(project, change, words):
     path = project / 'tables.json'
     content = json.loads(path.read_text())
     change(content['tables'][0])
@@ -422,21 +422,21 @@ def _compare_with_predictions(folder, dump):
         samples = pickle.load(file)
     name = SAMPLE_CONFIG.stem.replace('_', '-')
     masks = iter(_read(folder, 'detections', 'val2017', name))
-    joints = iter(_read(folder, 'person_keypoints', 'val2017', name))
+    keypoints = iter(_read(folder, 'person_keypoints', 'val2017', name))
     for sample in samples:
         pred = sample['pred_instances']
         for index in range(len(pred['scores'])):
-            mask, joint = next(masks), next(joints)
-            assert mask['image_id'] == joint['image_id'] == sample['img_id']
+            mask, keypoint = next(masks), next(keypoints)
+            assert mask['image_id'] == keypoint['image_id'] == sample['img_id']
             score = float(pred['scores'][index])
             assert mask['score'] == pytest.approx(score)
             mean = float(pred['keypoint_scores'][index].mean())
-            assert joint['score'] == pytest.approx(score * mean)
+            assert keypoint['score'] == pytest.approx(score * mean)
             decoded = mask_api.decode(mask['segmentation']).astype(bool)
             assert (decoded == pred['masks'][index].numpy()).all()
-            points = np.reshape(joint['keypoints'], (17, 3))
+            points = np.reshape(keypoint['keypoints'], (17, 3))
             np.testing.assert_allclose(points[:, :2], pred['keypoints'][index] - 0.5, atol=0.006)
-    assert not list(masks) and not list(joints)
+    assert not list(masks) and not list(keypoints)
 
 
 def test_mim_writes_the_files_of_test_dev(trained, scene, tmp_path):

@@ -75,7 +75,7 @@ def test_testing_writes_results_images_and_predictions(trained, scene, tmp_path)
                 '--json',
                 str(tmp_path / 'results' / 'm.json'),
                 '--show-dir',
-                str(tmp_path / 'pictures'),
+                str(tmp_path / 'drawings'),
                 '--score-thr',
                 '0',
                 '--out',
@@ -93,9 +93,9 @@ def test_testing_writes_results_images_and_predictions(trained, scene, tmp_path)
     assert len(results['run']['checkpoint_sha256']) == 64
     assert results['run']['trained_with'] == SAMPLE_CONFIG.stem
     assert (results['run']['seed'], results['run']['iteration']) == (3, 2)
-    pictures = sorted((tmp_path / 'pictures').iterdir())
-    assert len(pictures) == 3
-    assert cv2.imread(str(pictures[0])).shape == (48, 128, 3)
+    drawings = sorted((tmp_path / 'drawings').iterdir())
+    assert len(drawings) == 3
+    assert cv2.imread(str(drawings[0])).shape == (48, 128, 3)
     with open(tmp_path / 'predictions.pkl', 'rb') as file:
         assert len(pickle.load(file)) == 3
 

@@ -294,7 +294,7 @@ def test_flips_exchange_within_the_category(files, tmp_path, said):
     assert flipped.keypoints[1, 4].tolist() == [64 - x, y]
 
 
-def test_what_a_category_lacks_stays_so_outside_of_the_image():
+def test_keypoints_that_a_category_lacks_stay_missing_outside_of_the_image():
     boxes = KeypointBoxes(
         torch.tensor([[0.0, 0.0, 30.0, 30.0]]),
         torch.tensor([[[5.0, 5.0], [40.0, 5.0], [40.0, 5.0]]]),
@@ -393,7 +393,7 @@ POINTS = torch.full((2, 3, 2), 1.5)
 ROIS = torch.tensor([[0.0, 0.0, 3.0, 3.0]]).expand(2, 4)
 
 
-def test_loss_leaves_out_what_a_category_lacks():
+def test_loss_ignores_keypoints_that_a_category_lacks():
     """Maps of 3 x 3 cells that are 0.5 everywhere, and a Gaussian that is 1
     in one cell: each map costs 9 * 0.25. Of each RoI two maps count (of the
     first, one is that of an unlabeled keypoint): the mean over the RoIs is 4.5."""

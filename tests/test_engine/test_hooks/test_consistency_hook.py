@@ -274,11 +274,11 @@ def test_differing_datasets_and_checkpoint_are_refused(changes, words, network):
         check_consistency(network, {TEST: _meta()}, saved=other)
 
 
-def _spoilt(scene, tmp_path, change):
+def _write_annotations(scene, tmp_path, change):
     content = json.loads((scene / 'annotations/person_keypoints_train2017.json').read_text())
     for ann in content['annotations']:
         change(ann)
-    path = tmp_path / 'spoilt.json'
+    path = tmp_path / 'changed.json'
     path.write_text(json.dumps(content))
     return CocoMultitaskDataset(
         ann_file=str(path), data_prefix=dict(img=str(scene / 'train2017')), pipeline=[]
@@ -289,13 +289,13 @@ def _spoilt(scene, tmp_path, change):
     'field, head', [('segmentation', 'mask_head'), ('keypoints', 'keypoint_head')]
 )
 def test_trainable_head_without_labels_is_refused(field, head, scene, tmp_path, network):
-    dataset = _spoilt(scene, tmp_path, lambda ann: ann.pop(field))
+    dataset = _write_annotations(scene, tmp_path, lambda ann: ann.pop(field))
     metas = {'train_dataloader.dataset': _meta()}
     parts = {'train_dataloader.dataset': dataset}
-    with pytest.raises(ConfigError, match=rf'spoilt\.json.*{head}=None'):
+    with pytest.raises(ConfigError, match=rf'changed\.json.*{head}=None'):
         check_consistency(network, metas, parts)
     # Beside a data set that has labels, and for a head that stays as it is.
-    full = _spoilt(scene, tmp_path, lambda ann: None)
+    full = _write_annotations(scene, tmp_path, lambda ann: None)
     both = ConcatDataset([dataset, full])
     check_consistency(network, metas, {'train_dataloader.dataset': both})
     frozen = copy.deepcopy(network)
@@ -305,7 +305,7 @@ def test_trainable_head_without_labels_is_refused(field, head, scene, tmp_path, 
 
 def test_metric_is_compared_with_heads_labels_and_images(scene, tmp_path, network):
     metas = {TEST: _meta()}
-    dataset = _spoilt(scene, tmp_path, lambda ann: ann.pop('segmentation'))
+    dataset = _write_annotations(scene, tmp_path, lambda ann: ann.pop('segmentation'))
     boxes = copy.deepcopy(network)
     boxes.roi_head.mask_head = boxes.roi_head.keypoint_head = None
 
@@ -316,7 +316,7 @@ def test_metric_is_compared_with_heads_labels_and_images(scene, tmp_path, networ
     with pytest.raises(
         ConfigError,
         match=r"expected some of \['bbox', "
-        r"'keypoints'\].*spoilt.*Leave segm out",
+        r"'keypoints'\].*changed.*Leave segm out",
     ):
         compare(network, _evaluator(scene, tasks=['bbox', 'segm']))
     with pytest.raises(ConfigError, match=r"expected some of \['bbox'\]"):
@@ -465,7 +465,7 @@ auto_scale_lr = None
                 '--work-dir',
                 str(tmp_path),
                 '--show-dir',
-                str(tmp_path / 'pictures'),
+                str(tmp_path / 'drawings'),
                 '--predictions',
                 str(tmp_path / 'predictions.json'),
                 *arguments,
@@ -473,7 +473,7 @@ auto_scale_lr = None
         )
         == 0
     )
-    assert len(list((tmp_path / 'pictures').iterdir())) == 3
+    assert len(list((tmp_path / 'drawings').iterdir())) == 3
     assert (tmp_path / 'predictions.json').is_file()
 
 

@@ -40,7 +40,7 @@ def test_value_by_hand():
     torch.testing.assert_close(pooled, columns + 100 * rows[:, None])
 
 
-def test_gradients_and_emptyrandom_rois():
+def test_gradients_and_empty_rois():
     torch.manual_seed(7)
     rois = torch.tensor([[0.0, 9.0, 9.0, 25.0, 33.0], [1.0, -5.0, 10.0, 30.0, 20.0]])
     assert gradcheck(

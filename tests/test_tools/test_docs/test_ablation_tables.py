@@ -1,4 +1,4 @@
-"""Means over seeds, and what they say about differences."""
+"""Means over seeds and intervals of their differences."""
 
 import json
 
@@ -21,12 +21,12 @@ from tools.docs import build_docs as pages
 CONFIG = 'multitask-rcnn_r26-w16_{}_1xb4-1500_sample'
 
 
-def _write(folder, variant, seed, box, mask=None, joints=40.0, name=None, **run):
+def _write(folder, variant, seed, box, mask=None, keypoints=40.0, name=None, **run):
     """A results file with the AP of the three tasks."""
     config = CONFIG.format(variant)
     content = dict(
         bbox_AP=box,
-        keypoints_AP=joints,
+        keypoints_AP=keypoints,
         run=dict(
             dict(
                 config=f'{config}.py',
@@ -82,7 +82,7 @@ def test_intervals_that_hold_together():
     assert (single[1] > 0) == (p < 0.05)
 
 
-def test_words_for_an_interval():
+def test_verdict_of_an_interval():
     assert verdict(0.1, 0.2) == 'higher'
     assert verdict(-0.2, -0.1) == 'lower'
     assert verdict(-0.1, 0.2) == verdict(0, 0) == 'within noise'
@@ -119,9 +119,9 @@ def test_tables_say_means_seeds_and_noise(tmp_path):
     assert ['RB+H, keypoints only', '1', '40.00', '-'] in rows
     assert ['RB+H, single-scale', '0', 'not measured', '', ''] in rows
     differences = {row[0]: row[1:] for row in rows if ' minus ' in row[0]}
-    n, box, mask, joints = differences['RB minus Regular']
+    n, box, mask, keypoints = differences['RB minus Regular']
     assert n == '3' and box == '+1.05 [+0.93, +1.17] higher'
-    assert mask == '+0.00 [+0.00, +0.00] within noise' == joints
+    assert mask == '+0.00 [+0.00, +0.00] within noise' == keypoints
     n, box, mask, _ = differences['RB+H minus Regular']
     assert n == '2' and box.startswith('-1.00 [') and 'noise' in box
     kps = differences['RB+H, keypoints only minus RB+H']
@@ -130,7 +130,7 @@ def test_tables_say_means_seeds_and_noise(tmp_path):
     assert ['RB+H, no heatmap offsets', '0', 'not measured', *empty] not in rows
 
 
-def test_nothing_measured_is_said(tmp_path):
+def test_missing_results_are_reported(tmp_path):
     assert 'Not measured.' in render(tmp_path / 'nothing')
 
 
@@ -161,7 +161,7 @@ def test_networks_and_schedules_are_kept_apart(tmp_path):
     assert names == ['r26-w16_1xb4-1500_sample', 'r50_1xb16-6k_sample']
 
 
-def test_the_pages_take_the_runs_in(tmp_path):
+def test_pages_include_the_runs(tmp_path):
     folder = tmp_path / 'docs/results/ablation'
     _write(folder, 'fpn-ms_rb', 0, 51.25, mask=30.0)
     _write(folder, 'fpn-ms_rb', 1, 51.75, mask=30.0)

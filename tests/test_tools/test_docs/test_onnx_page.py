@@ -1,4 +1,4 @@
-"""What is measured of ONNX files, and its page, on numbers by hand."""
+"""Measurements of ONNX files and their page, from numbers by hand."""
 
 import json
 
@@ -19,23 +19,23 @@ RUN = dict(
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / 'pictures').mkdir()
+    (tmp_path / 'images').mkdir()
     for name, shape in (('a', (40, 80, 3)), ('b', (30, 20, 3)), ('c', (9, 9, 3))):
-        cv2.imwrite(str(tmp_path / f'pictures/{name}.png'), np.zeros(shape, np.uint8))
+        cv2.imwrite(str(tmp_path / f'images/{name}.png'), np.zeros(shape, np.uint8))
     return tmp_path
 
 
 def test_images_and_differences(folder):
-    pictures = read_images(str(folder / 'pictures'), 2, 60)
-    assert [tuple(each.shape) for each in pictures] == [(3, 30, 60), (3, 30, 20), (3, 30, 60)]
-    assert pictures[-1].unique().tolist() == [127]
+    images = read_images(str(folder / 'images'), 2, 60)
+    assert [tuple(each.shape) for each in images] == [(3, 30, 60), (3, 30, 20), (3, 30, 60)]
+    assert images[-1].unique().tolist() == [127]
     rows = [dict(boxes=Difference(0.01, 1, 5)), dict(boxes=Difference(0.03, 2, 7))]
     assert summarize(rows) == dict(boxes=dict(largest=0.03, beyond=3, total=12))
 
 
-def test_files_take_turns(folder):
+def test_every_file_is_timed(folder):
     files = {name: make_file(folder / f'{name}.onnx') for name in 'ab'}
-    seconds = time_files(files, str(folder / 'pictures'), 2)
+    seconds = time_files(files, str(folder / 'images'), 2)
     assert seconds.keys() == files.keys()
     assert 0 < min(seconds.values()) < 1
 

@@ -107,7 +107,7 @@ def test_the_cost_of_refinement_in_two_ways(folder):
     ] in cells
 
 
-def test_how_far_outputs_are_from_the_references(folder):
+def test_differences_from_the_reference(folder):
     part = _part('480', 0.5)
     part['outputs'] = {
         '480': dict(multitask_refine=dict(persons=3, mask_iou_smallest=0.5, what='text')),
@@ -126,7 +126,7 @@ def test_how_far_outputs_are_from_the_references(folder):
     assert ['this project', '800', '4', '-', '1e-05'] in cells
 
 
-def test_means_are_beside_what_was_expected(folder):
+def test_options_are_shown_with_their_expected_gain(folder):
     part = _part('480', 0.8, 'plain')
     part['models']['multitask_refine'] = dict(ABOUT, prediction='much')
     part['models']['other'] = dict(ABOUT, prediction='little')
@@ -198,7 +198,7 @@ def test_cuda(folder):
     assert '### RB+H, step, 800 pixels' in _text(folder)
 
 
-def test_two_networks_of_one_framework_are_both_looked_at(folder):
+def test_both_networks_of_a_framework_are_compared(folder):
     _write(
         folder,
         'speed-cpu',

@@ -105,7 +105,7 @@ def test_few_photos_are_means_with_deviations(tmp_path):
 
 
 @pytest.mark.parametrize('content', ['{', '[]', '{"run": null}', '{"run": {"machine": {}}}'])
-def test_a_spoilt_file_of_few_photos_is_refused(tmp_path, content):
+def test_an_invalid_file_of_few_photos_is_refused(tmp_path, content):
     path = tmp_path / 'few-photos.json'
     path.write_text(content)
     with pytest.raises(ResultsError, match='few-photos.json: expected what .* Write it anew'):
