@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .command import Command, require_pytorch, with_pytorch
+from .command import Command, with_pytorch
+from .models import MODEL, resolve
 
 if TYPE_CHECKING:
     from multitask_runtime.serve import ServedModel
@@ -23,10 +24,11 @@ def _limit(name: str, default: float, text: str) -> Callable[..., Any]:
     examples=[
         'multitask serve model.onnx',
         'multitask serve CONFIG.py CHECKPOINT.pth --device cuda --batch-size 8',
+        'multitask serve keypoint+mask-rcnn_r50_fpn_3x',
         'multitask serve small.onnx large.onnx --host 0.0.0.0 --port 80',
     ],
 )
-@click.argument('models', metavar='MODEL [CHECKPOINT]...', nargs=-1, required=True)
+@click.argument('models', metavar='MODEL [CHECKPOINT]...', nargs=-1, required=True, type=MODEL)
 @click.option(
     '--host',
     default='127.0.0.1',
@@ -65,9 +67,10 @@ def command(
 ) -> None:
     """Serve models on a web page and by HTTP.
 
-    MODEL is an exported MODEL.onnx, which does not need PyTorch, or a config followed by its
-    CHECKPOINT, which also shows its learned offsets; several can be given. Needs the extra
-    `serve`: fastapi, python-multipart, uvicorn and pillow.
+    MODEL is an exported MODEL.onnx, which does not need PyTorch, a config followed by its
+    CHECKPOINT, or the name of a public model (`multitask models`); several can be given. A
+    checkpoint with learned offsets also shows these. Needs the extra `serve`: fastapi,
+    python-multipart, uvicorn and pillow.
     """
     from multitask_runtime.utils.errors import ExplainedError
 
@@ -97,20 +100,22 @@ def _group(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _load(model: str, checkpoint: str | None, device: str) -> 'ServedModel':
-    from multitask_runtime.serve import ServedModel
+    from multitask_runtime.onnx.session import is_onnx
 
-    if checkpoint is None:
+    if is_onnx(model):
         from multitask_runtime.onnx.inferencer import OnnxInferencer
+        from multitask_runtime.serve import ServedModel
 
         inferencer = OnnxInferencer(model, device, show_progress=False)
         return ServedModel(Path(model).stem, inferencer)
-    require_pytorch()
-
-    @with_pytorch
-    def load() -> 'ServedModel':
-        from multitask_refine.apis.serve import load_served_model
-
-        return load_served_model(model, checkpoint, device)
-
-    served: ServedModel = load()
+    served: ServedModel = _load_checkpoint(model, checkpoint, device)
     return served
+
+
+@with_pytorch
+def _load_checkpoint(model: str, checkpoint: str | None, device: str) -> 'ServedModel':
+    config, weights = resolve(model, checkpoint)
+    from multitask_refine.apis.serve import load_served_model
+
+    name = Path(checkpoint).stem if checkpoint else model
+    return load_served_model(config, weights, device, name)

@@ -40,6 +40,7 @@ def test_configs_are_followed_by_their_checkpoints():
     [
         (['nothing.onnx'], 'nothing.onnx: there is no such ONNX file'),
         (['a.onnx', 'folder/a.onnx'], 'each with its own name'),
+        (['keypoint-rcnn_r50'], 'keypoint-rcnn_r50: expected .* keypoint-rcnn_r50_fpn_'),
     ],
 )
 def test_wrong_models_end_in_a_sentence(tmp_path, monkeypatch, models, sentence):
