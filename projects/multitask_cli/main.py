@@ -12,6 +12,7 @@ from .command import run
 VERBS = {
     'predict': 'multitask_cli.predict',
     'track': 'multitask_cli.track',
+    'serve': 'multitask_cli.serve',
     'train': 'multitask_cli.train',
     'test': 'multitask_cli.test',
     'export': 'multitask_cli.export',

@@ -344,6 +344,7 @@ class Prediction(BaseModel):
     width: int = Field(description='Width of the image in pixels')
     names: dict[int, str] = Field(description='Name of each class by its label')
     keypoint_names: list[str] = Field(description='Names of the keypoints, in their order')
+    speed: dict[str, float] = Field(description='Milliseconds of each stage')
     instances: list[Instance]
     visualization: str | None = Field(
         default=None,

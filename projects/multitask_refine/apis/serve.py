@@ -13,7 +13,7 @@ from .offsets import analyze_image
 
 
 def load_served_model(
-    config: str | Path, checkpoint: str | Path, device: str = 'auto'
+    config: str | Path, checkpoint: str | Path, device: str = 'auto', name: str | None = None
 ) -> ServedModel:
     """Load a checkpoint as a model of the server.
 
@@ -21,9 +21,10 @@ def load_served_model(
         config (str | Path): The config that the model was trained with.
         checkpoint (str | Path): All of its weights.
         device (str): As in ``MultitaskInferencer``. Defaults to 'auto'.
+        name (str, optional): Name on the server. Defaults to that of the checkpoint's file.
 
     Returns:
-        ServedModel: Under the name of the checkpoint's file; it draws its offsets.
+        ServedModel: The model; it draws its offsets.
 
     Raises:
         MissingPackageError: If the extra ``serve`` is not installed.
@@ -37,4 +38,4 @@ def load_served_model(
         draw_panels(panels).savefig(png, format='png', dpi=100)
         return png.getvalue()
 
-    return ServedModel(Path(checkpoint).stem, inferencer, draw_offsets)
+    return ServedModel(name or Path(checkpoint).stem, inferencer, draw_offsets)

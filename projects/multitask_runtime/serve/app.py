@@ -27,14 +27,7 @@ from multitask_runtime.schemas import (
 from multitask_runtime.utils.errors import ExplainedError
 
 from .gate import RequestGate
-from .prediction import (
-    Options,
-    ServedModel,
-    draw_offsets,
-    keypoint_names,
-    predict_images,
-    predict_video,
-)
+from .prediction import Options, ServedModel, draw_offsets, predict_images, predict_video
 
 STATIC = Path(__file__).parent / 'static'
 # The page loads nothing from other servers, and no other page may frame it.
@@ -151,18 +144,7 @@ def create_app(
 
     @app.get('/v1/models', summary='List the models and limits')
     async def info() -> ServerInfo:
-        return ServerInfo(
-            models=[
-                ServedModelInfo(
-                    name=model.name,
-                    classes=list(model.inferencer.dataset_meta['classes']),
-                    keypoint_names=keypoint_names(model.inferencer.dataset_meta),
-                    offsets=model.why_no_offsets,
-                )
-                for model in models
-            ],
-            limits=limits,
-        )
+        return ServerInfo(models=[_describe(model) for model in models], limits=limits)
 
     @app.post(
         '/v1/predict',
@@ -254,6 +236,17 @@ def create_app(
         return Response(png, media_type='image/png')
 
     return app
+
+
+def _describe(model: ServedModel) -> ServedModelInfo:
+    meta = model.inferencer.dataset_meta
+    names = meta.get('keypoint_id2name', {})
+    return ServedModelInfo(
+        name=model.name,
+        classes=list(meta['classes']),
+        keypoint_names=[names[i] for i in range(len(names))],
+        offsets=model.why_no_offsets,
+    )
 
 
 def _close(items: Iterator[Any]) -> None:

@@ -3,21 +3,18 @@
 import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import cv2
-import numpy as np
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from multitask_runtime.base_inferencer import BaseInferencer
+from multitask_runtime.io.image_file import encode_image
+from multitask_runtime.result import Result
 from multitask_runtime.schemas import Limits, Prediction, VideoEnd
 from multitask_runtime.tracking.tracker import Tracker
-from multitask_runtime.utils.types import Array, Meta, Result
+from multitask_runtime.utils.types import Array
 
 from .uploads import check_size, get_title, open_video, read_image
-
-_JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -88,9 +85,11 @@ def predict_images(
     results = inferencer(list(images), batch_size=len(images))
     if len(results) < len(images):
         raise RuntimeError(inferencer.skipped[0])
+    for result, upload in zip(results, uploads, strict=True):
+        result['source'] = get_title(upload)
     return [
-        _to_prediction(image, dict(result, source=get_title(upload)), options)
-        for image, result, upload in zip(images, results, uploads, strict=True)
+        _to_prediction(image, result, options)
+        for image, result in zip(images, results, strict=True)
     ]
 
 
@@ -167,50 +166,10 @@ def _check_length(frames: float, title: str, frame_step: int, limits: Limits) ->
 
 
 def _to_prediction(image: Array, result: Result, options: Options) -> Prediction:
-    meta = options.model.inferencer.dataset_meta
-    order = (result['scores'] > options.score_thr).nonzero()[0]
-    instances: list[dict[str, Any]] = []
-    for i in order:
-        label = int(result['labels'][i])
-        instance = dict(
-            label=label,
-            name=meta['classes'][label],
-            score=float(result['scores'][i]),
-            bbox=result['bboxes'][i].tolist(),
-        )
-        if 'masks' in result:
-            instance['mask'] = result['masks'][i]
-        if 'keypoints' in result:
-            points = np.column_stack([result['keypoints'][i], result['keypoint_scores'][i]])
-            instance['keypoints'] = [
-                row.tolist() if np.isfinite(row).all() else None for row in points
-            ]
-        if 'track_ids' in result:
-            instance['track_id'] = int(result['track_ids'][i])
-        instances.append(instance)
-    drawn = None
+    result = result[result.scores > options.score_thr]
+    fields = result.to_dict()
     if options.visualize:
-        inferencer = options.model.inferencer
-        drawn = _to_data_url(
-            inferencer.visualize(image, result, options.score_thr, options.kpt_thr)
-        )
-    return Prediction.model_validate(
-        dict(
-            result,
-            names=dict(enumerate(meta['classes'])),
-            keypoint_names=keypoint_names(meta),
-            instances=instances,
-            visualization=drawn,
-        )
-    )
-
-
-def keypoint_names(meta: Meta) -> list[str]:
-    """Return the names of the keypoints in their order; empty without a keypoint head."""
-    names = meta.get('keypoint_id2name', {})
-    return [names[i] for i in range(len(names))]
-
-
-def _to_data_url(image: Array) -> str:
-    content = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
-    return f'data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}'
+        drawn = result.plot(options.score_thr, options.kpt_thr, image=image)
+        jpeg = encode_image(drawn, f'{result["source"]}.jpg')
+        fields['visualization'] = f'data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}'
+    return Prediction.model_validate(fields)

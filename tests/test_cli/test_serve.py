@@ -1,0 +1,83 @@
+"""``multitask serve``: its models, limits and the running server."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import click
+import pytest
+
+from multitask_cli import serve as verb
+from multitask_cli.main import main
+from multitask_runtime.serve import Limits
+from tests.conftest import ROOT
+from tests.test_runtime.onnx_files import make_file
+
+
+def test_limits_of_the_help_are_those_of_the_server():
+    options = {option.name: option for option in verb.command.params}
+    for name, field in Limits.model_fields.items():
+        assert options[name].default == field.default
+        assert options[name].help == f'{field.description}.'
+
+
+def test_configs_are_followed_by_their_checkpoints():
+    assert list(verb._group(['a.onnx', 'c.py', 'c.pth', 'b.onnx'])) == [
+        ('a.onnx', None),
+        ('c.py', 'c.pth'),
+        ('b.onnx', None),
+    ]
+    with pytest.raises(click.UsageError, match='expected CONFIG CHECKPOINT, found only c.py'):
+        list(verb._group(['a.onnx', 'c.py']))
+
+
+@pytest.mark.parametrize(
+    'models, sentence',
+    [
+        (['nothing.onnx'], 'nothing.onnx: there is no such ONNX file'),
+        (['a.onnx', 'folder/a.onnx'], 'each with its own name'),
+        (['keypoint-rcnn_r50'], 'keypoint-rcnn_r50: expected .* keypoint-rcnn_r50_fpn_'),
+    ],
+)
+def test_wrong_models_end_in_a_sentence(tmp_path, monkeypatch, models, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder').mkdir()
+    for name in ('a.onnx', 'folder/a.onnx'):
+        make_file(tmp_path / name)
+    with pytest.raises(SystemExit, match=sentence):
+        main(['serve', *models])
+
+
+def test_missing_extra_ends_in_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'multitask_runtime.serve', None)
+    monkeypatch.delitem(sys.modules, 'multitask_runtime.serve')
+    monkeypatch.setitem(sys.modules, 'fastapi', None)
+    with pytest.raises(SystemExit, match=r"fastapi cannot be .* pip install 'multitask-refine\[s"):
+        main(['serve', 'a.onnx'])
+
+
+@pytest.mark.slow
+def test_server_runs_without_pytorch_until_sigterm(tmp_path):
+    """In a process that cannot import torch; the port is the one that the server prints."""
+    model = make_file(tmp_path / 'model.onnx')
+    code = (
+        'import sys; sys.modules["torch"] = None; from multitask_cli.main import main; '
+        f'sys.exit(main(["serve", {model!r}, "--port", "0"]))'
+    )
+    env = dict(os.environ, PYTHONPATH=str(ROOT / 'projects'))
+    with subprocess.Popen(
+        [sys.executable, '-c', code], env=env, stderr=subprocess.PIPE, text=True
+    ) as server:
+        said = ''
+        while not (address := re.search(r'running on (http://127\.0\.0\.1:\d+)', said)):
+            line = server.stderr.readline()
+            assert line, said
+            said += line
+        with urllib.request.urlopen(f'{address[1]}/v1/models', timeout=30) as response:
+            assert json.load(response)['models'][0]['name'] == 'model'
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) in (0, -signal.SIGTERM)
