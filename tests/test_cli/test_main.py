@@ -11,6 +11,7 @@ import pytest
 
 from multitask_cli.command import Command, run
 from multitask_cli.main import VERBS, main, multitask
+from multitask_runtime.model_index import load_index
 from tests.conftest import ROOT
 
 
@@ -78,6 +79,9 @@ def test_completion_of_verbs_and_options():
 
     assert complete('multitask tr') == ['track', 'train']
     assert complete('multitask train --auto') == ['--auto-scale-lr']
+    names = [name for name in load_index() if name.startswith('keypoint+mask')]
+    assert complete('multitask predict keypoint+mask') == names
+    assert len(names) == 3
     script = execute(_MULTITASK_COMPLETE='bash_source').stdout
     assert 'complete -o nosort -F _multitask_completion' in script
 

@@ -61,6 +61,13 @@ class Publisher:
             handler.wfile.write(body[at : at + (1 << 16)])
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    """Proxies of the environment are not for servers on this machine."""
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+
+
 @pytest.fixture
 def publisher(monkeypatch):
     """A running :class:`Publisher` with its ``url``; the client does not wait between attempts."""
@@ -82,8 +89,6 @@ def publisher(monkeypatch):
     state.url = f'http://127.0.0.1:{server.server_port}'
     monkeypatch.setattr(download_module, '_PAUSE', 0.0)
     monkeypatch.setattr(download_module, '_TIMEOUT', (5, 0.5))
-    for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
-        monkeypatch.delenv(name, raising=False)
     yield state
     state.closing.set()
     server.shutdown()

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,6 +121,14 @@ def test_no_network(tmp_path, monkeypatch):
         download_file('http://127.0.0.1:9/net.pth', target, SHA, show_progress=False)
     assert 'the server cannot be reached' in str(error.value)
     assert f'put it at {target}' in str(error.value)
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='there is no /dev/full')
+def test_full_disk(get, publisher, tmp_path):
+    (tmp_path / 'cache').mkdir()
+    (tmp_path / 'cache/net.pth.part').symlink_to('/dev/full')
+    with pytest.raises(DownloadError, match='net.pth.part: .*found No space left on device. Free'):
+        get()
 
 
 def test_processes_wait_for_each_other(get, publisher):

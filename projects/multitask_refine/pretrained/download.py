@@ -1,6 +1,7 @@
 """Download of a file: resumed where it broke off, checked, and complete or not there."""
 
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -35,8 +36,7 @@ def download_file(url: str, path: Path, checksum: str, show_progress: bool = Tru
 
     Raises:
         DownloadError: If the server cannot be reached, does not have the file, breaks off again
-            and again, or sends something else.
-        OSError: If the file cannot be written, on a full disk for instance.
+            and again, or sends something else, or the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f'{path}.lock'):
@@ -100,6 +100,11 @@ def _receive_all(url: str, path: Path, part: Path, show_progress: bool) -> None:
             reason = f'the server cannot be reached or broke off ({_innermost(error)})'
         except requests.RequestException as error:
             reason = f'the transfer broke off ({_innermost(error)})'
+        except OSError as error:  # of the file, on a full disk for instance
+            raise DownloadError(
+                f'{part}: expected to write the download of {url}, found {error.strerror}. Free '
+                'some space, or name another folder by MULTITASK_CACHE.'
+            ) from None
     kept = part.stat().st_size if part.exists() else 0
     received = f' The first {kept} bytes are kept, and the next call continues.' if kept else ''
     raise DownloadError(f'{url}: not downloaded: {reason}.{received} {_by_hand(path)}')
@@ -132,6 +137,7 @@ def _receive(url: str, part: Path, show_progress: bool) -> None:
                 unit_scale=True,
                 desc=part.stem,
                 disable=not show_progress,
+                mininterval=0.1 if sys.stderr.isatty() else 5.0,  # few lines in a log file
             ) as bar,
         ):
             for block in response.iter_content(_BLOCK):

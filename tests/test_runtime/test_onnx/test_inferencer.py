@@ -197,6 +197,7 @@ def test_verbs_without_torch(run_without_torch, model, image, video, tmp_path):
     content = json.loads((tmp_path / 'tracked/predictions.json').read_text())
     assert [entry['track_id'] for entry in content['annotations']] == [1, 2] * 3
     assert re.search('^onnxruntime: +1', run_without_torch(*cli, 'info'), re.M)
+    assert 'mask-rcnn_r50_fpn_3x ' in run_without_torch(*cli, 'models')
 
 
 def test_images_that_cannot_be_processed(model):
