@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from multitask_refine.analysis.results_files import measured, origin
+from multitask_refine.analysis.results_files import measured
 from multitask_refine.evaluation import markdown_table
 from multitask_runtime.model_index import ModelEntry
 
@@ -91,7 +91,7 @@ def cost_table(results: dict) -> str:
         for name, each in networks.items()
     ]
     header = ['network', 'CPU s per image', 'all rounds', 'M parameters', 'checkpoint MB']
-    return f'{markdown_table(header, rows)}\n\n{origin(results["run"])}'
+    return markdown_table(header, rows)
 
 
 def render_metafile(index: Mapping[str, ModelEntry]) -> str:
