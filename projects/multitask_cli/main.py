@@ -19,6 +19,7 @@ VERBS = {
     'convert': 'multitask_cli.convert',
     'check': 'multitask_cli.check',
     'models': 'multitask_cli.models',
+    'convert-data': 'multitask_cli.convert_data',
     'info': 'multitask_cli.info',
 }
 

@@ -450,9 +450,7 @@ class Result(dict[str, Any]):
         if task in needed:
             self._require(needed[task], f'labels for {task}')
         image, annotations, categories = self._as_annotations(kpt_thr)
-        for annotation in annotations if not save_conf else ():
-            del annotation['score']
-        return to_yolo(image, annotations, categories, task)
+        return to_yolo(image, annotations, categories, task, save_conf=save_conf)
 
     def to_labelme(self, kpt_thr: float | None = None) -> dict[str, Any]:
         """Return the result as the content of a LabelMe file.

@@ -9,6 +9,7 @@ Shape letters: K keypoints of a category.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,26 @@ Losses: TypeAlias = Counter[str]  # what a format cannot hold, in words that fol
 
 PIXEL_INDEX = 0.5  # COCO's keypoints are pixel indices, less by this
 DECIMALS = 4  # of coordinates in pixels
+
+# The keypoints of COCO's persons, for files that do not name theirs.
+COCO_KEYPOINTS = (
+    *('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder'),
+    *('right_shoulder', 'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip'),
+    *('right_hip', 'left_knee', 'right_knee', 'left_ankle', 'right_ankle'),
+)
+COCO_SKELETON = (
+    *((16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9)),
+    *((8, 10), (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7)),
+)
+# What the formats hold, beside ids, areas and num_keypoints, which are made anew.
+_FIELDS = dict(
+    images=('id', 'file_name', 'width', 'height'),
+    annotations=(
+        *('id', 'image_id', 'category_id', 'iscrowd', 'bbox', 'area', 'segmentation'),
+        *('keypoints', 'num_keypoints'),
+    ),
+    categories=('id', 'name', 'keypoints', 'skeleton'),
+)
 
 
 def keypoint_names(category: Mapping[str, Any]) -> list[str]:
@@ -125,3 +146,63 @@ def to_number(value: float) -> float | int:
 def to_points(polygon: Sequence[float]) -> list[list[float]]:
     """Return the corners (x, y) of a polygon that COCO writes as one list."""
     return [[to_number(x), to_number(y)] for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
+
+
+def group_annotations(content: Entry, losses: Losses) -> list[tuple[Entry, list[Entry]]]:
+    """Return each image of a COCO file with its annotations, without further fields.
+
+    Args:
+        content (dict): Content of a valid COCO annotation file.
+        losses (Counter): Counts the fields that other formats do not have.
+
+    Raises:
+        FormatError: If a file name leads out of the folder of the images.
+    """
+    for kind in ('images', 'annotations'):
+        _count_further(content, kind, losses)
+    images: dict[Any, tuple[Entry, list[Entry]]] = {}
+    known = _FIELDS['annotations']
+    for image in content['images']:
+        check_name(str(image['file_name']), f'image {image["id"]}: file_name')
+        images[image['id']] = (image, [])
+    for annotation in content.get('annotations', ()):
+        kept = {name: value for name, value in annotation.items() if name in known}
+        images[annotation['image_id']][1].append(kept)
+    return list(images.values())
+
+
+def check_name(name: str, place: str) -> None:
+    """Check that the name of an image does not lead out of the folder of the images.
+
+    Args:
+        name (str): Path with '/'.
+        place (str): Name of the field in the message.
+
+    Raises:
+        FormatError: If it does, or there is no name.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or '..' in path.parts or not path.name or '\0' in name:
+        raise FormatError(
+            f'{place}: expected a path within the folder of the images, found {name!r:.80}. '
+            'Correct it.'
+        )
+
+
+def categories_by_id(content: Entry, losses: Losses | None = None) -> dict[int, Entry]:
+    """Return the categories of a COCO file by their id, in order of the file.
+
+    Args:
+        content (dict): Content of a valid COCO annotation file.
+        losses (Counter, optional): Counts the fields that other formats do not have.
+    """
+    if losses is not None:
+        _count_further(content, 'categories', losses)
+    return {category['id']: category for category in content['categories']}
+
+
+def _count_further(content: Entry, kind: str, losses: Losses) -> None:
+    """Count the fields of images, annotations or categories that other formats do not have."""
+    for entry in content.get(kind, ()):
+        for name in entry.keys() - _FIELDS[kind]:
+            losses[f'{kind} with a field {name!r}: left out'] += 1

@@ -6,17 +6,40 @@ name the first one as ``parentID``. Coordinates are percent of the image. Occlud
 keypoints and crowds say so in the text of their ``meta``.
 """
 
+import json
+import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.etree import ElementTree
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
+from multitask_runtime.utils.errors import FormatError
 from multitask_runtime.utils.types import Array
 
-from .coco import Entry, Losses, get_bbox, get_keypoints, keypoint_names, mask_bbox
+from .builder import CocoBuilder, Instance, Point, attach_keypoints
+from .coco import (
+    Entry,
+    Losses,
+    categories_by_id,
+    check_name,
+    get_bbox,
+    get_keypoints,
+    group_annotations,
+    keypoint_names,
+    mask_bbox,
+    to_number,
+)
+from .files import find_size, new_folder, read_json, validate
 from .segmentations import to_mask
+
+TASKS, CONFIG, CATEGORIES = 'tasks.json', 'labeling_config.xml', 'categories.json'
+_KIND = 'a JSON export of Label Studio'
 
 OCCLUDED, CROWD = 'occluded', 'crowd'
 _DECIMALS = 7  # of percent: less than 1e-4 pixels in any image
@@ -51,7 +74,7 @@ def to_label_studio(
             name.
 
     Returns:
-        dict: A task of Label Studio.
+        dict: A task of Label Studio, with the size of the image in its data.
     """
     losses = Counter() if losses is None else losses
     regions: list[dict[str, Any]] = []
@@ -67,7 +90,10 @@ def to_label_studio(
     content: dict[str, Any] = dict(result=regions)
     if kind == 'predictions':
         content['model_version'] = 'multitask_refine'
-    return dict(data=dict(image=image_url or image['file_name']), **{kind: [content]})
+    data = dict(image=image_url or image['file_name'])
+    # Regions say the size of the image; a task without regions would not.
+    data.update(width=image['width'], height=image['height'])
+    return dict(data=data, **{kind: [content]})
 
 
 def labeling_config(categories: Mapping[int, Entry]) -> str:
@@ -165,3 +191,260 @@ def encode_rle(mask: Array) -> list[int]:
 def _split(length: int, largest: int) -> list[int]:
     full, rest = divmod(length, largest)
     return [largest] * full + ([rest] if rest else [])
+
+
+def coco_to_label_studio(
+    content: Entry, out: str | os.PathLike[str], image_url: str = ''
+) -> Losses:
+    """Write COCO annotations for a project of Label Studio.
+
+    Args:
+        content (dict): Content of a valid COCO file.
+        out (str | os.PathLike): New folder, for ``tasks.json`` to import,
+            ``labeling_config.xml`` for the project, and ``categories.json``, which keeps
+            the order of keypoints and their skeleton.
+        image_url (str): What stands before the quoted file name in the URL of an image,
+            such as '/data/local-files/?d=photos/'.
+
+    Returns:
+        Counter: What Label Studio cannot hold.
+
+    Raises:
+        FormatError: If the folder has content.
+    """
+    losses: Losses = Counter()
+    categories = categories_by_id(content)
+    tasks = [
+        to_label_studio(
+            image, annotations, categories, losses, image_url=_to_url(image_url, image)
+        )
+        for image, annotations in group_annotations(content, losses)
+    ]
+    with new_folder(out) as folder:
+        (folder / TASKS).write_text(json.dumps(tasks))
+        (folder / CONFIG).write_text(labeling_config(categories), encoding='utf-8')
+        (folder / CATEGORIES).write_text(json.dumps(content['categories'], indent=2))
+    return losses
+
+
+def _to_url(prefix: str, image: Entry) -> str | None:
+    return prefix + quote(str(image['file_name'])) if prefix else None
+
+
+class _Region(BaseModel):
+    model_config = ConfigDict(extra='allow')
+    id: str | None = None
+    parentID: str | None = None
+    type: str = ''
+    value: dict[str, Any] = Field(default_factory=dict)
+    original_width: int | None = None
+    original_height: int | None = None
+    meta: dict[str, Any] | None = None
+
+
+class _Annotation(BaseModel):
+    model_config = ConfigDict(extra='allow')
+    result: list[_Region]
+    was_cancelled: bool | None = False
+
+
+class _Task(BaseModel):
+    model_config = ConfigDict(extra='allow')
+    data: dict[str, Any]
+    annotations: list[_Annotation] = Field(default_factory=list)
+
+
+class _Export(BaseModel):
+    tasks: list[_Task]
+
+
+def label_studio_to_coco(
+    path: str | os.PathLike[str],
+    images: str | os.PathLike[str] | None = None,
+    keypoints: Sequence[str] | None = None,
+) -> tuple[Entry, Losses]:
+    """Read a JSON export of Label Studio.
+
+    Args:
+        path (str | os.PathLike): The file, or a folder with ``tasks.json``.
+        images (str | os.PathLike, optional): Folder of the images; needed for tasks without
+            regions, which do not say the size of their image.
+        keypoints (Sequence[str], optional): Names of the keypoints in their order. By
+            default those of ``categories.json`` beside the file, or those that occur.
+
+    Returns:
+        tuple[dict, Counter]: Content of a COCO file, and what was left out.
+
+    Raises:
+        FormatError: If the file cannot be read or is another one.
+    """
+    path = Path(path) / TASKS if Path(path).is_dir() else Path(path)
+    content = read_json(path, _KIND)
+    export: _Export = validate(_Export, dict(tasks=content), path, _KIND)
+    beside = path.with_name(CATEGORIES)
+    known = read_json(beside, 'categories') if beside.is_file() else []
+    builder = CocoBuilder(known, keypoints)
+    folder = None if images is None else Path(images)
+    for index, task in enumerate(export.tasks):
+        place = f'{path}: [{index}]'
+        done = [each for each in task.annotations if not each.was_cancelled]
+        if not done:
+            builder.losses['tasks without an annotation left out'] += 1
+            continue
+        if len(done) > 1:
+            builder.losses['further annotations of a task left out'] += len(done) - 1
+        regions = done[0].result
+        name = _find_name(task.data, place)
+        check_name(name, f'{place}.data')
+        data_size = (task.data.get('width'), task.data.get('height'))
+        region_sizes = [(region.original_width, region.original_height) for region in regions]
+        declared = next((each for each in [*region_sizes, data_size] if all(each)), data_size)
+        size = find_size(declared, folder, name, place)
+        builder.add(name, *size, _to_instances(regions, size, place, builder.losses))
+    return builder.build(), builder.losses
+
+
+def _find_name(data: Mapping[str, Any], place: str) -> str:
+    """Return the file name of a task's image from its URL."""
+    urls = [data.get('image'), *(v for k, v in data.items() if k != 'image')]
+    url = next((each for each in urls if isinstance(each, str) and each), None)
+    if url is None:
+        raise FormatError(
+            f'{place}.data: expected the image of the task, found {str(dict(data))[:60]}. Export '
+            'the project again.'
+        )
+    parts = urlsplit(url)
+    if 'd' in parse_qs(parts.query):  # local files
+        return parse_qs(parts.query)['d'][0].lstrip('/')
+    if parts.scheme or url.startswith('/'):
+        name = unquote(parts.path).rsplit('/', 1)[-1]
+        # Label Studio puts 8 digits before the names of uploaded files.
+        return re.sub(r'^[0-9a-f]{8}-', '', name) if '/upload/' in parts.path else name
+    return url
+
+
+def _to_instances(
+    regions: Sequence[_Region], size: tuple[int, int], place: str, losses: Losses
+) -> list[Instance]:
+    """Join the regions of an image into instances by their parent."""
+    width, height = size
+    instances: dict[tuple[str, str], Instance] = {}  # by the id of their region and label
+    points: list[tuple[str | None, str, Point]] = []
+    parents = {region.id: _label(region) for region in regions if region.id}
+    for index, region in enumerate(regions):
+        where = f'{place}.result[{index}].value'
+        label, value = _label(region), region.value
+        if region.type not in _TAGS or label is None:
+            losses[f'regions of the type {region.type or "unknown"} left out'] += 1
+            continue
+        text = (region.meta or {}).get('text')
+        notes = text if isinstance(text, list) else [text]
+        if region.type == 'keypointlabels':
+            x, y = _numbers(value, ('x', 'y'), where) * size / 100
+            points.append((region.parentID, label, (x, y, 1 if OCCLUDED in notes else 2)))
+            continue
+        # A region within another of its category is a part of the same instance.
+        is_part = parents.get(region.parentID or '') == label
+        key = (region.parentID if is_part else region.id) or f'region {index}'
+        instance = instances.setdefault((key, label), Instance(label))
+        instance.is_crowd |= CROWD in notes
+        if region.type == 'rectanglelabels':
+            if value.get('rotation'):
+                losses['rotated boxes taken as upright'] += 1
+            numbers = _numbers(value, ('x', 'y', 'width', 'height'), where)
+            instance.bbox = (numbers * [*size, *size] / 100).tolist()
+        elif region.type == 'polygonlabels':
+            corners = _corners(value.get('points'), where) * size / 100
+            instance.polygons.append([to_number(each) for each in corners.flatten()])
+        else:
+            mask = decode_rle(value.get('rle'), (height, width), f'{where}.rle')
+            instance.mask = mask if instance.mask is None else instance.mask | mask
+    loose = []
+    owners = {key: instance for (key, _), instance in instances.items()}
+    for parent, name, point in points:
+        if parent in owners:
+            owner = owners[parent]
+            owner.keypoints = {**(owner.keypoints or {}), name: point}
+        else:
+            loose.append((name, point))
+    attach_keypoints(list(instances.values()), loose, losses)
+    return list(instances.values())
+
+
+def _label(region: _Region) -> str | None:
+    """Return the first label of a region, None if it has none."""
+    labels = region.value.get(region.type)
+    return str(labels[0]) if isinstance(labels, list) and labels else None
+
+
+def _numbers(value: Mapping[str, Any], names: Sequence[str], where: str) -> Array:
+    """Return numbers of a region in percent."""
+    numbers = [value.get(name) for name in names]
+    if not all(isinstance(each, (int, float)) and abs(each) < 1e6 for each in numbers):
+        raise FormatError(
+            f'{where}: expected numbers as {", ".join(names)}, found {numbers}. Export the '
+            'project again.'
+        )
+    return np.array(numbers, float)
+
+
+def _corners(points: Any, where: str) -> Array:
+    """Return the corners of a polygon in percent, shape (P, 2)."""
+    try:
+        corners = np.array(points, float)
+    except (TypeError, ValueError):
+        corners = np.empty(0)
+    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
+        raise FormatError(
+            f'{where}.points: expected 3 corners or more as [x, y], found {str(points)[:40]}. '
+            'Export the project again.'
+        )
+    return corners
+
+
+def decode_rle(content: Any, image_size: tuple[int, int], where: str) -> Array:
+    """Decode the RLE of an image with four channels, of which the last is the mask.
+
+    Args:
+        content (list[int]): Bytes, see :func:`encode_rle`. Runs may also have a 0 in the
+            place of the 1: then each of their values follows.
+        image_size (tuple[int, int]): Height and width of the image.
+        where (str): Name of the field in messages.
+
+    Returns:
+        np.ndarray: bool, shape (H, W).
+
+    Raises:
+        FormatError: If these are not the bytes of such an image.
+    """
+    count = 4 * image_size[0] * image_size[1]
+    try:
+        bits = ''.join(f'{byte:08b}' for byte in bytes(list(content)))
+        position, sum_lengths = 53, 0
+
+        def read(size: int) -> int:
+            nonlocal position
+            position += size
+            return int(bits[position - size : position], 2)
+
+        total, word = int(bits[:32], 2), int(bits[32:37], 2) + 1
+        run_bits = [int(bits[i : i + 4], 2) + 1 for i in range(37, 53, 4)]
+        values: list[int] = []
+        lengths: list[int] = []
+        while total == count > sum_lengths:
+            is_run = read(1)
+            length = read(run_bits[read(2)]) + 1
+            sum_lengths += length
+            for each in [length] if is_run else [1] * length:
+                values.append(read(word))
+                lengths.append(each)
+        flat: Array = np.repeat(np.array(values, np.int64), lengths)
+    except (IndexError, TypeError, ValueError):
+        flat = np.empty(0)
+    if len(flat) != count:
+        raise FormatError(
+            f'{where}: expected the RLE of {image_size[1]} x {image_size[0]} pixels with 4 '
+            f'channels, found {str(content)[:40]}. Export the project again.'
+        )
+    mask: Array = flat.reshape(*image_size, 4)[..., 3] > 0
+    return mask

@@ -21,6 +21,7 @@ _TOO_LARGE = f'expected an image of at most {MAX_PIXELS} pixels.'
 _JPEG, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 _PNG, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 _SCAN = 0xDA  # marker before the pixels of a JPEG
+_EXIF_ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 _CANVAS = (124, 117, 104)  # mmcv's color behind transparent gray
 
 
@@ -117,6 +118,26 @@ def encode_image(image: Array, path: str | os.PathLike[str]) -> bytes:
 
 class _RefusedError(ValueError):
     """An image that could be decoded, but is refused; the message says why."""
+
+
+def read_size(path: str) -> tuple[int, int]:
+    """Return width and height of an image file, rotated as EXIF says.
+
+    Args:
+        path (str): Path of the file.
+
+    Raises:
+        InputError: If it does not exist or is not an image.
+    """
+    try:
+        pillow = import_pillow('reads')
+        with pillow.Image.open(path) as image:
+            width, height = image.size
+            is_turned = image.getexif().get(_EXIF_ORIENTATION, 1) in _QUARTER_TURNS
+            return (height, width) if is_turned else (width, height)
+    except Exception:  # Pillow is not installed, or lacks the format
+        height, width = ImageFile()(path).shape[:2]
+        return width, height
 
 
 def count_pages(path: str) -> int:

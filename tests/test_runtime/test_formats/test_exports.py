@@ -79,7 +79,7 @@ def test_datumaro_reads_the_cvat_file(tmp_path):
 def test_label_studio_by_hand():
     result = make_result()
     task = result.to_label_studio(image_url='/data/a.png')
-    assert task['data'] == dict(image='/data/a.png')
+    assert task['data'] == dict(image='/data/a.png', width=64, height=48)
     (prediction,) = task['predictions']
     regions = prediction['result']
     assert [(region['id'], region.get('parentID'), region['type']) for region in regions] == [
