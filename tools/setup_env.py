@@ -145,8 +145,7 @@ def set_up(own: bool) -> None:
             shutil.rmtree(info)
     stamp = purelib / 'multitask_refine-setup.json'
     old = json.loads(stamp.read_text()) if stamp.exists() else {}
-    # CUDA ops stay where there is no nvcc any more.
-    cuda = bool(shutil.which('nvcc', path=NVCC_PATH)) or old.get('cuda', False)
+    cuda = bool(shutil.which('nvcc', path=NVCC_PATH)) or old.get('cuda', False)  # ops stay
     inputs = [(ROOT / name).read_text() for name in ('requirements.txt', 'pyproject.toml')]
     new = dict(checkout=str(ROOT), inputs=inputs, cuda=cuda)
     if old == {**new, 'packages': installed(), 'wheels': old.get('wheels')}:
@@ -173,7 +172,7 @@ def set_up(own: bool) -> None:
 
 def main(argv: list[str]) -> None:
     """Set up the current environment or `.venv`, which is made if it is not there."""
-    own, python = Path(sys.prefix) == VENV, VENV / 'bin/python'
+    own, python = Path(sys.prefix) == VENV, str(VENV / 'bin/python')
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not (3, 10) <= sys.version_info < (3, 13):
         advice = f'remove {VENV}' if own else 'name another Python'
@@ -187,7 +186,7 @@ def main(argv: list[str]) -> None:
             if not (VENV / 'bin/pip').exists():
                 run('-m', 'venv', '--clear', str(VENV))
             os.environ.pop('PYTHONPATH', None)  # another environment may well consist of one
-            os.execv(python, [str(python), '-I', __file__])
+            os.execv(python, [python, '-I', __file__])
     except KeyboardInterrupt:
         sys.exit('Set-up interrupted: run again to go on.')
     except (OSError, ImportError) as error:

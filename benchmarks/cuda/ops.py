@@ -112,7 +112,7 @@ def draw_decoding_cases() -> dict[str, Case]:
     logits, rois = torch.randn(8, 17, 56, 56, dtype=torch.double), draw_rois(8)[:, 1:]
     pixels = (rois[:, 2:] - rois[:, :2]).clamp(min=1).ceil().long()
 
-    def suppress(boxes: Tensor, scores: Tensor) -> Tensor:
+    def keep_boxes(boxes: Tensor, scores: Tensor) -> Tensor:
         # mmcv's CPU operator takes float32 only.
         return nms(boxes.float(), scores.float(), 0.5)[1].double()
 
@@ -123,7 +123,7 @@ def draw_decoding_cases() -> dict[str, Case]:
         return roi_softmax.get_heatmap_maximum(logits, pixels.to(logits.device), 2**22)[1]
 
     return {
-        'NMS': Case(suppress, suppress, (boxes, scores), FLOAT32, num_grads=0),
+        'NMS': Case(keep_boxes, keep_boxes, (boxes, scores), FLOAT32, num_grads=0),
         'softmax keypoints': Case(decode, decode, (logits,), FLOAT32, num_grads=0),
         'maxima of resized heatmaps': Case(
             find_peaks,

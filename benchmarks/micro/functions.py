@@ -1,14 +1,14 @@
 #!/usr/bin/env python
 """Micro-benchmarks of single functions beside alternatives with the same result.
 
-    python -m benchmarks.micro.functions --json docs/results/performance/pieces-cpu.json
+    python -m benchmarks.micro.functions --json docs/results/performance/micro-cpu.json
 
 For optimizations that are too small to show in a whole network; the others are in
-benchmarks/speed/compare.py. The alternatives are timed in turns. The results file has a list of
-``pieces``: ``about``, ``reference``, and ``ways`` by name, each with the result ``expected``
-before the run, the ``seconds`` of each round, their ``median``, the ``ratio`` to the reference,
-and ``difference``, the largest from the reference's values, in the unit that ``about`` names. If
-a library is not installed, there are only ``expected`` and ``missing``.
+benchmarks/speed/compare.py. The variants are timed in turns. The results file has a list of
+``functions``: ``about``, ``reference``, and ``variants`` by name, each with the result
+``expected`` before the run, the ``seconds`` of each round, their ``median``, the ``ratio`` to the
+reference, and ``difference``, the largest from the reference's values, in the unit that ``about``
+names. If a library is not installed, there are only ``expected`` and ``missing``.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def peaks_by_resize(logits: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def compare_heatmap_maxima() -> Comparison:
-    """Compare ways to find the maxima of heatmaps that are resized to their RoIs."""
+    """Compare variants that find the maxima of heatmaps that are resized to their RoIs."""
     (logits,) = draw_normal((PEOPLE, KEYPOINTS, HEATMAP_SIZE, HEATMAP_SIZE))
     boxes = draw_boxes()
     pixels = (boxes[:, 2:] - boxes[:, :2]).ceil().long()
@@ -302,7 +302,7 @@ def measure(comparison: Comparison, rounds: int, repeats: int) -> dict:
     for name, numbers in compare_pairs(run_rounds(calls, rounds), reference).items():
         difference = np.abs(values[name] - values[reference]).max()
         found[name].update(numbers, difference=float(difference))
-    return dict(about=comparison.about, reference=reference, ways=found)
+    return dict(about=comparison.about, reference=reference, variants=found)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -328,9 +328,11 @@ def main(argv: list[str] | None = None) -> int:
     with torch.no_grad():  # as in inference
         for comparison in comparisons:
             found.append(measure(comparison, args.rounds, args.repeats))
-            ratios = {name: numbers.get('ratio') for name, numbers in found[-1]['ways'].items()}
+            ratios = {
+                name: numbers.get('ratio') for name, numbers in found[-1]['variants'].items()
+            }
             print(comparison.about, ratios, file=sys.stderr, flush=True)
-    write_record(args.json, dict(rounds=args.rounds, repeats=args.repeats, pieces=found))
+    write_record(args.json, dict(rounds=args.rounds, repeats=args.repeats, functions=found))
     print(f'Results file: {args.json}')
     return 0
 

@@ -144,7 +144,7 @@ def compare_network(cfg: Config, checkpoint: str, images: list[torch.Tensor], fo
         rows['onnx'].append(compare_outputs(found, expected))
         rows['float64'].append(compare_outputs(predict_outputs(exact, image), expected))
     summaries = {name: summarize(each) for name, each in rows.items()}
-    return dict(config=Path(cfg.filename).name, people=people, **summaries)
+    return dict(config=Path(cfg.filename).name, num_instances=people, **summaries)
 
 
 def read_images(folder: str, count: int, side: int) -> list[torch.Tensor]:
@@ -214,11 +214,11 @@ def main(argv: list[str] | None = None) -> int:
             drawn[kind] = compare_network(cfg, weights, images, folder)
             print(kind, drawn[kind], file=sys.stderr)
     content = dict(
-        pictures=[list(image.shape[:0:-1]) for image in images],  # width and height
-        more=[list(image.shape[:0:-1]) for image in more],
+        image_sizes=[list(image.shape[:0:-1]) for image in images],  # width and height
+        drawn_image_sizes=[list(image.shape[:0:-1]) for image in more],
         limits=TOLERANCES,
         trained=trained,
-        drawn=drawn,
+        random_weights=drawn,
     )
     write_record(args.json, content)
     print(f'Results file: {args.json}')

@@ -20,7 +20,7 @@ images are measured at the first side only::
       device: cpu or cuda; rounds: number of rounds
       weights: the layout that they were drawn in, and the seed
       not_installed: {BASELINE: the missing module}
-      entrants: {BASELINE: {baseline, options, prediction, device, threads, versions}}
+      models: {BASELINE: {baseline, options, prediction, device, threads, versions}}
       outputs: {SIDE: {BASELINE: differences from the reference, see agreement.py}}
       tasks: {TASK: {SIDE: {BASELINE: {
         seconds: of each round, median,
@@ -66,13 +66,13 @@ def start_workers(
 
     Returns:
         The workers by the name of the baseline, without those not installed; and the fields
-        ``score_threshold``, ``weights``, ``not_installed`` and ``entrants`` of the results.
+        ``score_threshold``, ``weights``, ``not_installed`` and ``models`` of the results.
 
     Raises:
         RuntimeError: If the reference's weights cannot be converted.
     """
     workers: dict[str, WorkerProcess] = {}
-    entrants, not_installed, weights = {}, {}, None
+    models, not_installed, weights = {}, {}, None
     layout, threshold = part.reference if part.converter else 'own', part.score_threshold
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     # The reference first: with a converter, the others get its weights.
@@ -98,13 +98,13 @@ def start_workers(
                 layout, threshold = 'own', 0.0
             continue
         workers[name] = worker
-        entrants[name] = dict(
+        models[name] = dict(
             baseline=spec.baseline, options=spec.options, prediction=spec.prediction, **answer
         )
         if part.converter and name == part.reference:
             source, weights = str(folder / 'source.pth'), str(folder / 'converted.pth')
             worker.ask('save_weights', path=source)
-            config = ROOT / 'configs' / part.baselines['ours'].options['config']
+            config = ROOT / 'configs' / part.baselines['multitask_refine'].options['config']
             with redirect_stdout(sys.stderr):  # converters print what they rename
                 convert = importlib.import_module(part.converter).main
                 status = convert([str(config), source, weights])
@@ -116,7 +116,7 @@ def start_workers(
         score_threshold=threshold,
         weights=dict(layout=layout, seed=SEED),
         not_installed=not_installed,
-        entrants=entrants,
+        models=models,
     )
 
 

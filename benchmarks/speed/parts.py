@@ -65,7 +65,9 @@ def against(
         name,
         {
             name: BaselineSpec(baseline, dict(config=model), is_external=is_external),
-            'ours': BaselineSpec(MULTITASK, dict(config=config, prepare=True), has_stages=True),
+            'multitask_refine': BaselineSpec(
+                MULTITASK, dict(config=config, prepare=True), has_stages=True
+            ),
         },
         f'tools.model_converters.{name}_to_multitask',
     )
@@ -191,7 +193,7 @@ PARTS: dict[str, Part] = {
     'refined-convolution': Part(
         "RB by this project's deformable convolution and by mmcv's",
         'mmcv',
-        dict(mmcv=refined('rb', reference_ops=['RefinedConv2d']), ours=refined('rb')),
+        dict(mmcv=refined('rb', reference_ops=['RefinedConv2d']), multitask_refine=refined('rb')),
         score_threshold=0.0,
     ),
     **{

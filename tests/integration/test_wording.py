@@ -19,7 +19,7 @@ TERMS = {
     'SharedMeanRPNHead|StretchedAnchorGenerator|RefinedRoIAlign': 'the names in CHANGELOG.md',
     'joints?(?!_weights)': 'keypoint',  # joint_weights: of MMPose's meta files
     # ops and codecs
-    r'refine_heatmaps|suppress(?=\()(?<!contextlib\.suppress)': 'resample_heatmaps, nms',
+    'refine_heatmaps|(?<=def )suppress': 'resample_heatmaps, nms',
     '(sum|turn)_bags|Bags': 'csr_matmul, csr_transpose, CSRMatrix',
     'use_fast_convs|keep_factors|of_weight|of_x': 'convert_to_winograd, prepack, grad_weight',
     'cut_pixels|put_results': 'extract_input_tiles, scatter_output_tiles',
@@ -32,7 +32,7 @@ TERMS = {
     # inference, tools and benchmarks
     'PeopleFinder|ExportedNetwork': 'BaseInferencer, OnnxModel',
     'contestants?|entrants?': 'baseline or model',
-    'pictures?': 'image',
+    "pictures(?=[=']|.:)": 'image_sizes, images',  # as a key
     'pieces-cpu': 'micro-cpu',
     'like_trained': 'synthetic_weights',
     # spelling
@@ -62,7 +62,7 @@ PATTERN = re.compile(
     '|'.join(f'(?<![A-Za-z])(?P<t{i}>{term})(?![A-Za-z])' for i, term in enumerate(TERMS)),
     re.IGNORECASE,
 )
-FOLDERS = ('projects', 'tools', 'demo', 'configs', 'docs', 'tests')
+FOLDERS = ('projects', 'tools', 'benchmarks', 'demo', 'configs', 'docs', 'tests')
 
 
 def find_terms(text):
@@ -84,13 +84,15 @@ def find_terms(text):
         ('joint_weights=[1.0]', []),
         ('self.rate_boxes(x)', ['rate_boxes']),
         ('with contextlib.suppress(OSError): pass', []),
-        ('keep = suppress(boxes)', ['suppress']),
+        ('def suppress(boxes, scores):', ['suppress']),
+        ("found['pictures'], dict(pictures=[])", ['pictures', 'pictures']),
+        ('pictures of people', []),
         ('boxes are suppressed', []),
         ('recommended amendments', []),
         ('how to mend it', ['mend']),
         ('Quantise, normalised and initialises', ['Quantise', 'normalised', 'initialises']),
         ('is_labelled', ['labelled']),
-        (f'{BEGIN} x -->\na contestant\n{END}\na picture', ['picture']),
+        (f'{BEGIN} x -->\na contestant\n{END}\nan entrant', ['entrant']),
     ],
 )
 def test_words_are_told_apart(text, found):

@@ -42,16 +42,16 @@ def test_evaluation_gives_pycocotools_figures(tmp_path):
 
 
 def test_variants_give_the_same(tmp_path):
-    path = tmp_path / 'pieces.json'
+    path = tmp_path / 'micro.json'
     functions.main(['--rounds', '1', '--repeats', '1', '--json', str(path)])
-    found = json.loads(path.read_text())['pieces']
+    found = json.loads(path.read_text())['functions']
     limits = dict(
         masks=0, Maxima=3e-5, Samples=1e-2, Gradient=1e-2, JPEG=8, product=1e-4, transform=1e-4
     )
     assert len(found) == 8
-    for piece in found:
-        (limit,) = (limits[word] for word in limits if word in piece['about'].split())
-        for way in piece['ways'].values():
+    for function in found:
+        (limit,) = (limits[word] for word in limits if word in function['about'].split())
+        for way in function['variants'].values():
             assert 'missing' in way or way['difference'] <= limit
             assert 'missing' in way or way['median'] > 0
 
@@ -61,7 +61,7 @@ def test_variant_without_its_library():
         usual=functions.Variant(lambda: torch.ones(2)),
         fast=functions.Variant(lambda: None, 'faster', 'no_such_library'),
     )
-    found = functions.measure(functions.Comparison('A thing', variants), 1, 1)['ways']
+    found = functions.measure(functions.Comparison('A thing', variants), 1, 1)['variants']
     assert found['fast'] == dict(expected='faster', missing='no_such_library')
     assert found['usual']['ratio'] == 1 and found['usual']['difference'] == 0
 

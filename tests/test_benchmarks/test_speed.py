@@ -33,14 +33,14 @@ MISSING = 'tests.test_benchmarks.missing_framework:Net'
 
 
 def test_paired_ratios_by_hand():
-    found = compare_pairs(dict(ours=[1.0, 6.0, 2.0], theirs=[2.0, 2.0, 8.0]), 'theirs')
+    found = compare_pairs(dict(one=[1.0, 6.0, 2.0], other=[2.0, 2.0, 8.0]), 'other')
     # 1/2, 6/2 and 2/8; not 2/2, the ratio of the medians
-    assert found['ours'] == dict(seconds=[1.0, 6.0, 2.0], median=2.0, ratio=0.5)
-    assert found['theirs']['ratio'] == 1
+    assert found['one'] == dict(seconds=[1.0, 6.0, 2.0], median=2.0, ratio=0.5)
+    assert found['other']['ratio'] == 1
 
 
 def test_no_ratio_without_the_reference():
-    assert compare_pairs(dict(ours=[1.0]), 'theirs') == dict(ours=dict(seconds=[1.0], median=1.0))
+    assert compare_pairs(dict(one=[1.0]), 'other') == dict(one=dict(seconds=[1.0], median=1.0))
 
 
 def test_each_round_times_all_once_and_begins_with_another():
@@ -227,7 +227,7 @@ def test_results_merge_and_missing_baselines_are_named(tmp_path, monkeypatch):
     speed.main(['--only', 'first', *common])
     first = json.loads(path.read_text())['parts']['first']
     assert first['not_installed'] == dict(three='tests.test_benchmarks.missing_framework')
-    assert list(first['entrants']) == ['one', 'two']
+    assert list(first['models']) == ['one', 'two']
     assert first['outputs']['24'] == dict(two=dict(persons=19, box_pixels=0.5, score=0.0))
     assert list(first['tasks']['step-2']['24']) == ['one']
     two = first['tasks']['predict-8']['24']['two']
@@ -270,7 +270,7 @@ def test_too_few_detections_are_refused():
 def test_parts_name_configs_and_classes_that_exist(name):
     part = PARTS[name]
     assert part.reference in part.baselines
-    assert not part.converter or 'ours' in part.baselines
+    assert not part.converter or 'multitask_refine' in part.baselines
     for spec in part.baselines.values():
         module, made = spec.baseline.split(':')
         file = ROOT / f'{module.replace(".", "/")}.py'

@@ -191,8 +191,8 @@ def test_environment_without_pip_is_made_again(setup_env, pip_calls, monkeypatch
     setup_env.main([])
     venv = ('-m', 'venv', '--clear', str(setup_env.VENV))
     assert pip_calls.calls == ([] if complete else [venv])
-    python = setup_env.VENV / 'bin/python'
-    assert started == [(python, [str(python), '-I', setup_env.__file__], False)]
+    python = str(setup_env.VENV / 'bin/python')
+    assert started == [(python, [python, '-I', setup_env.__file__], False)]
 
 
 def test_unsuitable_python_is_refused(setup_env, monkeypatch):

@@ -229,10 +229,10 @@ def options_table(part: dict) -> str:
 
 
 def functions_table(found: dict) -> str:
-    """Format the times of single functions, a row for each implementation."""
+    """Format the times of single functions, a row for each variant."""
     rows = []
     for function in found['functions']:
-        for name, each in function['implementations'].items():
+        for name, each in function['variants'].items():
             if 'missing' in each:
                 numbers = ['-', f'{each["missing"]} is not installed', '-']
             else:

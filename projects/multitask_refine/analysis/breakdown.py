@@ -55,11 +55,11 @@ def precision_curves(result: COCOeval) -> dict[str, list[float]] | None:
         each is AP50, AP75 and AP. None without ground truth.
     """
     # Thresholds, recalls, categories, sizes, numbers of detections.
-    precision = result.eval['precision'][:, :, :, 0, -1]
-    present = precision.max((0, 1)) >= 0
+    precision = result.eval['precision'][:, :, :, 0, -1]  # of all sizes, with the most detections
+    present = precision.max((0, 1)) >= 0  # (categories): -1 without ground truth
     if not present.any():
         return None
-    precision = precision[:, :, present].mean(-1)
+    precision = precision[:, :, present].mean(-1)  # (thresholds, recalls)
     thresholds = list(np.round(result.params.iouThrs, 2))
     return {
         '0.50': precision[thresholds.index(0.5)].tolist(),

@@ -87,13 +87,14 @@ def classify_keypoints(
     itself = np.arange(len(mirror))
     own = _similarities(points, person, sigmas, itself)
     inverted = _similarities(points, person, sigmas, mirror)
-    inverted[mirror == itself] = -1
+    inverted[mirror == itself] = -1  # the nose has no other side
     swapped = [np.full(len(mirror), -1.0)]
     for other in others:
         swapped += [_similarities(points, other, sigmas, order) for order in (itself, mirror)]
     similarity = np.stack([own, inverted, np.max(swapped, 0)])  # (3, K)
+    # (K) each; argmax takes the first of equal ones
     nearest, best = similarity.argmax(0), similarity.max(0)
-    kinds = np.array([0, 2, 3])[nearest]
+    kinds = np.array([0, 2, 3])[nearest]  # good, inversion, swap
     kinds[(nearest == 0) & (best < GOOD)] = 1
     kinds[best < NEAR] = 4
     kinds[own < 0] = -1
@@ -120,6 +121,7 @@ def find_keypoint_errors(data: CocoData, mirror: Sequence[int]) -> KeypointError
         data (CocoData): With the task 'keypoints'.
         mirror (Sequence[int]): As in :func:`classify_keypoints`.
     """
+    # one threshold: dtMatches (1, D)
     result = data.run('keypoints', iouThrs=np.array([MATCH]), **ALL_SIZES)
     sigmas = np.array(data.sigmas)
     counts = np.zeros((len(mirror), 2, len(KINDS)), int)
@@ -134,7 +136,7 @@ def find_keypoint_errors(data: CocoData, mirror: Sequence[int]) -> KeypointError
             and other['category_id'] in data.categories
         ]
         kinds = classify_keypoints(keypoints[:, :2], person, others, sigmas, mirror)
-        visible = np.array(person['keypoints'][2::3]) == 2
+        visible = np.array(person['keypoints'][2::3]) == 2  # (K)
         for keypoint in np.flatnonzero(kinds >= 0):
             counts[keypoint, int(visible[keypoint]), kinds[keypoint]] += 1
     return KeypointErrors(counts, people, len(pairs))

@@ -111,11 +111,12 @@ def check_transforms(dataset: Dataset, setting: str) -> None:
     transforms = []
     while dataset is not None:
         pipeline = getattr(dataset, 'pipeline', ())
-        transforms += getattr(pipeline, 'transforms', pipeline)
+        transforms += getattr(pipeline, 'transforms', pipeline)  # of wrappers: a plain list
         for part in getattr(dataset, 'datasets', ()):
             check_transforms(part, setting)
         dataset = getattr(dataset, 'dataset', None)
     for transform in transforms:
+        # By the name: subclasses may move masks and keypoints, too.
         if type(transform).__name__ in _BOXES_ONLY:
             raise ConfigError(
                 f'{setting}: pipeline: expected transforms that move masks '
@@ -247,6 +248,7 @@ def _check_metric(
     leaves = [leaf for leaf in _iterate_leaves(dataset) if hasattr(leaf, 'labeled_tasks')]
     if not leaves or metric.format_only:
         return
+    # in any of the data sets
     labeled = frozenset().union(*(leaf.labeled_tasks for leaf in leaves))
     missing = [task for task in metric.tasks or () if task not in labeled]
     if missing and labeled:
@@ -267,6 +269,7 @@ def _check_metric(
     if len(leaves) > 1 or Path(leaves[0].ann_file).resolve() == path:
         return  # each of several datasets has a metric of its own
     known = {image['id'] for image in json.loads(path.read_text())['images']}
+    # after filtering
     images = {leaves[0].get_data_info(i)['img_id'] for i in range(len(leaves[0]))}
     if not images <= known:
         raise ConfigError(

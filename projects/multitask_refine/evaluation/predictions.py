@@ -62,6 +62,7 @@ def collect_predictions(
     paths = [result['img_path'] for result in results]
     folder, names = None, [''] * len(paths)
     if paths and None not in paths:
+        # So that a page of the file works where the images have moved: their folder is one field.
         folder = os.path.commonpath([os.path.dirname(path) for path in paths])
         names = [os.path.relpath(path, folder or '.') for path in paths]
     own = {}
@@ -215,6 +216,7 @@ def to_coco(path: str, content: dict[str, Any], truth: COCO) -> CocoData:
             mask, field = entry['segmentation'], f'images[{index}].segm[{number}].segmentation'
             require(mask['size'] == size, f'{field}.size', str(size), mask['size'])
             # pycocotools writes beyond its memory where the runs are too long
+            # None for text that is no RLE
             runs, area = decompress_counts(mask['counts']), size[0] * size[1]
             is_complete = runs is not None and min(runs, default=-1) >= 0 and sum(runs) == area
             require(is_complete, f'{field}.counts', f'runs of {area} pixels', mask['counts'])

@@ -133,6 +133,7 @@ def _draw_tensor(name: str, shape: tuple[int, ...], seed: int, torchvision: bool
     layer, kind = name.rsplit('.', 1)
     # Mean 0 and deviation 1; each name has its own stream.
     random = np.random.RandomState([seed, crc32(name.encode())])
+    # a uniform variable has a deviation of 1 / sqrt(12)
     values = (random.random_sample(tuple(shape)) - 0.5) * np.sqrt(12)
 
     if _matches(layer, NORM):
@@ -167,6 +168,7 @@ def _scale_filters(layer: str, values: np.ndarray, rule: Rule) -> np.ndarray:
     """Subtract part of the mean of each filter, and scale by fan-in and gain."""
     shape, fan_in, axis = values.shape, values[0].size, (1,)
     if _matches(layer, TRANSPOSED):  # (inputs, outputs, height, width), stride 2
+        # each output is reached by a quarter of the kernel
         fan_in, axis = values[:, 0].size / 4, (0,)
     elif _matches(layer, POOLED):  # (outputs, channels, 7 * 7)
         values, axis = values.reshape(shape[0], -1, 49), (2,)

@@ -154,6 +154,7 @@ def analyze_offsets(
     scale = torch.tensor(batch['data_samples'][0].scale_factor)
     box = roi[0].cpu() / scale.repeat(2)
     height, width = batch['inputs'].shape[-2:]
+    # with the padding, as the features
     image = box.new_tensor([0, 0, width, height]) / scale.repeat(2)
     point = (box[:2] + box[2:]) / 2 if point is None else box.new_tensor(point)
     location = heatmap = None
@@ -214,6 +215,7 @@ def _trace_kernels(
     bottom = CellGrid.over(area, stack[0].size)
     cell = top.cell_at(point, stack[-1].out_size)
     points, weights = trace(stack, cell)
+    # the same kernels without offsets
     regular, _ = trace([each.regular() for each in stack], cell)
     return KernelPoints(
         top.to_image(cell),
@@ -254,7 +256,7 @@ def _analyze_keypoint(
         heatmap; None for a head without refinement.
     """
     after = head.refined_heatmaps(feats)  # (1, K, S, S)
-    keypoints, scores = head.codec.decode(after, roi)
+    keypoints, scores = head.codec.decode(after, roi)  # (1, K, 2) and (1, K)
     if keypoint is None:
         scores = scores[0].tolist()
         keypoint = max(candidates or range(len(scores)), key=scores.__getitem__)

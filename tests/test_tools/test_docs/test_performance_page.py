@@ -218,7 +218,7 @@ def test_both_networks_of_a_framework_are_compared(folder):
 
 
 def test_single_functions_beside_their_reference(folder):
-    implementations = {
+    variants = {
         'old': dict(expected='', median=0.004, ratio=1, difference=0),
         'new': dict(expected='faster', median=0.002, ratio=0.5, difference=1e-7),
         'else': dict(expected='no faster', missing='somelib'),
@@ -226,10 +226,7 @@ def test_single_functions_beside_their_reference(folder):
     _write(
         folder,
         'micro-cpu',
-        dict(
-            run=RUN,
-            functions=[dict(about='A thing', reference='old', implementations=implementations)],
-        ),
+        dict(run=RUN, functions=[dict(about='A thing', reference='old', variants=variants)]),
     )
     cells = _cells(folder)
     assert ['A thing', 'old', '-', '4.00', '1.00', '0.0e+00'] in cells

@@ -115,6 +115,7 @@ def _find_errors(info: object) -> Iterator[str]:
     if min(info['sigmas'], default=1) <= 0:
         yield f'sigmas: expected numbers above 0, found {info["sigmas"]}. OKS divides by them.'
 
+    # A keypoint without a swap, such as the nose, is its own counterpart.
     swaps = {each['name']: each.get('swap') or each['name'] for each in keypoints.values()}
     for name, other in swaps.items():
         if other not in swaps:

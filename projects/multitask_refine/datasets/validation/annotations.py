@@ -44,6 +44,7 @@ def repair(
         } | keypoints_by_category(categories, num_keypoints or {})
         sizes = {image['id']: (image['width'], image['height']) for image in images}
         annotations = _repair_links(content['annotations'], image_ids, category_ids, issues)
+        # before the rules of one instance, which expect x, y, width and height in pixels
         annotations = repair_coordinates(annotations, sizes, issues)
         lists['annotations'] = []
         for ann in annotations:
@@ -102,7 +103,7 @@ def _repair_links(
             if issue.change is None:
                 continue
         if is_id(entry.get('id')):
-            seen.setdefault(entry['id'], entry)
+            seen.setdefault(entry['id'], entry)  # the first with an id keeps it
         if issue:
             entry = entry | issue.change
             new_id += 1

@@ -106,7 +106,8 @@ def repair_images(
         if repaired is None:
             continue
         image_id = repaired['id']
-        new_id += image_id == new_id
+        new_id += image_id == new_id  # if it was given to this image
+        # Annotations of a further entry of the same file refer to the first.
         ids[found] = first = ids_by_file.setdefault(repaired['file_name'], image_id)
         if first == image_id:
             kept.append(replace_nan(repaired, issues, image_id))

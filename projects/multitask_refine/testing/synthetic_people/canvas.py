@@ -98,24 +98,26 @@ class Canvas:
             part: Part number of the samples.
             tube: Shade as a slice of a tube along the second axis.
         """
+        # (3, 3): the unit sphere in the image frame, axes as columns
         axes = frame * np.asarray(radii)
-        reach = np.linalg.norm(axes[:2], axis=1)
+        reach = np.linalg.norm(axes[:2], axis=1)  # half width and height of the projection
         rows, cols, dx, dy = self._window(center[:2] - reach, center[:2] + reach, center)
         inverse = np.linalg.inv(axes).astype(np.float32)
         # A ray meets the unit sphere where |flat + z * ray| = 1.
-        flat = [row[0] * dx + row[1] * dy for row in inverse]
-        ray = inverse[:, 2]
+        flat = [row[0] * dx + row[1] * dy for row in inverse]  # three arrays (h, w)
+        ray = inverse[:, 2]  # the direction of view, in the frame of the sphere
+        # a z^2 + 2 b z + c = 0, of which the larger z is nearer to the viewer
         a = float(ray @ ray)
         b = sum(f * r for f, r in zip(flat, ray, strict=True))
         c = sum(f * f for f in flat) - 1
         root = b * b - a * c
         hit = np.nonzero(root > 0)
         z = (np.sqrt(root[hit]) - b[hit]) / a
-        unit = np.stack([f[hit] + z * r for f, r in zip(flat, ray, strict=True)], 1)
+        unit = np.stack([f[hit] + z * r for f, r in zip(flat, ray, strict=True)], 1)  # (N, 3)
         local = unit * np.asarray(radii, np.float32)
         if tube:
             unit = unit * np.float32([1, 0, 1])
-        normal = unit @ inverse
+        normal = unit @ inverse  # normals transform by the inverse transpose
         normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
         self._paint(
             Surface(rows + hit[0], cols + hit[1], z + np.float32(center[2]), normal, local),
@@ -153,10 +155,11 @@ class Canvas:
         rod = (end - start).astype(np.float32)
         length = max(float(np.hypot(rod[0], rod[1])), 1e-3)
         along = (dx * rod[0] + dy * rod[1]) / length**2
+        # (h, w): 0 at the start, 1 at the end; clipped for the round ends
         share = np.clip(along, 0, 1)
         out_x, out_y = dx - share * rod[0], dy - share * rod[1]
         radius = start_radius + share * (end_radius - start_radius)
-        room = radius**2 - out_x**2 - out_y**2
+        room = radius**2 - out_x**2 - out_y**2  # squared height above the axis
         hit = np.nonzero(room > 0)
         rise, radius = np.sqrt(room[hit]), radius[hit]
         normal = np.stack([out_x[hit], out_y[hit], rise], 1) / radius[:, None]
@@ -172,6 +175,8 @@ class Canvas:
         inside = np.ones((y.shape[0], x.shape[1]), bool)
         area = cv2.contourArea(corners, oriented=True)
         for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+            # Broadcast (1, w) with (h, 1). All edges of a convex polygon have its inside on the
+            # same side.
             cross = (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)
             inside &= cross * np.sign(area) >= 0
         hit = np.nonzero(inside)
@@ -191,6 +196,7 @@ class Canvas:
         masks = np.zeros((len(owners), height, width), bool)
         for mask, owner in zip(masks, owners, strict=True):
             covered = (self.owner == owner).astype(np.float32)
+            # the share of covered samples
             mask[:] = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA) > 0.5
         return masks
 
@@ -224,9 +230,9 @@ class Canvas:
     def _paint(self, surface: Surface, material: Material, part: int) -> None:
         """Shade the samples that are nearer than what the current object has drawn."""
         at = surface.rows, surface.cols
-        surface = surface.select(surface.depth > self.depth[at])
+        surface = surface.select(surface.depth > self.depth[at])  # z grows towards the viewer
         at = surface.rows, surface.cols
-        lit = np.clip(surface.normal @ self.light, 0, 1)
+        lit = np.clip(surface.normal @ self.light, 0, 1)  # Lambert's cosine law, (N,)
         shade = self.ambient + (1 - self.ambient) * lit
         colors = material(surface.local) * shade[:, None]
         self.color[at] = np.clip(colors, 0, 255)

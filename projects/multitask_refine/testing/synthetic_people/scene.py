@@ -108,6 +108,7 @@ def _place_people(rng: np.random.Generator, height: int, width: int) -> list[Per
     people, boxes = [], []
     for _ in range(1 + rng.choice(len(COUNT_WEIGHTS), p=COUNT_WEIGHTS)):
         low, high = HEIGHT_RANGES[rng.choice(3, p=HEIGHT_WEIGHTS)]
+        # uniform in the logarithm of the size
         tall = np.exp(rng.uniform(np.log(low), np.log(high))) * unit
         person = random_person(rng, tall)
         allowed = 0.12 if rng.random() < 0.8 else 0.55
@@ -118,6 +119,7 @@ def _place_people(rng: np.random.Generator, height: int, width: int) -> list[Per
                 people.append(placed)
                 boxes.append(box)
                 break
+    # Tall people are near, and drawn last.
     return sorted(people, key=lambda p: p.height)
 
 
@@ -149,7 +151,7 @@ def _place_crowd(rng: np.random.Generator, height: int, width: int) -> list[Pers
         person = random_person(rng, tall * rng.uniform(0.85, 1.15))
         people.append(_translate(person, middle + rng.normal(0, 1, 2) * spread))
         people[-1].crowd = True
-    return sorted(people, key=lambda p: p.figure.extent()[3])
+    return sorted(people, key=lambda p: p.figure.extent()[3])  # by the feet
 
 
 def _add_objects(
@@ -217,7 +219,7 @@ def _draw(scene: Scene, layers: list[Person | Object]) -> tuple[Canvas, list[Ins
         light=scene.light,
         ambient=scene.ambient,
     )
-    crowd = len(layers) + 1
+    crowd = len(layers) + 1  # one owner for all people of the crowd
     seen, full = {}, {}
     for i, item in enumerate(layers):
         if isinstance(item, Object):
@@ -232,7 +234,7 @@ def _draw(scene: Scene, layers: list[Person | Object]) -> tuple[Canvas, list[Ins
     masks = canvas.masks([i + 1 for i in single] + [crowd])
     instances, hidden = [], set()
     for i, mask in zip(single, masks[:-1], strict=True):
-        shown = int(mask.sum())
+        shown = int(mask.sum())  # pixels of the image, while `full` counts samples
         if shown < max(MIN_PIXELS, MIN_FRACTION * full[i] / canvas.factor**2):
             hidden.add(i)
         instances.append(_instance(canvas, layers[i].figure, seen[i], i + 1, mask))
@@ -254,6 +256,7 @@ def _instance(
     inside = ((keypoints >= 0.5) & (keypoints <= (width - 0.5, height - 0.5))).all(1)
     visibility = np.zeros(17, int)
     for k in np.nonzero(inside)[0]:
+        # what covers the keypoint's sample at last
         shown = canvas.owner[canvas.sample(*keypoints[k])] == owner
         visibility[k] = 2 if shown and own[k] else 1
     return Instance(mask, np.where(inside[:, None], keypoints, 0), visibility)

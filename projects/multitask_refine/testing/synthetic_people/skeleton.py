@@ -224,6 +224,7 @@ class Figure:
 
 def rotation(axis: str, degrees: float) -> np.ndarray:
     """Return the (3, 3) right-handed rotation about the x, y or z axis."""
+    # The plane in which the axis rotates, in cyclic order: z to x about y
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     i, j = {'x': (1, 2), 'y': (2, 0), 'z': (0, 1)}[axis]
     matrix = np.eye(3)
@@ -252,6 +253,7 @@ def _draw(
 ) -> float:
     if span[0] == span[1]:
         return float(span[0])
+    # Families of poses overlap a little.
     return float(np.clip(rng.uniform(*span) + rng.normal(0, 4), *limits))
 
 
@@ -264,7 +266,7 @@ def mirror_pose(pose: Pose) -> Pose:
         if side in other:
             mirrored[f'{other[side]}_{rest}'] = angle
         else:
-            mirrored[name] = -angle if name in SIDEWAYS else angle
+            mirrored[name] = -angle if name in SIDEWAYS else angle  # of the trunk and the head
     return mirrored
 
 
@@ -299,13 +301,14 @@ def pose_figure(pose: Pose, build: Build, slices: int = 18) -> Figure:
         )
         spine.append(center)
         spine_frames.append(frame)
-        center = center + frame[:, 1] * (0.51 / (slices - 1))
+        center = center + frame[:, 1] * (0.51 / (slices - 1))  # along the slice's own up axis
     spine, spine_frames = np.stack(spine), np.stack(spine_frames)  # (S, 3), (S, 3, 3)
 
     points, frames = _place_head(pose, build, spine[-1], spine_frames[-1])
     points['neck'] = spine[-1]
     for side, sign in SIDES:
         angle = {name: pose[f'{side}_{name}'] for name in LIMB_LIMITS}
+        # The shoulders sit below the neck, the hips at the first slice.
         _place_arm(points, frames, angle, build, side, sign, spine[-3], spine_frames[-3])
         _place_leg(points, frames, angle, build, side, sign, root)
     return Figure(points, frames, spine, spine_frames)
@@ -396,5 +399,5 @@ def view_figure(
         Figure in the image frame.
     """
     turn = rotation('z', roll) @ rotation('x', elevation) @ rotation('y', yaw)
-    matrix = scale * np.diag([1.0, -1.0, 1.0]) @ turn
+    matrix = scale * np.diag([1.0, -1.0, 1.0]) @ turn  # y of the body is up, of the image down
     return figure.transform(matrix, np.zeros(3), scale)
