@@ -20,6 +20,7 @@ from tools.docs import (
     performance_page,
     reliability_page,
     results_page,
+    serving_page,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,7 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
         'docs/reliability.md': reliability_page.sections(folder),
         'docs/model-zoo.md': results_page.sections(folder),
         'docs/public-models.md': model_cards.sections(folder, load_index()),
+        'docs/web-page.md': serving_page.sections(folder),
     }
     coco = benchmarks_page.load_results(folder / 'coco')
     return {
