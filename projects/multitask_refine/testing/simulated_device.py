@@ -154,10 +154,8 @@ class SimulatedDevice(TorchDispatchMode):
         if frame is None:
             return
         function = frame
-        while (
-            function.f_code.co_name in ('<listcomp>', '<genexpr>', '<lambda>') and function.f_back
-        ):
-            function = function.f_back
+        while function.f_code.co_name.endswith(('comp>', 'expr>')) and function.f_back:
+            function = function.f_back  # a comprehension has a frame of its own before 3.12
         self.synchronizations.append(
             Synchronization(
                 kind, frame.f_globals['__name__'], function.f_code.co_name, frame.f_lineno
