@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Count how often a training step and an inference would wait for a GPU.
+r"""Count how often a training step and an inference would wait for a GPU.
 
-    python -m benchmarks.cuda.synchronizations --json FILE
+    python -m benchmarks.cuda.synchronizations \
+        --json docs/results/performance/synchronizations.json
 
 No GPU is needed: networks run on the CPU behind a simulated device, which records what PyTorch
 would wait for on CUDA. With --detectron2-python (an interpreter that has what Detectron2 needs)

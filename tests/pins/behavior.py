@@ -53,17 +53,17 @@ def pin_networks(folder: Path) -> dict[str, dict]:
     for file in one_of_each_kind():
         cfg = shrink(Config.fromfile(file), data_root)
         with cheap_parts():
-            pins[file.stem] = _run_network(
-                cfg, cfg.train_dataloader.dataset, cfg.test_dataloader.dataset
-            )
+            pins[file.stem] = run_network(cfg)
     return pins
 
 
-def _run_network(cfg: Config, train_set: dict, test_set: dict) -> dict:
+def run_network(cfg: Config, device: str | torch.device = 'cpu') -> dict:
+    """Losses, norms of the gradients and a prediction of a network with drawn weights."""
     model = MODELS.build(cfg.model)
     _draw_weights(model)
+    model.to(device)
     _set_seeds(1)
-    dataset = DATASETS.build(train_set)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
     batch = pseudo_collate([dataset[0], dataset[0]])
     model.train()
     _set_seeds(2)
@@ -76,12 +76,15 @@ def _run_network(cfg: Config, train_set: dict, test_set: dict) -> dict:
         if parameter.grad is not None
     }
     model.eval()
-    batch = pseudo_collate([DATASETS.build(test_set)[0]])
+    batch = pseudo_collate([DATASETS.build(cfg.test_dataloader.dataset)[0]])
     with torch.no_grad():
         sample = model(**model.data_preprocessor(batch, False), mode='predict')[0]
-    found = sample.pred_instances
+    found = sample.pred_instances.cpu()
     return dict(
-        losses={name: torch.as_tensor(loss).sum().item() for name, loss in losses.items()},
+        losses={
+            name: sum(each.sum() for each in (loss if isinstance(loss, list) else [loss])).item()
+            for name, loss in losses.items()
+        },
         gradients=gradients,
         predictions={
             # Of a mask (N, H, W) its area.

@@ -26,32 +26,32 @@ def one_thread():
 def test_behavior_is_as_pinned(name, tmp_path, one_thread):
     pinned = json.loads(gzip.decompress(pin_file(name).read_bytes()))
     found = json.loads(json.dumps(PINS[name](tmp_path)))
-    differences = list(_compare(pinned, found, name))
-    allowed = SHARE_OF_TIES.get(name, 0) * _count(pinned)
+    differences = list(compare(pinned, found, name))
+    allowed = SHARE_OF_TIES.get(name, 0) * count(pinned)
     assert len(differences) <= allowed, '\n'.join(
         [f'{len(differences)} differences', *differences[:20]]
     )
 
 
-def _count(tree: object) -> int:
+def count(tree: object) -> int:
     if isinstance(tree, (dict, list)):
         children = tree.values() if isinstance(tree, dict) else tree
-        return sum(map(_count, children))
+        return sum(map(count, children))
     return 1
 
 
-def _compare(pinned: object, found: object, where: str) -> Iterator[str]:
+def compare(pinned: object, found: object, where: str) -> Iterator[str]:
     if isinstance(pinned, dict) and isinstance(found, dict):
         for name in sorted({*pinned, *found}):
             if name not in found or name not in pinned:
                 yield (f'{where}.{name}: {"gone" if name not in found else "new"}')
             else:
-                yield from _compare(pinned[name], found[name], f'{where}.{name}')
+                yield from compare(pinned[name], found[name], f'{where}.{name}')
     elif isinstance(pinned, list) and isinstance(found, list):
         if len(pinned) != len(found):
             yield f'{where}: {len(pinned)} entries, now {len(found)}'
         for i, pair in enumerate(zip(pinned, found)):
-            yield from _compare(*pair, f'{where}[{i}]')
+            yield from compare(*pair, f'{where}[{i}]')
     elif isinstance(pinned, float) and isinstance(found, (int, float)):
         if found != pytest.approx(pinned, nan_ok=True, **TOLERANCE):
             yield f'{where}: {pinned}, now {found}'

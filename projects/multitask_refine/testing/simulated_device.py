@@ -84,6 +84,8 @@ class SimulatedTensor(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Refuse to compute outside :class:`SimulatedDevice`."""
+        if func is _aten._has_compatible_shallow_copy_type.default:  # asked when .data is set
+            return True
         raise RuntimeError(f'{func}: tensors of the simulated device need a SimulatedDevice')
 
 
@@ -152,10 +154,8 @@ class SimulatedDevice(TorchDispatchMode):
         if frame is None:
             return
         function = frame
-        while (
-            function.f_code.co_name in ('<listcomp>', '<genexpr>', '<lambda>') and function.f_back
-        ):
-            function = function.f_back
+        while function.f_code.co_name.endswith(('comp>', 'expr>')) and function.f_back:
+            function = function.f_back  # a comprehension has a frame of its own before 3.12
         self.synchronizations.append(
             Synchronization(
                 kind, frame.f_globals['__name__'], function.f_code.co_name, frame.f_lineno
@@ -179,6 +179,8 @@ class SimulatedDevice(TorchDispatchMode):
             on_device = torch.device(kwargs['device']).type == _NAME
             kwargs['device'] = torch.device('cpu')
         result = func(*to_values(args), **to_values(kwargs))
+        if on_device and torch.Tag.inplace_view in func.tags:  # such as unsqueeze_
+            args[0].data = SimulatedTensor(args[0].value)
         return to_device(result, (args, kwargs)) if on_device else result
 
     def _copy(self, func: Any, args: tuple, kwargs: dict) -> Any:

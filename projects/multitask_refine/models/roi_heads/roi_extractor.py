@@ -44,14 +44,22 @@ class RegistryRoIExtractor(SingleRoIExtractor):
         levels = self.map_roi_levels(rois, num_levels)
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
-        # RoIs by level, in their order within a level.
-        numbers = torch.arange(num_levels, device=levels.device)
-        counts = (levels[:, None] == numbers).sum(0).tolist()
-        by_level = levels.argsort(stable=True).split(counts)
         pooled = feats[0].new_zeros(len(rois), self.out_channels, *self.roi_layers[0].output_size)
+        by_level = self.group_by_level(levels, num_levels)
         for layer, feat, index in zip(self.roi_layers, feats, by_level, strict=False):
             if len(index):
                 pooled[index] = layer(feat, rois[index])
             else:  # other ranks may wait for the gradients of this level
                 pooled += 0 * sum(each.sum() for each in (feat, *layer.parameters()))
         return pooled
+
+    def group_by_level(self, levels: Tensor, num_levels: int) -> tuple[Tensor, ...]:
+        """Return the indices of the RoIs of each level, in their order.
+
+        Args:
+            levels (Tensor): Level of each RoI, int64 (R).
+            num_levels (int): Number of levels.
+        """
+        numbers = torch.arange(num_levels, device=levels.device)
+        counts = (levels[:, None] == numbers).sum(0).tolist()
+        return levels.argsort(stable=True).split(counts)
