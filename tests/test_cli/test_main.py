@@ -1,5 +1,6 @@
 """The command ``multitask``: verbs, help, completion, errors and exit status."""
 
+import importlib
 import importlib.util
 import os
 import re
@@ -124,6 +125,12 @@ def test_interrupt_and_results_become_the_status():
     with pytest.raises(SystemExit) as ended:
         run(command, ['interrupt'])
     assert ended.value.code == 130
+
+
+def test_console_script_is_the_command():
+    text = (ROOT / 'pyproject.toml').read_text()
+    (module, name) = re.findall(r'^multitask = "([\w.]+):(\w+)"$', text, re.M)[0]
+    assert getattr(importlib.import_module(module), name) is main
 
 
 def test_info_names_versions_devices_and_operators(capsys):

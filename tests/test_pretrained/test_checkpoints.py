@@ -262,6 +262,7 @@ def test_entries_are_complete():
             first, second = (load_index()[part] for part in entry.combines)
             assert 'keypoint AP' in first.results and 'mask AP' in second.results
         elif entry.url:
+            assert entry.url.startswith('https://')
             algorithm, _, digits = entry.checksum.partition(':')
             assert re.search(rf'[-_]{digits}\.(pth|pkl)$', entry.url), name
             assert entry.results and entry.dataset
