@@ -12,6 +12,7 @@ and in the end the image must get the same response as in the beginning.
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -24,7 +25,6 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -94,24 +94,21 @@ class Server:
 
 
 async def send(
-    url: str,
-    address: str,
+    client: httpx2.AsyncClient,
     path: str,
     content: bytes | AsyncIterator[bytes],
     comes_back: bool = False,
 ) -> Answer:
-    """Send one upload from an address; optionally again while the server has no room."""
+    """Send one upload; optionally again while the server has no room."""
     field = 'files' if path == '/v1/predict' else 'file'
     form = {'Content-Type': 'multipart/form-data; boundary=end'}
     body = make_form(content, field) if isinstance(content, bytes) else content
-    transport = httpx2.AsyncHTTPTransport(local_address=address)
     start = time.perf_counter()
-    async with httpx2.AsyncClient(transport=transport, base_url=url, timeout=200) as client:
-        for _ in range(PATIENCE):
-            response = await client.post(path, content=body, headers=form)
-            if not comes_back or response.status_code not in (429, 503):
-                break
-            await asyncio.sleep(int(response.headers['Retry-After']))
+    for _ in range(PATIENCE):
+        response = await client.post(path, content=body, headers=form)
+        if not comes_back or response.status_code not in (429, 503):
+            break
+        await asyncio.sleep(int(response.headers['Retry-After']))
     seconds = time.perf_counter() - start
     if response.headers['content-type'] == 'application/x-ndjson':
         return Answer(response.status_code, seconds, {})
@@ -159,22 +156,31 @@ class Load:
             addresses: Number of addresses from which they come in turn.
             options: As of :func:`send`.
         """
+        uploads = list(uploads)
 
-        async def send_all() -> list[Answer]:
+        async def send_all() -> tuple[list[Answer], float]:
             room = asyncio.Semaphore(at_once)
+            async with contextlib.AsyncExitStack() as stack:
+                clients = []  # which take longer to make than to use
+                for number in range(min(addresses, len(uploads))):
+                    transport = httpx2.AsyncHTTPTransport(local_address=f'127.0.1.{1 + number}')
+                    client = httpx2.AsyncClient(
+                        transport=transport, base_url=self.server.url, timeout=200
+                    )
+                    clients.append(await stack.enter_async_context(client))
 
-            async def send_one(number: int, path: str, content: bytes) -> Answer:
-                async with room:
-                    address = f'127.0.1.{1 + number % addresses}'
-                    return await send(self.server.url, address, path, content, **options)
+                async def send_one(number: int, path: str, content: bytes) -> Answer:
+                    async with room:
+                        return await send(clients[number % len(clients)], path, content, **options)
 
-            return await asyncio.gather(
-                *(send_one(number, *each) for number, each in enumerate(uploads))
-            )
+                start = time.perf_counter()
+                answers = await asyncio.gather(
+                    *(send_one(number, *each) for number, each in enumerate(uploads))
+                )
+                return answers, time.perf_counter() - start
 
         self.server.take_peak()
-        start = time.perf_counter()
-        answers = asyncio.run(send_all())
+        answers, duration = asyncio.run(send_all())
         statuses = Counter(answer.status for answer in answers)
         seconds = {
             status: [answer.seconds for answer in answers if answer.status == status]
@@ -184,8 +190,8 @@ class Load:
             dict(
                 requests=title,
                 at_once=at_once,
-                addresses=min(addresses, len(answers)),
-                seconds=round(time.perf_counter() - start, 2),
+                addresses=min(addresses, len(uploads)),
+                seconds=round(duration, 2),
                 statuses={str(status): statuses[status] for status in sorted(statuses)},
                 median_s={str(name): round(median(each), 4) for name, each in seconds.items()},
                 longest_s={str(name): round(max(each), 4) for name, each in seconds.items()},
@@ -299,10 +305,11 @@ def put_under_load(server: Server, image: bytes, film: bytes, scale: float) -> l
     load.run('damaged forms', forms, {200, 400, *REFUSED}, at_once=4)
     load.run('files of other kinds', images(other_files()), REFUSED)
     load.run('decompression bombs', images(bombs()), REFUSED)
-    large = [('/v1/predict', bytes(100 * MEBIBYTE))] * 4
-    load.run('uploads of 100 MiB', large, {413}, at_once=4)
-    unknown = [('/v1/predict', endless(100 * MEBIBYTE)) for _ in range(4)]
-    load.run('the same without a length', unknown, {413}, at_once=4)
+    size = max(40, round(100 * scale))
+    large = [('/v1/predict', bytes(size * MEBIBYTE))] * 4
+    load.run(f'uploads of {size} MiB', large, {413}, at_once=4)
+    unknown = [('/v1/predict', endless(size * MEBIBYTE)) for _ in range(4)]
+    load.run(f'uploads of {size} MiB without a length', unknown, {413}, at_once=4)
     videos = [('/v1/predict-video', each) for each in mutate(film, many // 2, seed=2)]
     load.run('damaged videos', videos, {200, *REFUSED}, at_once=2)
     last = load.run('an image, one by one, after all this', images(same[: many // 4]), {200})
@@ -316,7 +323,7 @@ def _instances(answer: Answer) -> list[dict]:
     return answer.content['images'][0]['instances'] if answer.status == 200 else []
 
 
-@contextmanager
+@contextlib.contextmanager
 def serve(model: Path, folder: Path) -> Iterator[Server]:
     """Start the server, and stop it in the end."""
     server = Server(model, folder / 'server.txt')

@@ -20,7 +20,7 @@ def test_server_under_a_light_load(tmp_path):
     assert '200' not in groups['files of other kinds']['statuses']
     # Bombs and uploads of 100 MiB take no memory to speak of.
     usual = groups['all at once, of one address']['peak_mib']
-    for name in ('decompression bombs', 'uploads of 100 MiB', 'the same without a length'):
+    for name in ('decompression bombs', 'uploads of 40 MiB', 'uploads of 40 MiB without a length'):
         assert groups[name]['peak_mib'] < usual + 200
     assert not found['tracebacks']
 

@@ -350,6 +350,7 @@ def test_openapi_describes_the_endpoints(client):
     assert {'label', 'score', 'bbox', 'mask', 'keypoints', 'track_id'} <= set(instance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('package', ['fastapi', 'uvicorn', 'python_multipart', 'PIL'])
 def test_missing_packages_are_named(package):
     code = f'import sys; sys.modules[{package!r}] = None; import multitask_runtime.serve'
@@ -361,6 +362,7 @@ def test_missing_packages_are_named(package):
     )
 
 
+@pytest.mark.slow
 def test_no_pytorch_is_imported():
     code = 'import multitask_runtime.serve, sys; sys.exit("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0

@@ -82,6 +82,7 @@ def _download(browser, selector, path):
     return path.read_text()
 
 
+@pytest.mark.slow
 def test_dropped_image_in_a_browser(browser, address, tmp_path):
     photo, text = tmp_path / 'photo.png', tmp_path / 'notes.txt'
     photo.write_bytes(encode())
@@ -107,6 +108,7 @@ def test_dropped_image_in_a_browser(browser, address, tmp_path):
     assert servers <= {address, 'data:', 'blob:'}
 
 
+@pytest.mark.slow
 def test_threshold_model_and_offsets_in_a_browser(browser, tmp_path):
     photo = tmp_path / 'photo.png'
     photo.write_bytes(encode())
@@ -131,6 +133,7 @@ def test_threshold_model_and_offsets_in_a_browser(browser, tmp_path):
     assert not browser.problems()
 
 
+@pytest.mark.slow
 def test_dropped_video_in_a_browser(browser, tmp_path, film):
     path = tmp_path / 'film.mp4'
     path.write_bytes(film)
