@@ -464,6 +464,9 @@ def test_train_tool_reports_mistakes(scene, tmp_path, monkeypatch):
     command = [str(SAMPLE_CONFIG), '--work-dir', str(tmp_path)]
     with pytest.raises(SystemExit, match='nothing.pth: there is no such'):
         train.main([*command, '--resume', 'nothing.pth', *as_arguments(tiny_options(scene))])
-    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(SystemExit, match='run make setup'):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, 'find_spec', lambda name: None if name == 'tensorboard' else find(name)
+    )
+    with pytest.raises(SystemExit, match='needs the package tensorboard.*run make setup'):
         train.main([*command, '--tensorboard'])
