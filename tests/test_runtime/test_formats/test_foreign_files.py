@@ -69,10 +69,13 @@ def test_yolo_keypoints_without_names(yolo, dims):
 
 def test_yolo_images_without_labels(yolo, tmp_path):
     path = yolo('')
-    (tmp_path / 'train/labels/a.txt').unlink()
+    save_image(tmp_path / 'train/images/sub/b.JPG')
     content, losses = yolo_to_coco(path)
-    assert content['annotations'] == [] and len(content['images']) == 1
+    assert content['annotations'] == [] and len(content['images']) == 2
     assert losses == {'images without a file of labels taken as empty': 1}
+    (tmp_path / 'train/labels/a.txt').unlink()
+    with pytest.raises(FormatError, match='train/images: expected images with .*found 2 images'):
+        yolo_to_coco(path)
 
 
 @pytest.mark.parametrize(
