@@ -220,6 +220,24 @@ def test_wrong_labelme_files(labelme, change, match):
         labelme_to_coco(labelme(**change))
 
 
+@pytest.mark.parametrize(
+    'categories, match',
+    [
+        ({}, 'categories.json: categories: expected'),
+        ([dict(id=1)], r'categories\[0\].name: expected a value, found nothing'),
+        ([dict(id=1, name='a', keypoints='b')], r'categories\[0\].keypoints: expected'),
+        ([dict(id=1, name='a'), dict(id=1, name='b')], r'json: id: expected COCO.*found \[1, 1\]'),
+        ([dict(id=1, name='a'), dict(id=2, name='a')], 'json: name: expected COCO categories'),
+    ],
+)
+def test_wrong_categories_beside_the_labels(labelme, studio, categories, match):
+    folder = labelme(BOX)
+    (folder / 'categories.json').write_text(json.dumps(categories))
+    for read, path in ((labelme_to_coco, folder), (label_studio_to_coco, studio())):
+        with pytest.raises(FormatError, match=match):
+            read(path)
+
+
 def test_missing_labelme_files(tmp_path):
     with pytest.raises(FormatError, match='expected a folder with JSON files of LabelMe'):
         labelme_to_coco(tmp_path)
