@@ -248,10 +248,17 @@ class Result(dict[str, Any]):
 
         Raises:
             ImageNotKeptError: See ``image``.
-            InputError: See ``image``.
+            InputError: See ``image``; or if the given image has another shape.
         """
+        if image is None:
+            image = self.image
+        elif image.shape != (*self.orig_shape, 3):
+            raise InputError(
+                f'image: expected the shape {(*self.orig_shape, 3)} of the image of this result, '
+                f'found {image.shape}'
+            )
         return draw_result(
-            self.image if image is None else image,
+            image,
             self,
             self.dataset_meta,
             score_thr,

@@ -69,6 +69,19 @@ def test_results_match_tools_test(network, photos, tmp_path, monkeypatch):
         assert 'frame' not in result and 'track_ids' not in result
 
 
+def test_results_draw_themselves_and_know_their_speed(inferencer, photos):
+    results = inferencer(photos, batch_size=2)
+    for path, result in zip(photos, results, strict=True):
+        image = cv2.imread(path)
+        assert result.path == path and (result.image == image).all()
+        assert (result.plot(0.0) == inferencer.visualize(image, result, 0.0)).all()
+        assert list(result.speed) == ['preprocess', 'inference', 'postprocess']
+        assert min(result.speed.values()) > 0
+        assert result.masks.shape == (4, 48, 64) and result.names == {0: 'person'}
+    # The images of a batch share its time.
+    assert results[0].speed['inference'] == results[1].speed['inference']
+
+
 def test_array_and_file_give_the_same_result(inferencer, photos):
     (of_file,) = inferencer(photos[0])
     (of_array,) = inferencer(cv2.imread(photos[0]))

@@ -189,6 +189,10 @@ def test_plot_is_what_the_inferencer_draws(model, result):
     assert (result.plot(kpt_thr=0.95) != result.plot()).any()
     assert (result.plot(mask_alpha=0.0) != result.plot()).any()
     assert (result.plot(1.0) == result.image).all()
+    other = np.zeros_like(result.image)
+    assert (result.plot(1.0, image=other) == 0).all()
+    with pytest.raises(InputError, match=r'expected the shape \(48, 64, 3\).*found \(64, 48, 3\)'):
+        result.plot(image=other.transpose(1, 0, 2))
 
 
 def test_thresholds_are_those_of_the_inferencer(model, tmp_path):

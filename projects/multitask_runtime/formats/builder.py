@@ -98,7 +98,7 @@ class CocoBuilder:
         self.losses: Losses = Counter()
         self._categories = {str(category['name']): dict(category) for category in categories}
         self._keypoints = keypoints
-        self._images: list[tuple[Entry, list[Instance]]] = []
+        self._images: list[tuple[Entry, list[tuple[Instance, Any]]]] = []
 
     def add(self, file_name: str, width: int, height: int, instances: Iterable[Instance]) -> None:
         """Add an image.
@@ -116,12 +116,14 @@ class CocoBuilder:
             FormatError: If the name leads out of the folder of the images.
         """
         check_name(file_name, 'name of an image')
-        kept = list(instances)
-        for instance in kept:
+        kept = []
+        for instance in instances:
             if dropped := instance.drop_outside(width, height):
                 self.losses['boxes, polygons and keypoints far outside of the image left out'] += (
                     dropped
                 )
+            kept.append((instance, instance.segmentation(height, width)))
+            instance.mask = None  # masks of a whole dataset would not fit into the memory
         image = dict(file_name=file_name, width=int(width), height=int(height))
         self._images.append((image, kept))
 
@@ -133,8 +135,9 @@ class CocoBuilder:
         annotations: list[Entry] = []
         for image, instances in self._images:
             images.append(dict(id=len(images) + 1, **image))
-            for instance in instances:
-                annotation = self._to_annotation(instance, by_name[instance.label], images[-1])
+            for instance, segmentation in instances:
+                category = by_name[instance.label]
+                annotation = self._to_annotation(instance, segmentation, category, images[-1])
                 if annotation:
                     annotations.append(dict(id=len(annotations) + 1, **annotation))
         return dict(images=images, annotations=annotations, categories=[*by_name.values()])
@@ -143,7 +146,7 @@ class CocoBuilder:
         """Add the categories and keypoints that occur, and give each category an id."""
         found: dict[str, dict[str, None]] = {}  # names of the keypoints, in order
         for _, instances in self._images:
-            for instance in instances:
+            for instance, _ in instances:
                 found.setdefault(instance.label, {}).update(
                     dict.fromkeys(instance.keypoints or ())
                 )
@@ -165,12 +168,13 @@ class CocoBuilder:
             else:
                 category['keypoints'] = names
 
-    def _to_annotation(self, instance: Instance, category: Entry, image: Entry) -> Entry | None:
+    def _to_annotation(
+        self, instance: Instance, segmentation: Any, category: Entry, image: Entry
+    ) -> Entry | None:
         """Return the COCO annotation of an instance, None if it has no box."""
         annotation: Entry = dict(
             image_id=image['id'], category_id=category['id'], iscrowd=int(instance.is_crowd)
         )
-        segmentation = instance.segmentation(image['height'], image['width'])
         if segmentation:
             annotation['segmentation'] = segmentation
         names = keypoint_names(category)

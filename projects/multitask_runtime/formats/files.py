@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from multitask_runtime.io.image_file import MAX_PIXELS, read_size
 from multitask_runtime.schemas import explain
@@ -153,6 +153,42 @@ def read_json(path: Path, kind: str) -> Any:
         raise FormatError(
             f'{path}: expected {kind} in JSON, found invalid or truncated JSON. Export it again.'
         ) from None
+
+
+class _Category(BaseModel):
+    model_config = ConfigDict(extra='allow')
+    id: int
+    name: str
+    keypoints: list[str] | None = None
+    skeleton: list[tuple[int, int]] | None = None
+
+
+class _Categories(BaseModel):
+    categories: list[_Category]
+
+
+def read_categories(path: Path) -> list[dict[str, Any]]:
+    """Read the COCO categories that a conversion wrote beside the labels.
+
+    Args:
+        path (Path): The file; it may be missing.
+
+    Returns:
+        list[dict]: Categories, none without the file.
+
+    Raises:
+        FormatError: If there is another file of this name.
+    """
+    if not path.exists():
+        return []
+    kind = 'COCO categories with distinct ids and names'
+    content = dict(categories=read_json(path, kind))
+    categories = validate(_Categories, content, path, kind).categories
+    for field in ('id', 'name'):
+        values = [getattr(category, field) for category in categories]
+        if len(set(values)) < len(values):
+            raise FormatError(f'{path}: {field}: expected {kind}, found {values}. Correct them.')
+    return [category.model_dump(mode='json', exclude_none=True) for category in categories]
 
 
 def validate(model: type[BaseModel], content: Any, path: Path, kind: str) -> Any:

@@ -35,7 +35,7 @@ from .coco import (
     mask_bbox,
     to_number,
 )
-from .files import find_size, new_folder, read_json, validate
+from .files import find_size, new_folder, read_categories, read_json, validate
 from .segmentations import to_mask
 
 TASKS, CONFIG, CATEGORIES = 'tasks.json', 'labeling_config.xml', 'categories.json'
@@ -281,9 +281,7 @@ def label_studio_to_coco(
     path = Path(path) / TASKS if Path(path).is_dir() else Path(path)
     content = read_json(path, _KIND)
     export: _Export = validate(_Export, dict(tasks=content), path, _KIND)
-    beside = path.with_name(CATEGORIES)
-    known = read_json(beside, 'categories') if beside.is_file() else []
-    builder = CocoBuilder(known, keypoints)
+    builder = CocoBuilder(read_categories(path.with_name(CATEGORIES)), keypoints)
     folder = None if images is None else Path(images)
     for index, task in enumerate(export.tasks):
         place = f'{path}: [{index}]'

@@ -34,7 +34,15 @@ from .coco import (
     to_number,
     to_points,
 )
-from .files import copy_image, find_size, label_path, new_folder, read_json, validate
+from .files import (
+    copy_image,
+    find_size,
+    label_path,
+    new_folder,
+    read_categories,
+    read_json,
+    validate,
+)
 from .segmentations import to_mask
 
 VERSION = '5.5.0'
@@ -204,8 +212,7 @@ def labelme_to_coco(
     files = sorted(path for path in root.rglob('*.json') if path.name != CATEGORIES)
     if not files:
         raise FormatError(f'{root}: expected a folder with JSON files of LabelMe, found none')
-    known = read_json(root / CATEGORIES, 'categories') if (root / CATEGORIES).is_file() else []
-    builder = CocoBuilder(known, keypoints)
+    builder = CocoBuilder(read_categories(root / CATEGORIES), keypoints)
     for path in files:
         content: _File = validate(_File, read_json(path, _KIND), path, _KIND)
         name = _find_name(content.imagePath, path, root, images)

@@ -314,9 +314,14 @@ def yolo_to_coco(
     builder = CocoBuilder(categories)
     if num_keypoints and width == 2:
         builder.losses['labels without visibility: keypoints at 0, 0 taken as not labeled'] += 1
-    for file in sorted(
-        each for each in folder.rglob('*') if each.suffix.lower() in IMAGE_SUFFIXES
-    ):
+    files = sorted(each for each in folder.rglob('*') if each.suffix.lower() in IMAGE_SUFFIXES)
+    if not any(map(_find_labels, files)):
+        raise FormatError(
+            f'{folder}: expected images with files of labels, in a folder "labels" where their '
+            f'path has "images", found {len(files)} images and no labels. Name the folder of the '
+            f'images in {path}.'
+        )
+    for file in files:
         size = read_size(str(file))
         labels = _find_labels(file)
         if labels is None:

@@ -29,7 +29,7 @@ from multitask_refine.evaluation import MultitaskCocoMetric
 from multitask_refine.structures import KeypointBoxes
 from multitask_refine.utils.errors import ConfigError
 from multitask_refine.visualization import MultitaskVisualizer
-from multitask_runtime import Tracker
+from multitask_runtime import FormatError, Tracker
 from multitask_runtime.io.frames import Frame
 from multitask_runtime.io.inputs import Source
 from multitask_runtime.io.results import PredictionsFile
@@ -666,6 +666,26 @@ def test_results_are_nan_where_a_category_has_no_keypoint(found, tmp_path):
     assert coco.anns[1]['keypoints'] == pytest.approx(_flat(4, 3, 0.8))
     assert coco.anns[2]['keypoints'] == pytest.approx(_flat(24, 4, 0.8))
     assert coco.anns[3]['keypoints'] == []
+
+
+def test_exports_have_the_keypoints_of_the_category(found):
+    _, result = found
+    persons, dogs = [name for name, _ in PERSON], [name for name, _ in DOG]
+    points = [
+        [shape['label'] for shape in result.to_labelme()['shapes'] if shape['group_id'] == group]
+        for group in (1, 2, 3)
+    ]
+    assert points == [['person', *persons], ['dog', *dogs], ['car']]
+    task = result.to_label_studio()
+    json.dumps([result.to_dict(), task], allow_nan=False)
+    content = result.to_cvat()
+    assert 'nan' not in content and '<name>dog_skeleton</name>' in content
+    instances = result.to_dict()['instances']
+    assert [sum(row is not None for row in each['keypoints']) for each in instances] == [3, 4, 0]
+    assert result[result.labels == 1].to_df()[f'{dogs[0]}_x'].notna().all()
+    with pytest.raises(FormatError, match='pose: expected the same keypoints in all categories'):
+        result.to_yolo()
+    assert len(result.to_yolo('detect').splitlines()) == 3
 
 
 def test_drawings_have_the_skeleton_of_the_category(files):

@@ -69,10 +69,13 @@ def test_yolo_keypoints_without_names(yolo, dims):
 
 def test_yolo_images_without_labels(yolo, tmp_path):
     path = yolo('')
-    (tmp_path / 'train/labels/a.txt').unlink()
+    save_image(tmp_path / 'train/images/sub/b.JPG')
     content, losses = yolo_to_coco(path)
-    assert content['annotations'] == [] and len(content['images']) == 1
+    assert content['annotations'] == [] and len(content['images']) == 2
     assert losses == {'images without a file of labels taken as empty': 1}
+    (tmp_path / 'train/labels/a.txt').unlink()
+    with pytest.raises(FormatError, match='train/images: expected images with .*found 2 images'):
+        yolo_to_coco(path)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +218,24 @@ def test_labelme_image_without_size(labelme, tmp_path):
 def test_wrong_labelme_files(labelme, change, match):
     with pytest.raises(FormatError, match=match):
         labelme_to_coco(labelme(**change))
+
+
+@pytest.mark.parametrize(
+    'categories, match',
+    [
+        ({}, 'categories.json: categories: expected'),
+        ([dict(id=1)], r'categories\[0\].name: expected a value, found nothing'),
+        ([dict(id=1, name='a', keypoints='b')], r'categories\[0\].keypoints: expected'),
+        ([dict(id=1, name='a'), dict(id=1, name='b')], r'json: id: expected COCO.*found \[1, 1\]'),
+        ([dict(id=1, name='a'), dict(id=2, name='a')], 'json: name: expected COCO categories'),
+    ],
+)
+def test_wrong_categories_beside_the_labels(labelme, studio, categories, match):
+    folder = labelme(BOX)
+    (folder / 'categories.json').write_text(json.dumps(categories))
+    for read, path in ((labelme_to_coco, folder), (label_studio_to_coco, studio())):
+        with pytest.raises(FormatError, match=match):
+            read(path)
 
 
 def test_missing_labelme_files(tmp_path):
