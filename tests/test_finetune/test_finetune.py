@@ -442,7 +442,7 @@ def test_results_page(tmp_path):
         page,
     )
     path.write_text(json.dumps(dict(content, summary={'a': {}})))
-    with pytest.raises(ResultsError, match='few-photos.*runs'):
+    with pytest.raises(ResultsError, match='few-photos.*few_photos.py writes, found KeyError'):
         results_page.sections(tmp_path)
 
 
