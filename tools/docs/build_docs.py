@@ -83,6 +83,7 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
 def write(root: Path = ROOT, tables_file: Path = FILE) -> None:
     """Write all generated files."""
     for path, content in generate(root, tables_file).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
 
 
