@@ -85,6 +85,17 @@ def test_matrix_products_equal_pytorchs_resize(max_pixels):
     torch.testing.assert_close(peaks, heights, rtol=1e-5, atol=1e-5)
 
 
+def test_autocast_does_not_move_the_maximum():
+    torch.manual_seed(0)
+    logits, sizes = torch.randn(3, 2, 14, 14), torch.randint(20, 60, (3, 2))
+    expected = get_heatmap_maximum(logits, sizes, 1)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = get_heatmap_maximum(logits, sizes, 1)
+    assert all(map(torch.equal, found, expected))
+    # Devices without autocast, such as that of memory estimates.
+    assert get_heatmap_maximum(logits[:0].to('meta'), sizes[:0], 1)[1].shape == (0, 2)
+
+
 def test_maximum_is_decoded_at_the_center_of_its_cell():
     """A RoI of 28 x 42 pixels with 14 x 14 cells: the center of cell (5, 9) is at x = 5.5 * 2,
     y = 9.5 * 3 in the RoI. In y that is the center of a pixel; in x it lies between two pixels,

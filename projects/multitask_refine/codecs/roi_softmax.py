@@ -116,6 +116,11 @@ def get_heatmap_maximum(logits: Tensor, sizes: Tensor, max_pixels: int) -> tuple
         tuple[Tensor, Tensor]: Index of the pixel with the maximum as (x, y), shape (R, K, 2), and
         the maximum, shape (R, K).
     """
+    device = logits.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        # Products in half precision would move the maximum.
+        with torch.autocast(device, enabled=False):
+            return get_heatmap_maximum(logits, sizes, max_pixels)
     pixels = torch.empty_like(logits[..., 0, :2])
     maxima = torch.empty_like(pixels[..., 0])
     if not len(logits):
