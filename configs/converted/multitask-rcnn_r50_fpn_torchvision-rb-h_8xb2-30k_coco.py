@@ -17,4 +17,4 @@ model = dict(
     roi_head=dict(keypoint_head=dict(refine=True, conv_cfg=refined)),
 )
 
-train_dataloader = dict(batch_size=2)
+train_dataloader = dict(batch_size=2, dataset=dict(filter_cfg=dict(min_keypoints=10)))

@@ -1,5 +1,5 @@
 """Optimizer, schedule and training data of the converted configs against those
-of Detectron2 and MMDetection.
+of Detectron2, torchvision and MMDetection.
 
 ``golden/detectron2-schedules.npz`` holds what Detectron2's own code gave;
 ``make_schedule_golden.py`` wrote it. Here MMEngine builds optimizer and
@@ -8,6 +8,7 @@ schedulers from the config, and its hook steps them as in training.
 
 import functools
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +24,9 @@ from mmengine.registry import init_default_scope
 
 from multitask_refine.converters import detectron2 as detectron2_to_multitask
 from multitask_refine.converters.conversion import match_names
+from tests.conftest import CONFIGS
 from tests.test_converters.networks import config_path
+from tests.test_converters.test_training import SOURCES as TRAINED
 
 GOLDEN = Path(__file__).parent / 'golden' / 'detectron2-schedules.npz'
 CONSTANT = ('momentum', 'dampening', 'nesterov', 'weight_decay')
@@ -58,9 +61,10 @@ def _relative_rates(settings):
     """Learning rate of each iteration, relative to the one of the optimizer.
 
     Args:
-        settings (str): Schedulers and iterations, as JSON.
+        settings (str): Schedulers, iterations and those of an epoch, as JSON; 0 if no scheduler
+            counts epochs.
     """
-    schedulers, iterations = json.loads(settings)
+    schedulers, iterations, epoch = json.loads(settings)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     built = [
         PARAM_SCHEDULERS.build(dict(each), default_args=dict(optimizer=optimizer))
@@ -72,6 +76,8 @@ def _relative_rates(settings):
     for i in range(iterations):
         rates[i] = optimizer.param_groups[0]['lr']
         hook.after_train_iter(runner, i)
+        if epoch and not (i + 1) % epoch:
+            hook.after_train_epoch(runner)
     return rates
 
 
@@ -82,7 +88,7 @@ def test_every_parameter_learns_as_in_detectron2(config):
     cfg = Config.fromfile(config_path(config))
     assert cfg.train_cfg.max_iters == CURVES.shape[1] == 90000
     model, optim_wrapper = _build(cfg)
-    rates = _relative_rates(json.dumps([cfg.param_scheduler, cfg.train_cfg.max_iters]))
+    rates = _relative_rates(json.dumps([cfg.param_scheduler, cfg.train_cfg.max_iters, 0]))
     found = _group_of_each_parameter(model, optim_wrapper)
     checkpoint = SimpleNamespace(path=config, weights=dict.fromkeys(source['parameters']))
     match = match_names(
@@ -122,6 +128,7 @@ def test_training_data_is_chosen_and_resized_as_in_detectron2(config):
     assert loader.sampler == dict(type='InfiniteSampler', shuffle=True)
     assert expected['aspect_ratio_grouping']
     assert loader.batch_sampler.type == 'AspectRatioGroupedBatchSampler'
+    assert loader.batch_sampler.boundaries == [1.0]
     filter_cfg = loader.dataset.filter_cfg
     assert filter_cfg.filter_empty_gt == expected['filter_empty']
     assert filter_cfg.min_size == 0
@@ -153,9 +160,13 @@ def test_sizes_are_those_of_detectron2(size, short, expected):
     assert found['img'].shape[:2] == found['img_shape'] == expected
 
 
-def test_what_differs_from_mmdetections_1x():
-    """The optimizer is the same; docs/checkpoint-conversion.md lists the differences."""
-    ours = Config.fromfile(config_path('r50_fpn_mmdet-mask'))
+def _converted(name):
+    return Config.fromfile(CONFIGS / f'converted/multitask-rcnn_{name}_coco.py')
+
+
+def test_mmdetections_1x():
+    """Rates of all iterations, settings of each parameter, image sizes and filters."""
+    ours = _converted('r50_fpn_mmdet-mask_8xb2-88k')
     theirs = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')
     here, there = [
         {
@@ -164,16 +175,100 @@ def test_what_differs_from_mmdetections_1x():
         }
         for cfg in (ours, theirs)
     ]
-    shared = here.keys() & there.keys()
-    assert len(shared) == len(here)
-    assert {name: here[name] for name in shared} == {name: there[name] for name in shared}
-    # Weights and biases of the batch norms of layer2 to layer4: three in each
-    # of 4 + 6 + 3 blocks, and one in each downsampling.
-    norms = there.keys() - shared
-    assert len(norms) == 2 * (3 * (4 + 6 + 3) + 3)
-    assert all('.bn' in name or '.downsample.1.' in name for name in norms)
-    assert theirs.auto_scale_lr.base_batch_size == 16
-    warm_up, steps = theirs.param_scheduler
-    assert (warm_up.start_factor, warm_up.end) == (0.001, 500)
-    assert (steps.gamma, steps.milestones, steps.end) == (0.1, [8, 11], 12)
-    assert theirs.train_dataloader.dataset.pipeline[2].scale == (1333, 800)
+    assert here == there
+    epoch = math.ceil(math.ceil(117266 / 8) / 2)  # images on 8 ranks, 2 at a time
+    iterations = 12 * epoch
+    assert ours.train_cfg.max_iters == iterations
+    assert theirs.train_cfg.max_epochs * epoch == iterations
+    found = _relative_rates(json.dumps([ours.param_scheduler, iterations, 0]))
+    expected = _relative_rates(json.dumps([theirs.param_scheduler, iterations, epoch]))
+    np.testing.assert_allclose(found, expected, rtol=RELATIVE, atol=0)
+    assert ours.auto_scale_lr.base_batch_size == theirs.auto_scale_lr.base_batch_size == 16
+    here, there = [cfg.train_dataloader.dataset for cfg in (ours, theirs)]
+    assert here.filter_cfg == there.filter_cfg
+    assert here.pipeline[2].scales == [there.pipeline[2].scale] == [(1333, 800)]
+    assert here.pipeline[3] == there.pipeline[3]
+    assert 'boundaries' not in ours.train_dataloader.batch_sampler
+
+
+def test_assigners_and_samplers_are_mmdetections():
+    ours = _converted('r50_fpn_mmdet-mask_8xb2-88k').model.train_cfg
+    theirs = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model.train_cfg
+    for stage in ('rpn', 'rcnn'):
+        # Crowds are background there, and ignored here.
+        assert ours[stage].assigner.pop('ignore_iof_thr') == 0.5
+        assert theirs[stage].assigner.pop('ignore_iof_thr') == -1
+        # Other classes with the same results.
+        for part in ('assigner', 'sampler'):
+            ours[stage][part].pop('type')
+            theirs[stage][part].pop('type')
+    assert ours == theirs
+
+
+def _rates_of_torchvisions_script(iterations, epochs, steps):
+    """Learning rates of references/detection/train.py and engine.py."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.02)
+    decay = torch.optim.lr_scheduler.MultiStepLR(optimizer, steps, gamma=0.1)
+    warm_up = torch.optim.lr_scheduler.LinearLR(
+        optimizer, start_factor=1 / 1000, total_iters=min(1000, iterations - 1)
+    )
+    rates = []
+    for epoch in range(epochs):
+        for i in range(iterations):
+            rates.append(optimizer.param_groups[0]['lr'])
+            if epoch == 0 and i < 1000:
+                optimizer.step()
+                warm_up.step()
+        decay.step()
+    return np.array(rates)
+
+
+def test_torchvisions_schedule():
+    cfg = _converted('r50_fpn_torchvision-mask_8xb2-190k')
+    epoch = math.ceil(117266 / 8) // 2  # images on 8 ranks, 2 at a time
+    expected = _rates_of_torchvisions_script(epoch, 26, [16, 22])
+    assert cfg.train_cfg.max_iters == len(expected)
+    found = _relative_rates(json.dumps([cfg.param_scheduler, len(expected), 0]))
+    rate = cfg.optim_wrapper.optimizer.lr
+    np.testing.assert_allclose(rate * found, expected, rtol=RELATIVE, atol=0)
+    optimizer = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4)
+    assert cfg.optim_wrapper == dict(type='OptimWrapper', optimizer=optimizer)
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    assert pipeline[3].scales == [(1333, 800)]
+
+    keypoints = _converted('r50_fpn_torchvision-kps_8xb2-190k')
+    assert keypoints.train_cfg.max_iters == len(expected)
+    assert keypoints.param_scheduler[0] == cfg.param_scheduler[0]
+    steps = [len(expected) * each // 46 for each in (36, 43)]
+    assert keypoints.param_scheduler[1] == dict(cfg.param_scheduler[1], milestones=steps)
+    data = keypoints.train_dataloader
+    assert data.dataset.filter_cfg == dict(filter_empty_gt=True, min_size=0, min_keypoints=10)
+    assert [scale[1] for scale in data.dataset.pipeline[3].scales] == [*range(640, 801, 32)]
+    np.testing.assert_allclose(data.batch_sampler.boundaries, 2 ** np.linspace(-1, 1, 7))
+
+
+@pytest.mark.parametrize('source', TRAINED)
+def test_sampling_is_that_of_the_source(source):
+    """Numbers, fractions and thresholds of anchors, proposals and RoIs."""
+    config, path = TRAINED[source], GOLDEN.parent / f'training-{source}.npz'
+    with np.load(path) as file:
+        expected = json.loads(str(file['about']))['settings']
+    cfg = Config.fromfile(config_path(config))
+    train = cfg.model.train_cfg
+    rpn, roi = train.rpn, train.rcnn
+    found = dict(
+        rpn_num=rpn.sampler.num,
+        rpn_fraction=rpn.sampler.pos_fraction,
+        rpn_thresholds=[rpn.assigner.neg_iou_thr, rpn.assigner.pos_iou_thr],
+        nms_pre=train.rpn_proposal.nms_pre,
+        max_per_img=train.rpn_proposal.max_per_img,
+        nms=train.rpn_proposal.nms.iou_threshold,
+        roi_num=roi.sampler.num,
+        roi_fraction=roi.sampler.pos_fraction,
+        roi_thresholds=[roi.assigner.pos_iou_thr],
+        add_gt=roi.sampler.add_gt_as_proposals,
+    )
+    assert found == {key: expected[key] for key in found}
+    if 'short_sides' in expected:
+        scales = cfg.train_dataloader.dataset.pipeline[3].scales
+        assert [short for _, short in scales] == expected['short_sides']

@@ -1,5 +1,6 @@
 """COCO data set: parsing, transforms, and issues of annotations and images."""
 
+import copy
 import json
 import shutil
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
+from mmdet.structures.mask import PolygonMasks
 
 from multitask_refine.datasets import AnnotationError, CocoMultitaskDataset, find_meta_file
 from multitask_refine.datasets.validation import summary as startup
@@ -280,3 +282,26 @@ def test_truncated_file_raises(scene, tmp_path):
     path.write_text(path.read_text()[:-20])
     with pytest.raises(AnnotationError, match='train2017.json: expected'):
         _dataset(folder)
+
+
+def test_keypoints_as_in_the_file(scene):
+    """By default half a pixel is added."""
+    shifted, same = [
+        _dataset(scene, **options)[0]['data_samples'].gt_instances
+        for options in ({}, dict(keypoint_shift=0.0))
+    ]
+    visible = same.keypoints_visible[0] > 0
+    assert same.keypoints[0][visible].tolist() == (shifted.keypoints[0][visible] - 0.5).tolist()
+    assert same.keypoints[0, 0].tolist() == [11, 11]
+
+
+def test_polygons_need_annotations_without_rle(scene):
+    """Instance 2 of the scene has an RLE; its crowd may have one."""
+    load = [LOAD[0], dict(LOAD[1], poly2mask=False)]
+    info = _dataset(scene).get_data_info(0)
+    with pytest.raises(AnnotationError, match=r'\.png: segmentation .* poly2mask=True'):
+        Compose(load)(copy.deepcopy(info))
+    info['instances'].pop(1)
+    masks = Compose(load)(info)['gt_masks']
+    assert isinstance(masks, PolygonMasks)
+    assert len(masks) == 2

@@ -54,6 +54,7 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
         'README.md': {'': benchmarks_page.excerpt(tables, folder)},
         'checkpoints/README.md': {'': results_page.render_result(folder / 'base.json', 64)},
         'docs/reproducing-the-paper.md': benchmarks_page.sections(tables, folder),
+        'docs/checkpoint-conversion.md': results_page.training_parity(folder),
         'docs/dataset-preparation.md': results_page.partial_labels(folder),
         'docs/offsets-experiment.md': {
             **offsets_tables.sections(folder / 'offsets'),

@@ -18,6 +18,7 @@ _FIELDS += ('date', 'seconds', 'seed', 'machine')
 # Results of several runs, which have tables of their own.
 _FEW_PHOTOS = 'few-photos.json'
 _PARTIAL_LABELS = 'partial-labels.json'
+_TRAINING_PARITY = 'training-parity.json'
 
 
 def sections(folder: Path) -> dict[str, str]:
@@ -35,7 +36,7 @@ def sections(folder: Path) -> dict[str, str]:
     runs = [
         f'## {path.stem}\n\n{render_result(path)}'
         for path in sorted(folder.glob('*.json'))
-        if path.name not in (_FEW_PHOTOS, _PARTIAL_LABELS)
+        if path.name not in (_FEW_PHOTOS, _PARTIAL_LABELS, _TRAINING_PARITY)
     ]
     return {
         'few-photos': few_photos(folder / _FEW_PHOTOS),
@@ -116,6 +117,41 @@ def few_photos(path: Path) -> str:
             f'{path}: expected what benchmarks/data/few_photos.py writes, found '
             f'{type(error).__name__}: {error}. Write it anew.'
         ) from None
+
+
+def training_parity(folder: Path) -> dict[str, str]:
+    """Make the table of training steps beside those of other frameworks.
+
+    Args:
+        folder (Path): docs/results.
+
+    Returns:
+        dict[str, str]: Markdown by the name in the page's marker.
+    """
+    return {'training-parity': measured(folder / _TRAINING_PARITY, training_parity_table)}
+
+
+def training_parity_table(content: dict) -> str:
+    """Format the largest differences of each source."""
+    fields = (
+        'losses_first_step',
+        'losses_all_steps',
+        'gradients',
+        'weights_first_step',
+        'weights_all_steps',
+    )
+    rows = [
+        [
+            each['source'],
+            str(each['num_losses']),
+            str(each['num_parameters']),
+            *(f'{each[field]:.0e}' for field in fields),
+        ]
+        for each in content['sources']
+    ]
+    titles = ['source', 'loss terms', 'parameters', 'losses, first step', 'losses, five steps']
+    titles += ['gradients, first step', 'weights after one step', 'weights after five steps']
+    return markdown_table(titles, rows)
 
 
 def partial_labels(folder: Path) -> dict[str, str]:

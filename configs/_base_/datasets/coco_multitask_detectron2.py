@@ -5,6 +5,8 @@ _base_ = './coco_multitask.py'
 load = dict(imdecode_backend='pillow')
 train_pipeline = _base_.train_pipeline
 train_pipeline[0].update(load)
+# Polygons are resized, and rasterized in the RoIs.
+train_pipeline[1].poly2mask = False
 # Sizes are rounded after two steps: to the short side, then to the long one.
 train_pipeline[2] = dict(
     type='RandomChoiceResize',
@@ -18,7 +20,10 @@ test_pipeline[0].update(load)
 test_pipeline[1] = dict(type='ResizeShortestEdge', scale=800, max_size=1333, backend='pillow')
 
 # Small images stay. Configs with a keypoint head add min_keypoints=1.
-train_dataloader = dict(dataset=dict(filter_cfg=dict(min_size=0), pipeline=train_pipeline))
+train_dataloader = dict(
+    batch_sampler=dict(boundaries=[1.0]),
+    dataset=dict(filter_cfg=dict(min_size=0), pipeline=train_pipeline),
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 

@@ -17,5 +17,7 @@ model = dict(
             loss_weight=1.0,
         ),
     ),
-    train_cfg=dict(rpn_proposal=dict(max_per_img=1500)),
+    train_cfg=dict(
+        rpn=dict(assigner=dict(type='ArgmaxIoUAssigner')), rpn_proposal=dict(max_per_img=1500)
+    ),
 )

@@ -11,6 +11,12 @@ model = dict(
     data_preprocessor=dict(
         mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
     ),
-    backbone=dict(style='pytorch', init_cfg=dict(checkpoint=checkpoint)),
+    # The batch norms of stages that are not frozen learn their weights and biases.
+    backbone=dict(
+        style='pytorch',
+        norm_cfg=dict(type='BN', requires_grad=True),
+        init_cfg=dict(checkpoint=checkpoint),
+    ),
     roi_head=dict(bbox_head=dict(_delete_=True, **bbox_head), keypoint_head=None),
+    train_cfg=dict(rcnn=dict(assigner=dict(match_low_quality=True))),
 )

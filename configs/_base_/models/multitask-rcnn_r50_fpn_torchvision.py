@@ -18,13 +18,19 @@ model = dict(
         norm_cfg=dict(type='BN', eps=0.0, requires_grad=False),
         init_cfg=dict(checkpoint=checkpoint),
     ),
-    rpn_head=dict(anchor_generator=dict(type='TorchvisionAnchorGenerator')),
+    rpn_head=dict(
+        anchor_generator=dict(type='TorchvisionAnchorGenerator'),
+        loss_bbox=dict(_delete_=True, type='SmoothL1Loss', beta=1 / 9, loss_weight=1.0),
+    ),
     roi_head=dict(
         bbox_roi_extractor=dict(roi_layer=roi_layer),
         instance_roi_extractor=dict(roi_layer=roi_layer),
         bbox_head=dict(loss_bbox=dict(beta=1 / 9)),
+        mask_head=dict(aligned_targets=False),
         keypoint_head=dict(codec=dict(score='logit')),
     ),
-    train_cfg=dict(rpn_proposal=dict(max_per_img=2000)),
+    train_cfg=dict(
+        rpn_proposal=dict(max_per_img=2000, min_bbox_size=0.001), rcnn=dict(soft_mask_target=True)
+    ),
     test_cfg=dict(rpn=dict(min_bbox_size=0.001), rcnn=dict(min_bbox_size=0.01)),
 )

@@ -49,6 +49,9 @@ class CocoMultitaskDataset(CocoDataset):
             keypoints than ``metainfo``; they are mapped by name, see :class:`KeypointMapping`.
         strict (bool): Raise an error for every issue of the annotations and every missing image.
             Defaults to False.
+        keypoint_shift (float): Added to the keypoints of the file, in pixels. 0 leaves them as
+            they are, as torchvision trains; then the metric's ``keypoint_shift`` is 0, too.
+            Defaults to 0.5.
         filter_cfg (dict, optional): As in mmdet, and ``min_keypoints``: minimal number of
             labeled keypoints (visibility 1 or 2) of an image over all its instances, as
             ``MIN_KEYPOINTS_PER_IMAGE`` of Detectron2. Defaults to 0.
@@ -71,10 +74,16 @@ class CocoMultitaskDataset(CocoDataset):
     METAINFO = dict(classes=('person',), palette=[(220, 20, 60)], from_file='coco.py')
 
     def __init__(
-        self, *args, keypoints_from: str | dict | None = None, strict: bool = False, **kwargs
+        self,
+        *args,
+        keypoints_from: str | dict | None = None,
+        strict: bool = False,
+        keypoint_shift: float = 0.5,
+        **kwargs,
     ) -> None:
         self.keypoints_from = keypoints_from
         self.strict = strict
+        self.keypoint_shift = keypoint_shift
         self._issues: list[Issue] = []
         self.labeled_tasks = frozenset()
         super().__init__(*args, **kwargs)
@@ -327,7 +336,7 @@ class CocoMultitaskDataset(CocoDataset):
         # The category's own keypoints at their places in the union of all categories
         keypoints[own_meta.get('indices', slice(None))] = np.reshape(flat, (count, 3))
         keypoints[self._unlabeled_keypoints, 2] = -1
-        keypoints[:, :2] += 0.5  # pixel index to continuous coordinate
+        keypoints[:, :2] += self.keypoint_shift  # pixel index to continuous coordinate
         return keypoints
 
 

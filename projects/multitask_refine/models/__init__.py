@@ -12,6 +12,7 @@ from .roi_heads import (
     RegistryRoIExtractor,
 )
 from .task_modules import (
+    ArgmaxIoUAssigner,
     FewSyncRandomSampler,
     SyncFreeBboxOverlaps2D,
     SyncFreeMaxIoUAssigner,
@@ -21,6 +22,7 @@ from .test_time_augs import MultitaskTTAModel, flip_tta_pipeline
 from .utils.inference import prepare_for_inference
 
 __all__ = [
+    'ArgmaxIoUAssigner',
     'CombinedRCNN',
     'FewSyncRandomSampler',
     'KeypointOffsetHead',

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mmdet.structures.mask import BitmapMasks
 
 from multitask_refine.datasets import FloatResize
 
@@ -31,3 +32,11 @@ def test_values_by_hand():
     results = FloatResize(scale=(4, 4))(dict(img=image))
     assert results['img'].dtype == np.float32
     np.testing.assert_allclose(results['img'][..., 1], [[0, 0.25, 0.75, 1]] * 4, atol=1e-6)
+
+
+def test_masks_have_the_size_of_the_image():
+    """499.875 is rounded down for both; mmdet's masks would have 500 rows."""
+    masks = BitmapMasks(np.ones((1, 375, 1000), np.uint8), 375, 1000)
+    results = dict(img=np.zeros((375, 1000, 3), np.uint8), gt_masks=masks)
+    results = FloatResize(scale=(1333, 800))(results)
+    assert results['gt_masks'].masks.shape == (1, 499, 1333)

@@ -80,3 +80,48 @@ def test_without_fast_cpu_ops_nms_is_that_of_mmdet(monkeypatch):
     head._bbox_post_process(results, cfg)
     assert callable(used[0].nms.type) and used[0].nms.split_thr == 0
     assert used[1] is cfg
+
+
+@pytest.mark.parametrize(
+    'head_type, expected', [(SyncAvgFactorRPNHead, 5), (LogitRankedRPNHead, 4)]
+)
+def test_image_without_positive_anchors_counts_its_sampled_ones(head_type, expected):
+    """Four negatives are sampled; mmdet counts a positive one that there is not."""
+    sampler = {'num': 4, 'pos_fraction': 0.5, 'add_gt_as_proposals': False}
+    head = head_type(
+        in_channels=1,
+        anchor_generator={
+            'type': 'AnchorGenerator',
+            'strides': [8],
+            'ratios': [1.0],
+            'scales': [1],
+        },
+        bbox_coder={'type': 'DeltaXYWHBBoxCoder'},
+        train_cfg=ConfigDict(
+            assigner={'type': 'MaxIoUAssigner', 'pos_iou_thr': 0.7, 'neg_iou_thr': 0.3},
+            sampler={'type': 'RandomSampler', **sampler},
+            allowed_border=-1,
+            pos_weight=-1,
+        ),
+    )
+    meta = {'img_shape': (32, 32), 'pad_shape': (32, 32)}
+    anchors, flags = head.get_anchors([(4, 4)], [meta], device='cpu')
+    nobody = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+    *_, avg_factor = head.get_targets(anchors, flags, [nobody], [meta], [None])
+    assert avg_factor == expected
+
+
+def test_losses_of_a_float64_network_are_float64():
+    head = LogitRankedRPNHead(
+        in_channels=1,
+        anchor_generator={
+            'type': 'AnchorGenerator',
+            'strides': [8],
+            'ratios': [1.0],
+            'scales': [1],
+        },
+        bbox_coder={'type': 'DeltaXYWHBBoxCoder'},
+    )
+    x = torch.zeros(1, 1, 4, 4)
+    assert {y.dtype for y in head.double().forward_single(x.double())} == {torch.float64}
+    assert {y.dtype for y in head.bfloat16().forward_single(x.bfloat16())} == {torch.float32}

@@ -64,3 +64,29 @@ def test_each_roi_has_the_target_of_its_instance():
     boxes = [[0.0, 0, 32, 32]] * 2
     found = PersonMaskHead().get_targets([samples(boxes, [1, 0])], [gts], ConfigDict(mask_size=2))
     assert found.tolist() == [[[0.0, 0], [1, 1]], [[1.0, 0], [1, 0]]]
+
+
+def test_targets_that_are_not_aligned():
+    """torchvision reads half a pixel further right and down: between the last column of the mask
+    and the first one outside."""
+    mask = np.zeros((1, 8, 8), np.uint8)
+    mask[:, :, :4] = 1
+    gts = SimpleNamespace(masks=BitmapMasks(mask, 8, 8))
+    rois = [samples([[2.0, 0, 6, 4]], [0])]
+    cfg = ConfigDict(mask_size=4, soft_mask_target=True)
+    aligned = PersonMaskHead().get_targets(rois, [gts], cfg)
+    assert aligned[0, 0].tolist() == [1, 1, 0, 0]
+    shifted = PersonMaskHead(aligned_targets=False).get_targets(rois, [gts], cfg)
+    assert shifted[0, 0].tolist() == [1, 0.5, 0, 0]
+
+
+def test_polygons_are_rasterized_in_the_roi():
+    """At the resolution of the target: mmdet's, without a bitmap of the image."""
+    triangle = np.array([10.2, 5.1, 40.7, 9.3, 20.4, 43.6])
+    gts = SimpleNamespace(masks=PolygonMasks([[triangle]], HEIGHT, WIDTH))
+    rois = [samples([[8.3, 4.1, 44.9, 44.2], [15.0, 10, 30, 30]], [0, 0])]
+    cfg = ConfigDict(mask_size=28)
+    found = PersonMaskHead().get_targets(rois, [gts], cfg)
+    assert torch.equal(found, FCNMaskHead().get_targets(rois, [gts], cfg))
+    area = 0.5 * (30.5 * 38.5 - 4.2 * 10.2)  # half the cross product of two sides
+    assert found[0].mean() == pytest.approx(area / (36.6 * 40.1), abs=0.03)

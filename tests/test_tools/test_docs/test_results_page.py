@@ -112,6 +112,25 @@ def test_an_invalid_file_of_few_photos_is_refused(tmp_path, content):
         results_page.few_photos(path)
 
 
+def test_training_parity_has_a_row_for_each_source(tmp_path):
+    assert results_page.training_parity(tmp_path) == {'training-parity': 'Not measured.'}
+    source = dict(
+        source='detectron2-kps',
+        num_losses=5,
+        num_parameters=80,
+        losses_first_step=1.23e-7,
+        losses_all_steps=4.4e-7,
+        gradients=0.0,
+        weights_first_step=2e-9,
+        weights_all_steps=9.6e-7,
+    )
+    _write(tmp_path / 'training-parity.json', dict(run=RUN, sources=[source]))
+    text = results_page.training_parity(tmp_path)['training-parity']
+    expected = ['detectron2-kps', '5', '80', '1e-07', '4e-07', '0e+00', '2e-09', '1e-06']
+    assert expected in _cells(text)
+    assert results_page.sections(tmp_path)['runs'] == 'Not measured.'
+
+
 def test_partial_labels_are_compared_seed_by_seed(tmp_path):
     """Gains of 2 and 4 in every task, whatever the order of the runs; 51 and 53 have the mean 52
     and the sample standard deviation sqrt(2)."""

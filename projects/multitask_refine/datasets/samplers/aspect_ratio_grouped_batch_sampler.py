@@ -1,6 +1,7 @@
 """Batch sampler that groups images by their aspect ratio."""
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 
 from mmdet.registry import DATA_SAMPLERS
 from torch.utils.data import BatchSampler, Sampler
@@ -18,19 +19,36 @@ class AspectRatioGroupedBatchSampler(BatchSampler):
         sampler (Sampler): Sampler with the data set as its ``dataset``.
         batch_size (int): Number of images of a batch.
         drop_last (bool): Drop the incomplete batches at the end. Defaults to False.
+        boundaries (Sequence[float], optional): Height divided by width at which one group ends
+            and the next begins, in ascending order. ``[1.0]`` is Detectron2's grouping, square
+            images with tall ones; torchvision has ``2 ** linspace(-1, 1, 7)``. Defaults to
+            mmdet's, square images with wide ones.
     """
 
-    def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> None:
+    def __init__(
+        self,
+        sampler: Sampler,
+        batch_size: int,
+        drop_last: bool = False,
+        boundaries: Sequence[float] | None = None,
+    ) -> None:
         super().__init__(sampler, batch_size, drop_last)
-        self._is_tall: dict[int, bool] = {}
+        self.boundaries = boundaries
+        self._group_of: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[list[int]]:
-        groups = ([], [])  # wide, tall
+        num_groups = 2 if self.boundaries is None else len(self.boundaries) + 1
+        groups: list[list[int]] = [[] for _ in range(num_groups)]
         for index in self.sampler:
-            if index not in self._is_tall:
+            if index not in self._group_of:
                 info = self.sampler.dataset.get_data_info(index)
-                self._is_tall[index] = info['height'] > info['width']
-            group = groups[self._is_tall[index]]
+                height, width = info['height'], info['width']
+                self._group_of[index] = (
+                    int(height > width)
+                    if self.boundaries is None
+                    else bisect_right(self.boundaries, height / width)
+                )
+            group = groups[self._group_of[index]]
             group.append(index)
             if len(group) == self.batch_size:
                 yield group[:]

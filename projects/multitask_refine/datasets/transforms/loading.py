@@ -9,6 +9,7 @@ from mmdet.registry import TRANSFORMS
 from mmengine import fileio
 
 from multitask_refine.datasets.validation.images import ImageError, find_truncation
+from multitask_refine.datasets.validation.issues import AnnotationError
 from multitask_refine.structures import KeypointBoxes
 
 
@@ -82,7 +83,11 @@ class LoadMultitaskAnnotations(LoadAnnotations):
 
     Args:
         with_mask (bool): Load the masks; otherwise no instance has one. Defaults to True.
-        **kwargs: Arguments of mmdet's ``LoadAnnotations``.
+        **kwargs: Arguments of mmdet's ``LoadAnnotations``. With ``poly2mask=False`` masks stay
+            polygons, which a resize scales exactly.
+
+    Raises:
+        AnnotationError: If an instance that is not a crowd has an RLE and ``poly2mask`` is False.
     """
 
     def __init__(self, with_mask: bool = True, **kwargs) -> None:
@@ -111,6 +116,14 @@ class LoadMultitaskAnnotations(LoadAnnotations):
         """
         instances = results['instances']
         with_mask = [instance for instance in instances if 'mask' in instance]
+        if not self.poly2mask and any(
+            isinstance(each['mask'], dict) and not each['ignore_flag'] for each in with_mask
+        ):
+            raise AnnotationError(
+                f'{results["img_path"]}: segmentation of its annotations: expected polygons, '
+                'because LoadMultitaskAnnotations has poly2mask=False, found an RLE. Set '
+                'poly2mask=True in train_dataloader.dataset.pipeline.'
+            )
         # those with a mask, in order
         masks = iter(super()._process_masks(dict(instances=with_mask)))
         results['gt_ignore_flags'] = np.array(

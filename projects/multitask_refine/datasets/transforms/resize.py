@@ -12,7 +12,7 @@ class FloatResize(Resize):
     """Resize as torchvision's detection models do.
 
     The image is converted to float32 before the bilinear resize, so that no value is rounded, and
-    its new height and width are rounded down.
+    its new height and width are rounded down. Masks have the same size.
 
     Args:
         scale (tuple[int, int]): Maximum of the longer and of the shorter side in pixels; the
@@ -37,3 +37,7 @@ class FloatResize(Resize):
         results['img_shape'] = size[::-1]
         results['scale_factor'] = (size[0] / width, size[1] / height)
         results['keep_ratio'] = self.keep_ratio
+
+    def _resize_masks(self, results: dict) -> None:
+        if results.get('gt_masks') is not None:
+            results['gt_masks'] = results['gt_masks'].resize(results['img_shape'])

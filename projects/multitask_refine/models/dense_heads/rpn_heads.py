@@ -30,7 +30,8 @@ class SyncAvgFactorRPNHead(FastCPUModule, RPNHead):
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Predict the objectness logits (B, A, H, W) and box deltas (B, 4A, H, W) of one level."""
         cls_score, bbox_pred = super().forward_single(x)
-        return cls_score.float(), bbox_pred.float()
+        dtype = torch.promote_types(cls_score.dtype, torch.float32)
+        return cls_score.to(dtype), bbox_pred.to(dtype)
 
     def get_targets(self, *args, **kwargs) -> tuple:
         """Compute mmdet's targets, the last of which is the average factor over all ranks."""
@@ -122,8 +123,16 @@ class LogitRankedRPNHead(SyncAvgFactorRPNHead):
     """RPN head that ranks anchors by their logits, as Detectron2 and torchvision do.
 
     mmdet ranks by the sigmoid in float32, in which all logits above 17 are equal. In float64, as
-    here, the sigmoid keeps the order of the logits. Arguments as in mmdet's ``RPNHead``.
+    here, the sigmoid keeps the order of the logits. The losses are divided by the number of
+    sampled anchors; mmdet counts one more for each image without positive anchors. Arguments as in
+    mmdet's ``RPNHead``.
     """
+
+    def _get_targets_single(self, *args, **kwargs) -> tuple:
+        """Compute the targets of an image as in mmdet, with the number of sampled anchors."""
+        *targets, positive, negative, sample = super()._get_targets_single(*args, **kwargs)
+        sample.avg_factor = len(positive) + len(negative)
+        return (*targets, positive, negative, sample)
 
     def _predict_by_feat_single(
         self, cls_score_list: list[Tensor], *args, **kwargs

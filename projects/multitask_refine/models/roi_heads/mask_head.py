@@ -8,6 +8,7 @@ from mmcv.ops import roi_align
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
+from mmdet.structures.mask import PolygonMasks, mask_target
 from mmdet.utils import InstanceList
 from mmengine.config import ConfigDict
 from torch import Tensor
@@ -20,9 +21,20 @@ from multitask_refine.models.losses.avg_factor import zero_loss
 class PersonMaskHead(FCNMaskHead):
     """mmdet's mask head with faster targets.
 
-    The targets are those of mmdet, without a copy of the image's masks for each RoI and without a
-    copy to the host's memory. Arguments as in mmdet's ``FCNMaskHead``.
+    The targets are those of mmdet, without a copy of the image's bitmaps for each RoI and without
+    a copy to the host's memory.
+
+    Args:
+        aligned_targets (bool): Whether RoIs read the masks in continuous coordinates. False is
+            torchvision's way: half a pixel to the right and down, like its features. Of polygons
+            it changes nothing. Defaults to True.
+        kwargs: As in mmdet's ``FCNMaskHead``.
     """
+
+    def __init__(self, *, aligned_targets: bool = True, **kwargs) -> None:
+        """Build the layers."""
+        super().__init__(**kwargs)
+        self.aligned_targets = aligned_targets
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict mask logits.
@@ -47,6 +59,9 @@ class PersonMaskHead(FCNMaskHead):
     ) -> Tensor:
         """Crop and resize the instances' masks to their RoIs.
 
+        Polygons are moved and scaled, and rasterized on the M x M cells: the targets of
+        Detectron2.
+
         Args:
             sampling_results (list[SamplingResult]): ``pos_priors`` xyxy in image pixels and
                 ``pos_assigned_gt_inds`` of each image.
@@ -65,6 +80,10 @@ class PersonMaskHead(FCNMaskHead):
                 targets.append(boxes.new_zeros(0, *size))
                 continue
             masks = gt.masks
+            if isinstance(masks, PolygonMasks):
+                inds = sample.pos_assigned_gt_inds
+                targets.append(mask_target([boxes], [inds], [masks], rcnn_train_cfg))
+                continue
             x = boxes[:, 0::2].clamp(0, masks.width)
             y = boxes[:, 1::2].clamp(0, masks.height)
             # (R, 5): index of the mask in the place of the image's, so that all RoIs of an
@@ -75,7 +94,8 @@ class PersonMaskHead(FCNMaskHead):
             bitmaps = torch.from_numpy(masks.to_ndarray()).to(boxes.device, non_blocking=True)
             # mmcv's operator ignores strides.
             bitmaps = bitmaps[:, None].to(boxes).contiguous()  # (instances, 1, H, W)
-            targets.append(roi_align(bitmaps, rois, size, 1.0, 0, 'avg', True)[:, 0])
+            fractions = roi_align(bitmaps, rois, size, 1.0, 0, 'avg', self.aligned_targets)
+            targets.append(fractions[:, 0])
         fractions = torch.cat(targets)
         if rcnn_train_cfg.get('soft_mask_target', False):
             return fractions
