@@ -14,6 +14,7 @@ from multitask_refine.utils.errors import explained_errors
 from multitask_runtime.model_index import load_index
 from tools.docs import (
     benchmarks_page,
+    gpu_estimates_page,
     metafile,
     model_cards,
     onnx_page,
@@ -61,7 +62,10 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
             'random-start': offsets_tables.random_start(folder / 'ablation'),
         },
         'docs/onnx-deployment.md': {name: onnx[name] for name in ('evaluation', 'parity')},
-        'docs/performance.md': performance_page.sections(folder),
+        'docs/performance.md': {
+            **performance_page.sections(folder),
+            **gpu_estimates_page.sections(folder),
+        },
         'docs/quantization.md': {'quantization': onnx['quantization']},
         'docs/quickstart.md': {
             name: results_page.render_result(folder / f'{name}.json')
