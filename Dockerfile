@@ -2,8 +2,6 @@
 # README.md, which has the commands to build and run it.
 FROM python:3.12-slim
 ENV PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
-# OpenCV refuses what is larger, beside the server's own limit.
-ENV OPENCV_IO_MAX_IMAGE_PIXELS=178956970
 WORKDIR /app
 COPY requirements.txt requirements-onnx.txt requirements-serve.txt ./
 RUN pip install -r requirements-serve.txt

@@ -1,5 +1,6 @@
 """``multitask serve``: a web page and an HTTP API for models."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,9 @@ def command(
     checkpoint with learned offsets also shows these. Needs the extra `serve`: fastapi,
     python-multipart, uvicorn and pillow.
     """
+    # A second limit, for decoders that find another size than the header says. OpenCV reads it
+    # when it is imported.
+    os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(limits['max_pixels']))
     from multitask_runtime.utils.errors import ExplainedError
 
     try:

@@ -60,6 +60,19 @@ def test_missing_extra_ends_in_a_sentence(monkeypatch):
         main(['serve', 'a.onnx'])
 
 
+def test_opencv_has_the_limit_of_the_server(tmp_path, monkeypatch):
+    """OpenCV reads the variable when it is imported, which the command does after setting it."""
+    monkeypatch.setenv('OPENCV_IO_MAX_IMAGE_PIXELS', '')
+    monkeypatch.delenv('OPENCV_IO_MAX_IMAGE_PIXELS')
+    seen = []
+    monkeypatch.setattr('multitask_runtime.serve.serve', lambda *arguments: seen.append(arguments))
+    main(['serve', make_file(tmp_path / 'a.onnx'), '--max-pixels', '1234'])
+    ((_, host, port, limits, batch_size),) = seen
+    assert (host, port, batch_size) == ('127.0.0.1', 8000, 1)
+    assert limits == Limits(max_pixels=1234)
+    assert os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'] == '1234'
+
+
 @pytest.mark.slow
 def test_server_runs_without_pytorch_until_sigterm(tmp_path):
     """In a process that cannot import torch; the port is the one that the server prints."""

@@ -111,7 +111,7 @@ def create_app(
                 503,
                 f'The request was not processed within {limits.timeout:g} s. Try again later, or '
                 'send fewer or smaller files.',
-                {'Retry-After': str(round(limits.timeout))},
+                {'Retry-After': str(max(1, round(limits.timeout)))},
             ) from None
 
     def parse_options(
