@@ -130,13 +130,13 @@ def predict_video(
 
 
 def draw_offsets(
-    upload: UploadFile, options: Options, instance: int, keypoint: str | None, limits: Limits
+    upload: UploadFile, model: ServedModel, instance: int, keypoint: str | None, limits: Limits
 ) -> bytes:
     """Draw the learned offsets for one instance of an image.
 
     Args:
         upload (UploadFile): The image.
-        options (Options): Options of the request.
+        model (ServedModel): The model.
         instance (int): Rank of the instance by its score, from 1.
         keypoint (str, optional): Name of the keypoint. Defaults to the one with the highest
             score.
@@ -149,7 +149,6 @@ def draw_offsets(
         HTTPException: If the model gives no offsets, or the image is refused.
         ExplainedError: If the model has no offsets, or no such instance or keypoint.
     """
-    model = options.model
     if model.draw_offsets is None:
         raise HTTPException(422, model.why_no_offsets)
     image = read_image(upload, model.inferencer.read_image, limits)

@@ -346,6 +346,8 @@ def test_openapi_describes_the_endpoints(client):
     for status in ('413', '422'):
         reference = responses[status]['content']['application/json']['schema']['$ref']
         assert reference.endswith('/ErrorMessage')
+    video = schema['paths']['/v1/predict-video']['post']['responses']['200']['content']
+    assert list(video) == ['application/x-ndjson']
     instance = schema['components']['schemas']['Instance']['properties']
     assert {'label', 'score', 'bbox', 'mask', 'keypoints', 'track_id'} <= set(instance)
 
