@@ -5,7 +5,7 @@ default_hooks = dict(
     consistency=dict(type='ConsistencyHook'),
     keypoint_transfer=dict(type='KeypointTransferHook'),
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
         type='AtomicCheckpointHook',

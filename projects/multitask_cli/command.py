@@ -1,4 +1,4 @@
-"""Commands: settings after ``--cfg-options``, examples in the help, errors and exit status."""
+"""Commands: options with several values, examples in the help, errors and exit status."""
 
 import functools
 import importlib.util
@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-_SETTINGS = '--cfg-options'
-
 
 class Command(click.Command):
-    """Command whose ``--cfg-options`` takes several values, and whose help has examples.
+    """Command whose options may take several values, and whose help has examples.
+
+    ``--cfg-options A=1 B=2`` and repeatable options with choices, such as ``--vis-backends
+    tensorboard wandb``, take any number of values, as in MMEngine; options of click do not.
 
     Args:
         examples (Sequence[str]): Commands that the help shows.
@@ -25,8 +26,14 @@ class Command(click.Command):
         self.examples = examples
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; ``--cfg-options A=1 B=2`` may have any number of settings."""
-        return super().parse_args(ctx, list(_repeat_option(args)))
+        """Parse the arguments, with options of several values repeated before each of them."""
+        repeated = {
+            name: param
+            for param in self.params
+            if isinstance(param, click.Option) and param.multiple
+            for name in param.opts
+        }
+        return super().parse_args(ctx, list(_repeat_options(args, repeated)))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
@@ -37,19 +44,23 @@ class Command(click.Command):
                     formatter.write(f'{"":{formatter.current_indent}}{example}\n')
 
 
-def _repeat_option(args: list[str]) -> Iterator[str]:
-    """Repeat ``--cfg-options`` before each of its settings.
-
-    As in MMEngine it takes several values, which options of click do not.
-    """
+def _repeat_options(args: list[str], repeated: dict[str, click.Option]) -> Iterator[str]:
+    """Repeat options before each of their values."""
     remaining = list(args)
     while remaining:
         arg = remaining.pop(0)
         yield arg
-        if arg == _SETTINGS and remaining and not remaining[0].startswith('-'):
+        if arg in repeated and remaining and not remaining[0].startswith('-'):
             yield remaining.pop(0)
-            while remaining and '=' in remaining[0] and not remaining[0].startswith('-'):
-                yield from (_SETTINGS, remaining.pop(0))
+            while remaining and _is_value(remaining[0], repeated[arg]):
+                yield from (arg, remaining.pop(0))
+
+
+def _is_value(arg: str, option: click.Option) -> bool:
+    """Return whether a further argument is a value of the option, and not another argument."""
+    if isinstance(option.type, click.Choice):
+        return arg in option.type.choices
+    return option.name == 'cfg_options' and '=' in arg and not arg.startswith('-')
 
 
 def run(command: click.Command, argv: Sequence[str] | None = None, **options: Any) -> int:

@@ -112,6 +112,27 @@ def test_cfg_options_take_several_values():
         assert ended.value.code == 2
 
 
+def test_options_with_choices_take_several_values():
+    @click.command(cls=Command)
+    @click.argument('config')
+    @click.option('--loggers', type=click.Choice(['a', 'b']), multiple=True)
+    def command(config, loggers):
+        seen.append((config, loggers))
+
+    seen = []
+    run(command, ['--loggers', 'a', 'b', 'c.py'])
+    run(command, ['c.py', '--loggers', 'b', '--loggers', 'a'])
+    assert seen == [('c.py', ('a', 'b')), ('c.py', ('b', 'a'))]
+    for wrong in (
+        ['c.py', '--loggers'],
+        ['c.py', '--loggers', 'd'],
+        ['c.py', '--loggers', 'a', 'd'],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run(command, wrong)
+        assert ended.value.code == 2
+
+
 def test_interrupt_and_results_become_the_status():
     @click.command()
     @click.argument('outcome')

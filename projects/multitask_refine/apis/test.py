@@ -17,6 +17,8 @@ from multitask_refine.utils.errors import ConfigError
 from multitask_refine.utils.results_file import describe_run, write_results
 from multitask_runtime.onnx.session import is_onnx
 
+from .vis_backends import require_vis_backends
+
 
 def evaluate_model(
     config: str,
@@ -93,10 +95,12 @@ def configure_test(
 
     Raises:
         FileNotFoundError: If the config does not exist.
-        ConfigError: If an option needs a single metric and the config has several.
+        ConfigError: If an option needs a single metric and the config has several, or the
+            config names an experiment tracker that is not installed.
     """
     cfg = load_config(config, **options)
     require_settings(cfg, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
+    require_vis_backends(cfg)
     metric, *others = list_evaluators(cfg)
     if (format_only or predictions) and any(
         each.get('type') == metric.get('type') for each in others

@@ -1,6 +1,6 @@
 """Train a model from a config."""
 
-import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from mmengine.runner import Runner
 from multitask_refine.engine.hooks.resume_hook import find_latest_checkpoint
 from multitask_refine.utils.config import load_config, require_settings
 from multitask_refine.utils.errors import ConfigError
+
+from .vis_backends import add_vis_backends, require_vis_backends
 
 
 def train_model(config: str, **options: Any) -> None:
@@ -28,7 +30,8 @@ def train_model(config: str, **options: Any) -> None:
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
         raise ConfigError(
             '--amp (optim_wrapper.type=AmpOptimWrapper): expected a GPU, but '
-            f'torch {torch.__version__} finds none here. Train without it.'
+            f'torch {torch.__version__} finds none here. Train without it, or in '
+            'bfloat16: --cfg-options optim_wrapper.type=Bfloat16OptimWrapper'
         )
     Runner.from_cfg(cfg).train()
 
@@ -40,7 +43,7 @@ def configure_training(
     amp: bool = False,
     auto_scale_lr: bool = False,
     seed: int | None = None,
-    tensorboard: bool = False,
+    vis_backends: Sequence[str] = (),
     **options: Any,
 ) -> Config:
     """Read a config and turn the training options into its settings.
@@ -52,7 +55,7 @@ def configure_training(
         amp (bool): Train in mixed precision. Defaults to False.
         auto_scale_lr (bool): Scale the learning rate with the batch size. Defaults to False.
         seed (int, optional): Seed of all random numbers.
-        tensorboard (bool): Also write TensorBoard event files. Defaults to False.
+        vis_backends (Sequence[str]): As of ``add_vis_backends``.
         options: As of ``load_config``.
 
     Returns:
@@ -82,16 +85,7 @@ def configure_training(
         found = find_latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
         cfg.resume = found is not None
         cfg.load_from = found or cfg.get('load_from')
-    if tensorboard:
-        if not importlib.util.find_spec('tensorboard'):
-            raise ConfigError(
-                '--tensorboard needs the package tensorboard, which is not '
-                'installed here: run make setup, or install it with pip'
-            )
-        visualizer = dict(cfg.get('visualizer') or dict(type='MultitaskVisualizer'))
-        visualizer['vis_backends'] = [
-            *(visualizer.get('vis_backends') or ()),
-            dict(type='TensorboardVisBackend'),
-        ]
-        cfg.visualizer = visualizer
+    if vis_backends:
+        add_vis_backends(cfg, vis_backends)
+    require_vis_backends(cfg)
     return cfg

@@ -3,6 +3,7 @@
 from .bad_images_hook import BadImagesHook
 from .checkpoint_hook import AtomicCheckpointHook
 from .consistency_hook import ConsistencyHook
+from .early_stopping_hook import ResumableEarlyStoppingHook
 from .ema_hook import ResumableEMAHook
 from .keypoint_transfer_hook import KeypointTransferHook, transfer_keypoints
 from .offset_statistics_hook import OffsetStatisticsHook
@@ -18,6 +19,7 @@ __all__ = [
     'OffsetStatisticsHook',
     'PreemptionHook',
     'ResumableEMAHook',
+    'ResumableEarlyStoppingHook',
     'ResumeHook',
     'ValLossHook',
     'transfer_keypoints',

@@ -14,6 +14,7 @@ from mmdet.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.fileio import register_handler
 from mmengine.runner import CheckpointLoader
 
+from multitask_refine.engine.hooks.early_stopping_hook import ResumableEarlyStoppingHook
 from multitask_refine.engine.hooks.ema_hook import ResumableEMAHook
 from multitask_refine.engine.optimizers import OffsetOptimWrapperConstructor
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file, load_checkpoint_url
@@ -106,6 +107,16 @@ PATCHES = (
         upstream='mmengine/hooks/ema_hook.py swaps weights without noting it',
         remove_when='EMAHook restores the weights when a validation is interrupted.',
         install=lambda: HOOKS.register_module('EMAHook', module=ResumableEMAHook),
+    ),
+    Patch(
+        targets=("mmdet.registry.HOOKS['EarlyStoppingHook']",),
+        replacement='engine.hooks.ResumableEarlyStoppingHook',
+        reason='A resumed training stops where an uninterrupted one does.',
+        upstream='mmengine/hooks/early_stopping_hook.py keeps its count out of checkpoints',
+        remove_when='EarlyStoppingHook saves its count with the checkpoint.',
+        install=lambda: HOOKS.register_module(
+            'EarlyStoppingHook', module=ResumableEarlyStoppingHook
+        ),
     ),
     Patch(
         targets=("mmdet.registry.OPTIM_WRAPPER_CONSTRUCTORS['DefaultOptimWrapperConstructor']",),
