@@ -87,7 +87,7 @@ def test_each_kind_of_network_gives_the_numbers_of_the_cpu(leaf, data_root, pinn
 class _Counter(Hook):
     """Count the synchronizations of each training iteration and each tested image."""
 
-    priority = 'VERY_LOW'
+    priority = 'LOW'  # before the checkpoint is written
 
     def __init__(self, device):
         self.device, self.found = device, dict(step=[], predict=[])
