@@ -30,7 +30,7 @@ REASONS = {
     ('multitask_refine.models.dense_heads.rpn_heads', '_bbox_post_process'): (
         'the number of proposals that are not too small is a size'
     ),
-    ('multitask_refine.models.roi_heads.roi_extractor', 'forward'): (
+    ('multitask_refine.models.roi_heads.roi_extractor', 'group_by_level'): (
         'the numbers of RoIs of the levels are sizes; once for each RoI extractor'
     ),
     ('multitask_refine.models.roi_heads.multitask_roi_head', '_find_labeled'): (

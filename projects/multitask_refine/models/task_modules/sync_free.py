@@ -78,15 +78,16 @@ class SyncFreeMaxIoUAssigner(MaxIoUAssigner):
         gt_inds = torch.where(highest >= self.pos_iou_thr, nearest + 1, gt_inds)
         if self.match_low_quality:
             best, best_anchor = overlaps.max(1, keepdim=True)  # (N, 1)
+            too_low = best < self.min_pos_iou
             if self.gt_max_assign_all:
-                matched = overlaps == best
+                matched = overlaps == best.masked_fill(too_low, 2.0)  # no IoU
             else:
-                matched = torch.arange(overlaps.shape[1], device=overlaps.device) == best_anchor
-            matched &= best >= self.min_pos_iou
+                anchors = torch.arange(overlaps.shape[1], device=overlaps.device)
+                matched = anchors == best_anchor.masked_fill(too_low, -1)
             # Of several boxes the last one.
-            numbers = torch.arange(1, len(overlaps) + 1, device=overlaps.device)
+            numbers = torch.arange(1, len(overlaps) + 1, device=overlaps.device, dtype=torch.int32)
             last = (matched * numbers[:, None]).amax(0)
-            gt_inds = torch.where(last > 0, last, gt_inds)
+            gt_inds = torch.where(last > 0, last.long(), gt_inds)
         labels = torch.where(gt_inds > 0, gt_labels[(gt_inds - 1).clamp(min=0)], -1)
         return AssignResult(len(overlaps), gt_inds, highest, labels=labels)
 
