@@ -525,7 +525,13 @@ def main() -> None:
     )
     parser.add_argument('source', choices=[*DETECTRON2, *TORCHVISION])
     parser.add_argument('out', type=Path)
-    parser.add_argument('--seed', type=int, default=5, help='of the weights')
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=5,
+        help='of the weights; with some, an input of a ReLU is within rounding of 0, and its '
+        'gradient there 0 and here 1',
+    )
     parser.add_argument('--checkouts', type=Path, nargs=2, metavar=('DETECTRON2', 'FVCORE'))
     args = parser.parse_args()
     torch.manual_seed(args.seed)

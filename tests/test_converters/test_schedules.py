@@ -166,7 +166,7 @@ def _converted(name):
 
 def test_mmdetections_1x():
     """Rates of all iterations, settings of each parameter, image sizes and filters."""
-    ours = _converted('r50_fpn_mmdet-mask_8xb2-88k')
+    ours = _converted('r50_fpn_mmdet-mask_8xb2-87960')
     theirs = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')
     here, there = [
         {
@@ -192,7 +192,7 @@ def test_mmdetections_1x():
 
 
 def test_assigners_and_samplers_are_mmdetections():
-    ours = _converted('r50_fpn_mmdet-mask_8xb2-88k').model.train_cfg
+    ours = _converted('r50_fpn_mmdet-mask_8xb2-87960').model.train_cfg
     theirs = get_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model.train_cfg
     for stage in ('rpn', 'rcnn'):
         # Crowds are background there, and ignored here.
@@ -224,7 +224,7 @@ def _rates_of_torchvisions_script(iterations, epochs, steps):
 
 
 def test_torchvisions_schedule():
-    cfg = _converted('r50_fpn_torchvision-mask_8xb2-190k')
+    cfg = _converted('r50_fpn_torchvision-mask_8xb2-190554')
     epoch = math.ceil(117266 / 8) // 2  # images on 8 ranks, 2 at a time
     expected = _rates_of_torchvisions_script(epoch, 26, [16, 22])
     assert cfg.train_cfg.max_iters == len(expected)
@@ -236,7 +236,7 @@ def test_torchvisions_schedule():
     pipeline = cfg.train_dataloader.dataset.pipeline
     assert pipeline[3].scales == [(1333, 800)]
 
-    keypoints = _converted('r50_fpn_torchvision-kps_8xb2-190k')
+    keypoints = _converted('r50_fpn_torchvision-kps_8xb2-190554')
     assert keypoints.train_cfg.max_iters == len(expected)
     assert keypoints.param_scheduler[0] == cfg.param_scheduler[0]
     steps = [len(expected) * each // 46 for each in (36, 43)]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
-from mmdet.structures.mask import PolygonMasks
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 from multitask_refine.datasets import AnnotationError, CocoMultitaskDataset, find_meta_file
 from multitask_refine.datasets.validation import summary as startup
@@ -295,13 +295,15 @@ def test_keypoints_as_in_the_file(scene):
     assert same.keypoints[0, 0].tolist() == [11, 11]
 
 
-def test_polygons_need_annotations_without_rle(scene):
-    """Instance 2 of the scene has an RLE; its crowd may have one."""
-    load = [LOAD[0], dict(LOAD[1], poly2mask=False)]
+def test_masks_stay_polygons_without_rle(scene):
+    """Instance 2 of the scene has an RLE; a crowd has one in any case."""
+    load = Compose([LOAD[0], dict(LOAD[1], poly2mask=False)])
     info = _dataset(scene).get_data_info(0)
-    with pytest.raises(AnnotationError, match=r'\.png: segmentation .* poly2mask=True'):
-        Compose(load)(copy.deepcopy(info))
+    masks = load(copy.deepcopy(info))['gt_masks']
+    assert isinstance(masks, BitmapMasks)
+    assert masks.areas.tolist() == [600, 200, 672]
     info['instances'].pop(1)
-    masks = Compose(load)(info)['gt_masks']
-    assert isinstance(masks, PolygonMasks)
-    assert len(masks) == 2
+    results = load(info)
+    assert isinstance(results['gt_masks'], PolygonMasks)
+    assert results['gt_masks'].areas[0] == 600
+    assert results['gt_ignore_flags'].tolist() == [False, True]

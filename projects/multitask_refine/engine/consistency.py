@@ -82,6 +82,15 @@ def check_consistency(
         for metric in evaluator.metrics:
             if isinstance(metric, MultitaskCocoMetric):
                 _check_metric(metric, f'{split}_evaluator', roi_head, dataset)
+                for leaf in _iterate_leaves(training):
+                    shift = getattr(leaf, 'keypoint_shift', metric.keypoint_shift)
+                    if shift != metric.keypoint_shift:
+                        raise ConfigError(
+                            f'{split}_evaluator.keypoint_shift: expected {shift}, by which '
+                            'train_dataloader.dataset shifts the keypoints to learn, found '
+                            f'{metric.keypoint_shift}. Set keypoint_shift to the same number in '
+                            'data sets and evaluators.'
+                        )
 
 
 def list_metas(dataset: Dataset, setting: str) -> dict[str, dict]:

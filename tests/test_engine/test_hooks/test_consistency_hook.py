@@ -332,6 +332,26 @@ def test_metric_is_compared_with_heads_labels_and_images(scene, tmp_path, networ
         compare(network, Evaluator(MultitaskCocoMetric(str(tmp_path / 'few.json'))))
 
 
+@pytest.mark.parametrize('shifts', [(0.5, 0.5), (0.0, 0.0), (0.0, 0.5), (0.5, 0.0)])
+def test_keypoints_are_evaluated_where_they_are_learned(shifts, scene, network):
+    learned, evaluated = shifts
+    dataset = CocoMultitaskDataset(
+        ann_file=str(scene / 'annotations/person_keypoints_train2017.json'),
+        data_prefix=dict(img=str(scene / 'train2017')),
+        pipeline=[],
+        keypoint_shift=learned,
+    )
+    parts = {'train_dataloader.dataset': ConcatDataset([dataset])}
+    metas = {'train_dataloader.dataset': _meta()}
+    evaluators = dict(val=_evaluator(scene, keypoint_shift=evaluated))
+    if learned == evaluated:
+        check_consistency(network, metas, parts, evaluators)
+        return
+    words = rf'val_evaluator\.keypoint_shift: expected {learned}, .*found {evaluated}\. Set'
+    with pytest.raises(ConfigError, match=words):
+        check_consistency(network, metas, parts, evaluators)
+
+
 # Loops and checkpoints
 
 

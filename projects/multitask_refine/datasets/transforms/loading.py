@@ -9,7 +9,6 @@ from mmdet.registry import TRANSFORMS
 from mmengine import fileio
 
 from multitask_refine.datasets.validation.images import ImageError, find_truncation
-from multitask_refine.datasets.validation.issues import AnnotationError
 from multitask_refine.structures import KeypointBoxes
 
 
@@ -84,10 +83,8 @@ class LoadMultitaskAnnotations(LoadAnnotations):
     Args:
         with_mask (bool): Load the masks; otherwise no instance has one. Defaults to True.
         **kwargs: Arguments of mmdet's ``LoadAnnotations``. With ``poly2mask=False`` masks stay
-            polygons, which a resize scales exactly.
-
-    Raises:
-        AnnotationError: If an instance that is not a crowd has an RLE and ``poly2mask`` is False.
+            polygons, which a resize scales exactly, unless an instance of the image that is no
+            crowd has an RLE: then all of them are bitmaps.
     """
 
     def __init__(self, with_mask: bool = True, **kwargs) -> None:
@@ -109,6 +106,15 @@ class LoadMultitaskAnnotations(LoadAnnotations):
         )
         return results
 
+    def _load_masks(self, results: dict) -> None:
+        poly2mask = self.poly2mask
+        self.poly2mask = poly2mask or any(
+            isinstance(each.get('mask'), dict) and not each['ignore_flag']
+            for each in results['instances']
+        )
+        super()._load_masks(results)
+        self.poly2mask = poly2mask
+
     def _process_masks(self, results: dict) -> list:
         """Collect the masks, with mmdet's empty polygon for instances without one.
 
@@ -116,14 +122,6 @@ class LoadMultitaskAnnotations(LoadAnnotations):
         """
         instances = results['instances']
         with_mask = [instance for instance in instances if 'mask' in instance]
-        if not self.poly2mask and any(
-            isinstance(each['mask'], dict) and not each['ignore_flag'] for each in with_mask
-        ):
-            raise AnnotationError(
-                f'{results["img_path"]}: segmentation of its annotations: expected polygons, '
-                'because LoadMultitaskAnnotations has poly2mask=False, found an RLE. Set '
-                'poly2mask=True in train_dataloader.dataset.pipeline.'
-            )
         # those with a mask, in order
         masks = iter(super()._process_masks(dict(instances=with_mask)))
         results['gt_ignore_flags'] = np.array(
