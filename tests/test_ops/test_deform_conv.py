@@ -78,3 +78,20 @@ def test_gradients():
             random_tensor(2),
         ),
     )
+
+
+def test_maps_smaller_than_the_kernel():
+    """mmcv's version 1 refuses them."""
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 3, 2, 1), torch.randn(4, 3, 3, 3), torch.randn(4)
+    settings = (1, 1), (1, 1), (1, 1), 1, 1
+    zero = torch.zeros(2, 18, 2, 1)
+    found = deform_conv_by_mmcv(x, zero, None, weight, bias, *settings)
+    torch.testing.assert_close(found, torch.conv2d(x, weight, bias, padding=1))
+    inputs = [each.requires_grad_() for each in (x, torch.randn(2, 18, 2, 1), weight, bias)]
+    results = []
+    for implementation in (deform_conv_by_mmcv, deform_conv_by_gather):
+        y = implementation(inputs[0], inputs[1], None, *inputs[2:], *settings)
+        results.append([y, *torch.autograd.grad(y.square().sum(), inputs)])
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
