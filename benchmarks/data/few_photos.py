@@ -30,6 +30,7 @@ from typing import NamedTuple
 from multitask_refine.datasets import read_annotations
 from multitask_refine.datasets.annotation_file import select_images, write_json
 from multitask_refine.datasets.splits import assign_groups, group_images
+from multitask_refine.datasets.validation.annotations import repair
 from multitask_refine.engine import ConfigError, explained_errors, write_record
 from multitask_refine.evaluation import TASKS
 from multitask_refine.finetune import find_base
@@ -102,7 +103,8 @@ def write_annotations(run: Run, args: argparse.Namespace, folder: Path) -> list[
         test_ids = folds[run.fold - 1]
         parts = dict(
             train=select_images(content, set().union(*folds) - test_ids),
-            test=select_images(content, test_ids),
+            # A test refuses annotations with issues, which a training leaves out.
+            test=repair(select_images(content, test_ids))[0],
         )
     else:
         parts = dict(
