@@ -406,6 +406,7 @@ def _accumulating(work_dir, **kwargs):
         optim_wrapper=dict(optimizer=SGD, accumulative_counts=4),
         checkpoint=dict(interval=3, max_keep_ckpts=-1),
         train_cfg=_steps(14),
+        randomness=dict(seed=0),  # otherwise each run draws a seed of its own
         **kwargs,
     )
 
