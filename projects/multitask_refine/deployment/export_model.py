@@ -75,7 +75,11 @@ class OnnxExportModel(nn.Module):
             outputs.append(head.mask_head(mask_feats)[:, 0].sigmoid())  # (N, 1, M, M), (N, M, M)
         if head.with_keypoint:
             heatmaps = head.keypoint_head.refined_heatmaps(feats)
-            outputs += head.keypoint_head.codec.decode(heatmaps, boxes)
+            # A RoI is appended: onnxruntime 1.23 and earlier fail at maxima over no RoIs.
+            padded = [
+                torch.cat([each, each.new_ones(1, *each.shape[1:])]) for each in (heatmaps, boxes)
+            ]
+            outputs += [each[:-1] for each in head.keypoint_head.codec.decode(*padded)]
         return tuple(outputs)
 
     def preprocess(self, image: Tensor) -> Tensor:
