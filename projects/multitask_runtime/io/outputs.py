@@ -12,7 +12,7 @@ from multitask_runtime.utils.types import Array, Meta
 from .frames import Frame
 from .image_file import encode_image
 from .inputs import Source
-from .results import PredictionsFile
+from .results import PredictionsFile, is_predictions_file
 from .video import VideoWriter
 
 _PREDICTIONS = 'predictions.json'
@@ -33,7 +33,8 @@ class OutputFolder:
         dataset_meta (dict): For the predictions.
 
     Raises:
-        InputError: If an output would overwrite an input.
+        InputError: If an output would overwrite an input, or a file that is not of an earlier
+            run.
     """
 
     def __init__(self, folder: str | Path, sources: Sequence[Source], dataset_meta: Meta) -> None:
@@ -52,6 +53,7 @@ class OutputFolder:
                     f'{self.folder}: expected a folder where results overwrite no input, '
                     f'but {path} is one. Choose another folder for the results.'
                 )
+        self._refuse_other_files()
 
     def __enter__(self) -> 'OutputFolder':
         """Start the predictions."""
@@ -62,6 +64,18 @@ class OutputFolder:
         """Complete all files, also of a run that was interrupted."""
         self._close_video()
         self._predictions.close()
+
+    def _refuse_other_files(self) -> None:
+        """Refuse to replace files, unless the folder holds the results of an earlier run."""
+        if earlier_results(self.folder):
+            return
+        for path in (self.folder / _PREDICTIONS, *self._paths.values()):
+            if path.exists() or path.is_symlink():
+                raise InputError(
+                    f'{path}: expected no file of this name, or a folder of earlier results '
+                    f'with their {_PREDICTIONS}, found another file. Choose another folder for '
+                    'the results.'
+                )
 
     def write(self, frame: Frame, drawn: Array, result: Mapping[str, Any]) -> None:
         """Write one image.
@@ -117,6 +131,6 @@ class OutputFolder:
 
 
 def earlier_results(folder: str | Path | None) -> Path | None:
-    """Return the folder if it holds the results of an earlier run."""
+    """Return the folder if it holds the results of an earlier run, maybe one that was killed."""
     path = Path(folder).expanduser() if folder else None
-    return path if path and (path / _PREDICTIONS).is_file() else None
+    return path if path and is_predictions_file(path / _PREDICTIONS) else None

@@ -15,10 +15,11 @@ import numpy as np
 
 from multitask_runtime.formats.coco import PIXEL_INDEX
 from multitask_runtime.utils.category_meta import category_meta
-from multitask_runtime.utils.files import atomic_write
+from multitask_runtime.utils.files import atomic_write, partial_path
 from multitask_runtime.utils.types import Array, Meta
 
 _DECIMALS = 3
+_START = '{"categories": '  # of a predictions file
 
 
 def to_coco(result: Mapping[str, Any], dataset_meta: Meta | None = None) -> list[dict[str, Any]]:
@@ -88,6 +89,17 @@ def image_entry(result: Mapping[str, Any], name: str, image_id: int) -> dict[str
     return image
 
 
+def is_predictions_file(path: Path) -> bool:
+    """Tell whether a :class:`PredictionsFile` wrote the file, or was killed while it did."""
+    if partial_path(path).is_file():
+        return True
+    try:
+        with path.open('rb') as file:
+            return file.read(len(_START)) == _START.encode()
+    except OSError:
+        return False
+
+
 class PredictionsFile:
     """COCO annotation file that is written while the results come in.
 
@@ -112,7 +124,7 @@ class PredictionsFile:
         self._images = self._stack.enter_context(images)
         self._num_images = self._num_instances = 0
         categories = category_entries(dataset_meta)
-        self._file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
+        self._file.write(f'{_START}{json.dumps(categories)},\n"annotations": [')
 
     def write(self, name: str, result: Mapping[str, Any]) -> None:
         """Add the instances of one image.

@@ -31,16 +31,23 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f'.{target.name}.part')
+    part = partial_path(target)
     try:
         yield part
         with part.open('rb') as file:
             os.fsync(file.fileno())  # else a power cut can leave an empty file
         part.replace(target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):  # the error of the write says more
             part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(part):
+            error.filename = str(target)  # the name that the user knows
         raise
+
+
+def partial_path(path: Path) -> Path:
+    """Return where :func:`atomic_write` writes a file until it is complete."""
+    return path.with_name(f'.{path.name}.part')
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

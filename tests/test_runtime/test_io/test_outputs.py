@@ -81,3 +81,28 @@ def test_image_too_large_for_its_format(tmp_path):
         pytest.raises(InputError, match='cannot write 16400 x 1 pixels as .webp'),
     ):
         out.write(frame, np.zeros((1, 16400, 3), np.uint8), {})
+
+
+@pytest.mark.parametrize('name', ['a.png', 'predictions.json'])
+def test_files_of_no_earlier_run_are_not_replaced(model, tmp_path, name):
+    image, out = save_image(tmp_path / 'a.png'), tmp_path / 'out'
+    out.mkdir()
+    (out / name).write_text('mine')
+    with pytest.raises(InputError, match=rf'out/{name}: expected no file of this name'):
+        OnnxInferencer(model)(image, out_dir=out)
+    assert os.listdir(out) == [name]
+    assert (out / name).read_text() == 'mine'
+
+
+def test_results_of_an_earlier_run_are_replaced(model, tmp_path):
+    image, out = save_image(tmp_path / 'a.png'), tmp_path / 'out'
+    inferencer = OnnxInferencer(model)
+    inferencer(image, out_dir=out)
+    first = (out / 'a.png').read_bytes()
+    # A run that was killed leaves drawn images, and predictions that are not complete.
+    (out / 'predictions.json').rename(out / '.predictions.json.part')
+    (out / 'a.png').write_text('half')
+    for _ in range(2):
+        inferencer(image, out_dir=out)
+        assert (out / 'a.png').read_bytes() == first
+    assert sorted(os.listdir(out)) == ['a.png', 'predictions.json']
