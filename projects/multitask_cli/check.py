@@ -66,6 +66,7 @@ def command(
     from multitask_refine.datasets import AnnotationError
     from multitask_refine.datasets.validation.check import check_file, load_num_keypoints
     from multitask_refine.utils.errors import ConfigError
+    from multitask_runtime.utils.errors import explain_os_error
 
     try:
         num_keypoints = load_num_keypoints(meta)
@@ -82,7 +83,7 @@ def command(
         click.echo(error, err=True)
         return 1
     except OSError as error:
-        click.echo(error, err=True)
+        click.echo(explain_os_error(error), err=True)
         return 2
 
 

@@ -85,6 +85,12 @@ def run(command: click.Command, argv: Sequence[str] | None = None, **options: An
         raise SystemExit(error.exit_code) from None
     except click.Abort:
         raise SystemExit(128 + signal.SIGINT) from None
+    except OSError as error:
+        if error.errno is None:  # not an error of the system
+            raise
+        from multitask_runtime.utils.errors import explain_os_error
+
+        raise SystemExit(explain_os_error(error)) from None
     return status if isinstance(status, int) else 0
 
 

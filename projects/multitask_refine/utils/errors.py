@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from multitask_runtime.utils.errors import ExplainedError
+from multitask_runtime.utils.errors import ExplainedError, explain_os_error
 
 _OUT_OF_MEMORY = (
     'CUDA is out of memory ({reason}). Try, in this order: a smaller batch '
@@ -93,8 +93,7 @@ def explained_errors() -> Iterator[None]:
     except OSError as error:
         if error.filename is None and not isinstance(error, FileNotFoundError):
             raise
-        reason = f'{error.filename}: {error.strerror}'
-        raise SystemExit(str(error) if error.filename is None else reason) from None
+        raise SystemExit(explain_os_error(error)) from None
     except torch.OutOfMemoryError as error:
         raise SystemExit(_OUT_OF_MEMORY.format(reason=_first_sentence(error))) from None
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:

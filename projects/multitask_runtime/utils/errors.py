@@ -1,5 +1,19 @@
 """Errors of the runtime, and the base class of all errors that users can fix."""
 
+import errno
+
+_ANOTHER = 'Change its permissions, or name another path.'
+_FIXES = {
+    errno.EACCES: _ANOTHER,
+    errno.EPERM: _ANOTHER,
+    errno.EROFS: 'Name a path on a disk that can be written.',
+    errno.ENOENT: 'Correct the path, which is relative to the working directory.',
+    errno.EEXIST: 'Name another path.',
+    errno.ENOTDIR: 'Expected a folder, found a file; name another path.',
+    errno.EISDIR: 'Expected a file, found a folder; name another path.',
+    errno.ENOSPC: 'Free some space, or name a path on another disk.',
+}
+
 
 class ExplainedError(Exception):
     """Base class of the errors that users can fix.
@@ -31,3 +45,13 @@ class ImageNotKeptError(ExplainedError, RuntimeError):
 
 class MissingPackageError(ExplainedError, ImportError):
     """Packages of an optional extra are not installed."""
+
+
+def explain_os_error(error: OSError) -> str:
+    """Return one sentence for an error of the system: file, reason and how to fix it."""
+    if isinstance(error, ExplainedError) or error.errno is None:
+        return str(error)
+    # Of a rename the second file is the one that the user named.
+    parts = (error.filename2 or error.filename, error.strerror)
+    reason = ': '.join(str(part) for part in parts if part is not None)
+    return f'{reason}. {_FIXES.get(error.errno, "")}'.rstrip()
