@@ -49,6 +49,8 @@ def explain_item(first: Mapping[str, Any]) -> str:
     elif first['type'] in ('too_short', 'too_long'):
         limit = context.get('min_length', context.get('max_length'))
         expected = f'{"at least" if first["type"] == "too_short" else "at most"} {limit} items'
+    elif 'UploadFile' in first['msg']:
+        expected = f'a file, as by curl -F {first["loc"][0]}=@PATH'
     elif first['type'] in ('model_type', 'model_attributes_type', 'dict_type'):
         expected = 'an object'
     expected = expected.removeprefix('be ').removeprefix('have ')

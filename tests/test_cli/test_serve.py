@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -74,7 +75,10 @@ def test_opencv_has_the_limit_of_the_server(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_server_runs_without_pytorch_until_sigterm(tmp_path):
+@pytest.mark.parametrize(
+    'sent, status', [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)], ids=str
+)
+def test_server_runs_without_pytorch_until_a_signal(tmp_path, sent, status):
     """In a process that cannot import torch; the port is the one that the server prints."""
     model = make_file(tmp_path / 'model.onnx')
     code = (
@@ -92,5 +96,17 @@ def test_server_runs_without_pytorch_until_sigterm(tmp_path):
             said += line
         with urllib.request.urlopen(f'{address[1]}/v1/models', timeout=30) as response:
             assert json.load(response)['models'][0]['name'] == 'model'
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(30) in (0, -signal.SIGTERM)
+        server.send_signal(sent)
+        assert server.wait(30) == status
+
+
+def test_taken_port_ends_in_a_sentence(tmp_path):
+    with socket.create_server(('127.0.0.1', 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(SystemExit, match=rf'^127.0.0.1:{port}: expected .* \(Address already'):
+            main(['serve', make_file(tmp_path / 'a.onnx'), '--port', str(port)])
+
+
+def test_unknown_host_ends_in_a_sentence(tmp_path):
+    with pytest.raises(SystemExit, match=r'^host.invalid:8000: expected .* Name others by --host'):
+        main(['serve', make_file(tmp_path / 'a.onnx'), '--host', 'host.invalid'])

@@ -1,6 +1,7 @@
 """Run the application with uvicorn."""
 
 import os
+import socket
 from collections.abc import Sequence
 
 import uvicorn
@@ -31,8 +32,23 @@ def serve(
 
     Raises:
         ValueError: If two models have the same name.
-        SystemExit: If the server cannot listen there.
+        OSError: If the server cannot listen there.
+        KeyboardInterrupt: After SIGINT, when the server has shut down.
     """
     os.environ['OPENCV_FFMPEG_CAPTURE_OPTIONS'] = FFMPEG_OPTIONS
     app = create_app(models, limits, batch_size)
-    uvicorn.run(app, host=host, port=port, server_header=False)
+    _check_address(host, port)
+    # Not uvicorn.run, which hides the interrupt.
+    uvicorn.Server(uvicorn.Config(app, host=host, port=port, server_header=False)).run()
+
+
+def _check_address(host: str, port: int) -> None:
+    """Listen for a moment; uvicorn would log an error and end with a status of its own."""
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise OSError(
+            f'{host}:{port}: expected an address and port to listen on, found that this fails '
+            f'({error.strerror}). Name others by --host and --port; --port 0 takes a free one.'
+        ) from None

@@ -203,6 +203,11 @@ def test_requests_that_are_no_forms(client):
     assert refusal(client.post('/v1/predict')) == (422, 'files: expected a value, found nothing.')
     status, detail = refusal(client.post('/v1/predict', json=dict(files='a')))
     assert status == 422 and detail.startswith('files: expected')
+    status, detail = refusal(client.post('/v1/predict', files=dict(files=(None, 'a.png'))))
+    assert (status, detail) == (
+        422,
+        "files[0]: expected a file, as by curl -F files=@PATH, found 'a.png'.",
+    )
     broken = {'Content-Type': 'multipart/form-data'}
     status, detail = refusal(client.post('/v1/predict', content=b'x', headers=broken))
     assert status == 400 and 'boundary' in detail
