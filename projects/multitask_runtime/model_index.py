@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .utils.errors import ExplainedError
 
 FILE = Path(__file__).with_name('models.json')
+_CHECKPOINT_SUFFIXES = ('.pth', '.pt', '.pkl', '.ckpt')
 
 
 class UnknownModelError(ExplainedError, ValueError):
@@ -72,9 +73,24 @@ def find_model(name: str) -> ModelEntry:
     index = load_index()
     if name in index:
         return index[name]
-    close = difflib.get_close_matches(name, index, 3, 0.5)
-    hint = f'Did you mean {" or ".join(close)}?' if close else '`multitask models` lists them.'
     raise UnknownModelError(
         f'{name}: expected the name of a model, a config (.py) with its checkpoint, or an '
-        f'exported model (.onnx), found no such name. {hint}'
+        f'exported model (.onnx), found {_explain_name(name)}'
     )
+
+
+def _explain_name(name: str) -> str:
+    """Say what was given in the place of a model's name, and what to do."""
+    suffix = Path(name).suffix.lower()
+    if suffix in _CHECKPOINT_SUFFIXES:
+        return f'a checkpoint alone. Put its config before it: CONFIG.py {name}'
+    if suffix == '.onnx':
+        return (
+            'an exported model. `multitask predict`, `track` and `serve` run it, and in Python '
+            'multitask_runtime.OnnxInferencer.'
+        )
+    if Path(name).exists():
+        return 'another file or a folder. The model comes first, the inputs follow.'
+    close = difflib.get_close_matches(name, load_index(), 3, 0.5)
+    hint = f'Did you mean {" or ".join(close)}?' if close else '`multitask models` lists them.'
+    return f'no such name. {hint}'

@@ -18,6 +18,7 @@ from multitask_cli import test as tools_test
 from multitask_refine.apis import InputError, MultitaskInferencer
 from multitask_refine.apis.image_loader import ImageFile
 from multitask_refine.engine import UnsafeCheckpointError
+from multitask_refine.utils.errors import ConfigError
 from multitask_runtime.io.inputs import collect
 from tests.conftest import SAMPLE_CONFIG
 from tests.test_apis.conftest import FIVE_KEYPOINTS
@@ -436,3 +437,15 @@ def test_single_image_has_no_progress(inferencer, photos, capsys):
     assert capsys.readouterr().err == ''
     inferencer(photos)
     assert 'inputs done: 3 of 3' in capsys.readouterr().err
+
+
+def test_config_without_a_model_is_refused(network, tmp_path):
+    config = tmp_path / 'c.py'
+    config.write_text('train_cfg = dict()')
+    with pytest.raises(ConfigError, match=r'c.py: model: expected a dict, found None'):
+        MultitaskInferencer(config, network.checkpoint)
+
+
+def test_exported_model_is_referred_to_its_inferencer():
+    with pytest.raises(ValueError, match='found an exported model.*OnnxInferencer'):
+        MultitaskInferencer('model.onnx')

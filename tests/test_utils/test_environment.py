@@ -130,3 +130,9 @@ def test_mixed_precision_and_cuda_need_a_gpu(scene, tmp_path):
         )
     with pytest.raises(ValueError, match='no CUDA device here, found cuda:0'):
         settings.choose_device('cuda:0')
+
+
+@pytest.mark.parametrize('name', ['gpu', 'cuda:x', '', '0'])
+def test_unknown_devices_are_refused(name):
+    with pytest.raises(ValueError, match="device: expected 'cpu', .* found "):
+        settings.choose_device(name)

@@ -22,7 +22,7 @@ from multitask_refine.engine.inference_settings import (
 )
 from multitask_refine.models import prepare_for_inference
 from multitask_refine.pretrained import prepare_model
-from multitask_refine.utils.config import read_config
+from multitask_refine.utils.config import read_config, require_settings
 from multitask_refine.utils.errors import ConfigError
 from multitask_runtime.base_inferencer import BaseInferencer
 from multitask_runtime.drawing import KPT_THR, MASK_ALPHA
@@ -81,8 +81,10 @@ class MultitaskInferencer(BaseInferencer, MMEngineInferencer):
                     'checkpoint. Name the weights.'
                 )
             config, checkpoint = prepare_model(str(config), show_progress)
+        cfg = config if isinstance(config, Config) else read_config(config)
+        require_settings(cfg, 'model')
         super().__init__(
-            model=config if isinstance(config, Config) else read_config(config),
+            model=cfg,
             weights=str(checkpoint),
             device=choose_device(device),
             scope='mmdet',

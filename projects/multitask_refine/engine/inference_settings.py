@@ -22,12 +22,18 @@ def choose_device(name: str) -> str:
         str: The device.
 
     Raises:
-        ConfigError: If the device is not available.
+        ConfigError: If there is no device of this name, or it is not available.
     """
     has_cuda = torch.cuda.is_available()
     if name == 'auto':
         return 'cuda' if has_cuda else 'cpu'
-    if name.startswith('cuda') and not has_cuda:
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise ConfigError(
+            f"device: expected 'cpu', 'cuda', 'cuda:NUMBER' or 'auto', found {name!r}"
+        ) from None
+    if kind == 'cuda' and not has_cuda:
         raise ConfigError(
             f'device: expected cpu or auto, because torch {torch.__version__} '
             f'finds no CUDA device here, found {name}.'
