@@ -69,6 +69,7 @@ def convert(tmp_path, capsys):
 
     def run(tool, config, source):
         out = tmp_path / 'new' / 'out.pth'
+        out.unlink(missing_ok=True)  # of the test's conversion before
         assert tool.main([config, str(source), str(out)]) == 0
         content = load_checkpoint_file(str(out))
         assert set(content) == {'meta', 'state_dict'}
@@ -1035,7 +1036,6 @@ def test_unknown_files_are_refused(config, refused, tmp_path):
 def test_result_is_written_whole_or_not_at_all(config, tmp_path, monkeypatch):
     path = _save(tmp_path, _detectron2(keypoints=True), 'zoo.pkl')
     out = tmp_path / 'out.pth'
-    out.write_text('before')
 
     def fill_the_disk(_, draft):
         with open(draft, 'w') as file:
@@ -1045,17 +1045,18 @@ def test_result_is_written_whole_or_not_at_all(config, tmp_path, monkeypatch):
     monkeypatch.setattr(weights_file.torch, 'save', fill_the_disk)
     with pytest.raises(OSError, match='No space'):
         detectron2_to_multitask.main([config(), str(path), str(out)])
-    assert out.read_text() == 'before'
-    assert [p.name for p in tmp_path.glob('*out.pth*')] == ['out.pth']
+    assert not list(tmp_path.glob('*out.pth*'))
 
 
-def test_source_and_folders_are_not_overwritten(config, tmp_path):
-    path = _save(tmp_path, _detectron2(keypoints=True), 'zoo.pkl')
+def test_nothing_is_overwritten(config, tmp_path):
+    path, other = _save(tmp_path, _detectron2(keypoints=True), 'zoo.pkl'), tmp_path / 'mine.pth'
+    other.write_text('mine')
     before = path.read_bytes()
-    for out in (path, tmp_path):
-        with pytest.raises(SystemExit, match='expected a file to write'):
+    for out in (path, tmp_path, other):
+        with pytest.raises(SystemExit, match=f'{out}: expected the name of a new file'):
             detectron2_to_multitask.main([config(), str(path), str(out)])
     assert path.read_bytes() == before
+    assert other.read_text() == 'mine'
 
 
 def test_script_runs_from_anywhere(tmp_path):

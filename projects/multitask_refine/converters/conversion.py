@@ -8,6 +8,7 @@ nothing is written.
 
 import argparse
 import logging
+import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -61,9 +62,9 @@ def convert(describe: Callable[[Checkpoint], Layout], config: str, source: str, 
     Raises:
         ConversionError: If the weights cannot be converted; says why.
     """
-    if Path(out).is_dir() or Path(out).resolve() == Path(source).resolve():
+    if os.path.lexists(out):
         raise ConversionError(
-            f'{out}: expected a file to write, neither a folder nor the source itself'
+            f'{out}: expected the name of a new file, found one that exists. Name another one.'
         )
     checkpoint = read_checkpoint(source)
     conversion = plan(checkpoint, describe(checkpoint), config)
