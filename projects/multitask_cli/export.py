@@ -1,5 +1,6 @@
 """``multitask export``, and ``tools/deployment/export_onnx.py``."""
 
+import os
 from collections.abc import Sequence
 
 import click
@@ -33,6 +34,11 @@ def command(model: str, rest: Sequence[str], opset: int, cfg_options: Sequence[s
     checkpoint, (out, *more) = split_checkpoint(model, rest)
     if more:
         raise click.UsageError(f'expected one file to write, found {" ".join([out, *more])}')
+    if os.path.lexists(out):
+        raise click.UsageError(
+            f'{out}: expected the name of a new file, found one that exists. Name another one, '
+            'or remove it.'
+        )
     config, checkpoint = resolve(model, checkpoint)
     cfg = read_config(config, parse_cfg_options(cfg_options))
     require_settings(cfg, 'model', 'test_dataloader')

@@ -58,6 +58,7 @@ def run_inferencer(
     *,
     out_dir: str,
     show: bool,
+    score_thr: float,
     **options: Any,
 ) -> int:
     """Run an inferencer on the inputs until they, or a signal, end it.
@@ -67,6 +68,7 @@ def run_inferencer(
         load (Callable): Loads the inferencer.
         out_dir (str): Folder of the results; '' for none.
         show (bool): Whether to show them in a window.
+        score_thr (float): Instances with a lower score are not drawn or counted.
         options: Further ones of ``BaseInferencer.stream``.
 
     Returns:
@@ -77,7 +79,12 @@ def run_inferencer(
         SystemExit: With a sentence about what is wrong.
     """
     from multitask_runtime.io.image_viewer import ImageViewer
-    from multitask_runtime.utils.errors import InputError, NoWindowError, OnnxError
+    from multitask_runtime.utils.errors import (
+        InputError,
+        NoWindowError,
+        OnnxError,
+        explain_os_error,
+    )
 
     sources: list[Input] = [_to_input(each) for each in inputs]
     try:
@@ -88,12 +95,15 @@ def run_inferencer(
             sources if len(sources) > 1 else sources[0],
             out_dir=out_dir or None,
             show=show,
+            score_thr=score_thr,
             **options,
         )
-    except (OSError, ValueError, NoWindowError) as error:
+    except OSError as error:
+        raise SystemExit(explain_os_error(error)) from None
+    except (ValueError, NoWindowError) as error:
         raise SystemExit(str(error)) from None
     # SIGTERM ends the run like Ctrl-C, so that schedulers get complete files, too.
-    status = 0
+    status = num_images = num_instances = 0
     received = []
 
     def stop(number: int, _: object) -> None:
@@ -104,9 +114,12 @@ def run_inferencer(
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if is_main else None
     try:
-        for _ in results:
-            pass
-    except (OSError, InputError, OnnxError) as error:
+        for result in results:
+            num_images += 1
+            num_instances += int((result['scores'] > score_thr).sum())
+    except OSError as error:
+        raise SystemExit(explain_os_error(error)) from None
+    except (InputError, OnnxError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         print('Stopped.')
@@ -114,6 +127,7 @@ def run_inferencer(
     finally:
         if is_main:
             signal.signal(signal.SIGTERM, before)
+    print(f'Instances: {num_instances} with a score above {score_thr:g}; images: {num_images}')
     if out_dir:
         print(f'Results: {out_dir}')
     return status or int(bool(inferencer.skipped))

@@ -61,7 +61,10 @@ def command(name: str | None, download: bool) -> None:
     for field, value in load_index()[name].model_dump(exclude_none=True).items():
         if isinstance(value, dict):
             value = ', '.join(f'{metric} {number}' for metric, number in value.items())
-        click.echo(f'{field + ":":12}{", ".join(value) if isinstance(value, tuple) else value}')
+        if isinstance(value, tuple):
+            value = ', '.join(value)
+        if value:
+            click.echo(f'{field + ":":12}{value}')
     if download:
         for title, path in zip(('config', 'checkpoint'), resolve(name, None), strict=True):
             click.echo(f'{title + ":":12}{path}')

@@ -1,11 +1,28 @@
 """Arguments and options that several verbs share."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class ScoreType(click.FloatRange):
+    """Score of an instance: from 0 to 1, and a number."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Refuse NaN, too, which no range excludes."""
+        score: float = super().convert(value, param, ctx)
+        if math.isnan(score):
+            self.fail('expected a number from 0 to 1, found nan', param, ctx)
+        return score
+
+
+SCORE = ScoreType(0, 1)
 
 
 def combine(*decorators: Decorator) -> Decorator:
@@ -52,7 +69,7 @@ inference_options = combine(
     click.option(
         '--score-thr',
         '--pred-score-thr',
-        type=float,
+        type=SCORE,
         default=0.3,
         show_default=True,
         help='Instances with a lower score are not drawn.',

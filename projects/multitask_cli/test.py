@@ -7,7 +7,7 @@ import click
 
 from .command import Command, run, with_pytorch
 from .models import MODEL, resolve
-from .options import parse_cfg_options, run_options
+from .options import SCORE, parse_cfg_options, run_options
 
 
 def _expect_suffix(*suffixes: str) -> Any:
@@ -63,7 +63,7 @@ def _expect_suffix(*suffixes: str) -> Any:
 @click.option('--show', is_flag=True, help='Show the drawn images in a window.')
 @click.option(
     '--score-thr',
-    type=float,
+    type=SCORE,
     default=0.3,
     show_default=True,
     help='Instances with a lower score are not drawn.',

@@ -14,6 +14,8 @@ from multitask_cli.command import Command, run
 from multitask_cli.main import VERBS, main, multitask
 from multitask_runtime.model_index import load_index
 from tests.conftest import ROOT
+from tests.test_runtime.conftest import save_image
+from tests.test_runtime.onnx_files import make_file
 
 
 def execute(*argv, **environ):
@@ -177,3 +179,72 @@ def test_config_needs_its_checkpoint(capsys):
         main(['predict', 'config.py', 'photo.jpg'])
     assert ended.value.code == 2
     assert 'expected CONFIG CHECKPOINT and more, found only config.py' in capsys.readouterr().err
+
+
+def test_full_disk_behind_stdout_ends_in_a_sentence():
+    code = 'import sys; from multitask_cli.main import main; sys.exit(main())'
+    env = dict(os.environ, PYTHONPATH=str(ROOT / 'projects'))
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run(
+            [sys.executable, '-c', code, 'models'],
+            env=env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith('No space left on device. Free some space')
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('place', ['file', 'file/below'])
+def test_folder_of_results_that_cannot_be_made(tmp_path, place):
+    model, image = make_file(tmp_path / 'model.onnx'), save_image(tmp_path / 'a.png')
+    (tmp_path / 'file').write_text('mine')
+    with pytest.raises(SystemExit, match=rf'^{tmp_path}/{place}: .* [Nn]ame another path\.$'):
+        main(['predict', model, image, '--out-dir', str(tmp_path / place)])
+    assert (tmp_path / 'file').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('score', ['1.1', '-0.1', 'nan'])
+@pytest.mark.parametrize('argv', [['predict', 'model.onnx', 'a.png'], ['test', 'c.py', 'w.pth']])
+def test_scores_are_from_0_to_1(argv, score, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*argv, f'--score-thr={score}'])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "Invalid value for '--score-thr'" in said
+    assert score in said
+
+
+@pytest.mark.parametrize(
+    'name, sentence',
+    [
+        ('w.pth', r'found a checkpoint alone. Put its config before it: CONFIG.py w.pth'),
+        ('photo.jpg', 'found another file or a folder. The model comes first'),
+        ('kept.jpg', 'found no such name. `multitask models` lists them'),
+    ],
+)
+def test_what_is_no_model_is_explained(tmp_path, monkeypatch, name, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'photo.jpg').touch()
+    with pytest.raises(SystemExit, match=f'^{name}: expected .*, {sentence}'):
+        main(['predict', name, 'a.png'])
+
+
+def test_empty_fields_of_a_model_are_left_out(capsys):
+    assert main(['models', 'multitask-rcnn_r26-w24_fpn-ms_regular_sample']) == 0
+    said = capsys.readouterr().out
+    assert 'license:    Apache 2.0' in said
+    assert 'results:' not in said
+
+
+def test_export_replaces_no_file(tmp_path, capsys):
+    out = tmp_path / 'model.onnx'
+    out.write_text('mine')
+    with pytest.raises(SystemExit) as ended:
+        main(['export', 'c.py', 'w.pth', str(out)])
+    assert ended.value.code == 2
+    assert f'{out}: expected the name of a new file' in capsys.readouterr().err
+    assert out.read_text() == 'mine'

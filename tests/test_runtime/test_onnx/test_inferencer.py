@@ -153,7 +153,7 @@ def run_without_torch(tmp_path):
             [sys.executable, *map(str, command)],
             cwd=tmp_path,
             text=True,
-            env=dict(os.environ, PYTHONPATH=str(tmp_path / 'site')),
+            env=dict(os.environ, PYTHONPATH=f'{tmp_path}/site{os.pathsep}{ROOT}/projects'),
             capture_output=True,
             timeout=300,
         )
@@ -170,7 +170,7 @@ def test_image_demo_without_torch(run_without_torch, model, image, tmp_path):
     for name in 'ab':
         cv2.imwrite(str(tmp_path / f'photos/{name}.png'), image)
     said = run_without_torch(ROOT / 'demo/image_demo.py', 'photos', '--out-dir', 'out', model)
-    assert said == 'Results: out\n'
+    assert said == 'Instances: 4 with a score above 0.3; images: 2\nResults: out\n'
     content = json.loads((tmp_path / 'out/predictions.json').read_text())
     assert [each['file_name'] for each in content['images']] == ['a.png', 'b.png']
     first = content['annotations'][0]
@@ -192,7 +192,8 @@ def test_video_demo_without_torch(run_without_torch, model, video, tmp_path):
 def test_verbs_without_torch(run_without_torch, model, image, video, tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), image)
     cli = ('-m', 'multitask_cli')
-    assert run_without_torch(*cli, 'predict', model, 'a.png', 'a.png') == 'Results: outputs\n'
+    said = run_without_torch(*cli, 'predict', model, 'a.png', 'a.png', '--score-thr', '1')
+    assert said == 'Instances: 0 with a score above 1; images: 2\nResults: outputs\n'
     run_without_torch(*cli, 'track', model, video, '--out-dir', 'tracked')
     content = json.loads((tmp_path / 'tracked/predictions.json').read_text())
     assert [entry['track_id'] for entry in content['annotations']] == [1, 2] * 3
