@@ -33,7 +33,9 @@ class FifthIteration(BaseLoop):
 
 @pytest.fixture
 def runner(tmp_path):
-    runner = Runner(OneLayer(), str(tmp_path), experiment_name=tmp_path.name)
+    runner = Runner(
+        OneLayer(), str(tmp_path), experiment_name=tmp_path.name, default_scope='mmdet'
+    )
     runner.optim_wrapper = OptimWrapper(
         torch.optim.SGD(runner.model.parameters(), lr=0.1, momentum=0.9)
     )
