@@ -488,13 +488,7 @@ def test_training_and_test_of_partially_labeled_files(tmp_path):
         images=(1, 2),
     )
     options = as_arguments(
-        {
-            **tiny_options(folder),
-            'train_cfg.max_iters': 1,
-            'train_cfg.val_interval': 9,
-            # Runs that begin in the same second share one log otherwise.
-            'experiment_name': tmp_path.name,
-        }
+        {**tiny_options(folder), 'train_cfg.max_iters': 1, 'train_cfg.val_interval': 9}
     )
     assert train.main([str(SAMPLE_CONFIG), '--work-dir', str(tmp_path / 'w'), *options]) == 0
     assert (

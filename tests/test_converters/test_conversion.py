@@ -5,6 +5,7 @@ taken from the converters.
 """
 
 import hashlib
+import logging
 import pickle
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 from mmcv.ops import ModulatedDeformConv2dPack
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.runner import CheckpointLoader, load_checkpoint
 
 from multitask_refine.converters import conversion, weights_file
@@ -665,6 +667,15 @@ def test_mmdet_of_other_classes_or_of_old_is_refused(config, refused, tmp_path):
     ):
         path = _save(tmp_path, dict(meta=meta, state_dict=_mmdet(80)))
         assert re.search(found, refused(mmdet_to_multitask, config(), path))
+
+
+def test_logging_goes_on_after_a_config_that_cannot_be_built(tmp_path):
+    broken = tmp_path / 'broken.py'
+    broken.write_text("model = dict(type='Nothing')\n")
+    with pytest.raises(KeyError, match='Nothing'):
+        conversion.build_network(str(broken))
+    assert MMLogger.get_current_instance().isEnabledFor(logging.INFO)
+    assert logging.getLogger('other').manager.disable == logging.NOTSET
 
 
 OWN = dict(cfg="model = dict(type='MultitaskRCNN')")

@@ -7,7 +7,6 @@ nothing is written.
 """
 
 import argparse
-import logging
 import os
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch import nn
 
@@ -136,12 +136,16 @@ def build_network(config: str) -> tuple[Config, nn.Module]:
     cfg = read_config(config)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     _drop_pretrained(cfg.model)
-    logging.disable(logging.INFO)  # MMEngine would tell of every weight
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
-        torch.manual_seed(0)
-        network = MODELS.build(cfg.model)
-        network.init_weights()
-    logging.disable(logging.NOTSET)
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')  # MMEngine would tell of every weight
+    try:
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+            torch.manual_seed(0)
+            network = MODELS.build(cfg.model)
+            network.init_weights()
+    finally:
+        logger.setLevel(level)
     return cfg, network
 
 
