@@ -55,7 +55,7 @@ quickstart: setup
 	$(PY) tools/quickstart.py $(QUICKSTART_ARGS)
 
 test: setup
-	$(PY) -m pytest tests -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PY) -m pytest tests -n auto --dist loadfile $(PYTEST_ARGS)
 
 coverage: setup
 	$(PY) -m pytest tests -n auto --dist loadfile --cov --cov-report=term:skip-covered \

@@ -110,3 +110,15 @@ def test_taken_port_ends_in_a_sentence(tmp_path):
 def test_unknown_host_ends_in_a_sentence(tmp_path):
     with pytest.raises(SystemExit, match=r'^host.invalid:8000: expected .* Name others by --host'):
         main(['serve', make_file(tmp_path / 'a.onnx'), '--host', 'host.invalid'])
+
+
+def test_other_videos_of_the_process_are_read_as_before(tmp_path, monkeypatch):
+    name, seen = 'OPENCV_FFMPEG_CAPTURE_OPTIONS', []
+    monkeypatch.setattr('uvicorn.Server.run', lambda self: seen.append(os.environ[name]))
+    for before in (None, 'rtsp_transport;udp'):
+        monkeypatch.delenv(name, raising=False)
+        if before:
+            monkeypatch.setenv(name, before)
+        main(['serve', make_file(tmp_path / 'a.onnx'), '--port', '0'])
+        assert 'protocol_whitelist;file' in seen[-1]
+        assert os.environ.get(name) == before

@@ -35,11 +35,20 @@ def serve(
         OSError: If the server cannot listen there.
         KeyboardInterrupt: After SIGINT, when the server has shut down.
     """
-    os.environ['OPENCV_FFMPEG_CAPTURE_OPTIONS'] = FFMPEG_OPTIONS
     app = create_app(models, limits, batch_size)
     _check_address(host, port)
     # Not uvicorn.run, which hides the interrupt.
-    uvicorn.Server(uvicorn.Config(app, host=host, port=port, server_header=False)).run()
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, server_header=False))
+    name = 'OPENCV_FFMPEG_CAPTURE_OPTIONS'
+    before = os.environ.get(name)
+    os.environ[name] = FFMPEG_OPTIONS
+    try:
+        server.run()
+    finally:
+        # Other videos and streams of this process are read as before.
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _check_address(host: str, port: int) -> None:
