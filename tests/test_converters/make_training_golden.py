@@ -235,7 +235,7 @@ def _import_detectron2(checkout: Path, fvcore: Path) -> None:
 
 
 def _detectron2_settings(cfg: Any) -> dict[str, Any]:
-    """What this project's config has to say, too; not narrowed or shortened."""
+    """Return the settings that this project's config must have, too, as in the full network."""
     rpn, roi = cfg.MODEL.RPN, cfg.MODEL.ROI_HEADS
     return dict(
         rpn_num=rpn.BATCH_SIZE_PER_IMAGE,
@@ -529,8 +529,8 @@ def main() -> None:
         '--seed',
         type=int,
         default=5,
-        help='of the weights; with some, an input of a ReLU is within rounding of 0, and its '
-        'gradient there 0 and here 1',
+        help='of the weights; with some, the weights after five steps differ, probably since an '
+        'input of a ReLU is within rounding of 0',
     )
     parser.add_argument('--checkouts', type=Path, nargs=2, metavar=('DETECTRON2', 'FVCORE'))
     args = parser.parse_args()

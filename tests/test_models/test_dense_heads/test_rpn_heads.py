@@ -9,20 +9,22 @@ from mmengine.structures import InstanceData
 from multitask_refine.models import LogitRankedRPNHead, SyncAvgFactorRPNHead
 
 
+def _head(head_type, scale, **kwargs):
+    """Build a head with one anchor of 8 * scale pixels in each cell."""
+    generator = dict(type='AnchorGenerator', strides=[8], ratios=[1.0], scales=[scale])
+    return head_type(
+        in_channels=1,
+        anchor_generator=generator,
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
+        **kwargs,
+    )
+
+
 @pytest.mark.parametrize('head_type, first', [(RPNHead, 1.0), (LogitRankedRPNHead, 2.0)])
 def test_large_logits_keep_their_rank(head_type, first):
     """Two anchors with logits 20 and 30 at the same place: in float32 both sigmoids are 1, and
     the first of the anchors is kept."""
-    head = head_type(
-        in_channels=1,
-        anchor_generator={
-            'type': 'AnchorGenerator',
-            'strides': [8],
-            'ratios': [1.0],
-            'scales': [8],
-        },
-        bbox_coder={'type': 'DeltaXYWHBBoxCoder'},
-    )
+    head = _head(head_type, scale=8)
     logits = torch.tensor([20.0, 30.0]).reshape(1, 1, 2)
     boxes = torch.tensor([[0.0, 0.0, 50.0, 51.0], [0.0, 0.0, 50.0, 52.0]])
     (result,) = [
@@ -88,15 +90,9 @@ def test_without_fast_cpu_ops_nms_is_that_of_mmdet(monkeypatch):
 def test_image_without_positive_anchors_counts_its_sampled_ones(head_type, expected):
     """Four negatives are sampled; mmdet counts a positive one that there is not."""
     sampler = {'num': 4, 'pos_fraction': 0.5, 'add_gt_as_proposals': False}
-    head = head_type(
-        in_channels=1,
-        anchor_generator={
-            'type': 'AnchorGenerator',
-            'strides': [8],
-            'ratios': [1.0],
-            'scales': [1],
-        },
-        bbox_coder={'type': 'DeltaXYWHBBoxCoder'},
+    head = _head(
+        head_type,
+        scale=1,
         train_cfg=ConfigDict(
             assigner={'type': 'MaxIoUAssigner', 'pos_iou_thr': 0.7, 'neg_iou_thr': 0.3},
             sampler={'type': 'RandomSampler', **sampler},
@@ -112,16 +108,7 @@ def test_image_without_positive_anchors_counts_its_sampled_ones(head_type, expec
 
 
 def test_losses_of_a_float64_network_are_float64():
-    head = LogitRankedRPNHead(
-        in_channels=1,
-        anchor_generator={
-            'type': 'AnchorGenerator',
-            'strides': [8],
-            'ratios': [1.0],
-            'scales': [1],
-        },
-        bbox_coder={'type': 'DeltaXYWHBBoxCoder'},
-    )
+    head = _head(LogitRankedRPNHead, scale=1)
     x = torch.zeros(1, 1, 4, 4)
     assert {y.dtype for y in head.double().forward_single(x.double())} == {torch.float64}
     assert {y.dtype for y in head.bfloat16().forward_single(x.bfloat16())} == {torch.float32}
