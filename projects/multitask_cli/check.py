@@ -1,5 +1,6 @@
 """``multitask check``, and ``tools/dataset/check_coco.py``."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +104,19 @@ def _check_paths(
         raise click.UsageError(
             f'--json: {results_file} is one of the annotation files; name another file'
         )
+    if results_file and results_file.exists() and not _is_earlier_result(results_file):
+        raise click.UsageError(
+            f'--json: {results_file}: expected a new file or the issues of an earlier check, found '
+            'another file; name a new one'
+        )
+
+
+def _is_earlier_result(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {*content} == {'file', 'issues', 'notes'}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

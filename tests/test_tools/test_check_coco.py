@@ -320,6 +320,20 @@ def test_invalid_options_exit_with_2(tmp_path):
     assert json.loads((tmp_path / 'in.json').read_text()) == _content()
 
 
+def test_json_replaces_only_issues_of_an_earlier_check(tmp_path, capsys):
+    path, other = _write(tmp_path / 'in.json', _content()), tmp_path / 'issues.json'
+    for content in ('my notes', '[1]', '{"file": "mine"}'):
+        other.write_text(content)
+        with pytest.raises(SystemExit) as end:
+            check_coco.main([path, '--json', str(other)])
+        assert end.value.code == 2
+        assert other.read_text() == content
+        assert 'found another file' in ' '.join(capsys.readouterr().err.split())
+    other.unlink()
+    for _ in range(2):
+        assert check_coco.main([path, '--json', str(other)]) == 0
+
+
 def test_first_issues_or_all(tmp_path, capsys):
     content = _content()
     content['annotations'] += [
