@@ -106,8 +106,8 @@ def _check_paths(
         )
     if results_file and results_file.exists() and not _is_earlier_result(results_file):
         raise click.UsageError(
-            f'--json: {results_file}: expected a new file or the issues of an earlier check, found '
-            'another file; name a new one'
+            f'--json: {results_file}: expected a new file or the issues of an earlier check, '
+            'found another file; name a new one'
         )
 
 
