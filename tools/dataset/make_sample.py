@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -78,7 +79,9 @@ def write_split(
         results = map(draw, range(1, count + 1))
         if workers > 1 and count > 1:
             pool = ProcessPoolExecutor(workers, get_context('spawn'), cv2.setNumThreads, (1,))
-            results = stack.enter_context(pool).map(draw, range(1, count + 1), chunksize=8)
+            # Without what is queued, when an error or signal ends the run.
+            stack.callback(pool.shutdown, cancel_futures=True)
+            results = pool.map(draw, range(1, count + 1), chunksize=8)
         results = tqdm(
             results,
             split,
@@ -211,4 +214,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    # An exception ends the workers and removes the unfinished sample, a signal does not.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())
