@@ -76,6 +76,14 @@ VARIANTS = {
     ),
     'rb-h-kps': ('fpn-ms_rb-h-kps_1xb4-1500', {}),
     'no-keypoints': ('fpn-ms_rb_1xb4-1500', {f'{HEAD}keypoint_head': None}),
+    'branches': (
+        'fpn-ms_regular_1xb8-1500',
+        {
+            f'{HEAD}branches': dict(
+                visibility=dict(type='KeypointVisibilityBranch', in_channels=64, conv_channels=64)
+            )
+        },
+    ),
     'single-scale': ('fpn-ss_rb-h_1xb4-1500', {}),
     'one-pool': ('fpn-ms_regular_1xb8-1500', {f'{HEAD}bbox_roi_extractor': None}),
     'roi': (

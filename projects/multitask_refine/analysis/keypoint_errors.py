@@ -8,17 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
-from multitask_refine.evaluation.coco_scores import ALL_SIZES, CocoData
+from multitask_refine.evaluation.coco_scores import CocoData, match_people
 
 KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss')
 # A keypoint is near a true keypoint from the first similarity on, and as good as a
 # human annotator's from the second.
 NEAR, GOOD = 0.5, 0.85
-# OKS from which a detection belongs to a person: low, because the question
-# is what went wrong with it.
-MATCH = 0.1
 
 
 class KeypointErrors(NamedTuple):
@@ -113,19 +109,15 @@ def _similarities(
 def find_keypoint_errors(data: CocoData, mirror: Sequence[int]) -> KeypointErrors:
     """Count the keypoint errors of all detected people.
 
-    Detections are matched to people as COCO does, highest score first and at
-    most 20 in an image, but from an OKS of :data:`MATCH` on. People without
-    labeled keypoints and crowds do not count.
+    Detections are matched to people by OKS, see :func:`match_people`.
 
     Args:
         data (CocoData): With the task 'keypoints'.
         mirror (Sequence[int]): As in :func:`classify_keypoints`.
     """
-    # one threshold: dtMatches (1, D)
-    result = data.run('keypoints', iouThrs=np.array([MATCH]), **ALL_SIZES)
     sigmas = np.array(data.sigmas)
     counts = np.zeros((len(mirror), 2, len(KINDS)), int)
-    pairs, people = _matches(result)
+    pairs, people = match_people(data)
     for detection, person in pairs:
         keypoints = np.reshape(detection['keypoints'], (-1, 3)).astype(float)  # (K, 3)
         others = [
@@ -140,19 +132,6 @@ def find_keypoint_errors(data: CocoData, mirror: Sequence[int]) -> KeypointError
         for keypoint in np.flatnonzero(kinds >= 0):
             counts[keypoint, int(visible[keypoint]), kinds[keypoint]] += 1
     return KeypointErrors(counts, people, len(pairs))
-
-
-def _matches(result: COCOeval) -> tuple[list[tuple[dict, dict]], int]:
-    """Return matched pairs of detection and person, and the number of people."""
-    pairs, people = [], 0
-    for image in filter(None, result.evalImgs):
-        people += int(np.sum(np.equal(image['gtIgnore'], 0)))
-        for detection, person, ignored in zip(
-            image['dtIds'], image['dtMatches'][0], image['dtIgnore'][0], strict=True
-        ):
-            if person and not ignored:
-                pairs.append((result.cocoDt.anns[detection], result.cocoGt.anns[int(person)]))
-    return pairs, people
 
 
 def shares(counts: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """COCO metric of boxes, masks and keypoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from multitask_runtime.utils.category_meta import category_meta
 
 from .coco_scores import (
     TASKS,
+    CocoData,
+    Sigmas,
     evaluate,
     evaluate_classes,
     evaluate_each_keypoint,
@@ -33,6 +35,7 @@ from .coco_scores import (
 from .predictions import collect_predictions, file_sha256, write_predictions
 from .submission import write_submission
 from .table import ROWS, format_rows, format_table
+from .visibility import LEVELS, evaluate_visibility, has_visibility
 
 # Field of the predicted instances by task.
 FIELDS = dict(bbox='bboxes', segm='masks', keypoints='keypoints')
@@ -57,6 +60,10 @@ class MultitaskCocoMetric(BaseMetric):
     Categories that have keypoints of their own (``category_metas`` of the
     metainfo) are evaluated with these, in their order and with their sigmas;
     keypoint metrics are averages over the categories that have keypoints.
+
+    If the network predicts the visibility of keypoints, there are metrics of it, too:
+    ``visibility_<name>`` with average precision, accuracy and calibration error in
+    percent, see :func:`evaluate_visibility`.
 
     With ``format_only`` nothing is evaluated and no ground truth is needed:
     masks and keypoints are written as the files that COCO's evaluation server
@@ -182,7 +189,7 @@ class MultitaskCocoMetric(BaseMetric):
         if self.format_only:
             metrics = self._write(entries, coco, len(results))
         else:
-            metrics = self._evaluate(entries, coco, categories, results)
+            metrics = self._evaluate(entries, coco, categories, results, mapping)
         if self.predictions_file:
             content = collect_predictions(
                 results, tasks, categories, self.dataset_meta, annotations
@@ -196,6 +203,7 @@ class MultitaskCocoMetric(BaseMetric):
         coco: COCO,
         categories: list[int],
         results: list[dict[str, Any]],
+        mapping: KeypointMapping | None,
     ) -> dict[str, Any]:
         """Compute the metrics of all tasks and log their tables."""
         if not coco.dataset.get('annotations'):
@@ -231,6 +239,17 @@ class MultitaskCocoMetric(BaseMetric):
             for name, value in figures.items()
         }
         tables = [format_table(metrics)]
+        if has_visibility(entries.get('keypoints', ())):
+            visibility = self._evaluate_visibility(
+                entries['keypoints'], coco, sigmas, categories, images, mapping
+            )
+            tables.append(
+                format_rows(
+                    'keypoints that are',
+                    {name: {'AP': visibility[f'AP_{name}']} for name in LEVELS},
+                )
+            )
+            metrics.update({f'visibility_{name}': value for name, value in visibility.items()})
         details = {}
         if self.classwise:
             details['class'] = evaluate_classes(coco, entries, sigmas, categories, images)
@@ -249,6 +268,32 @@ class MultitaskCocoMetric(BaseMetric):
             )
         logger.info(f'{self.ann_file}:\n' + '\n\n'.join(tables))
         return metrics
+
+    @staticmethod
+    def _evaluate_visibility(
+        entries: list[dict[str, Any]],
+        coco: COCO,
+        sigmas: Sigmas,
+        categories: list[int],
+        images: list[int],
+        mapping: KeypointMapping | None,
+    ) -> dict[str, float]:
+        """Compute the metrics of the visibility over the categories that have keypoints."""
+        own = sigmas if isinstance(sigmas, Mapping) else dict.fromkeys(categories, sigmas)
+        parts = [
+            CocoData(
+                coco,
+                dict(keypoints=[each for each in entries if each['category_id'] == category]),
+                own[category],
+                [category],
+                images,
+            )
+            for category in with_keypoints('keypoints', sigmas, categories)
+        ]
+        unlabeled = (
+            [i for i, source in enumerate(mapping.sources) if source < 0] if mapping else []
+        )
+        return evaluate_visibility(parts, unlabeled).metrics
 
     def _write(
         self, entries: dict[str, list[dict[str, Any]]], coco: COCO, num_images: int
@@ -288,14 +333,18 @@ class MultitaskCocoMetric(BaseMetric):
             visibility = pred['keypoint_scores'].cpu().numpy().astype(float)
             keypoints = np.concatenate([points, visibility[..., None]], -1)  # (N, K, 3)
             result['keypoints'] = []
-            for own, label, score in zip(keypoints, labels, scores, strict=True):
+            for i, (own, label, score) in enumerate(zip(keypoints, labels, scores, strict=True)):
                 # of the union only those that the category has, in its order
                 indices = category_meta(self.dataset_meta, label).get('indices', slice(None))
                 own = own[indices]
                 if self.keypoint_ranking == 'bbox_keypoint' and len(own):
                     # COCO sorts by one score: that of box and keypoints
                     score = score * own[:, 2].mean()
-                result['keypoints'].append(
-                    dict(keypoints=own.flatten().tolist(), score=float(score))
-                )
+                entry = dict(keypoints=own.flatten().tolist(), score=float(score))
+                if 'keypoints_visible_probs' in pred:
+                    probs = pred['keypoints_visible_probs'][i].cpu().numpy()  # (K, 3)
+                    entry['keypoints_visible_probs'] = (
+                        probs[indices].astype(float).round(4).tolist()
+                    )
+                result['keypoints'].append(entry)
         return result

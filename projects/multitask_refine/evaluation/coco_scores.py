@@ -22,6 +22,9 @@ TASKS = ('bbox', 'segm', 'keypoints')
 _FIELDS = dict(bbox='bbox', segm='segmentation', keypoints='keypoints')
 # Settings for CocoData.run where the figures of sizes are not needed.
 ALL_SIZES = dict(areaRng=[[0, 1e10]], areaRngLbl=['all'])
+# OKS from which a detection belongs to a person: low, because the question
+# is what is wrong with it.
+MATCH = 0.1
 _BOX_NAMES = (
     'AP',
     'AP50',
@@ -145,6 +148,41 @@ def load_ground_truth(
             }
         )
     return build_coco(dict(content, annotations=annotations))
+
+
+class Matches(NamedTuple):
+    """Detections and the people that they belong to.
+
+    Attributes:
+        pairs: Result entry of the detection and annotation of the person.
+        people: Number of people with labeled keypoints.
+    """
+
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]]
+    people: int
+
+
+def match_people(data: CocoData, ignored: Collection[int] = ()) -> Matches:
+    """Match detections to people by OKS.
+
+    As COCO does, highest score first and at most 20 in an image, but from an OKS of :data:`MATCH`
+    on. People without labeled keypoints and crowds do not count.
+
+    Args:
+        data (CocoData): With the task 'keypoints'.
+        ignored (Collection[int]): Ids of annotations that do not count either.
+    """
+    # one threshold: dtMatches (1, D)
+    result = data.run('keypoints', ignored, iouThrs=np.array([MATCH]), **ALL_SIZES)
+    pairs, people = [], 0
+    for image in filter(None, result.evalImgs):
+        people += int(np.sum(np.equal(image['gtIgnore'], 0)))
+        for detection, person, is_ignored in zip(
+            image['dtIds'], image['dtMatches'][0], image['dtIgnore'][0], strict=True
+        ):
+            if person and not is_ignored:
+                pairs.append((result.cocoDt.anns[detection], result.cocoGt.anns[int(person)]))
+    return Matches(pairs, people)
 
 
 class LabeledPart(NamedTuple):

@@ -6,6 +6,7 @@ from .detectors import CombinedRCNN, MultitaskRCNN
 from .roi_heads import (
     KeypointOffsetHead,
     KeypointSoftmaxHead,
+    KeypointVisibilityBranch,
     MultitaskRoIHead,
     PersonBBoxHead,
     PersonMaskHead,
@@ -27,6 +28,7 @@ __all__ = [
     'FewSyncRandomSampler',
     'KeypointOffsetHead',
     'KeypointSoftmaxHead',
+    'KeypointVisibilityBranch',
     'LogitRankedRPNHead',
     'MultitaskRCNN',
     'MultitaskRoIHead',

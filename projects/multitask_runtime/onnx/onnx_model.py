@@ -48,7 +48,8 @@ class OnnxModel:
         Returns:
             dict[str, np.ndarray]: ``bboxes`` (N, 4) xyxy, ``scores`` (N) and ``labels``
             (N), all 0; depending on the heads ``masks`` (N, H, W) bool, ``keypoints``
-            (N, K, 2) and ``keypoint_scores`` (N, K). In pixels of the original image.
+            (N, K, 2) and ``keypoint_scores`` (N, K), and the fields of the branches, as of
+            PyTorch's predictions. In pixels of the original image.
         """
         # (3, H', W') -> (1, 3, H', W')
         feed = dict(image=np.ascontiguousarray(image[None], np.float32))
@@ -66,4 +67,7 @@ class OnnxModel:
         if 'keypoints' in outputs:
             instances['keypoints'] = outputs['keypoints'] / scale
             instances['keypoint_scores'] = outputs['keypoint_scores']
+        if 'keypoints_visible_probs' in outputs:
+            probs = outputs['keypoints_visible_probs']  # (N, K, 3)
+            instances.update(keypoints_visible_probs=probs, keypoints_visible=probs.argmax(-1))
         return instances

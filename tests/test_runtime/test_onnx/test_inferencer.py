@@ -21,7 +21,7 @@ from multitask_refine.deployment.metadata import build_metadata
 from multitask_runtime import InputError, OnnxInferencer, VideoReader, VideoWriter
 from multitask_runtime.onnx.metadata import to_dataset_meta
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
-from tests.test_runtime.onnx_files import BOXES, DESCRIPTION, KEYPOINTS, make_file
+from tests.test_runtime.onnx_files import BOXES, BRANCHES, DESCRIPTION, KEYPOINTS, make_file
 from tools.deployment import export_onnx
 
 pytestmark = pytest.mark.slow
@@ -98,6 +98,15 @@ def test_models_without_a_head(tmp_path, image, names):
     assert (inferencer.visualize(image, result) != image).any()
     category = json.loads((tmp_path / 'out/predictions.json').read_text())['categories'][0]
     assert ('keypoints' in category) == has_keypoints
+
+
+def test_models_with_branches(tmp_path, image):
+    """They take the format version of the others: earlier readers ignore further outputs."""
+    path = make_file(tmp_path / 'branches.onnx', branches=BRANCHES)
+    result = OnnxInferencer(path, show_progress=False)(image)[0]
+    assert result.keypoints_visible.tolist() == [[2, 1], [0, 2]]
+    instances = json.loads(result.to_json())['instances']
+    assert [each['keypoints_visible'] for each in instances] == [[2, 1], [0, 2]]
 
 
 def test_drawn_colors_are_those_of_the_metadata(model, image):
