@@ -106,20 +106,22 @@ class BoxEntry(_Entry):
 
 
 class MaskEntry(_Entry):
-    """COCO result entry of a mask."""
+    """COCO result entry of a mask; ``mask_score`` is its predicted IoU."""
 
     segmentation: RLE
+    mask_score: NotRequired[Probability]
 
 
 class KeypointEntry(_Entry):
     """COCO result entry of keypoints: x, y, score of each, by pixel index.
 
-    Models with a visibility branch add of each keypoint the probabilities of COCO's
-    visibility 0, 1 and 2.
+    Branches add of each keypoint the probabilities of COCO's visibility 0, 1 and 2, and
+    ``pose_score``, the predicted OKS.
     """
 
     keypoints: list[Number]
     keypoints_visible_probs: NotRequired[list[Probabilities]]
+    pose_score: NotRequired[Probability]
 
 
 class PredictedImage(BaseModel):
@@ -344,6 +346,8 @@ class Instance(BaseModel):
         default=None,
         description='Predicted visibility of each keypoint: 0 absent, 1 occluded, 2 visible',
     )
+    mask_score: float | None = Field(default=None, description='Predicted IoU of the mask')
+    pose_score: float | None = Field(default=None, description='Predicted OKS of the keypoints')
     track_id: int | None = Field(default=None, description='In videos; -1 for none')
 
 

@@ -9,6 +9,7 @@ import torch
 
 from multitask_refine.evaluation import MultitaskCocoMetric, evaluate_visibility, read_predictions
 from multitask_refine.evaluation.coco_scores import CocoData, build_coco
+from multitask_refine.utils.errors import ConfigError
 
 META = dict(
     classes=('person',),
@@ -110,7 +111,7 @@ def ann_file(tmp_path):
     return str(path)
 
 
-def run_metric(ann_file, **options):
+def run_metric(ann_file, fields=None, **options):
     metric = MultitaskCocoMetric(ann_file, **options)
     metric.dataset_meta = META
     prediction = dict(
@@ -122,6 +123,7 @@ def run_metric(ann_file, **options):
         keypoints_visible_probs=torch.tensor([FIRST]),
         keypoints_visible=torch.tensor([[2, 1, 0]]),
     )
+    prediction.update(fields or {})
     metric.process({}, [dict(img_id=1, pred_instances=prediction)])
     return metric.evaluate(1)
 
@@ -135,6 +137,25 @@ def test_the_metric_and_the_predictions_file_have_it(ann_file, tmp_path):
     content = read_predictions(path)
     (entry,) = content['images'][0]['keypoints']
     np.testing.assert_allclose(entry['keypoints_visible_probs'], FIRST)
+
+
+def test_ranking_by_predicted_oks(ann_file, tmp_path):
+    path = str(tmp_path / 'predictions.json')
+    run_metric(
+        ann_file,
+        dict(pose_scores=torch.tensor([0.5])),
+        keypoint_ranking='bbox_oks',
+        predictions_file=path,
+    )
+    (entry,) = read_predictions(path)['images'][0]['keypoints']
+    assert entry['score'] == pytest.approx(0.45) and entry['pose_score'] == 0.5
+
+
+def test_ranking_by_what_is_not_predicted(ann_file):
+    with pytest.raises(ConfigError, match="keypoint_ranking='bbox_oks': .* predicts pose_scores"):
+        run_metric(ann_file, keypoint_ranking='bbox_oks')
+    with pytest.raises(ConfigError, match="mask_ranking: expected 'bbox' or 'bbox_iou', got 'x'"):
+        run_metric(ann_file, mask_ranking='x')
 
 
 def test_the_files_for_the_server_do_not(ann_file, tmp_path):

@@ -58,7 +58,9 @@ BRANCHES = dict(
     keypoints_visible_probs=[
         [[0.1, 0.1, 0.8], [0.2, 0.6, 0.2]],
         [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]],
-    ]
+    ],
+    mask_scores=[0.75, 0.5],
+    pose_scores=[0.25, 0.125],
 )
 
 

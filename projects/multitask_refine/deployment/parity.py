@@ -24,6 +24,8 @@ TOLERANCES = dict(
     keypoints=0.1,
     keypoint_scores=1e-3,
     keypoints_visible_probs=1e-3,
+    pose_scores=1e-3,
+    mask_scores=1e-3,
 )
 # Share of the instances or keypoints that may differ: where boxes are equally good, or cells
 # equally high, rounding decides between them.

@@ -39,6 +39,8 @@ from .visibility import LEVELS, evaluate_visibility, has_visibility
 
 # Field of the predicted instances by task.
 FIELDS = dict(bbox='bboxes', segm='masks', keypoints='keypoints')
+KEYPOINT_RANKINGS = ('bbox', 'bbox_keypoint', 'bbox_oks')
+MASK_RANKINGS = ('bbox', 'bbox_iou')
 
 
 @METRICS.register_module()
@@ -52,10 +54,12 @@ class MultitaskCocoMetric(BaseMetric):
     Each task counts the images and instances that are labeled for it, and
     the log says how many if that is not all.
 
-    Boxes and masks are ranked by the box score. Keypoints are ranked by
+    Boxes are ranked by the box score. Keypoints are ranked by
     ``keypoint_ranking``: ``'bbox'`` takes the box score, ``'bbox_keypoint'``
     multiplies it by the mean score of the instance's keypoints, as MMPose's
-    ``score_mode`` of that name.
+    ``score_mode`` of that name, and ``'bbox_oks'`` by the predicted OKS of a
+    ``KeypointScoreBranch``. Masks are ranked by ``mask_ranking``: ``'bbox'``,
+    or ``'bbox_iou'``, times the predicted IoU of a ``MaskScoreBranch``.
 
     Categories that have keypoints of their own (``category_metas`` of the
     metainfo) are evaluated with these, in their order and with their sigmas;
@@ -76,6 +80,7 @@ class MultitaskCocoMetric(BaseMetric):
             'keypoints'. Defaults to those that the network predicts: boxes,
             and what it has a head for.
         keypoint_ranking (str): See above. Defaults to 'bbox_keypoint'.
+        mask_ranking (str): See above. Defaults to 'bbox'.
         keypoint_shift (float): Offset of the network's keypoint coordinates from
             the file's, in pixels. The default 0.5 is the offset of a pixel's
             center from its index; 0 is for networks that were trained on
@@ -120,15 +125,20 @@ class MultitaskCocoMetric(BaseMetric):
         classwise: bool = False,
         keypointwise: bool = False,
         joint_shift: float | None = None,
+        mask_ranking: str = 'bbox',
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         unknown = sorted(set(tasks or ()) - set(TASKS))
         if unknown:
             raise ConfigError(f'tasks: expected some of {TASKS}, got {unknown}')
-        if keypoint_ranking not in ('bbox', 'bbox_keypoint'):
-            raise ConfigError(
-                f"keypoint_ranking: expected 'bbox' or 'bbox_keypoint', got {keypoint_ranking!r}"
-            )
+        for name, value, known in (
+            ('keypoint_ranking', keypoint_ranking, KEYPOINT_RANKINGS),
+            ('mask_ranking', mask_ranking, MASK_RANKINGS),
+        ):
+            if value not in known:
+                raise ConfigError(
+                    f'{name}: expected {" or ".join(map(repr, known))}, got {value!r}'
+                )
         if format_only and not outfile_prefix:
             raise ConfigError(
                 "format_only needs outfile_prefix='folder/name': "
@@ -141,6 +151,7 @@ class MultitaskCocoMetric(BaseMetric):
         self.ann_file = ann_file
         self.tasks = tasks and list(tasks)
         self.keypoint_ranking = keypoint_ranking
+        self.mask_ranking = mask_ranking
         self.keypoint_shift = keypoint_shift if joint_shift is None else joint_shift
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
@@ -324,14 +335,22 @@ class MultitaskCocoMetric(BaseMetric):
             ]
         if 'segm' in tasks:
             masks = encode_mask_results(pred['masks'].cpu().numpy())  # RLE of (H, W) each
-            result['segm'] = [
-                dict(segmentation=mask, score=score)
-                for mask, score in zip(masks, scores, strict=True)
-            ]
+            mask_scores = self._get_scores(pred, 'mask_scores', self.mask_ranking == 'bbox_iou')
+            result['segm'] = []
+            for i, (mask, score) in enumerate(zip(masks, scores, strict=True)):
+                entry = dict(segmentation=mask, score=score)
+                if mask_scores is not None:
+                    entry['mask_score'] = float(mask_scores[i])
+                    if self.mask_ranking == 'bbox_iou':
+                        entry['score'] = float(score * mask_scores[i])
+                result['segm'].append(entry)
         if 'keypoints' in tasks:
             points = pred['keypoints'].cpu().numpy().astype(float) - self.keypoint_shift
             visibility = pred['keypoint_scores'].cpu().numpy().astype(float)
             keypoints = np.concatenate([points, visibility[..., None]], -1)  # (N, K, 3)
+            pose_scores = self._get_scores(
+                pred, 'pose_scores', self.keypoint_ranking == 'bbox_oks'
+            )
             result['keypoints'] = []
             for i, (own, label, score) in enumerate(zip(keypoints, labels, scores, strict=True)):
                 # of the union only those that the category has, in its order
@@ -340,7 +359,11 @@ class MultitaskCocoMetric(BaseMetric):
                 if self.keypoint_ranking == 'bbox_keypoint' and len(own):
                     # COCO sorts by one score: that of box and keypoints
                     score = score * own[:, 2].mean()
+                elif self.keypoint_ranking == 'bbox_oks':
+                    score = score * pose_scores[i]
                 entry = dict(keypoints=own.flatten().tolist(), score=float(score))
+                if pose_scores is not None:
+                    entry['pose_score'] = float(pose_scores[i])
                 if 'keypoints_visible_probs' in pred:
                     probs = pred['keypoints_visible_probs'][i].cpu().numpy()  # (K, 3)
                     entry['keypoints_visible_probs'] = (
@@ -348,3 +371,20 @@ class MultitaskCocoMetric(BaseMetric):
                     )
                 result['keypoints'].append(entry)
         return result
+
+    @staticmethod
+    def _get_scores(pred: dict[str, Any], field: str, required: bool) -> np.ndarray | None:
+        """Return the scores of a branch, (N); None where the network has no such branch."""
+        if field in pred:
+            return pred[field].cpu().numpy().astype(float)
+        if not required:
+            return None
+        name, ranking, branch = (
+            ('keypoint_ranking', 'bbox_oks', 'KeypointScoreBranch')
+            if field == 'pose_scores'
+            else ('mask_ranking', 'bbox_iou', 'MaskScoreBranch')
+        )
+        raise ConfigError(
+            f'test_evaluator.{name}={ranking!r}: expected a network that predicts {field}, found '
+            f'one that does not. Test one with a {branch} (docs/branches.md), or rank otherwise.'
+        )

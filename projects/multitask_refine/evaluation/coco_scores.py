@@ -155,34 +155,44 @@ class Matches(NamedTuple):
 
     Attributes:
         pairs: Result entry of the detection and annotation of the person.
-        people: Number of people with labeled keypoints.
+        unmatched: Result entries of the detections that belong to nobody.
+        people: Number of people that count.
     """
 
     pairs: list[tuple[dict[str, Any], dict[str, Any]]]
+    unmatched: list[dict[str, Any]]
     people: int
 
 
-def match_people(data: CocoData, ignored: Collection[int] = ()) -> Matches:
-    """Match detections to people by OKS.
+def match_people(
+    data: CocoData, ignored: Collection[int] = (), task: str = 'keypoints'
+) -> Matches:
+    """Match detections to people by OKS, or IoU.
 
-    As COCO does, highest score first and at most 20 in an image, but from an OKS of :data:`MATCH`
-    on. People without labeled keypoints and crowds do not count.
+    As COCO does, highest score first and at most 20 in an image (100 masks), but from an OKS or
+    IoU of :data:`MATCH` on. Crowds, and for keypoints people without labeled ones, do not count.
 
     Args:
-        data (CocoData): With the task 'keypoints'.
+        data (CocoData): With the task.
         ignored (Collection[int]): Ids of annotations that do not count either.
+        task (str): Defaults to 'keypoints'.
     """
     # one threshold: dtMatches (1, D)
-    result = data.run('keypoints', ignored, iouThrs=np.array([MATCH]), **ALL_SIZES)
-    pairs, people = [], 0
+    result = data.run(task, ignored, iouThrs=np.array([MATCH]), **ALL_SIZES)
+    pairs, unmatched, people = [], [], 0
     for image in filter(None, result.evalImgs):
         people += int(np.sum(np.equal(image['gtIgnore'], 0)))
         for detection, person, is_ignored in zip(
             image['dtIds'], image['dtMatches'][0], image['dtIgnore'][0], strict=True
         ):
-            if person and not is_ignored:
-                pairs.append((result.cocoDt.anns[detection], result.cocoGt.anns[int(person)]))
-    return Matches(pairs, people)
+            if is_ignored:
+                continue
+            entry = result.cocoDt.anns[detection]
+            if person:
+                pairs.append((entry, result.cocoGt.anns[int(person)]))
+            else:
+                unmatched.append(entry)
+    return Matches(pairs, unmatched, people)
 
 
 class LabeledPart(NamedTuple):

@@ -32,8 +32,8 @@ def to_coco(result: Mapping[str, Any], dataset_meta: Meta | None = None) -> list
     Returns:
         list[dict]: For each instance ``category_id`` (the label plus one), ``bbox`` xywh,
         ``area``, ``score`` and as far as known ``segmentation``, ``keypoints`` as x, y,
-        score by pixel index, ``keypoints_visible`` and ``track_id``. A category with
-        keypoints of its own has only these, in its own order.
+        score by pixel index, ``keypoints_visible``, ``mask_score``, ``pose_score`` and
+        ``track_id``. A category with keypoints of its own has only these, in its own order.
     """
 
     def to_list(values: Array) -> list[Any]:
@@ -65,6 +65,8 @@ def to_coco(result: Mapping[str, Any], dataset_meta: Meta | None = None) -> list
                 each[indices].tolist()
                 for each, indices in zip(result['keypoints_visible'], own, strict=True)
             ]
+    for name in {'mask_scores', 'pose_scores'} & result.keys():
+        fields[name.removesuffix('s')] = result[name].astype(float).tolist()
     if 'track_ids' in result:
         fields['track_id'] = result['track_ids'].tolist()
     return [

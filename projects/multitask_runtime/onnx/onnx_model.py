@@ -67,6 +67,8 @@ class OnnxModel:
         if 'keypoints' in outputs:
             instances['keypoints'] = outputs['keypoints'] / scale
             instances['keypoint_scores'] = outputs['keypoint_scores']
+        for name in {'mask_scores', 'pose_scores'} & outputs.keys():
+            instances[name] = outputs[name]
         if 'keypoints_visible_probs' in outputs:
             probs = outputs['keypoints_visible_probs']  # (N, K, 3)
             instances.update(keypoints_visible_probs=probs, keypoints_visible=probs.argmax(-1))

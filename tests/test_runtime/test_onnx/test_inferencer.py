@@ -107,6 +107,8 @@ def test_models_with_branches(tmp_path, image):
     assert result.keypoints_visible.tolist() == [[2, 1], [0, 2]]
     instances = json.loads(result.to_json())['instances']
     assert [each['keypoints_visible'] for each in instances] == [[2, 1], [0, 2]]
+    assert [each['mask_score'] for each in instances] == [0.75, 0.5]
+    assert [each['pose_score'] for each in instances] == [0.25, 0.125]
 
 
 def test_drawn_colors_are_those_of_the_metadata(model, image):

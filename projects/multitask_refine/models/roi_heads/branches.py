@@ -5,6 +5,7 @@ heatmaps), S their side, K keypoints.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -15,9 +16,12 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType, OptMultiConfig
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from multitask_refine.models.losses.avg_factor import reduce_avg_factor, zero_loss
+from multitask_refine.models.utils.maps import pool_maps
+from multitask_refine.utils.errors import ConfigError
 
 
 class BaseBranch(BaseModule):
@@ -118,10 +122,7 @@ class BaseBranch(BaseModule):
         if not len(feats):
             return feats.new_zeros(0, *self.output_shape) + zero_loss(self, feats)
         maps = self.to_probabilities(preds.detach()).to(feats)
-        side = int(feats.shape[-1])  # a number, also when it is traced
-        # Where it can, by the pooling that ONNX has.
-        stride, rest = divmod(int(maps.shape[-1]), side)
-        maps = F.adaptive_avg_pool2d(maps, side) if rest else F.avg_pool2d(maps, stride)
+        maps = pool_maps(maps, feats)
         return self.predict_logits(self.convs(torch.cat([feats, maps], 1)), maps)
 
     @abstractmethod
@@ -259,6 +260,190 @@ class KeypointVisibilityBranch(BaseBranch):
         for results in super().predict_by_feat(values, results_list):
             results.keypoints_visible = results[self.field].argmax(-1)
         return results_list
+
+
+class BaseScoreBranch(BaseBranch):
+    """Predict the quality of an output, from 0 to 1 (Mask Scoring R-CNN, section 3).
+
+    One linear layer predicts it from the mean of the feature. The loss is the binary cross-entropy
+    with the quality of the current output as its target, which is lowest where the prediction is
+    the expected quality.
+    """
+
+    def __init__(self, num_maps: int, **kwargs) -> None:
+        """Build the layers."""
+        super().__init__(num_maps=num_maps, **kwargs)
+        self.pred = nn.Linear(self.convs[-1].out_channels, 1)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """tuple[int, ...]: One number."""
+        return ()
+
+    def predict_logits(self, feats: Tensor, maps: Tensor) -> Tensor:
+        """Predict the logits of the scores, (R,)."""
+        return self.pred(feats.mean((2, 3)))[:, 0]
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Return the scores, (R,)."""
+        return logits.float().sigmoid()
+
+    @abstractmethod
+    def get_targets(
+        self,
+        preds: Tensor,
+        targets: Tensor | tuple[Tensor, Tensor],
+        sampling_results: list[SamplingResult],
+        batch_gt_instances: InstanceList,
+    ) -> Tensor:
+        """Compute the quality of the output, from 0 to 1, shape (R,).
+
+        Arguments as in :meth:`loss_and_target`.
+        """
+
+    def loss_and_target(
+        self,
+        logits: Tensor,
+        preds: Tensor,
+        targets: Tensor | tuple[Tensor, Tensor],
+        sampling_results: list[SamplingResult],
+        batch_gt_instances: InstanceList,
+        rcnn_train_cfg: ConfigDict,
+    ) -> dict[str, Tensor]:
+        """Compute the binary cross-entropy, averaged over the RoIs.
+
+        Arguments as in the base class.
+        """
+        quality = self.get_targets(preds.detach(), targets, sampling_results, batch_gt_instances)
+        loss = F.binary_cross_entropy_with_logits(logits.float(), quality, reduction='sum')
+        avg_factor = reduce_avg_factor(len(logits), logits.device)
+        name = f'loss_{self.field.removesuffix("s")}'
+        return {name: self.loss_weight * loss / avg_factor}
+
+
+@MODELS.register_module()
+class KeypointScoreBranch(BaseScoreBranch):
+    """Predict the OKS of a pose: ``pose_scores``, (N,).
+
+    The area of a person in OKS is that of the mask. Where it is not labeled, it is a fixed share
+    of the box, 0.53 as in MMPose and CrowdPose.
+
+    Args:
+        num_keypoints (int): K, that of the keypoint head unless given.
+        codec (dict): Codec of the heatmaps, that of the keypoint head unless given.
+        sigmas (Sequence[float]): OKS sigma of each keypoint.
+        area_per_box (float): See above. Defaults to 0.53.
+        kwargs: As in :class:`BaseBranch`, without ``num_maps``.
+
+    Raises:
+        ConfigError: If there is another number of sigmas.
+    """
+
+    source = 'keypoint'
+    field = 'pose_scores'
+
+    def __init__(
+        self,
+        num_keypoints: int,
+        codec: ConfigType,
+        sigmas: Sequence[float],
+        area_per_box: float = 0.53,
+        **kwargs,
+    ) -> None:
+        """Build the layers."""
+        super().__init__(num_maps=num_keypoints, **kwargs)
+        if len(sigmas) != num_keypoints:
+            raise ConfigError(
+                f'KeypointScoreBranch: sigmas: expected {num_keypoints}, one for each keypoint, '
+                f'found {len(sigmas)}. Take those of the meta file.'
+            )
+        self.codec = TASK_UTILS.build(codec)
+        self.sigmas = tuple(sigmas)
+        self.area_per_box = area_per_box
+
+    def to_probabilities(self, preds: Tensor) -> Tensor:
+        """Convert heatmaps to probabilities, see the base class."""
+        return self.codec.to_probabilities(preds)
+
+    def get_targets(
+        self,
+        preds: Tensor,
+        targets: tuple[Tensor, Tensor],
+        sampling_results: list[SamplingResult],
+        batch_gt_instances: InstanceList,
+    ) -> Tensor:
+        """Compute the OKS of the decoded keypoints over the labeled ones, see the base class."""
+        rois = torch.cat([sample.pos_priors for sample in sampling_results])
+        keypoints, _ = self.codec.decode(preds.to(rois), rois)  # (R, K, 2)
+        truth = _gather('keypoints', sampling_results, batch_gt_instances)
+        labeled = _gather('keypoints_visible', sampling_results, batch_gt_instances) > 0  # (R, K)
+        areas = torch.cat(
+            [
+                self._get_areas(gt)[sample.pos_assigned_gt_inds]
+                for gt, sample in zip(batch_gt_instances, sampling_results, strict=True)
+            ]
+        )
+        variances = (2 * keypoints.new_tensor(self.sigmas)) ** 2 * areas[:, None]  # (R, K)
+        squared = ((keypoints - truth) ** 2).sum(-1)
+        similarity = torch.exp(-squared / (2 * variances.clamp(min=1e-6)))
+        return (similarity * labeled).sum(-1) / labeled.sum(-1).clamp(min=1)
+
+    def _get_areas(self, gt: InstanceData) -> Tensor:
+        """Return the areas of an image's instances in square pixels, (N,)."""
+        width, height = (gt.bboxes[:, 2:] - gt.bboxes[:, :2]).unbind(1)
+        areas = self.area_per_box * width * height
+        if 'masks' not in gt:
+            return areas
+        labeled = torch.as_tensor(gt.masks.areas).to(areas, non_blocking=True)
+        return torch.where(labeled > 0, labeled, areas)
+
+
+@MODELS.register_module()
+class MaskScoreBranch(BaseScoreBranch):
+    """Predict the IoU of a mask with its instance's: ``mask_scores``, (N,).
+
+    Args:
+        kwargs: As in :class:`BaseBranch`, without ``num_maps``.
+    """
+
+    source = 'mask'
+    field = 'mask_scores'
+
+    def __init__(self, **kwargs) -> None:
+        """Build the layers."""
+        super().__init__(num_maps=1, **kwargs)
+
+    def to_probabilities(self, preds: Tensor) -> Tensor:
+        """Convert mask logits to probabilities, see the base class."""
+        return preds.sigmoid()
+
+    def get_targets(
+        self,
+        preds: Tensor,
+        targets: Tensor,
+        sampling_results: list[SamplingResult],
+        batch_gt_instances: InstanceList,
+    ) -> Tensor:
+        """Compute the IoU on the M x M cells of the RoI, see the base class.
+
+        What of the instance's mask lies outside the RoI is part of the union.
+        """
+        masks = (preds[:, 0] > 0).to(targets)  # (R, M, M), at a probability of 0.5
+        areas = []
+        for gt, sample in zip(batch_gt_instances, sampling_results, strict=True):
+            rois = sample.pos_priors
+            if not len(rois):  # data loaded without masks have no gt.masks
+                areas.append(rois.new_zeros(0))
+                continue
+            width, height = (rois[:, 2:] - rois[:, :2]).clamp(min=1e-6).unbind(1)
+            pixels = torch.as_tensor(gt.masks.areas).to(rois, non_blocking=True)
+            # in cells of the RoI
+            cells = pixels[sample.pos_assigned_gt_inds] * targets[0].numel() / (width * height)
+            areas.append(cells)
+        overlap = (masks * targets).sum((1, 2))
+        inside = targets.sum((1, 2))
+        union = masks.sum((1, 2)) + torch.maximum(torch.cat(areas), inside) - overlap
+        return overlap / union.clamp(min=1)
 
 
 def _gather(

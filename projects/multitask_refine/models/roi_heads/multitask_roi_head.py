@@ -54,6 +54,9 @@ class MultitaskRoIHead(BaseRoIHead):
     ``branches`` judge what mask or keypoint head found, from their output and the same feature:
     the visibility of keypoints, for example. They change no other prediction.
 
+    With a ``mask_gate`` the keypoint head, and its branches, take the shared feature modulated by
+    the predicted mask.
+
     Another task needs a head with the same verbs as these three, ``loss_and_target`` and
     ``predict_by_feat``, a method beside :meth:`_forward_keypoint`, and a field in
     :meth:`postprocess`.
@@ -69,11 +72,12 @@ class MultitaskRoIHead(BaseRoIHead):
             heads.
         branches (dict[str, dict]): Configs of the branches by name; those of the keypoint head
             get its ``num_keypoints`` and ``codec``. Defaults to none.
+        mask_gate (dict, optional): Config of the gate.
         kwargs: ``train_cfg``, ``test_cfg`` and ``init_cfg`` as in mmdet's RoI heads.
 
     Raises:
         ConfigError: If there are both a ``shared_head`` and a RoI extractor of the box head, or
-            a branch lacks its head.
+            a branch or the gate lacks its head.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class MultitaskRoIHead(BaseRoIHead):
         keypoint_head: OptConfigType = None,
         shared_head: OptConfigType = None,
         branches: dict[str, ConfigType] | None = None,
+        mask_gate: OptConfigType = None,
         **kwargs,
     ) -> None:
         """Build the RoI extractors and the heads."""
@@ -117,6 +122,10 @@ class MultitaskRoIHead(BaseRoIHead):
                 )
             self._require_source(f'branches.{name}', source)
             self.branches[name] = MODELS.build(branch, default_args=shared[source])
+        self.mask_gate = mask_gate and MODELS.build(mask_gate)
+        if mask_gate:
+            self._require_source('mask_gate', 'mask')
+            self._require_source('mask_gate', 'keypoint')
 
     def _require_source(self, setting: str, source: str) -> None:
         """Raise an error unless the head that a component reads is there."""
@@ -256,6 +265,11 @@ class MultitaskRoIHead(BaseRoIHead):
     ) -> dict[str, Tensor]:
         """Run the keypoint head on foreground RoIs with a labeled keypoint; compute its loss."""
         feats, selected = _select_foreground(feats, samples, labeled)
+        if self.mask_gate is not None:
+            # Not the masks of the loss: those are of the RoIs that have a labeled mask.
+            with torch.no_grad():
+                mask_preds = self.mask_head(feats)
+            feats = self.gate_feats(feats, mask_preds)
         heatmaps = self.keypoint_head.refined_heatmaps(feats)  # (R_labeled, K, S, S)
         # The head synchronizes its average factor, which may be a number of keypoints.
         found = self.keypoint_head.loss_and_target(heatmaps, selected, gts, self.train_cfg)
@@ -318,6 +332,18 @@ class MultitaskRoIHead(BaseRoIHead):
     def _pool_instances(self, x: tuple[Tensor], rois: Tensor) -> Tensor:
         feats = self.instance_roi_extractor(x[: self.instance_roi_extractor.num_inputs], rois)
         return self.shared_head(feats) if self.with_shared_head else feats
+
+    def gate_feats(self, feats: Tensor, mask_preds: Tensor | None) -> Tensor:
+        """Return the feature of the keypoint head.
+
+        Args:
+            feats (Tensor): Shared features, shape (R, C, P, P).
+            mask_preds (Tensor, optional): Mask logits, (R, 1, M, M).
+
+        Returns:
+            Tensor: ``feats``, modulated by the masks if there is a gate.
+        """
+        return feats if self.mask_gate is None else self.mask_gate(feats, mask_preds)
 
     # ---- prediction
 
@@ -440,6 +466,7 @@ class MultitaskRoIHead(BaseRoIHead):
         """
         mask_feats = feats if mask_feats is None else mask_feats
         mask_preds = self.mask_head(mask_feats) if self.with_mask else None
+        feats = self.gate_feats(feats, mask_preds)
         heatmaps = self.keypoint_head.refined_heatmaps(feats) if self.with_keypoint else None
         inputs = dict(mask=(mask_feats, mask_preds), keypoint=(feats, heatmaps))
         return InstanceOutputs(
