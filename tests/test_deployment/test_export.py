@@ -123,13 +123,15 @@ def save_drawn(cfg: Config, folder: Path) -> Path:
     names = {
         name.replace('.bn.', '.norm.'): name
         for name in state
-        if not name.endswith('num_batches_tracked')
+        if not name.endswith(('num_batches_tracked', 'mask_gate.weight'))
     }
     shapes = {key: tuple(state[name].shape) for key, name in names.items()}
     for key, values in draw_weights(shapes, 3).items():
         # Large offsets and logits would amplify every rounding.
         share = 0.2 if re.search('offset|logits|heatmap', key) else 1.0
         state[names[key]].copy_(share * torch.from_numpy(values))
+    if model.roi_head.mask_gate is not None:
+        model.roi_head.mask_gate.weight.data.fill_(0.5)
     calibrate(model)
     torch.save(dict(state_dict=state), folder / 'drawn.pth')
     return folder / 'drawn.pth'
