@@ -62,6 +62,7 @@ TORCHVISION = {
     },
 }
 CHANNELS = dict(in_channels=64, conv_channels=64)
+SIGMAS = Config.fromfile(CONFIGS / '_base_/coco_sigmas.py').sigmas
 ROI_LAYER = dict(type='DeformRoIPool', in_channels=64, sampling_ratio=2)
 # name: the config and what is changed in it
 VARIANTS = {
@@ -82,7 +83,7 @@ VARIANTS = {
         {
             f'{HEAD}branches': dict(
                 visibility=dict(type='KeypointVisibilityBranch', **CHANNELS),
-                pose_score=dict(type='KeypointScoreBranch', sigmas=[0.05] * 17, **CHANNELS),
+                pose_score=dict(type='KeypointScoreBranch', sigmas=SIGMAS, **CHANNELS),
                 mask_score=dict(type='MaskScoreBranch', **CHANNELS),
             ),
             f'{HEAD}mask_gate': dict(type='MaskGate', in_channels=64),
