@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 
+from multitask_refine.engine.consistency import check_consistency
 from multitask_refine.models import (
     KeypointScoreBranch,
     KeypointVisibilityBranch,
@@ -294,6 +295,35 @@ def test_training_step_and_prediction(variant, scene):
     elif 'score' in variant:
         for scores in (found.pose_scores, found.mask_scores):
             assert scores.shape == (count,) and ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_sigmas_of_other_data_are_refused():
+    meta = {'classes': ('person',), 'num_keypoints': 17, 'sigmas': [0.1] * 17}
+    with pytest.raises(ConfigError, match='branches.pose_score.sigmas: expected those of the me'):
+        check_consistency(build('regular-score'), {'test_dataloader.dataset': meta})
+
+
+def test_augmented_tests_average_the_branches():
+    """Two views that are not flipped and the same give what one gives."""
+    cfg = Config.fromfile(SAMPLE / REGULAR.format('regular-visibility'))
+    model = build('regular-visibility')
+    torch.nn.init.normal_(model.roi_head.branches.visibility.pred.weight)
+    expected = _predict(model)
+    augmented = MODELS.build(dict(cfg.tta_model, module=model)).eval()
+    torch.manual_seed(1)
+    image = torch.rand(3, 64, 96) * 255
+    meta = {'img_shape': (64, 96), 'ori_shape': (64, 96), 'scale_factor': (1.0, 1.0)}
+    meta.update(flip=False, flip_direction=None, flip_indices=list(range(17)))
+    views = [[DetDataSample(metainfo=meta)] for _ in range(2)]
+    with torch.no_grad():
+        batch = {'inputs': [[image], [image]], 'data_samples': views}
+        found = augmented.test_step(batch)[0].pred_instances
+    assert len(found) > 0
+    # The proposals of both views are merged by another NMS: the best boxes are the same.
+    torch.testing.assert_close(found.bboxes[0], expected.bboxes[0])
+    torch.testing.assert_close(
+        found.keypoints_visible_probs[0], expected.keypoints_visible_probs[0]
+    )
 
 
 @pytest.mark.parametrize(
