@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 
 from multitask_refine.deployment.quantize import KINDS, QuantizationError, quantize
-from multitask_runtime.onnx.onnx_model import OnnxModel
+from multitask_runtime.onnx.onnx_model import OnnxModel, ResizedImage
 from tests.test_runtime.onnx_files import DESCRIPTION, make_file
 from tools.deployment import quantize_onnx
 
@@ -73,7 +73,7 @@ def test_layer_by_hand(layer, image_folder, tmp_path, kind):
     assert [path.name for path in out.parent.iterdir()] == ['out.onnx']
     model = OnnxModel(out)
     image = np.random.default_rng(0).integers(0, 256, (3, 8, 8))
-    instances = model(image, (1, 1), (8, 8))
+    (instances,) = model([ResizedImage(image, (1, 1), (8, 8))])
     # The product by hand; nothing around the layer is rounded.
     exact = np.tensordot(WEIGHTS[..., 0, 0], image, 1).clip(0).mean()
     assert instances['scores'] == pytest.approx(exact, rel=0.02)
