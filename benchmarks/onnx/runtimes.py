@@ -13,6 +13,7 @@ framework where these weights come from (Detectron2, torchvision), if it is inst
 --baseline-python. Synthetic weights have no AP. Forms that the processor lacks instructions for
 are left out and named. The results file::
 
+    threads: of each form
     networks: list of
       config, checkpoint_sha256 (None: synthetic), reference
       forms: {FORM: {bbox_AP, segm_AP, keypoints_AP, images (of trained networks),
@@ -191,7 +192,12 @@ def measure(config: str, checkpoint: str, args: argparse.Namespace) -> dict:
         forms[PYTORCH]['runtime'] = f'torch {answer["versions"]["torch"]}, float32'
         for name, file in files.items():
             form = FORMS[name]
-            options = dict(file=str(file), backend=form.backend, precision=form.precision)
+            options = dict(
+                file=str(file),
+                backend=form.backend,
+                precision=form.precision,
+                threads=args.threads,
+            )
             workers[name], answer = start_worker(name, stack, EXPORTED, options)
             forms[name] = dict(bytes=count_bytes(file), runtime=answer['runtime'], sides={})
         for side in args.sides:
@@ -249,6 +255,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         '--rounds', type=int, default=5, help='number of rounds (default: %(default)s)'
     )
+    parser.add_argument(
+        '--threads',
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help='of each form (default: %(default)s, the number of cores)',
+    )
     parser.add_argument('--no-ap', action='store_true', help='measure only latency and memory')
     parser.add_argument(
         '--baseline-python',
@@ -263,8 +275,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
+    os.environ['OMP_NUM_THREADS'] = str(args.threads)  # of PyTorch in the worker processes
     networks = [measure(*network, args) for network in args.network]
-    write_record(args.json, dict(networks=networks))
+    write_record(args.json, dict(threads=args.threads, networks=networks))
     print(f'Results file: {args.json}')
     return 0
 

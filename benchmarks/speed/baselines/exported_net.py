@@ -16,12 +16,13 @@ class ExportedNet:
         file: The file.
         backend: As in ``load_session``.
         precision: The same.
+        threads: The same.
     """
 
     person_label = 0
 
-    def __init__(self, file: str, backend: str, precision: str) -> None:
-        self.model = OnnxModel(file, backend=backend, precision=precision)
+    def __init__(self, file: str, backend: str, precision: str, threads: int) -> None:
+        self.model = OnnxModel(file, backend=backend, precision=precision, threads=threads)
 
     def describe(self) -> dict[str, Any]:
         """Return the device, and backend, version and precision."""
