@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .command import require_pytorch, with_pytorch
 from .models import check_name
+from .options import pop_runtime_options, refuse_runtime_options
 
 if TYPE_CHECKING:
     from multitask_runtime.base_inferencer import BaseInferencer
@@ -24,7 +25,8 @@ def run_model(
         model (str): An exported model, a config, or the name of a public model.
         checkpoint (str, optional): The config's checkpoint, or an exported model.
         device (str): As of the inferencers.
-        options: ``out_dir``, ``show``, and further ones of ``BaseInferencer.stream``.
+        options: Those of ``runtime_options``, ``out_dir``, ``show``, and further ones of
+            ``BaseInferencer.stream``.
 
     Returns:
         int: Exit status as of :func:`run_inferencer`.
@@ -32,15 +34,17 @@ def run_model(
     Raises:
         SystemExit: With a sentence about what is wrong.
     """
-    from multitask_runtime.onnx.session import is_onnx
+    from multitask_runtime.onnx.session import is_exported
 
-    if is_onnx(checkpoint or model):
+    runtime = pop_runtime_options(options)
+    if is_exported(checkpoint or model):
         from multitask_runtime.onnx.inferencer import OnnxInferencer
 
         return run_inferencer(
-            inputs, lambda: OnnxInferencer(checkpoint or model, device), **options
+            inputs, lambda: OnnxInferencer(checkpoint or model, device, **runtime), **options
         )
     check_name(model, checkpoint)
+    refuse_runtime_options(model, runtime)
     require_pytorch()
 
     def load() -> 'BaseInferencer':
