@@ -1,6 +1,6 @@
 """The network: detectors, backbones, heads, losses and test-time augmentation."""
 
-from .backbones import ResNet26
+from .backbones import ConvNeXt, ResNet26, TimmBackbone
 from .dense_heads import LogitRankedRPNHead, SyncAvgFactorRPNHead
 from .detectors import CombinedRCNN, MultitaskRCNN
 from .roi_heads import (
@@ -28,6 +28,7 @@ from .utils.inference import prepare_for_inference
 __all__ = [
     'ArgmaxIoUAssigner',
     'CombinedRCNN',
+    'ConvNeXt',
     'FewSyncRandomSampler',
     'InstanceNMS',
     'KeypointBoxRefiner',
@@ -46,6 +47,7 @@ __all__ = [
     'SyncAvgFactorRPNHead',
     'SyncFreeBboxOverlaps2D',
     'SyncFreeMaxIoUAssigner',
+    'TimmBackbone',
     'TorchvisionAnchorGenerator',
     'flip_tta_pipeline',
     'prepare_for_inference',
