@@ -229,6 +229,15 @@ def test_metadata(sample):
     [
         ({'model.test_cfg.rcnn.nms.type': 'soft_nms'}, "nms.type: expected 'nms'"),
         (
+            {
+                'model.test_cfg.rcnn.postprocess': [dict(type='MaskBoxRefiner')],
+                'model.test_cfg.rcnn.roi_scale_factor': 1.2,
+                f'{HEAD}keypoint_head.codec': dict(type='DarkRoIHeatmapCodec', method='dark'),
+            },
+            'rcnn.postprocess: expected .., .*roi_scale_factor: expected 1, .* found 1.2'
+            '.*codec.type: expected RoIHeatmapCodec.* found DarkRoIHeatmapCodec',
+        ),
+        (
             {f'{HEAD}{part}.num_classes': 2 for part in ('bbox_head', 'mask_head')}
             | {'test_dataloader.dataset.metainfo': dict(classes=('a', 'b'))},
             'num_classes: expected 1',
