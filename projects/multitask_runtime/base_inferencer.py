@@ -1,6 +1,6 @@
 """Base class of the inferencers: inputs, tracking, visualization and output files."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -195,7 +195,7 @@ class BaseInferencer:
 
 def _draw_behind(
     results: Iterable[tuple[Frame, Result]], draw: Callable[[Frame, Result], Array] | None
-) -> Iterator[tuple[Frame, Result, Future[Array] | None]]:
+) -> Generator[tuple[Frame, Result, Future[Array] | None], None, None]:
     """Yield each frame with its result and its drawing, made while the next frame is predicted.
 
     Without ``draw`` nothing is drawn, and no result waits for the next one.

@@ -53,8 +53,9 @@ def draw_result(
     if 'masks' in result:
         instances['masks'] = [mask_utils.decode(result['masks'][i]).astype(bool) for i in order]
     rgb = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2RGB)
-    drawn = draw_instances(rgb, instances, meta, kpt_thr, mask_alpha)
-    drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+    drawn: Array = cv2.cvtColor(
+        draw_instances(rgb, instances, meta, kpt_thr, mask_alpha), cv2.COLOR_RGB2BGR
+    )
     line_width = _line_width(drawn)
     scale = 0.3 + 0.2 * line_width
     for box, track_id in zip(instances['bboxes'], instances.get('track_ids', ()), strict=False):

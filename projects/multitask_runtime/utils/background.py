@@ -1,7 +1,7 @@
 """Calls that run in a thread beside the caller, in order and in bounded number."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, TypeVar
@@ -65,7 +65,7 @@ class BackgroundCalls:
         self._executor.shutdown(cancel_futures=True)
 
 
-def read_ahead(items: Iterator[T], size: int) -> Iterator[T]:
+def read_ahead(items: Iterator[T], size: int) -> Generator[T, None, None]:
     """Yield items, none of them None, while a thread reads the next ones.
 
     Args:
