@@ -1,5 +1,6 @@
 """The command ``multitask``: verbs, help, completion, errors and exit status."""
 
+import errno
 import importlib
 import importlib.util
 import os
@@ -182,6 +183,41 @@ def test_config_needs_its_checkpoint(capsys):
         main(['predict', 'config.py', 'photo.jpg'])
     assert ended.value.code == 2
     assert 'expected CONFIG CHECKPOINT and more, found only config.py' in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(['test', 'config.py'])
+    assert ended.value.code == 2
+    assert 'config.py: expected a config and a checkpoint' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('argv', [['models'], ['train', '--help'], ['predict']], ids=' '.join)
+def test_output_that_nobody_reads_ends_as_sigpipe_does(argv, tmp_path):
+    if argv == ['predict']:  # which prints a line when its files are complete
+        model, image = make_file(tmp_path / 'model.onnx'), save_image(tmp_path / 'a.png')
+        argv = ['predict', model, image, '--out-dir', str(tmp_path / 'out')]
+    code = 'import sys; from multitask_cli.main import main; sys.exit(main())'
+    env = dict(os.environ, PYTHONPATH=str(ROOT / 'projects'))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, 'w') as pipe:
+        done = subprocess.run(
+            [sys.executable, '-c', code, *argv],
+            env=env,
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (141, '')
+    assert argv[0] != 'predict' or (tmp_path / 'out/predictions.json').is_file()
+
+
+def test_other_broken_pipes_end_in_a_sentence():
+    @click.command()
+    def command():
+        raise BrokenPipeError(errno.EPIPE, 'Broken pipe')
+
+    with pytest.raises(SystemExit, match='^Broken pipe'):
+        run(command, [])
 
 
 def test_full_disk_behind_stdout_ends_in_a_sentence():
