@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     init_default_scope('mmdet')
     checkpoint, _ = find_base()
-    sha256 = file_sha256(checkpoint)
+    sha256, commit = file_sha256(checkpoint), current_commit()
     variants = load_finished(Path(args.json), sha256)
     missing = [title for title in VARIANTS if title not in variants]
     if missing:
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
         for title in missing:
             variants[title] = dict(
                 settings=VARIANTS[title],
-                commit=current_commit(),
+                commit=commit,
                 images={name: each['images'] for name, each in found.items()},
                 metrics={name: each['variants'][title] for name, each in found.items()},
             )
