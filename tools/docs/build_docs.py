@@ -14,6 +14,7 @@ from multitask_refine.utils.errors import explained_errors
 from multitask_runtime.model_index import load_index
 from tools.docs import (
     benchmarks_page,
+    dataset_page,
     gpu_estimates_page,
     metafile,
     model_cards,
@@ -56,12 +57,15 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
         'checkpoints/README.md': {'': results_page.render_result(folder / 'base.json', 64)},
         'docs/reproducing-the-paper.md': benchmarks_page.sections(tables, folder),
         'docs/checkpoint-conversion.md': results_page.training_parity(folder),
+        'docs/large-datasets.md': dataset_page.sections(folder),
         'docs/dataset-preparation.md': results_page.partial_labels(folder),
         'docs/offsets-experiment.md': {
             **offsets_tables.sections(folder / 'offsets'),
             'random-start': offsets_tables.random_start(folder / 'ablation'),
         },
-        'docs/onnx-deployment.md': {name: onnx[name] for name in ('evaluation', 'parity')},
+        'docs/onnx-deployment.md': {
+            name: onnx[name] for name in ('evaluation', 'runtimes', 'parity')
+        },
         'docs/performance.md': {
             **performance_page.sections(folder),
             **gpu_estimates_page.sections(folder),

@@ -56,6 +56,7 @@ def sections(folder: Path) -> dict[str, str]:
         'scaling': measured(folder / 'scaling-cpu.json', with_processor(scaling_tables)),
         'evaluation': measured(folder / 'evaluation.json', with_processor(evaluation_tables)),
         'data': measured(folder / 'data_pipeline.json', with_processor(data_tables)),
+        'video': measured(folder / 'video.json', with_processor(video_table)),
         'cuda': speed_tables(cuda),
         'cuda-operators': measured(folder / 'cuda-ops.json', operators_table),
         'cuda-precision': measured(folder / 'cuda-precision.json', precision_table),
@@ -453,3 +454,27 @@ def kernel_tables(found: dict) -> str:
         table = markdown_table(['kernel', 'calls', 'ms'], rows)
         tables.append(f'### {variant}, {task}, {found["side"]} pixels\n\n{table}')
     return '\n\n'.join(tables)
+
+
+def video_table(found: dict) -> str:
+    """Format frames per second and memory of a video, before and after."""
+    titles = dict(
+        network='the network on the CPU',
+        stand_in=f'a stand-in that waits {found["stand_in_ms"]:.0f} ms in its place',
+    )
+    rows = []
+    for name, title in titles.items():
+        for version in ('before', 'after'):
+            run = found[name][version]
+            memory = run['peak_mib_of_quarters']
+            speedup = f'{found[name]["speedup"]:.2f}' if version == 'after' else '-'
+            rate = f'{run["frames_per_second"]:.1f}'
+            rows.append([title, version, rate, speedup, f'{memory[0]:.0f}', f'{memory[-1]:.0f}'])
+    columns = ['', 'version', 'frames/s', 'times as fast', 'MiB, first quarter', 'last quarter']
+    before, after = found['load_average']
+    return (
+        f'{markdown_table(columns, rows)}\n\nVideo: {found["video"]}. *before*: commit '
+        f'{found["before_commit"]}, which draws masks over the whole image and does one thing at '
+        f'a time. The machine did other work at the same time: its load average was {before} at '
+        f'the beginning and {after} at the end.'
+    )

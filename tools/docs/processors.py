@@ -19,8 +19,6 @@ def processor_class(machine: dict) -> str:
         str: Such as 'AVX2' or 'AVX-512 (VNNI, bfloat16)', the name of a GPU, or
         :data:`NOT_RECORDED`.
     """
-    if machine.get('processor_class'):
-        return str(machine['processor_class'])
     device = machine['device']
     if not device.startswith('CPU'):
         return str(device)

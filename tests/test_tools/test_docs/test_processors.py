@@ -23,10 +23,6 @@ from tools.docs.processors import processor_class
             dict(device='CPU (Neoverse, x), 2 cores', instructions=['bfloat16', 'NEON']),
             'NEON (bfloat16)',
         ),
-        (
-            dict(device='CPU (Xeon, AVX512), 2 cores', processor_class='AVX-512 (bf16, VNNI)'),
-            'AVX-512 (bf16, VNNI)',
-        ),
         (dict(device='NVIDIA H100'), 'NVIDIA H100'),
     ],
 )
