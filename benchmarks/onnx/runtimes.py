@@ -8,10 +8,10 @@ Each network is exported once. PyTorch runs the checkpoint, onnxruntime and Open
 what tools/deployment/quantize_onnx.py makes of it. tools/test.py measures AP. Latency is that of
 benchmarks/speed/compare.py: each form has a process of its own and is timed once in each round,
 on the same drawn images of 4:3, masks pasted; the ratio is the median of the rounds' ratios to
-the reference. That is the first form, PyTorch, or, for a config of configs/converted with synthetic
-weights, the framework where these weights come from (Detectron2, torchvision), if it is installed in
---baseline-python. Synthetic weights have no AP. Forms that the processor lacks instructions for
-are left out and named. The results file::
+the reference. That is the first form, PyTorch, or, for a config of configs/converted with
+synthetic weights, the framework where these weights come from (Detectron2, torchvision), if it is
+installed in --baseline-python. Synthetic weights have no AP. Forms that the processor lacks
+instructions for are left out and named. The results file::
 
     threads: of each form
     networks: list of
