@@ -8,10 +8,10 @@ Each network is exported once. PyTorch runs the checkpoint, onnxruntime and Open
 what tools/deployment/quantize_onnx.py makes of it. tools/test.py measures AP. Latency is that of
 benchmarks/speed/compare.py: each form has a process of its own and is timed once in each round,
 on the same drawn images of 4:3, masks pasted; the ratio is the median of the rounds' ratios to
-the reference. That is PyTorch or, for a config of configs/converted with synthetic weights, the
-framework where these weights come from (Detectron2, torchvision), if it is installed in
---baseline-python. Synthetic weights have no AP. Forms that the processor lacks instructions for
-are left out and named. The results file::
+the reference. That is the first form, PyTorch, or, for a config of configs/converted with
+synthetic weights, the framework where these weights come from (Detectron2, torchvision), if it is
+installed in --baseline-python. Synthetic weights have no AP. Forms that the processor lacks
+instructions for are left out and named. The results file::
 
     threads: of each form
     networks: list of
@@ -181,20 +181,22 @@ def measure(config: str, checkpoint: str, args: argparse.Namespace) -> dict:
         if not is_trained:
             test_cfg.update(max_per_img=DETECTIONS, score_thr=0.0)
             checkpoint, workers = draw_checkpoint(path, folder, args, stack)
-        reference = next(iter(workers), PYTORCH)
         exported = folder / 'float32.onnx'
         export(cfg, checkpoint, exported)
-        files, left_out = write_files(exported, args.forms, args.images)
-        options = dict(
-            config=str(path),
-            weights=checkpoint,
-            prepare=True,
-            detections=test_cfg.max_per_img,
-            score_threshold=test_cfg.score_thr,
-        )
-        workers[PYTORCH], answer = start_worker(PYTORCH, stack, MULTITASK, options)
+        names = [name for name in args.forms if name != PYTORCH]
+        files, left_out = write_files(exported, names, args.images)
         forms: dict[str, dict] = {name: dict(sides={}) for name in workers}
-        forms[PYTORCH]['runtime'] = f'torch {answer["versions"]["torch"]}, float32'
+        if PYTORCH in args.forms:
+            options = dict(
+                config=str(path),
+                weights=checkpoint,
+                prepare=True,
+                detections=test_cfg.max_per_img,
+                score_threshold=test_cfg.score_thr,
+            )
+            workers[PYTORCH], answer = start_worker(PYTORCH, stack, MULTITASK, options)
+            runtime = f'torch {answer["versions"]["torch"]}, float32'
+            forms[PYTORCH] = dict(runtime=runtime, sides={})
         for name, file in files.items():
             form = FORMS[name]
             options = dict(
@@ -205,6 +207,7 @@ def measure(config: str, checkpoint: str, args: argparse.Namespace) -> dict:
             )
             workers[name], answer = start_worker(name, stack, EXPORTED, options)
             forms[name] = dict(bytes=count_bytes(file), runtime=answer['runtime'], sides={})
+        reference = next(iter(workers))
         for side in args.sides:
             found = measure_task(
                 workers,
@@ -218,7 +221,8 @@ def measure(config: str, checkpoint: str, args: argparse.Namespace) -> dict:
                 forms[name]['sides'][str(side)] = numbers
                 log(f'  {name}, {side} pixels: {numbers["median"]:.3f} s')
         if is_trained and not args.no_ap:
-            forms[PYTORCH].update(evaluate(path, checkpoint, folder, []))
+            if PYTORCH in forms:
+                forms[PYTORCH].update(evaluate(path, checkpoint, folder, []))
             for name, file in files.items():
                 form = FORMS[name]
                 runtime = [f'--backend={form.backend}', f'--precision={form.precision}']
@@ -246,7 +250,15 @@ def main(argv: list[str] | None = None) -> int:
         metavar=('CONFIG', 'CHECKPOINT'),
         help=f'may be repeated; {SYNTHETIC} in the place of CHECKPOINT draws weights',
     )
-    parser.add_argument('--forms', nargs='+', choices=FORMS, default=list(FORMS), metavar='FORM')
+    every_form = [PYTORCH, *FORMS]
+    parser.add_argument(
+        '--forms',
+        nargs='+',
+        choices=every_form,
+        default=every_form,
+        metavar='FORM',
+        help=f'default: {", ".join(every_form)}',
+    )
     parser.add_argument(
         '--images', metavar='FOLDER', help='images with people, not those of the test, for int8'
     )

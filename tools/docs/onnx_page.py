@@ -55,6 +55,8 @@ def runtimes_tables(found: dict) -> str:
     for network in found['networks']:
         forms, reference = network['forms'], network['reference']
         sides = list(forms[reference]['sides'])
+        # The benchmark itself uses all cores; before it nothing else should.
+        is_busy = network['load_average'] > BUSY
         rows = []
         for name, numbers in forms.items():
             metrics = [f'{numbers[each]:.2f}' if each in numbers else '-' for each in TASKS]
@@ -63,8 +65,8 @@ def runtimes_tables(found: dict) -> str:
                 [
                     name,
                     *metrics,
-                    *(f'{1000 * each["median"]:.0f}' for each in times),
-                    *(f'{1 / each["ratio"]:.2f}' for each in times),
+                    *('-' if is_busy else f'{1000 * each["median"]:.0f}' for each in times),
+                    *('-' if is_busy else f'{1 / each["ratio"]:.2f}' for each in times),
                     f'{numbers["bytes"] / 1e6:.1f}' if 'bytes' in numbers else '-',
                     f'{max(each["peak_bytes"] for each in times) / 2**30:.2f}',
                 ]
@@ -75,12 +77,10 @@ def runtimes_tables(found: dict) -> str:
         tables.append(f'`{network["config"]}`, {weights}; reference: {reference}')
         tables.append(markdown_table(titles, rows))
         tables += [f'Left out: {name} ({why})' for name, why in network['left_out'].items()]
-        # The benchmark itself uses all cores; before it nothing else should.
-        if network['load_average'] > BUSY:
+        if is_busy:
             tables.append(
-                '**The machine was busy** with other programs: '
-                f'{network["load_average"]:.1f} processes ran or waited before the measurement. '
-                'AP, size and memory hold; times do not.'
+                'No times: the machine was busy with other programs '
+                f'({network["load_average"]:.1f} processes ran or waited before the measurement).'
             )
     machine = found['run']['machine']
     instructions = ', '.join(machine['instructions']) or 'unknown'

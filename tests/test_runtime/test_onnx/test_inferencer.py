@@ -126,25 +126,6 @@ def test_batches_of_any_sizes(model, backend, monkeypatch):
     np.testing.assert_array_equal(results[0]['scores'], kept)
 
 
-def test_an_image_that_fails_does_not_end_its_batch(model, image, monkeypatch):
-    inferencer = OnnxInferencer(model, show_progress=False)
-    run = inferencer._model._session.run
-
-    def fail(images):
-        if any(each.shape[2] == 96 and each.max() == 7 for each in images):
-            raise RuntimeError('out of memory')
-        return run(images)
-
-    monkeypatch.setattr(inferencer._model._session, 'run', fail)
-    images = [image, np.full((48, 64, 3), 7, np.uint8), image]
-    assert [each['source'] for each in inferencer(images, batch_size=3)] == [
-        'array-000000',
-        'array-000002',
-    ]
-    (reason,) = inferencer.skipped
-    assert 'out of memory' in reason
-
-
 def test_drawn_colors_are_those_of_the_metadata(model, image):
     inferencer = OnnxInferencer(model)
     drawn = inferencer.visualize(image, inferencer(image)[0])
