@@ -3,13 +3,14 @@
 import functools
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .command import require_pytorch, with_pytorch
 from .models import check_name
+from .options import pop_runtime_options, refuse_runtime_options
 
 if TYPE_CHECKING:
     from multitask_runtime.base_inferencer import BaseInferencer
@@ -26,7 +27,8 @@ def run_model(
         model (str): An exported model, a config, or the name of a public model.
         checkpoint (str, optional): The config's checkpoint, or an exported model.
         device (str): As of the inferencers.
-        options: ``out_dir``, ``show``, and further ones of ``BaseInferencer.stream``.
+        options: Those of ``runtime_options``, ``out_dir``, ``show``, and further ones of
+            ``BaseInferencer.stream``.
 
     Returns:
         int: Exit status as of :func:`run_inferencer`.
@@ -34,7 +36,7 @@ def run_model(
     Raises:
         SystemExit: With a sentence about what is wrong.
     """
-    load = find_loader(model, checkpoint, device)
+    load = find_loader(model, checkpoint, device, pop_runtime_options(options))
     if needs_pytorch(model, checkpoint):
         status: int = with_pytorch(run_inferencer)(inputs, load, **options)
         return status
@@ -43,32 +45,45 @@ def run_model(
 
 def needs_pytorch(model: str, checkpoint: str | None) -> bool:
     """Tell whether a model is no exported one."""
-    from multitask_runtime.onnx.session import is_onnx
+    from multitask_runtime.onnx.session import is_exported
 
-    return not is_onnx(checkpoint or model)
+    return not is_exported(checkpoint or model)
 
 
-def find_loader(model: str, checkpoint: str | None, device: str) -> 'Callable[[], BaseInferencer]':
+def find_loader(
+    model: str, checkpoint: str | None, device: str, runtime: Mapping[str, Any]
+) -> 'Callable[[], BaseInferencer]':
     """Return the function that loads a model; it can be pickled.
 
+    Args:
+        model (str): An exported model, a config, or the name of a public model.
+        checkpoint (str, optional): The config's checkpoint, or an exported model.
+        device (str): As of the inferencers.
+        runtime (Mapping[str, Any]): From ``pop_runtime_options``.
+
     Raises:
-        click.UsageError: If it is a config without a checkpoint.
+        click.UsageError: If it is a config without a checkpoint, or has options of exported
+            models.
         SystemExit: With a sentence, if there is no such model, or PyTorch is not installed.
     """
-    if needs_pytorch(model, checkpoint):
-        check_name(model, checkpoint)
-        require_pytorch()
-    return functools.partial(_load, model, checkpoint, device)
+    if not needs_pytorch(model, checkpoint):
+        return functools.partial(_load_exported, checkpoint or model, device, **runtime)
+    check_name(model, checkpoint)
+    refuse_runtime_options(model, runtime)
+    require_pytorch()
+    return functools.partial(_load_checkpoint, model, checkpoint, device)
 
 
-def _load(model: str, checkpoint: str | None, device: str) -> 'BaseInferencer':
-    if needs_pytorch(model, checkpoint):
-        from multitask_refine.apis import MultitaskInferencer
-
-        return MultitaskInferencer(model, checkpoint, device)
+def _load_exported(model: str, device: str, **runtime: Any) -> 'BaseInferencer':
     from multitask_runtime.onnx.inferencer import OnnxInferencer
 
-    return OnnxInferencer(checkpoint or model, device)
+    return OnnxInferencer(model, device, **runtime)
+
+
+def _load_checkpoint(model: str, checkpoint: str | None, device: str) -> 'BaseInferencer':
+    from multitask_refine.apis import MultitaskInferencer
+
+    return MultitaskInferencer(model, checkpoint, device)
 
 
 def run_inferencer(

@@ -9,14 +9,17 @@ import subprocess
 import sys
 
 import click
+import numpy as np
 import pytest
 
 from multitask_cli.command import Command, run
 from multitask_cli.main import VERBS, main, multitask
+from multitask_runtime import VideoWriter
 from multitask_runtime.model_index import load_index
+from multitask_runtime.onnx import onnx_model
 from tests.conftest import ROOT
 from tests.test_runtime.conftest import save_image
-from tests.test_runtime.onnx_files import make_file
+from tests.test_runtime.onnx_files import EVERY_BACKEND, make_file
 
 
 def execute(*argv, **environ):
@@ -252,6 +255,45 @@ def test_scores_are_from_0_to_1(argv, score, capsys):
     said = capsys.readouterr().err
     assert "Invalid value for '--score-thr'" in said
     assert score in said
+
+
+@EVERY_BACKEND
+@pytest.mark.parametrize('verb', ['predict', 'track'])
+def test_backend_and_threads(tmp_path, verb, backend, monkeypatch):
+    opened, load = [], onnx_model.load_session
+    monkeypatch.setattr(
+        onnx_model,
+        'load_session',
+        lambda *args, **options: opened.append((options, load(*args, **options))) or opened[0][1],
+    )
+    model = make_file(tmp_path / 'model.onnx')
+    if verb == 'track':
+        writer = VideoWriter(tmp_path / 'a.mp4', 10)
+        writer.write(np.full((48, 64, 3), 120, np.uint8))
+        writer.close()
+    else:
+        save_image(tmp_path / 'a.png')
+    source = str(tmp_path / ('a.mp4' if verb == 'track' else 'a.png'))
+    options = ['--backend', backend, '--threads', '1', '--batch-size', '2', '--out-dir', '']
+    assert main([verb, model, source, *options]) == 0
+    ((given, session),) = opened
+    assert given == dict(backend=backend, precision='float32', threads=1)
+    assert session.runtime.lower().startswith(backend)
+
+
+@pytest.mark.parametrize(
+    'option', [('--backend', 'openvino'), ('--precision', 'bfloat16'), ('--threads', '2')]
+)
+@pytest.mark.parametrize(
+    'argv',
+    [['predict', 'c.py', 'w.pth', 'a.png'], ['test', 'c.py', 'w.pth'], ['serve', 'c.py', 'w.pth']],
+)
+def test_backends_are_for_exported_models(argv, option, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*argv, *option])
+    assert ended.value.code == 2
+    said = ' '.join(capsys.readouterr().err.split())
+    assert f'{option[0]}: expected an exported model (.onnx or .xml), found' in said
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,11 @@
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -32,6 +37,7 @@ from multitask_refine.testing.synthetic_people.skeleton import (
     random_pose,
     view_figure,
 )
+from tools.dataset import make_sample
 from tools.dataset.make_sample import main
 
 pytestmark = pytest.mark.slow
@@ -403,3 +409,18 @@ def test_invalid_options_exit_with_2(tmp_path, option, capsys):
     assert stop.value.code == 2
     assert option.split('=')[0] in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
+
+
+def test_terminated_run_leaves_no_workers_and_no_files(tmp_path):
+    command = [sys.executable, make_sample.__file__, str(tmp_path / 'sample'), '--train=5000']
+    with subprocess.Popen(command, start_new_session=True) as process:
+        while not list(tmp_path.glob('.sample.*.new/train2017/*.jpg')):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ProcessLookupError):  # multiprocessing's own process ends a moment later
+        while True:
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)

@@ -63,7 +63,9 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
             **offsets_tables.sections(folder / 'offsets'),
             'random-start': offsets_tables.random_start(folder / 'ablation'),
         },
-        'docs/onnx-deployment.md': {name: onnx[name] for name in ('evaluation', 'parity')},
+        'docs/onnx-deployment.md': {
+            name: onnx[name] for name in ('evaluation', 'runtimes', 'parity')
+        },
         'docs/performance.md': {
             **performance_page.sections(folder),
             **gpu_estimates_page.sections(folder),

@@ -6,6 +6,7 @@ from multitask_refine.analysis.results_files import measured
 from multitask_refine.evaluation import markdown_table
 
 TASKS = dict(bbox_AP='box AP', segm_AP='mask AP', keypoints_AP='keypoint AP')
+BUSY = 0.5  # processes
 OUTPUTS = dict(
     boxes='boxes',
     scores='scores',
@@ -28,6 +29,7 @@ def sections(folder: Path) -> dict[str, str]:
     return {
         'evaluation': measured(folder / 'evaluation.json', forms_table),
         'quantization': measured(folder / 'quantization.json', forms_table),
+        'runtimes': measured(folder / 'runtimes.json', runtimes_tables),
         'parity': measured(folder / 'parity.json', parity_tables),
     }
 
@@ -43,6 +45,47 @@ def forms_table(found: dict) -> str:
             metrics = [f'{numbers[metric]:.2f}' for metric in TASKS]
             rows.append([f'`{network["config"]}`', name, *metrics, size, time])
     return markdown_table(['config', 'form', *TASKS.values(), 'MB', 'ms per image'], rows)
+
+
+def runtimes_tables(found: dict) -> str:
+    """Format AP, latency, size and memory of each form of each network."""
+    tables = []
+    for network in found['networks']:
+        forms, reference = network['forms'], network['reference']
+        sides = list(forms[reference]['sides'])
+        rows = []
+        for name, numbers in forms.items():
+            metrics = [f'{numbers[each]:.2f}' if each in numbers else '-' for each in TASKS]
+            times = [numbers['sides'][side] for side in sides]
+            rows.append(
+                [
+                    name,
+                    *metrics,
+                    *(f'{1000 * each["median"]:.0f}' for each in times),
+                    *(f'{1 / each["ratio"]:.2f}' for each in times),
+                    f'{numbers["bytes"] / 1e6:.1f}' if 'bytes' in numbers else '-',
+                    f'{max(each["peak_bytes"] for each in times) / 2**30:.2f}',
+                ]
+            )
+        titles = ['run by', *TASKS.values(), *(f'ms, {side} pixels' for side in sides)]
+        titles += [f'times as fast, {side} pixels' for side in sides] + ['MB', 'peak GiB']
+        weights = 'trained' if network['checkpoint_sha256'] else 'synthetic weights'
+        tables.append(f'`{network["config"]}`, {weights}; reference: {reference}')
+        tables.append(markdown_table(titles, rows))
+        tables += [f'Left out: {name} ({why})' for name, why in network['left_out'].items()]
+        # The benchmark itself uses all cores; before it nothing else should.
+        if network['load_average'] > BUSY:
+            tables.append(
+                '**The machine was busy** with other programs: '
+                f'{network["load_average"]:.1f} processes ran or waited before the measurement. '
+                'AP, size and memory hold; times do not.'
+            )
+    machine = found['run']['machine']
+    instructions = ', '.join(machine['instructions']) or 'unknown'
+    tables.append(
+        f'Instruction sets of the processor: {instructions}; threads: {found["threads"]}.'
+    )
+    return '\n\n'.join(tables)
 
 
 def parity_tables(found: dict) -> str:

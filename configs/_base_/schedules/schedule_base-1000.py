@@ -11,10 +11,7 @@ param_scheduler[0].end = warmup
 # lr_mult would rise.
 param_scheduler[1].update(begin=warmup, end=max_iters, T_max=max_iters - warmup, eta_min=0)
 
-# Forward and loss in bfloat16, for CPUs that have instructions for it, as in
-# the training of the base. Sampling positions are float32 all the same.
 optim_wrapper = dict(
-    type='Bfloat16OptimWrapper',
     optimizer=dict(lr=3e-4),
     # Refined networks have larger norms: a bound that is in the way of theirs
     # alone would be a second difference.

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmdet.registry import OPTIM_WRAPPERS
+from mmengine.logging import MMLogger
 from torch import nn
 
 import multitask_refine  # noqa: F401
@@ -37,3 +38,15 @@ def test_weights_and_their_update_stay_float32(layer):
     # The gradient is the input, and a step of SGD takes it off the weight.
     assert layer.weight.dtype == torch.float32
     assert layer.weight.item() == 1 + 2**-9 - 2**-8
+
+
+@pytest.mark.parametrize('is_fast', [True, False])
+def test_warn_on_processors_without_instructions_for_bfloat16(layer, monkeypatch, is_fast):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: is_fast)
+    warnings = []
+    monkeypatch.setattr(MMLogger, 'warning', lambda self, text: warnings.append(text))
+    _wrap(layer, 'Bfloat16OptimWrapper')
+    fields = [text.split(':')[0] for text in warnings]
+    assert fields == ([] if is_fast else ['optim_wrapper.type'])
