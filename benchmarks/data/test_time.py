@@ -9,10 +9,12 @@
 Each variant is the pretrained base with other settings of ``test_cfg.rcnn`` or of the decoder of
 the keypoint head. Backbone and RPN run once for all variants of an image, so that these differ by
 nothing else. The datasets are the validation images of the base, and crowded ones, in each of
-which several people cover each other.
+which several people cover each other. Variants that the results file has, with the same settings,
+are not evaluated again; each has the commit that it was evaluated at.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from multitask_refine.engine import explained_errors, load_checkpoint_file, writ
 from multitask_refine.evaluation import TASKS, MultitaskCocoMetric
 from multitask_refine.finetune import find_base
 from multitask_refine.utils.config import load_config
+from multitask_refine.utils.results_file import current_commit
 from multitask_runtime.utils.files import file_sha256
 
 CONFIG = 'configs/sample/multitask-rcnn_r26-w24_fpn-ms_regular_1xb8-10k_sample.py'
@@ -55,6 +58,7 @@ def dark(method: str, blur: int) -> dict:
     }
 
 
+OKS_NMS = dict(type='InstanceNMS', similarity='oks', threshold=0.7)
 MASK_BOX = dict(type='MaskBoxRefiner', weight=0.5)
 KEYPOINT_BOX = dict(type='KeypointBoxRefiner', score_thr=0.3)
 # Title: settings of the model. The first is what the others are compared with.
@@ -76,6 +80,13 @@ VARIANTS = {
     'RoIs x 1.2': postprocess(roi_scale_factor=1.2),
     'boxes enlarged by the keypoints, RoIs x 1.1': postprocess(KEYPOINT_BOX, roi_scale_factor=1.1),
     'boxes half way to the masks, RoIs x 1.1': postprocess(MASK_BOX, roi_scale_factor=1.1),
+    'boxes of the masks, RoIs x 1.1': postprocess(
+        dict(MASK_BOX, weight=1.0), roi_scale_factor=1.1
+    ),
+    'OKS NMS 0.7 after box NMS 0.8, boxes half way to the masks, RoIs x 1.1': {
+        f'{RCNN}nms.iou_threshold': 0.8,
+        **postprocess(OKS_NMS, MASK_BOX, roi_scale_factor=1.1),
+    },
     'DARK, blur 11': dark('dark', 11),
     'DARK, blur 5': dark('dark', 5),
     'UDP, blur 11': dark('udp', 11),
@@ -83,13 +94,13 @@ VARIANTS = {
 }
 
 
-def build_models(checkpoint: str) -> dict[str, nn.Module]:
+def build_models(checkpoint: str, titles: list[str]) -> dict[str, nn.Module]:
     """Build the network of each variant, with the same weights."""
     weights = load_checkpoint_file(checkpoint, 'cpu')['state_dict']
     models = {}
-    for title, settings in VARIANTS.items():
+    for title in titles:
         cfg = Config.fromfile(CONFIG)
-        cfg.merge_from_dict({f'model.{name}': value for name, value in settings.items()})
+        cfg.merge_from_dict({f'model.{name}': value for name, value in VARIANTS[title].items()})
         models[title] = MODELS.build(cfg.model).eval()
         models[title].load_state_dict(weights)
     return models
@@ -97,7 +108,7 @@ def build_models(checkpoint: str) -> dict[str, nn.Module]:
 
 @torch.no_grad()
 def evaluate(models: dict[str, nn.Module], root: Path, limit: int | None) -> dict:
-    """Evaluate all variants on the validation images of a folder.
+    """Evaluate variants on the validation images of a folder.
 
     Returns:
         Number of images, and by variant the AP of each task in percent.
@@ -123,8 +134,21 @@ def evaluate(models: dict[str, nn.Module], root: Path, limit: int | None) -> dic
     for title, metric in metrics.items():
         found = metric.compute_metrics(metric.results)
         variants[title] = {task: round(found[f'{task}_AP'], 4) for task in TASKS}
-        print(root.name, title, variants[title], flush=True)
     return dict(images=len(loader), variants=variants)
+
+
+def load_finished(path: Path, checkpoint_sha256: str) -> dict[str, dict]:
+    """Load the variants of a results file whose settings and checkpoint are those of today."""
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    if content['checkpoint_sha256'] != checkpoint_sha256:
+        return {}
+    return {
+        title: row
+        for title, row in content['variants'].items()
+        if row['settings'] == VARIANTS.get(title)
+    }
 
 
 @explained_errors()
@@ -139,10 +163,21 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     init_default_scope('mmdet')
     checkpoint, _ = find_base()
-    models = build_models(checkpoint)
-    datasets = {name: evaluate(models, args.data / name, args.limit) for name in DATASETS}
-    content = dict(config=Path(CONFIG).name, checkpoint_sha256=file_sha256(checkpoint))
-    write_record(args.json, dict(content, settings=VARIANTS, datasets=datasets))
+    sha256, commit = file_sha256(checkpoint), current_commit()
+    variants = load_finished(Path(args.json), sha256)
+    missing = [title for title in VARIANTS if title not in variants]
+    if missing:
+        models = build_models(checkpoint, missing)
+        found = {name: evaluate(models, args.data / name, args.limit) for name in DATASETS}
+        for title in missing:
+            variants[title] = dict(
+                settings=VARIANTS[title],
+                commit=commit,
+                images={name: each['images'] for name, each in found.items()},
+                metrics={name: each['variants'][title] for name, each in found.items()},
+            )
+    content = dict(config=Path(CONFIG).name, checkpoint_sha256=sha256)
+    write_record(args.json, dict(content, variants={title: variants[title] for title in VARIANTS}))
     print(f'Results file: {args.json}')
     return 0
 

@@ -107,6 +107,9 @@ def draw_checkpoint(
 
     Returns:
         Checkpoint of the config, and the worker of the framework by its name, if it is installed.
+
+    Raises:
+        RuntimeError: If the framework's weights cannot be converted.
     """
     drawn, checkpoint = str(folder / 'drawn.pth'), str(folder / 'checkpoint.pth')
     options = dict(detections=DETECTIONS, score_threshold=0.0)
@@ -121,7 +124,9 @@ def draw_checkpoint(
         if 'not_installed' not in answer:
             worker.ask('save_weights', path=drawn)
             with redirect_stdout(sys.stderr):  # converters print what they rename
-                import_module(part.converter).main([str(config), drawn, checkpoint])
+                status = import_module(part.converter).main([str(config), drawn, checkpoint])
+            if status:
+                raise RuntimeError(f'{part.converter} cannot convert the weights, see above')
             return checkpoint, {part.reference: worker}
         log(f'  {part.reference} is left out: {answer["not_installed"]} is not installed')
     with ExitStack() as short:

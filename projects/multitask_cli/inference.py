@@ -36,7 +36,8 @@ def run_model(
     Raises:
         SystemExit: With a sentence about what is wrong.
     """
-    load = find_loader(model, checkpoint, device, pop_runtime_options(options))
+    runtime = pop_runtime_options(options)
+    load = find_loader(model, checkpoint, device, runtime)
     if needs_pytorch(model, checkpoint):
         status: int = with_pytorch(run_inferencer)(inputs, load, **options)
         return status
@@ -56,34 +57,33 @@ def find_loader(
     """Return the function that loads a model; it can be pickled.
 
     Args:
-        model (str): An exported model, a config, or the name of a public model.
-        checkpoint (str, optional): The config's checkpoint, or an exported model.
-        device (str): As of the inferencers.
+        model (str): As in :func:`run_model`.
+        checkpoint (str, optional): The same.
+        device (str): The same.
         runtime (Mapping[str, Any]): From ``pop_runtime_options``.
 
     Raises:
-        click.UsageError: If it is a config without a checkpoint, or has options of exported
-            models.
+        click.UsageError: If it is a config without a checkpoint, or an option is for exported
+            models only.
         SystemExit: With a sentence, if there is no such model, or PyTorch is not installed.
     """
-    if not needs_pytorch(model, checkpoint):
-        return functools.partial(_load_exported, checkpoint or model, device, **runtime)
-    check_name(model, checkpoint)
-    refuse_runtime_options(model, runtime)
-    require_pytorch()
-    return functools.partial(_load_checkpoint, model, checkpoint, device)
+    if needs_pytorch(model, checkpoint):
+        check_name(model, checkpoint)
+        refuse_runtime_options(model, runtime)
+        require_pytorch()
+    return functools.partial(_load, model, checkpoint, device, runtime)
 
 
-def _load_exported(model: str, device: str, **runtime: Any) -> 'BaseInferencer':
+def _load(
+    model: str, checkpoint: str | None, device: str, runtime: Mapping[str, Any]
+) -> 'BaseInferencer':
+    if needs_pytorch(model, checkpoint):
+        from multitask_refine.apis import MultitaskInferencer
+
+        return MultitaskInferencer(model, checkpoint, device)
     from multitask_runtime.onnx.inferencer import OnnxInferencer
 
-    return OnnxInferencer(model, device, **runtime)
-
-
-def _load_checkpoint(model: str, checkpoint: str | None, device: str) -> 'BaseInferencer':
-    from multitask_refine.apis import MultitaskInferencer
-
-    return MultitaskInferencer(model, checkpoint, device)
+    return OnnxInferencer(checkpoint or model, device, **runtime)
 
 
 def run_inferencer(

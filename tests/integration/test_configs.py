@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from multitask_cli import test, train
-from multitask_refine.deployment import export
+from multitask_refine.deployment import ExportError, export
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import ROOT
 from tests.shrink import cheap_parts, shrink
@@ -131,6 +131,9 @@ def _module_types(config):
                 yield value
             elif key not in ('train_cfg', 'init_cfg'):
                 yield from _module_types(value)
+    elif isinstance(config, list):
+        for each in config:
+            yield from _module_types(each)
 
 
 def one_of_each_kind():
@@ -151,6 +154,10 @@ def test_each_kind_of_network_is_exported(leaf, data_root, tmp_path):
     network = MODELS.build(cfg.model)
     network.init_weights()
     torch.save(network.state_dict(), tmp_path / 'weights.pth')
+    if outside := {'DarkRoIHeatmapCodec', 'MaskBoxRefiner'} & set(_module_types(cfg.model)):
+        with pytest.raises(ExportError, match=f'(?s)found .*{outside.pop()}'):
+            export(cfg, tmp_path / 'weights.pth', tmp_path / 'out.onnx')
+        return
     export(cfg, tmp_path / 'weights.pth', tmp_path / 'out.onnx')
     assert (tmp_path / 'out.onnx').stat().st_size > 10000
 

@@ -76,6 +76,7 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
             for name in ('quickstart', 'quickstart-from-scratch')
         },
         'docs/reliability.md': reliability_page.sections(folder),
+        'docs/test-time-consistency.md': results_page.test_time(folder),
         'docs/model-zoo.md': results_page.sections(folder),
         'docs/public-models.md': model_cards.sections(folder, load_index()),
         'docs/web-page.md': serving_page.sections(folder),

@@ -87,7 +87,8 @@ class ConvNeXt(BaseModule):
                 f'{len(depths)} and {len(channels)}'
             )
         self.out_indices = tuple(out_indices)
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        last = max(sum(depths) - 1, 1)
+        rates = iter([drop_path_rate * i / last for i in range(sum(depths))])
         self.downsample_layers, self.stages = nn.ModuleList(), nn.ModuleList()
         for i, (depth, width) in enumerate(zip(depths, channels, strict=True)):
             if i == 0:
