@@ -77,7 +77,13 @@ def make_dataset(folder: Path, images: int) -> tuple[list[str], list[str]]:
 def start(model: Path, inputs: Sequence[str], out_dir: Path, *options: str) -> subprocess.Popen:
     """Start `multitask predict-dataset`."""
     command = [sys.executable, '-m', 'multitask_cli', 'predict-dataset', str(model), *inputs]
-    command += [f'--out-dir={out_dir}', f'--shard-size={SHARD_SIZE}', '--device=cpu', *options]
+    command += [
+        f'--out-dir={out_dir}',
+        f'--shard-size={SHARD_SIZE}',
+        '--device=cpu',
+        '--threads=1',
+        *options,
+    ]
     with out_dir.with_suffix('.txt').open('a') as log:
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 

@@ -11,6 +11,7 @@ process, sampled while the video is predicted.
 """
 
 import argparse
+import copy
 import json
 import os
 import subprocess
@@ -61,11 +62,11 @@ def predict(model: str, video: str, out_dir: str, wait: float) -> dict:
     if wait:
         network, found = inferencer._model, []
 
-        def stand_in(*args: object) -> dict:
+        def stand_in(*args: object) -> object:
             if not found:
                 found.append(network(*args))
             time.sleep(wait)
-            return dict(found[0])
+            return copy.copy(found[0])
 
         inferencer._model = stand_in
     process, memory, inference = psutil.Process(), [], []

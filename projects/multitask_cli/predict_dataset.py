@@ -2,7 +2,7 @@
 
 import functools
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,8 @@ def _predict(
     from multitask_runtime.batch import predict_dataset, predict_here, predict_on_ray
     from multitask_runtime.utils.errors import ExplainedError
 
+    runtime = pop_runtime_options(options)
+    identity = _identify(model, checkpoint, runtime)
     engine: Any = predict_here
     if workers > 1 or address is not None:
         if device.startswith('cuda:'):
@@ -126,12 +128,12 @@ def _predict(
             gpus=dict(cpu=0, cuda=1).get(device),
             address=address,
         )
-    load = find_loader(model, checkpoint, device, pop_runtime_options(options))
+        if not needs_pytorch(model, checkpoint):  # PyTorch follows Ray's OMP_NUM_THREADS
+            runtime['threads'] = runtime['threads'] or max(1, int(cpus_per_worker))
+    load = find_loader(model, checkpoint, device, runtime)
     with terminate_like_interrupt() as received:
         try:
-            summary = predict_dataset(
-                load, inputs, model=_identify(model, checkpoint), engine=engine, **options
-            )
+            summary = predict_dataset(load, inputs, model=identity, engine=engine, **options)
         except ExplainedError as error:
             raise SystemExit(str(error)) from None
         except KeyboardInterrupt:
@@ -149,7 +151,8 @@ def _predict(
     return int(summary.bad_images > 0)
 
 
-def _identify(model: str, checkpoint: str | None) -> str:
-    """Return the name of a public model, or the digests of the model's files."""
+def _identify(model: str, checkpoint: str | None, runtime: Mapping[str, Any]) -> str:
+    """Return the name of a public model, or the digests of the model's files, and its backend."""
     files = [path for path in (model, checkpoint) if path and Path(path).is_file()]
-    return ' '.join(file_sha256(path) for path in files) or model
+    digests = [file_sha256(path) for path in files]
+    return ' '.join([*(digests or [model]), runtime['backend'], runtime['precision']])

@@ -198,7 +198,8 @@ def _draw_behind(
 ) -> Generator[tuple[Frame, Result, Future[Array] | None], None, None]:
     """Yield each frame with its result and its drawing, made while the next frame is predicted.
 
-    Without ``draw`` nothing is drawn, and no result waits for the next one.
+    No result waits for the next one of a camera or stream, which may take its time, or without
+    ``draw``.
     """
     with ThreadPoolExecutor(max_workers=1) as executor:
         waiting = None
@@ -209,6 +210,9 @@ def _draw_behind(
                     continue
                 ready, waiting = waiting, (frame, result, executor.submit(draw, frame, result))
                 if ready:
+                    yield ready
+                if frame.source.kind in ('camera', 'stream'):
+                    ready, waiting = waiting, None
                     yield ready
         except (Exception, KeyboardInterrupt):
             if waiting:  # was predicted before the error

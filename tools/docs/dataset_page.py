@@ -50,7 +50,7 @@ def runs_table(found: dict) -> str:
         f'{markdown_table(columns, rows)}\n\n{found["nodes"]} nodes of one CPU core each, all on '
         f'one machine with {found["cpu_cores"]} cores, which did other work at the same time '
         '(*load before*: its load average). The seconds have the start of Python, of Ray and of '
-        'the models. onnxruntime uses all cores of the machine in one process already, so the '
-        'cores are the limit here and the nodes bring no throughput, only what Ray costs; more '
-        'than this needs machines or GPUs of their own, and was not measured.'
+        'the models; each model has one thread. The cores are the limit: the workers, the '
+        'processes of Ray and the other work share them, so this says what Ray costs and not how '
+        'it scales. Machines and GPUs of their own were not measured.'
     )

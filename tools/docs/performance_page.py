@@ -468,7 +468,7 @@ def video_table(found: dict) -> str:
             run = found[name][version]
             memory = run['peak_mib_of_quarters']
             speedup = f'{found[name]["speedup"]:.2f}' if version == 'after' else '-'
-            rate = f'{run["frames_per_second"]:.1f}'
+            rate = f'{run["frames_per_second"]:.2f}'
             rows.append([title, version, rate, speedup, f'{memory[0]:.0f}', f'{memory[-1]:.0f}'])
     columns = ['', 'version', 'frames/s', 'times as fast', 'MiB, first quarter', 'last quarter']
     before, after = found['load_average']

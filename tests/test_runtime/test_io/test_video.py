@@ -346,9 +346,11 @@ def test_slow_encoder_loses_no_frame(model, video, tmp_path, monkeypatch):
     assert len(list(VideoReader(str(tmp_path / 'out/block.mp4')))) == FRAMES
 
 
-def test_camera_is_not_read_ahead(model, capture):
+def test_camera_is_not_read_ahead(model, capture, tmp_path):
+    """Its frames would be old, and a result would wait for the next frame."""
     fake = capture(count=-1)
-    results = OnnxInferencer(model).stream(0)
-    next(results)
-    assert fake.read_so_far == 1
+    results = OnnxInferencer(model).stream(0, out_dir=tmp_path)
+    for number in (1, 2, 3):
+        assert next(results)['frame'] == number - 1
+        assert fake.read_so_far == number
     results.close()
