@@ -5,6 +5,8 @@ from pathlib import Path
 from multitask_refine.analysis.results_files import measured
 from multitask_refine.evaluation import markdown_table
 
+from .processors import with_processor
+
 _TITLES = dict(
     one_process='one process, without Ray',
     cluster='all nodes',
@@ -22,7 +24,7 @@ def sections(folder: Path) -> dict[str, str]:
     Returns:
         dict[str, str]: Markdown by the name in the page's marker.
     """
-    return {'dataset': measured(folder / 'performance/dataset.json', runs_table)}
+    return {'dataset': measured(folder / 'performance/dataset.json', with_processor(runs_table))}
 
 
 def runs_table(found: dict) -> str:

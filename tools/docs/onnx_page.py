@@ -5,6 +5,8 @@ from pathlib import Path
 from multitask_refine.analysis.results_files import measured
 from multitask_refine.evaluation import markdown_table
 
+from .processors import with_processor
+
 TASKS = dict(bbox_AP='box AP', segm_AP='mask AP', keypoints_AP='keypoint AP')
 BUSY = 0.5  # processes
 OUTPUTS = dict(
@@ -27,8 +29,8 @@ def sections(folder: Path) -> dict[str, str]:
     """
     folder = folder / 'onnx'
     return {
-        'evaluation': measured(folder / 'evaluation.json', forms_table),
-        'quantization': measured(folder / 'quantization.json', forms_table),
+        'evaluation': measured(folder / 'evaluation.json', with_processor(forms_table)),
+        'quantization': measured(folder / 'quantization.json', with_processor(forms_table)),
         'runtimes': measured(folder / 'runtimes.json', runtimes_tables),
         'parity': measured(folder / 'parity.json', parity_tables),
         'deform-conv': measured(folder / 'deform-conv.json', layers_table),
