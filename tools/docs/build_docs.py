@@ -64,7 +64,7 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
             'random-start': offsets_tables.random_start(folder / 'ablation'),
         },
         'docs/onnx-deployment.md': {
-            name: onnx[name] for name in ('evaluation', 'runtimes', 'parity')
+            name: onnx[name] for name in ('evaluation', 'runtimes', 'parity', 'deform-conv')
         },
         'docs/performance.md': {
             **performance_page.sections(folder),

@@ -33,6 +33,7 @@ def sections(folder: Path) -> dict[str, str]:
         'quantization': measured(folder / 'quantization.json', with_processor(forms_table)),
         'runtimes': measured(folder / 'runtimes.json', runtimes_tables),
         'parity': measured(folder / 'parity.json', parity_tables),
+        'deform-conv': measured(folder / 'deform-conv.json', layers_table),
     }
 
 
@@ -120,3 +121,13 @@ def parity_tables(found: dict) -> str:
         [['trained', *photos, str(len(drawn))], ['random weights', *photos, '0']],
     )
     return f'{differences}\n\n{images}'
+
+
+def layers_table(found: dict) -> str:
+    """Format the time of each layer in each form."""
+    forms = list(next(iter(found['layers'].values()))['milliseconds'])
+    rows = []
+    for name, layer in found['layers'].items():
+        shape = ' x '.join(map(str, layer['shape']))
+        rows.append([name, shape, *(f'{layer["milliseconds"][form]:.0f}' for form in forms)])
+    return markdown_table(['layer', 'shape', *(f'{form}, ms' for form in forms)], rows)

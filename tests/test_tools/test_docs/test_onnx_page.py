@@ -139,6 +139,10 @@ def test_page(folder):
             ),
         ),
         ('quantization', dict(networks=[dict(config='a.py', forms=forms)])),
+        (
+            'deform-conv',
+            dict(layers=dict(conv3=dict(shape=[1, 8, 5, 6], milliseconds=dict(Conv=1.2, B=20.7)))),
+        ),
     ):
         (folder / f'onnx/{name}.json').write_text(json.dumps(dict(content, run=RUN)))
     lines = '\n'.join(onnx_page.sections(folder).values()).splitlines()
@@ -161,6 +165,8 @@ def test_page(folder):
         '-',
     ] in cells
     assert ['limit', '', '', '', '0.1', *['-'] * 4] in cells
+    assert ['layer', 'shape', 'Conv, ms', 'B, ms'] in cells
+    assert ['conv3', '1 x 8 x 5 x 6', '1', '21'] in cells
     # Photos of 4 x 3 and 5 x 6 pixels.
     assert ['trained', '2', '2', '6', '0'] in cells
     assert '`python x.py`, commit abc, 2026-01-01, CPU, torch 2' in lines
