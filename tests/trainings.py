@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmdet.registry import HOOKS
 from mmengine.config import Config
+from mmengine.config import config as mmengine_config
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric, Evaluator
@@ -29,7 +30,18 @@ from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 STEPS = 10
 # A server imports everything once, and trainings are forked from it.
 SERVER = multiprocessing.get_context('forkserver')
-SERVER.set_forkserver_preload(['multitask_refine', 'mmdet.apis', 'mmdet.utils'])
+# What every training imports later would be imported in each process: optimizers import dynamo.
+SERVER.set_forkserver_preload(
+    [
+        'multitask_refine',
+        'mmdet.apis',
+        'mmdet.utils',
+        'multitask_cli.train',
+        'multitask_refine.apis.train',
+        'torch._dynamo',
+        'torch.utils.data.datapipes',
+    ]
+)
 
 
 def _train(argv, log, environ):
@@ -39,6 +51,8 @@ def _train(argv, log, environ):
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY), stream.fileno())
     torch.set_num_threads(1)
+    # Formatting the config for every checkpoint takes longer than a step.
+    mmengine_config.FormatCode = lambda text, style_config: (text, True)
     sys.exit(train.main(argv))
 
 

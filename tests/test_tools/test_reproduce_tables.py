@@ -4,12 +4,14 @@ import hashlib
 import json
 import os
 import pickle
+import runpy
 import socket
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import mmdet
 import numpy as np
 import pytest
 import torch
@@ -439,7 +441,7 @@ def _compare_with_predictions(folder, dump):
     assert not list(masks) and not list(keypoints)
 
 
-def test_mim_writes_the_files_of_test_dev(trained, scene, tmp_path):
+def test_mmdets_test_tool_writes_the_files_of_test_dev(trained, scene, tmp_path, monkeypatch):
     """The config alone says so; the file lists 80 categories and no
     annotations, as COCO's does."""
     data = tmp_path / 'coco'
@@ -464,27 +466,17 @@ def test_mim_writes_the_files_of_test_dev(trained, scene, tmp_path):
         if not option.startswith(('test_dataloader.dataset.data_root', 'test_evaluator'))
     ]
     ann_file = f'{data}/annotations/image_info_test-dev2017.json'
-    _run(
-        [
-            sys.executable,
-            '-m',
-            'mim',
-            'test',
-            'mmdet',
-            str(config),
-            '--checkpoint',
-            str(trained / SAMPLE_CONFIG.stem / 'iter_2.pth'),
-            '--gpus',
-            '0',
-            '--launcher',
-            'none',
-            '--work-dir',
-            str(tmp_path / 'work'),
-            *options,
-            f'test_dataloader.dataset.data_root={data}/',
-            f'test_evaluator.ann_file={ann_file}',
-        ]
-    )
+    # What `mim test mmdet` starts; it sets LOCAL_RANK where there is none.
+    tool = Path(mmdet.__file__).parent / '.mim/tools/test.py'
+    checkpoint = str(trained / SAMPLE_CONFIG.stem / 'iter_2.pth')
+    options += [
+        f'test_dataloader.dataset.data_root={data}/',
+        f'test_evaluator.ann_file={ann_file}',
+    ]
+    work_dir = ['--work-dir', str(tmp_path / 'work')]
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.setattr(sys, 'argv', ['test.py', str(config), checkpoint, *work_dir, *options])
+    runpy.run_path(str(tool), run_name='__main__')
     for kind in ('detections', 'person_keypoints'):
         results = _read(tmp_path / 'out', kind, 'test-dev2017', 'net')
         assert results
