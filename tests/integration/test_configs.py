@@ -1,5 +1,6 @@
 """Every shipped config: name, header, README; training, resume, test, export."""
 
+import functools
 import json
 import re
 import shutil
@@ -12,11 +13,11 @@ from mmengine.config import Config
 from multitask_cli import test, train
 from multitask_refine.deployment import ExportError, export
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
-from tests.conftest import ROOT
+from tests.conftest import CONFIGS, ROOT
 from tests.shrink import cheap_parts, shrink
 from tests.trainings import same
 
-LEAVES = sorted(file for file in (ROOT / 'configs').rglob('*.py') if '_base_' not in file.parts)
+LEAVES = sorted(file for file in CONFIGS.rglob('*.py') if '_base_' not in file.parts)
 HEADER = re.compile(
     r'# Command: (?P<command>(?:bash tools/dist_train\.sh|python tools/t\w+\.py) CONFIG.*)\n'
     r'# Cost: (?P<iterations>\d+) iterations of (?P<images>\d+) images; .+\.\n'
@@ -136,6 +137,7 @@ def _module_types(config):
             yield from _module_types(each)
 
 
+@functools.cache
 def one_of_each_kind():
     kinds = {}
     for leaf in LEAVES:

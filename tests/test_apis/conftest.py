@@ -44,7 +44,6 @@ def make_network(scene, tmp_path_factory):
         folder = tmp_path_factory.mktemp('network')
         cfg = Config.fromfile(SAMPLE_CONFIG)
         cfg.merge_from_dict(tiny_options(scene))
-        cfg.test_dataloader.dataset.pipeline[1].scale = (96, 96)
         cfg.merge_from_dict(
             {'model.test_cfg.rpn.max_per_img': 30, 'model.test_cfg.rcnn.max_per_img': 4, **options}
         )

@@ -35,16 +35,25 @@ def execute(*argv, **environ):
     )
 
 
-@pytest.mark.parametrize('argv', [['--help'], *([verb, '--help'] for verb in VERBS)])
-def test_help_imports_no_pytorch_and_has_examples(argv):
-    done = execute(*argv)
+def test_help_imports_no_pytorch_and_has_examples():
+    """In one process, which prints the help of all verbs."""
+    code = (
+        'import contextlib, sys; from multitask_cli.main import VERBS, main\n'
+        'for argv in (["--help"], *([verb, "--help"] for verb in VERBS)):\n'
+        '    with contextlib.suppress(SystemExit):\n'
+        '        main(argv)\n'
+        '    print(end="\\f")\n'
+        '    assert "torch" not in sys.modules, argv\n'
+    )
+    env = dict(os.environ, PYTHONPATH=str(ROOT / 'projects'))
+    done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == 'False\n'
-    if len(argv) == 1:
-        assert all(f'\n  {verb} ' in done.stdout for verb in VERBS)
-    else:
-        examples = done.stdout.partition('Examples:\n')[2].split('\n')
-        assert f'  multitask {argv[0]}' in examples[0]
+    overview, *pages, end = done.stdout.split('\f')
+    assert not end and not done.stderr
+    assert all(f'\n  {verb} ' in overview for verb in VERBS)
+    for verb, page in zip(VERBS, pages, strict=True):
+        examples = page.partition('Examples:\n')[2].split('\n')
+        assert f'  multitask {verb}' in examples[0]
 
 
 def test_examples_of_the_help_are_accepted():
