@@ -19,7 +19,15 @@ _SHIFT = 4  # OpenCV draws on a grid of 1/16 pixel
 _FAR = 1e6  # pixels; OpenCV counts with 32 bits
 _GOLDEN = 0.618034  # steps of hue that stay far apart
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_FIELDS = ('bboxes', 'scores', 'labels', 'keypoints', 'keypoint_scores', 'track_ids')
+_FIELDS = (
+    'bboxes',
+    'scores',
+    'labels',
+    'keypoints',
+    'keypoint_scores',
+    'keypoints_visible',
+    'track_ids',
+)
 
 
 def draw_result(
@@ -87,9 +95,9 @@ def draw_instances(
     Args:
         image (np.ndarray): RGB, uint8, shape (H, W, 3); is not modified.
         instances (dict): ``bboxes`` (N, 4) xyxy and optionally ``scores`` (N), ``masks``,
-            N of (H, W) bool, ``keypoints`` (N, K, 2) with ``keypoint_scores`` (N, K) or
-            ``keypoints_visible`` (N, K): 0 hidden, 1 ring, 2 dot; ``track_ids`` (N), -1
-            for none; ``labels`` (N), needed with ``category_metas``.
+            N of (H, W) bool, ``keypoints`` (N, K, 2) with ``keypoint_scores`` (N, K),
+            ``keypoints_visible`` (N, K): 0 hidden, 1 ring, 2 dot, or both; ``track_ids``
+            (N), -1 for none; ``labels`` (N), needed with ``category_metas``.
         meta (dict): Dataset meta; for keypoints ``skeleton_links``,
             ``skeleton_link_colors`` and ``keypoint_colors``, RGB, or ``category_metas``
             with these for each class.
@@ -120,11 +128,9 @@ def draw_instances(
         if 'scores' in instances:
             _draw_label(image, f'{float(instances["scores"][i]):.2f}', box, color)
     if 'keypoints' in instances:
-        visible = (
-            2 * (instances['keypoint_scores'] >= kpt_thr)
-            if 'keypoint_scores' in instances
-            else instances['keypoints_visible']
-        )
+        visible = np.asarray(instances.get('keypoints_visible', 2))
+        if 'keypoint_scores' in instances:
+            visible = visible * (instances['keypoint_scores'] >= kpt_thr)
         for i, keypoints in enumerate(instances['keypoints']):
             own = category_meta(meta, instances['labels'][i]) if 'category_metas' in meta else meta
             indices = own.get('indices', slice(None))

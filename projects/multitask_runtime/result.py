@@ -38,7 +38,18 @@ if TYPE_CHECKING:
     import supervision
 
 _TOLERANCE = 1.0  # pixels, of the polygons that are exported for editing
-_FIELDS = ('bboxes', 'scores', 'labels', 'masks', 'keypoints', 'keypoint_scores', 'track_ids')
+_FIELDS = (
+    'bboxes',
+    'scores',
+    'labels',
+    'masks',
+    'keypoints',
+    'keypoint_scores',
+    'keypoints_visible',
+    'mask_scores',
+    'pose_scores',
+    'track_ids',
+)
 
 
 class Result(dict[str, Any]):
@@ -56,7 +67,9 @@ class Result(dict[str, Any]):
             ``width`` in pixels; ``bboxes`` (N, 4) xyxy, ``scores`` (N) and ``labels`` (N);
             depending on the heads ``masks``, N compressed RLEs that JSON can hold,
             ``keypoints`` (N, K, 2) and ``keypoint_scores`` (N, K), NaN for keypoints that
-            the category of an instance does not have; ``track_ids`` (N), -1 for none.
+            the category of an instance does not have; depending on the branches
+            ``keypoints_visible`` (N, K), ``mask_scores`` (N) and ``pose_scores`` (N), see the
+            attributes; ``track_ids`` (N), -1 for none.
         dataset_meta (Mapping): Has ``classes``, for keypoints also ``keypoint_id2name``,
             ``skeleton_links`` and the colors, or ``category_metas`` with these for each class.
         path (str, optional): Path of the image or video file; None for other sources.
@@ -131,6 +144,24 @@ class Result(dict[str, Any]):
     def keypoint_scores(self) -> Array | None:
         """np.ndarray | None: Scores of the keypoints, shape (N, K)."""
         return self.get('keypoint_scores')
+
+    @property
+    def keypoints_visible(self) -> Array | None:
+        """np.ndarray | None: Predicted visibility 0, 1 or 2 of the keypoints, shape (N, K).
+
+        COCO's numbers: 0 absent, 1 occluded, 2 visible.
+        """
+        return self.get('keypoints_visible')
+
+    @property
+    def mask_scores(self) -> Array | None:
+        """np.ndarray | None: Predicted IoU of the masks, shape (N)."""
+        return self.get('mask_scores')
+
+    @property
+    def pose_scores(self) -> Array | None:
+        """np.ndarray | None: Predicted OKS of the poses, shape (N)."""
+        return self.get('pose_scores')
 
     @property
     def track_ids(self) -> Array | None:
@@ -356,7 +387,8 @@ class Result(dict[str, Any]):
             ``names``, ``keypoint_names``, ``speed`` and ``instances``: for each ``label``,
             ``name``, ``score``, ``bbox`` xyxy and as far as predicted ``mask`` (COCO's
             compressed RLE), ``keypoints`` (K of x, y, score; None for keypoints that the
-            category does not have) and ``track_id``.
+            category does not have), ``keypoints_visible`` (K of 0, 1 or 2),
+            ``mask_score``, ``pose_score`` and ``track_id``.
         """
         labels = self.labels.tolist()
         instances = [
@@ -365,9 +397,16 @@ class Result(dict[str, Any]):
                 labels, self.scores.tolist(), self.boxes.tolist(), strict=True
             )
         ]
-        for name, field in (('masks', 'mask'), ('track_ids', 'track_id')):
+        for name, field, convert in (
+            ('masks', 'mask', dict),
+            ('track_ids', 'track_id', int),
+            ('mask_scores', 'mask_score', float),
+            ('pose_scores', 'pose_score', float),
+        ):
             for instance, value in zip(instances, self.get(name, ()), strict=False):
-                instance[field] = dict(value) if field == 'mask' else int(value)
+                instance[field] = convert(value)
+        for instance, visible in zip(instances, self.get('keypoints_visible', ()), strict=False):
+            instance['keypoints_visible'] = visible.tolist()
         if 'keypoints' in self:
             points = np.dstack([self['keypoints'], self['keypoint_scores']])  # (N, K, 3)
             for instance, rows in zip(instances, points, strict=True):
@@ -394,8 +433,8 @@ class Result(dict[str, Any]):
         Returns:
             pandas.DataFrame: Columns ``source``, of a video ``frame``, ``label``, ``name``,
             ``score``, ``x1``, ``y1``, ``x2``, ``y2`` and as far as predicted ``mask_area``
-            in pixels, ``track_id``, and for each keypoint ``NAME_x``, ``NAME_y`` and
-            ``NAME_score``.
+            in pixels, ``mask_score``, ``pose_score``, ``track_id``, and for each keypoint
+            ``NAME_x``, ``NAME_y``, ``NAME_score`` and ``NAME_visible``.
 
         Raises:
             FormatError: If pandas is not installed.
@@ -408,12 +447,15 @@ class Result(dict[str, Any]):
         columns.update(zip(('x1', 'y1', 'x2', 'y2'), self.boxes.T, strict=True))
         if 'masks' in self:
             columns['mask_area'] = [int(to_mask(m, *self.orig_shape).sum()) for m in self['masks']]
-        if 'track_ids' in self:
-            columns['track_id'] = self['track_ids']
+        for name in ('mask_scores', 'pose_scores', 'track_ids'):
+            if name in self:
+                columns[name.removesuffix('s')] = self[name]
         if 'keypoints' in self:
             for i, name in enumerate(self.keypoint_names):
                 columns[f'{name}_x'], columns[f'{name}_y'] = self['keypoints'][:, i].T
                 columns[f'{name}_score'] = self['keypoint_scores'][:, i]
+                if 'keypoints_visible' in self:
+                    columns[f'{name}_visible'] = self['keypoints_visible'][:, i]
         return _import('pandas', 'to_df').DataFrame(columns)
 
     def to_coco(self, image_id: int = 1) -> dict[str, Any]:
@@ -588,7 +630,8 @@ class Result(dict[str, Any]):
     ) -> tuple[Entry, list[Entry], dict[int, Entry]]:
         """Return image, annotations and categories as of a COCO annotation file.
 
-        Keypoints get visibility 2 or 0, masks without holes become polygons.
+        Keypoints get the predicted visibility, without a prediction 2, and 0 below the threshold;
+        masks without holes become polygons.
         """
         kpt_thr = self.kpt_thr if kpt_thr is None else kpt_thr
         content = self.to_coco()
@@ -602,7 +645,8 @@ class Result(dict[str, Any]):
                     annotation['segmentation'] = polygons
             if 'keypoints' in annotation:
                 points = np.reshape(annotation['keypoints'], (-1, 3))
-                points[:, 2] = 2 * (points[:, 2] >= kpt_thr)
+                visible = annotation.pop('keypoints_visible', 2)
+                points[:, 2] = np.multiply(visible, points[:, 2] >= kpt_thr)
                 annotation['keypoints'] = points.flatten().tolist()
                 annotation['num_keypoints'] = int((points[:, 2] > 0).sum())
         categories = {category['id']: category for category in content['categories']}
@@ -621,7 +665,8 @@ def to_result(
         frame (Frame): The image.
         instances (Mapping[str, np.ndarray]): Predictions: ``bboxes``, ``scores``,
             ``labels``, and depending on the heads ``masks`` (N, H, W) bool,
-            ``keypoints`` and ``keypoint_scores``.
+            ``keypoints`` and ``keypoint_scores``; depending on the branches
+            ``keypoints_visible``, ``mask_scores`` and ``pose_scores``.
         keypoint_shift (float): Distance of the model's keypoints from those of COCO
             files in pixels, as in ``MultitaskCocoMetric``. Defaults to 0.5.
         dataset_meta (dict, optional): Dataset meta.
@@ -644,6 +689,9 @@ def to_result(
             absent = ~keypoint_mask(dataset_meta, instances['labels'])
             fields['keypoints'][absent] = np.nan
             fields['keypoint_scores'] = np.where(absent, np.nan, instances['keypoint_scores'])
+    for name in ('keypoints_visible', 'mask_scores', 'pose_scores'):
+        if name in instances:
+            fields[name] = instances[name]
     kind = frame.source.kind
     path = str(frame.source.value) if kind in ('image', 'video') else None
     result = Result(fields, dataset_meta or dict(classes=()), path)

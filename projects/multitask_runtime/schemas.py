@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
+from typing_extensions import NotRequired, TypedDict  # pydantic needs it before Python 3.12
 
 PREDICTIONS_FORMAT = 'multitask_refine predictions'
 PREDICTIONS_VERSION = 2
@@ -78,6 +78,9 @@ Number = Annotated[float, Field(gt=-1e9, lt=1e9, allow_inf_nan=False)]
 Metric = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)] | None
 ImageId = Annotated[Any, AfterValidator(_check_id)]
 Color = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+# of the visibility 0, 1 and 2
+Probabilities = Annotated[list[Probability], Field(min_length=3, max_length=3)]
 _STRICT = ConfigDict(strict=True, extra='allow')
 
 
@@ -103,15 +106,22 @@ class BoxEntry(_Entry):
 
 
 class MaskEntry(_Entry):
-    """COCO result entry of a mask."""
+    """COCO result entry of a mask; ``mask_score`` is its predicted IoU."""
 
     segmentation: RLE
+    mask_score: NotRequired[Probability]
 
 
 class KeypointEntry(_Entry):
-    """COCO result entry of keypoints: x, y, score of each, by pixel index."""
+    """COCO result entry of keypoints: x, y, score of each, by pixel index.
+
+    Branches add of each keypoint the probabilities of COCO's visibility 0, 1 and 2, and
+    ``pose_score``, the predicted OKS.
+    """
 
     keypoints: list[Number]
+    keypoints_visible_probs: NotRequired[list[Probabilities]]
+    pose_score: NotRequired[Probability]
 
 
 class PredictedImage(BaseModel):
@@ -241,12 +251,14 @@ class Predictions(BaseModel):
                     category = entry['category_id']
                     if category not in numbers:
                         raise mismatch(f'{place}.category_id', f'one of {[*numbers]}', category)
-                    if task == 'keypoints' and len(entry['keypoints']) != numbers[category]:
-                        raise mismatch(
-                            f'{place}.keypoints',
-                            f'{numbers[category]} numbers',
-                            entry['keypoints'],
-                        )
+                    if task != 'keypoints':
+                        continue
+                    for field, length in (
+                        ('keypoints', numbers[category]),
+                        ('keypoints_visible_probs', numbers[category] // 3),
+                    ):
+                        if field in entry and len(entry[field]) != length:
+                            raise mismatch(f'{place}.{field}', f'{length} numbers', entry[field])
             if len(lengths) > 1:
                 raise mismatch(
                     f'images[{index}]', 'as many entries for each task', sorted(lengths)
@@ -330,6 +342,12 @@ class Instance(BaseModel):
     keypoints: list[list[float] | None] | None = Field(
         default=None, description='x, y, score of each keypoint; null for one that the class lacks'
     )
+    keypoints_visible: list[int] | None = Field(
+        default=None,
+        description='Predicted visibility of each keypoint: 0 absent, 1 occluded, 2 visible',
+    )
+    mask_score: float | None = Field(default=None, description='Predicted IoU of the mask')
+    pose_score: float | None = Field(default=None, description='Predicted OKS of the keypoints')
     track_id: int | None = Field(default=None, description='In videos; -1 for none')
 
 

@@ -16,7 +16,9 @@ from multitask_refine.analysis import (
     by_size,
     by_visibility,
     classify_keypoints,
+    compare_rankings,
     find_keypoint_errors,
+    find_uncrowded,
     image_scores,
     precision_curves,
 )
@@ -180,6 +182,57 @@ def test_a_detection_counts_for_one_person_and_a_bad_one_for_none():
     assert errors.matched == 1 and errors.counts.sum() == 5
     assert shares(errors.counts)['jitter'] == 100  # the surest
     assert find_keypoint_errors(_data(people, found[2:]), MIRROR).matched == 0
+
+
+def test_crowded_people_have_keypoints_of_others_in_their_box():
+    """The third person's right hand is at 390.5, in the second's box, and the second's left hand
+    at 400.5 in the third's. A crowd does not count, nor does another image."""
+    people = [
+        _person(),
+        _person(300),
+        _person(390),
+        dict(_person(50), iscrowd=1),
+        _person(image=2),
+    ]
+    data = _data(people, [], images=(1, 2))
+    assert find_uncrowded(data) == [1, 5]
+    people[2]['keypoints'][4 * 3 + 2] = 0
+    assert find_uncrowded(_data(people, [], images=(1, 2))) == [1, 2, 5]
+
+
+def test_errors_of_crowded_people_alone():
+    """The neighbor's hand is taken for the own one; a lonely person's hand is missed."""
+    people = [_person(), _person(90), _person(600)]
+    found = [
+        _found(people[0], keypoints={3: (190, 60)}),
+        _found(people[1]),
+        _found(people[2], keypoints={3: (900, 190)}),
+    ]
+    data = _data(people, found)
+    everybody = find_keypoint_errors(data, MIRROR)
+    crowded = find_keypoint_errors(data, MIRROR, find_uncrowded(data))
+    assert (everybody.people, crowded.people) == (3, 2)
+    counts = [errors.counts.sum((0, 1)) for errors in (everybody, crowded)]
+    assert [each[KINDS.index('swap')] for each in counts] == [1, 1]
+    assert [each[KINDS.index('miss')] for each in counts] == [1, 0]
+
+
+def test_rankings_by_hand():
+    """A right pose and one that is 400 pixels off, which has the better box. Keypoint scores of 1
+    rank as the box; the predicted OKS of 0.9 and 0.1 corrects it."""
+    people = [_person()]
+    found = [_found(people[0], 0.8), _found(people[0], 0.9, moved=400)]
+    for (_, entry), oks in zip(found, (0.9, 0.1)):
+        entry['pose_score'] = oks
+        entry['keypoints'][2::3] = [1.0] * 5
+    rankings = compare_rankings(_data(people, found))
+    assert rankings.keys() == {'keypoints'}
+    ap = {name: each.figures['AP'] for name, each in rankings['keypoints'].items()}
+    assert ap == pytest.approx(dict(bbox=50, bbox_keypoint=50, bbox_oks=100))
+    curve = rankings['keypoints']['bbox_oks'].curve  # 0.72 has an OKS of 1, 0.09 of 0
+    assert [(each.observed, each.size) for each in (curve[7], curve[0])] == [(1, 1), (0, 1)]
+    assert curve[7].predicted == pytest.approx(0.72)
+    assert sum(each.size for each in curve) == 2
 
 
 def test_precision_recall_curves_by_hand():

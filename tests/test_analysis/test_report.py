@@ -161,6 +161,23 @@ def test_page_of_one_run(predictions, tmp_path):
     assert 'of the 2 images without people to be found have' in html
 
 
+def test_page_of_a_predicted_visibility(predictions, tmp_path):
+    """A true person with 17 keypoints of which the network is sure that they are visible."""
+
+    def change(content):
+        _add_true_people(content)
+        for image in content['images']:
+            for entry in image['keypoints']:
+                entry['keypoints_visible_probs'] = [[0.0, 0.0, 1.0]] * 17
+
+    html = _page(tmp_path, _changed(predictions, tmp_path, change))
+    section = re.search('<section id="visibility">.*?</section>', html, re.S)[0]
+    cells = dict(re.findall('<th scope="row">(.*?)</th><td>(.*?)</td>', section))
+    assert cells['correct'] == cells['visible']
+    assert 'likeliest level: error' in section
+    assert 'id="visibility"' not in _page(tmp_path, predictions)
+
+
 def test_page_of_two_runs(predictions, tmp_path):
     better = _changed(predictions, tmp_path, _add_true_people)
     html = _page(tmp_path, predictions, better)

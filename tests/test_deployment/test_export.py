@@ -63,6 +63,7 @@ TORCHVISION = {
         for key, value in dict(sampling_ratio=2, aligned=False).items()
     },
 }
+CHANNELS = dict(in_channels=64, conv_channels=64)
 ROI_LAYER = dict(type='DeformRoIPool', in_channels=64, sampling_ratio=2)
 # name: the config and what is changed in it
 VARIANTS = {
@@ -78,6 +79,17 @@ VARIANTS = {
     ),
     'rb-h-kps': ('fpn-ms_rb-h-kps_1xb4-1500', {}),
     'no-keypoints': ('fpn-ms_rb_1xb4-1500', {f'{HEAD}keypoint_head': None}),
+    'branches': (
+        'fpn-ms_regular_1xb8-1500',
+        {
+            f'{HEAD}branches': dict(
+                visibility=dict(type='KeypointVisibilityBranch', **CHANNELS),
+                pose_score=dict(type='KeypointScoreBranch', sigmas=[0.05] * 17, **CHANNELS),
+                mask_score=dict(type='MaskScoreBranch', **CHANNELS),
+            ),
+            f'{HEAD}mask_gate': dict(type='MaskGate', in_channels=64),
+        },
+    ),
     'single-scale': ('fpn-ss_rb-h_1xb4-1500', {}),
     'one-pool': ('fpn-ms_regular_1xb8-1500', {f'{HEAD}bbox_roi_extractor': None}),
     'roi': (

@@ -63,7 +63,18 @@ def make_constant(name, values):
     return helper.make_node('Constant', [], [name], value=value)
 
 
-def make_file(path, metadata=None, leave_out=(), **changes):
+# Of the branches, which few models have.
+BRANCHES = dict(
+    keypoints_visible_probs=[
+        [[0.1, 0.1, 0.8], [0.2, 0.6, 0.2]],
+        [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]],
+    ],
+    mask_scores=[0.75, 0.5],
+    pose_scores=[0.25, 0.125],
+)
+
+
+def make_file(path, metadata=None, leave_out=(), branches=(), **changes):
     """A graph that always finds the same two people; their scores are how
     blue and how green the image is, so they tell the channels' order."""
     nodes = [
@@ -71,6 +82,7 @@ def make_file(path, metadata=None, leave_out=(), **changes):
         make_constant('masks', [MASK] * 2),
         make_constant('keypoints', KEYPOINTS),
         make_constant('keypoint_scores', [[0.9, 0.8], [0.7, 0.1]]),
+        *(make_constant(name, BRANCHES[name]) for name in branches),
         make_constant('white', [255, 255, 255]),
         helper.make_node('ReduceMean', ['image'], ['means'], axes=[0, 2, 3], keepdims=0),
         helper.make_node('Div', ['means', 'white'], ['shares']),
@@ -81,7 +93,7 @@ def make_file(path, metadata=None, leave_out=(), **changes):
     ]
     outputs = [
         name
-        for name in ('boxes', 'scores', 'masks', 'keypoints', 'keypoint_scores')
+        for name in ('boxes', 'scores', 'masks', 'keypoints', 'keypoint_scores', *branches)
         if name not in leave_out
     ]
     usual = dict(

@@ -91,6 +91,44 @@ def test_result_is_a_dict_with_attributes(result):
     )
 
 
+@pytest.fixture
+def with_visibility():
+    result = make_result()
+    result['keypoints_visible'] = np.array([[2, 1], [0, 2]])
+    result['pose_scores'] = np.array([0.5, 0.25])
+    return result
+
+
+def test_predicted_visibility_in_exports(with_visibility):
+    """The second person's head is absent, its foot has a score of 0.1."""
+    assert with_visibility.keypoints_visible.tolist() == [[2, 1], [0, 2]]
+    assert with_visibility[1].keypoints_visible.tolist() == [[0, 2]]
+    instances = json.loads(with_visibility.to_json())['instances']
+    assert [each['keypoints_visible'] for each in instances] == [[2, 1], [0, 2]]
+    annotations = with_visibility.to_coco()['annotations']
+    assert [each['keypoints_visible'] for each in annotations] == [[2, 1], [0, 2]]
+    assert [each['pose_score'] for each in annotations] == [0.5, 0.25]
+    assert annotations[0]['keypoints'][2::3] == pytest.approx([0.9, 0.8])
+    pose = [line.split()[7::3] for line in with_visibility.to_yolo('pose').splitlines()]
+    assert pose == [['2', '1'], ['0', '0']]
+    assert 'occluded="1"' in with_visibility.to_cvat()
+    assert 'occluded="1"' not in make_result().to_cvat()
+
+
+def test_a_predicted_occluded_keypoint_is_a_ring_and_an_absent_one_hidden(with_visibility):
+    """The keypoints of the first person have a radius of two pixels."""
+    with_visibility.dataset_meta = dict(META, skeleton_links=[], skeleton_link_colors=[])
+    image = np.full((48, 64, 3), 100, np.uint8)
+    drawn = with_visibility.plot(image=image, mask_alpha=0.0)
+    assert drawn[10, 20].tolist() == [0, 255, 0]
+    assert drawn[30, 22].tolist() == [100] * 3 and drawn[30, 24].tolist() != [100] * 3
+    # The absent one is hidden as with a low score.
+    with_visibility['keypoints_visible'][1, 0] = 2
+    assert (with_visibility.plot(image=image, mask_alpha=0.0) != drawn).any()
+    with_visibility['keypoint_scores'][1, 0] = 0.1
+    assert (with_visibility.plot(image=image, mask_alpha=0.0) == drawn).all()
+
+
 def test_missing_heads_are_none(without_heads):
     assert without_heads.masks is None and without_heads.keypoints is None
     assert without_heads.keypoint_scores is None and 'masks' not in without_heads

@@ -14,6 +14,7 @@ from multitask_refine.utils.errors import explained_errors
 from multitask_runtime.model_index import load_index
 from tools.docs import (
     benchmarks_page,
+    branches_page,
     dataset_page,
     gpu_estimates_page,
     metafile,
@@ -59,6 +60,7 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
         'docs/checkpoint-conversion.md': results_page.training_parity(folder),
         'docs/large-datasets.md': dataset_page.sections(folder),
         'docs/dataset-preparation.md': results_page.partial_labels(folder),
+        'docs/branches.md': branches_page.sections(folder),
         'docs/offsets-experiment.md': {
             **offsets_tables.sections(folder / 'offsets'),
             'random-start': offsets_tables.random_start(folder / 'ablation'),

@@ -4,21 +4,17 @@ The kinds of error are those of Ronchi and Perona, "Benchmarking and error
 diagnosis in multi-instance pose estimation", ICCV 2017 (arXiv 1707.05388).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
-from multitask_refine.evaluation.coco_scores import ALL_SIZES, CocoData
+from multitask_refine.evaluation.coco_scores import CocoData, match_people
 
 KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss')
 # A keypoint is near a true keypoint from the first similarity on, and as good as a
 # human annotator's from the second.
 NEAR, GOOD = 0.5, 0.85
-# OKS from which a detection belongs to a person: low, because the question
-# is what went wrong with it.
-MATCH = 0.1
 
 
 class KeypointErrors(NamedTuple):
@@ -110,23 +106,54 @@ def _similarities(
     return np.where(keypoints[:, 2] > 0, similarity, -1)
 
 
-def find_keypoint_errors(data: CocoData, mirror: Sequence[int]) -> KeypointErrors:
+def find_uncrowded(data: CocoData) -> list[int]:
+    """Find the people whose box holds no labeled keypoint of anybody else.
+
+    The others have a crowd index (CrowdPose) above 0: there a keypoint can be swapped.
+
+    Args:
+        data (CocoData): With the task 'keypoints'.
+
+    Returns:
+        list[int]: Ids of the annotations.
+    """
+    uncrowded = []
+    for image in data.images:
+        people = [
+            (each, np.reshape(each['keypoints'], (-1, 3)).astype(float))
+            for each in data.truth.imgToAnns[image]
+            if not each['iscrowd'] and each['category_id'] in data.categories
+        ]
+        for person, _ in people:
+            x, y, width, height = person['bbox']
+            low, high = np.array([x, y]), np.array([x + width, y + height])
+            others = [
+                keypoints[keypoints[:, 2] > 0, :2]
+                for other, keypoints in people
+                if other is not person
+            ]
+            points = np.concatenate([np.zeros((0, 2)), *others]) + 0.5  # centers of pixels
+            if not ((points >= low) & (points <= high)).all(-1).any():
+                uncrowded.append(person['id'])
+    return uncrowded
+
+
+def find_keypoint_errors(
+    data: CocoData, mirror: Sequence[int], ignored: Collection[int] = ()
+) -> KeypointErrors:
     """Count the keypoint errors of all detected people.
 
-    Detections are matched to people as COCO does, highest score first and at
-    most 20 in an image, but from an OKS of :data:`MATCH` on. People without
-    labeled keypoints and crowds do not count.
+    Detections are matched to people by OKS, see :func:`match_people`.
 
     Args:
         data (CocoData): With the task 'keypoints'.
         mirror (Sequence[int]): As in :func:`classify_keypoints`.
+        ignored (Collection[int]): Ids of people that do not count.
     """
-    # one threshold: dtMatches (1, D)
-    result = data.run('keypoints', iouThrs=np.array([MATCH]), **ALL_SIZES)
     sigmas = np.array(data.sigmas)
     counts = np.zeros((len(mirror), 2, len(KINDS)), int)
-    pairs, people = _matches(result)
-    for detection, person in pairs:
+    matches = match_people(data, ignored)
+    for detection, person in matches.pairs:
         keypoints = np.reshape(detection['keypoints'], (-1, 3)).astype(float)  # (K, 3)
         others = [
             other
@@ -139,20 +166,7 @@ def find_keypoint_errors(data: CocoData, mirror: Sequence[int]) -> KeypointError
         visible = np.array(person['keypoints'][2::3]) == 2  # (K)
         for keypoint in np.flatnonzero(kinds >= 0):
             counts[keypoint, int(visible[keypoint]), kinds[keypoint]] += 1
-    return KeypointErrors(counts, people, len(pairs))
-
-
-def _matches(result: COCOeval) -> tuple[list[tuple[dict, dict]], int]:
-    """Return matched pairs of detection and person, and the number of people."""
-    pairs, people = [], 0
-    for image in filter(None, result.evalImgs):
-        people += int(np.sum(np.equal(image['gtIgnore'], 0)))
-        for detection, person, ignored in zip(
-            image['dtIds'], image['dtMatches'][0], image['dtIgnore'][0], strict=True
-        ):
-            if person and not ignored:
-                pairs.append((result.cocoDt.anns[detection], result.cocoGt.anns[int(person)]))
-    return pairs, people
+    return KeypointErrors(counts, matches.people, len(matches.pairs))
 
 
 def shares(counts: np.ndarray) -> dict[str, float]:

@@ -94,6 +94,10 @@ class RoIHeatmapCodec:
         origin, cell_size = self._get_grid(rois)
         return origin + (torch.stack([u, v], -1) + 0.5) * cell_size, scores
 
+    def to_probabilities(self, heatmaps: Tensor) -> Tensor:
+        """Return predicted heatmaps (R, K, S, S) as probabilities, which they are."""
+        return heatmaps
+
     def refine_subpixel(self, log_heatmaps: Tensor, peak: Tensor) -> Tensor:
         """Return the vertex of the parabola through three cells around the maximum.
 

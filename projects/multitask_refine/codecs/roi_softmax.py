@@ -94,6 +94,10 @@ class RoISoftmaxCodec:
             return keypoints, maxima
         return keypoints, (maxima - logits.logsumexp((2, 3))).exp()
 
+    def to_probabilities(self, logits: Tensor) -> Tensor:
+        """Return the softmax over the cells of each map, shape (R, K, S, S)."""
+        return logits.flatten(2).softmax(-1).view_as(logits)
+
     def get_heatmap_maximum(self, logits: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Compute :func:`get_heatmap_maximum` with the batch that is fast on the device."""
         # CUDA is faster in few large steps, the CPU without padding: one RoI at a time.

@@ -48,6 +48,7 @@ class OnnxExportModel(nn.Module):
             ['boxes', 'scores']
             + ['masks'] * head.with_mask
             + ['keypoints', 'keypoint_scores'] * head.with_keypoint
+            + [branch.field for branch in head.branches.values()]
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -58,8 +59,8 @@ class OnnxExportModel(nn.Module):
 
         Returns:
             tuple[Tensor]: Boxes xyxy (N, 4) and scores (N), best first; depending on the
-            heads mask probabilities (N, M, M), keypoints (N, K, 2) and keypoint scores
-            (N, K). In pixels of ``image``.
+            heads mask probabilities (N, M, M), keypoints (N, K, 2), keypoint scores (N, K) and
+            the probabilities of the branches (N, ...). In pixels of ``image``.
         """
         head = self.model.roi_head
         # Read by an operator: image.shape would become a constant of the graph.
@@ -69,18 +70,19 @@ class OnnxExportModel(nn.Module):
         boxes, scores = self.predict_bbox(x, self.predict_proposals(x, limits), limits)
         outputs = [boxes, scores]
         feats = self.extract_instance_feats(x, boxes)
+        mask_x = self.model.extract_mask_feat(image, x)
+        mask_feats = feats if mask_x is x else self.extract_instance_feats(mask_x, boxes)
+        found = head.instance_forward(feats, mask_feats)
         if head.with_mask:
-            mask_x = self.model.extract_mask_feat(image, x)
-            mask_feats = feats if mask_x is x else self.extract_instance_feats(mask_x, boxes)
-            outputs.append(head.mask_head(mask_feats)[:, 0].sigmoid())  # (N, 1, M, M), (N, M, M)
+            outputs.append(found.mask_preds[:, 0].sigmoid())  # (N, 1, M, M), (N, M, M)
         if head.with_keypoint:
-            heatmaps = head.keypoint_head.refined_heatmaps(feats)
             # A RoI is appended: onnxruntime 1.23 and earlier fail at maxima over no RoIs.
             padded = [
-                torch.cat([each, each.new_ones(1, *each.shape[1:])]) for each in (heatmaps, boxes)
+                torch.cat([each, each.new_ones(1, *each.shape[1:])])
+                for each in (found.heatmaps, boxes)
             ]
             outputs += [each[:-1] for each in head.keypoint_head.codec.decode(*padded)]
-        return tuple(outputs)
+        return (*outputs, *found.branches.values())
 
     def preprocess(self, image: Tensor) -> Tensor:
         """Normalize and pad an image (1, 3, H, W) as the data preprocessor does."""

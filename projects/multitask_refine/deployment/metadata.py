@@ -18,7 +18,9 @@ from multitask_runtime.utils.files import file_sha256
 from .checks import ExportError
 
 _RANKINGS = dict(
-    bbox='the box score', bbox_keypoint='the box score times the mean of the keypoint scores'
+    bbox='the box score',
+    bbox_keypoint='the box score times the mean of the keypoint scores',
+    bbox_oks='the box score times the pose score, which is the predicted OKS',
 )
 
 

@@ -17,7 +17,16 @@ Outputs = dict[str, np.ndarray]
 _IMAGE_SIZE = (203, 267)
 # Absolute tolerances: boxes and keypoints in pixels, scores and masks as probabilities.
 # Keypoint scores above 1, as logits are, are compared by their relative difference.
-TOLERANCES = dict(boxes=0.1, scores=1e-3, masks=1e-3, keypoints=0.1, keypoint_scores=1e-3)
+TOLERANCES = dict(
+    boxes=0.1,
+    scores=1e-3,
+    masks=1e-3,
+    keypoints=0.1,
+    keypoint_scores=1e-3,
+    keypoints_visible_probs=1e-3,
+    pose_scores=1e-3,
+    mask_scores=1e-3,
+)
 # Share of the instances or keypoints that may differ: where boxes are equally good, or cells
 # equally high, rounding decides between them.
 TIES = 0.1
@@ -47,8 +56,8 @@ def predict_outputs(model: nn.Module, image: Tensor) -> Outputs:
 
     Returns:
         dict[str, np.ndarray]: ``boxes`` (N, 4), ``scores`` (N) and, depending on the heads,
-        ``masks`` (N, M, M) as probabilities, ``keypoints`` (N, K, 2) and
-        ``keypoint_scores`` (N, K), in image pixels.
+        ``masks`` (N, M, M) as probabilities, ``keypoints`` (N, K, 2), ``keypoint_scores`` (N, K)
+        and the fields of the branches (N, ...), in image pixels.
     """
     size = tuple(image.shape[1:])
     sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
@@ -60,16 +69,19 @@ def predict_outputs(model: nn.Module, image: Tensor) -> Outputs:
         *head.bbox_forward(x, rois), rois, [each.metainfo for each in samples]
     )[0]
     outputs = dict(boxes=detections.bboxes, scores=detections.scores)
-    feats = head.extract_instance_feats(x, [detections.bboxes])
+    mask_x = model.extract_mask_feat(batch['inputs'], x)
+    found = head.instance_forward(
+        *(head.extract_instance_feats(each, [detections.bboxes]) for each in (x, mask_x))
+    )
     if head.with_mask:
-        mask_x = model.extract_mask_feat(batch['inputs'], x)
-        mask_feats = head.extract_instance_feats(mask_x, [detections.bboxes])
-        outputs['masks'] = head.mask_head(mask_feats)[:, 0].sigmoid()
+        outputs['masks'] = found.mask_preds[:, 0].sigmoid()
     if head.with_keypoint:
-        heatmaps = head.keypoint_head.refined_heatmaps(feats).to(detections.bboxes)
+        heatmaps = found.heatmaps.to(detections.bboxes)
         outputs['keypoints'], outputs['keypoint_scores'] = head.keypoint_head.codec.decode(
             heatmaps, detections.bboxes
         )
+    for name, values in found.branches.items():
+        outputs[head.branches[name].field] = values
     return {name: values.numpy() for name, values in outputs.items()}
 
 
@@ -106,8 +118,8 @@ def compare_outputs(found: Outputs, expected: Outputs) -> dict[str, Difference]:
             continue
         if name == 'masks':
             gap = gap.max((1, 2), initial=0)  # (N, M, M) -> (N)
-        elif name == 'keypoints':
-            gap = gap.max(-1).flatten()  # (N, K, 2) -> (NK)
+        elif name in ('keypoints', 'keypoints_visible_probs'):
+            gap = gap.max(-1).flatten()  # (N, K, 2 or 3) -> (NK)
         else:
             gap = (gap / np.maximum(1, np.abs(values[there]))).flatten()
         is_same = gap < TOLERANCES[name]

@@ -210,6 +210,15 @@ def _check_head_sizes(roi_head: nn.Module, setting: str, meta: dict) -> None:
             f'meta file{union} of {setting}, found {head.num_keypoints}. '
             'Change it, or metainfo.from_file of the datasets.'
         )
+    for name, branch in getattr(roi_head, 'branches', {}).items():
+        found = [round(float(each), 5) for each in getattr(branch, 'sigmas', ())]
+        expected = [round(float(each), 5) for each in meta.get('sigmas', ())]
+        if found and found != expected:
+            raise ConfigError(
+                f'model.roi_head.branches.{name}.sigmas: expected those of the meta file of '
+                f'{setting}, {expected}, found {found}. Change them, or metainfo.from_file of the '
+                'datasets.'
+            )
 
 
 def _check_labels(roi_head: nn.Module, dataset: Dataset) -> None:

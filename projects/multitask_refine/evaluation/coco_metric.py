@@ -1,6 +1,6 @@
 """COCO metric of boxes, masks and keypoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from multitask_runtime.utils.category_meta import category_meta
 
 from .coco_scores import (
     TASKS,
+    CocoData,
+    Sigmas,
     evaluate,
     evaluate_classes,
     evaluate_each_keypoint,
@@ -33,9 +35,12 @@ from .coco_scores import (
 from .predictions import collect_predictions, file_sha256, write_predictions
 from .submission import write_submission
 from .table import ROWS, format_rows, format_table
+from .visibility import LEVELS, evaluate_visibility, has_visibility
 
 # Field of the predicted instances by task.
 FIELDS = dict(bbox='bboxes', segm='masks', keypoints='keypoints')
+KEYPOINT_RANKINGS = ('bbox', 'bbox_keypoint', 'bbox_oks')
+MASK_RANKINGS = ('bbox', 'bbox_iou')
 
 
 @METRICS.register_module()
@@ -49,14 +54,20 @@ class MultitaskCocoMetric(BaseMetric):
     Each task counts the images and instances that are labeled for it, and
     the log says how many if that is not all.
 
-    Boxes and masks are ranked by the box score. Keypoints are ranked by
+    Boxes are ranked by the box score. Keypoints are ranked by
     ``keypoint_ranking``: ``'bbox'`` takes the box score, ``'bbox_keypoint'``
     multiplies it by the mean score of the instance's keypoints, as MMPose's
-    ``score_mode`` of that name.
+    ``score_mode`` of that name, and ``'bbox_oks'`` by the predicted OKS of a
+    ``KeypointScoreBranch``. Masks are ranked by ``mask_ranking``: ``'bbox'``,
+    or ``'bbox_iou'``, times the predicted IoU of a ``MaskScoreBranch``.
 
     Categories that have keypoints of their own (``category_metas`` of the
     metainfo) are evaluated with these, in their order and with their sigmas;
     keypoint metrics are averages over the categories that have keypoints.
+
+    If the network predicts the visibility of keypoints, there are metrics of it, too:
+    ``visibility_<name>`` with average precision, accuracy and calibration error in
+    percent, see :func:`evaluate_visibility`.
 
     With ``format_only`` nothing is evaluated and no ground truth is needed:
     masks and keypoints are written as the files that COCO's evaluation server
@@ -69,6 +80,7 @@ class MultitaskCocoMetric(BaseMetric):
             'keypoints'. Defaults to those that the network predicts: boxes,
             and what it has a head for.
         keypoint_ranking (str): See above. Defaults to 'bbox_keypoint'.
+        mask_ranking (str): See above. Defaults to 'bbox'.
         keypoint_shift (float): Offset of the network's keypoint coordinates from
             the file's, in pixels. The default 0.5 is the offset of a pixel's
             center from its index; 0 is for networks that were trained on
@@ -113,15 +125,20 @@ class MultitaskCocoMetric(BaseMetric):
         classwise: bool = False,
         keypointwise: bool = False,
         joint_shift: float | None = None,
+        mask_ranking: str = 'bbox',
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         unknown = sorted(set(tasks or ()) - set(TASKS))
         if unknown:
             raise ConfigError(f'tasks: expected some of {TASKS}, got {unknown}')
-        if keypoint_ranking not in ('bbox', 'bbox_keypoint'):
-            raise ConfigError(
-                f"keypoint_ranking: expected 'bbox' or 'bbox_keypoint', got {keypoint_ranking!r}"
-            )
+        for name, value, known in (
+            ('keypoint_ranking', keypoint_ranking, KEYPOINT_RANKINGS),
+            ('mask_ranking', mask_ranking, MASK_RANKINGS),
+        ):
+            if value not in known:
+                raise ConfigError(
+                    f'{name}: expected {" or ".join(map(repr, known))}, got {value!r}'
+                )
         if format_only and not outfile_prefix:
             raise ConfigError(
                 "format_only needs outfile_prefix='folder/name': "
@@ -134,6 +151,7 @@ class MultitaskCocoMetric(BaseMetric):
         self.ann_file = ann_file
         self.tasks = tasks and list(tasks)
         self.keypoint_ranking = keypoint_ranking
+        self.mask_ranking = mask_ranking
         self.keypoint_shift = keypoint_shift if joint_shift is None else joint_shift
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
@@ -182,7 +200,7 @@ class MultitaskCocoMetric(BaseMetric):
         if self.format_only:
             metrics = self._write(entries, coco, len(results))
         else:
-            metrics = self._evaluate(entries, coco, categories, results)
+            metrics = self._evaluate(entries, coco, categories, results, mapping)
         if self.predictions_file:
             content = collect_predictions(
                 results, tasks, categories, self.dataset_meta, annotations
@@ -196,6 +214,7 @@ class MultitaskCocoMetric(BaseMetric):
         coco: COCO,
         categories: list[int],
         results: list[dict[str, Any]],
+        mapping: KeypointMapping | None,
     ) -> dict[str, Any]:
         """Compute the metrics of all tasks and log their tables."""
         if not coco.dataset.get('annotations'):
@@ -231,6 +250,17 @@ class MultitaskCocoMetric(BaseMetric):
             for name, value in figures.items()
         }
         tables = [format_table(metrics)]
+        if has_visibility(entries.get('keypoints', ())):
+            visibility = self._evaluate_visibility(
+                entries['keypoints'], coco, sigmas, categories, images, mapping
+            )
+            tables.append(
+                format_rows(
+                    'keypoints that are',
+                    {name: {'AP': visibility[f'AP_{name}']} for name in LEVELS},
+                )
+            )
+            metrics.update({f'visibility_{name}': value for name, value in visibility.items()})
         details = {}
         if self.classwise:
             details['class'] = evaluate_classes(coco, entries, sigmas, categories, images)
@@ -249,6 +279,32 @@ class MultitaskCocoMetric(BaseMetric):
             )
         logger.info(f'{self.ann_file}:\n' + '\n\n'.join(tables))
         return metrics
+
+    @staticmethod
+    def _evaluate_visibility(
+        entries: list[dict[str, Any]],
+        coco: COCO,
+        sigmas: Sigmas,
+        categories: list[int],
+        images: list[int],
+        mapping: KeypointMapping | None,
+    ) -> dict[str, float]:
+        """Compute the metrics of the visibility over the categories that have keypoints."""
+        own = sigmas if isinstance(sigmas, Mapping) else dict.fromkeys(categories, sigmas)
+        parts = [
+            CocoData(
+                coco,
+                dict(keypoints=[each for each in entries if each['category_id'] == category]),
+                own[category],
+                [category],
+                images,
+            )
+            for category in with_keypoints('keypoints', sigmas, categories)
+        ]
+        unlabeled = (
+            [i for i, source in enumerate(mapping.sources) if source < 0] if mapping else []
+        )
+        return evaluate_visibility(parts, unlabeled).metrics
 
     def _write(
         self, entries: dict[str, list[dict[str, Any]]], coco: COCO, num_images: int
@@ -279,23 +335,56 @@ class MultitaskCocoMetric(BaseMetric):
             ]
         if 'segm' in tasks:
             masks = encode_mask_results(pred['masks'].cpu().numpy())  # RLE of (H, W) each
-            result['segm'] = [
-                dict(segmentation=mask, score=score)
-                for mask, score in zip(masks, scores, strict=True)
-            ]
+            mask_scores = self._get_scores(pred, 'mask_scores', self.mask_ranking == 'bbox_iou')
+            result['segm'] = []
+            for i, (mask, score) in enumerate(zip(masks, scores, strict=True)):
+                entry = dict(segmentation=mask, score=score)
+                if mask_scores is not None:
+                    entry['mask_score'] = float(mask_scores[i])
+                    if self.mask_ranking == 'bbox_iou':
+                        entry['score'] = float(score * mask_scores[i])
+                result['segm'].append(entry)
         if 'keypoints' in tasks:
             points = pred['keypoints'].cpu().numpy().astype(float) - self.keypoint_shift
             visibility = pred['keypoint_scores'].cpu().numpy().astype(float)
             keypoints = np.concatenate([points, visibility[..., None]], -1)  # (N, K, 3)
+            pose_scores = self._get_scores(
+                pred, 'pose_scores', self.keypoint_ranking == 'bbox_oks'
+            )
             result['keypoints'] = []
-            for own, label, score in zip(keypoints, labels, scores, strict=True):
+            for i, (own, label, score) in enumerate(zip(keypoints, labels, scores, strict=True)):
                 # of the union only those that the category has, in its order
                 indices = category_meta(self.dataset_meta, label).get('indices', slice(None))
                 own = own[indices]
                 if self.keypoint_ranking == 'bbox_keypoint' and len(own):
                     # COCO sorts by one score: that of box and keypoints
                     score = score * own[:, 2].mean()
-                result['keypoints'].append(
-                    dict(keypoints=own.flatten().tolist(), score=float(score))
-                )
+                elif self.keypoint_ranking == 'bbox_oks':
+                    score = score * pose_scores[i]
+                entry = dict(keypoints=own.flatten().tolist(), score=float(score))
+                if pose_scores is not None:
+                    entry['pose_score'] = float(pose_scores[i])
+                if 'keypoints_visible_probs' in pred:
+                    probs = pred['keypoints_visible_probs'][i].cpu().numpy()  # (K, 3)
+                    entry['keypoints_visible_probs'] = (
+                        probs[indices].astype(float).round(4).tolist()
+                    )
+                result['keypoints'].append(entry)
         return result
+
+    @staticmethod
+    def _get_scores(pred: dict[str, Any], field: str, required: bool) -> np.ndarray | None:
+        """Return the scores of a branch, (N); None where the network has no such branch."""
+        if field in pred:
+            return pred[field].cpu().numpy().astype(float)
+        if not required:
+            return None
+        name, ranking, branch = (
+            ('keypoint_ranking', 'bbox_oks', 'KeypointScoreBranch')
+            if field == 'pose_scores'
+            else ('mask_ranking', 'bbox_iou', 'MaskScoreBranch')
+        )
+        raise ConfigError(
+            f'test_evaluator.{name}={ranking!r}: expected a network that predicts {field}, found '
+            f'one that does not. Test one with a {branch} (docs/branches.md), or rank otherwise.'
+        )

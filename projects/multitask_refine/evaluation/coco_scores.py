@@ -22,6 +22,9 @@ TASKS = ('bbox', 'segm', 'keypoints')
 _FIELDS = dict(bbox='bbox', segm='segmentation', keypoints='keypoints')
 # Settings for CocoData.run where the figures of sizes are not needed.
 ALL_SIZES = dict(areaRng=[[0, 1e10]], areaRngLbl=['all'])
+# OKS from which a detection belongs to a person: low, because the question
+# is what is wrong with it.
+MATCH = 0.1
 _BOX_NAMES = (
     'AP',
     'AP50',
@@ -145,6 +148,51 @@ def load_ground_truth(
             }
         )
     return build_coco(dict(content, annotations=annotations))
+
+
+class Matches(NamedTuple):
+    """Detections and the people that they belong to.
+
+    Attributes:
+        pairs: Result entry of the detection and annotation of the person.
+        unmatched: Result entries of the detections that belong to nobody.
+        people: Number of people that count.
+    """
+
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]]
+    unmatched: list[dict[str, Any]]
+    people: int
+
+
+def match_people(
+    data: CocoData, ignored: Collection[int] = (), task: str = 'keypoints'
+) -> Matches:
+    """Match detections to people by OKS, or IoU.
+
+    As COCO does, highest score first and at most 20 in an image (100 masks), but from an OKS or
+    IoU of :data:`MATCH` on. Crowds, and for keypoints people without labeled ones, do not count.
+
+    Args:
+        data (CocoData): With the task.
+        ignored (Collection[int]): Ids of annotations that do not count either.
+        task (str): Defaults to 'keypoints'.
+    """
+    # one threshold: dtMatches (1, D)
+    result = data.run(task, ignored, iouThrs=np.array([MATCH]), **ALL_SIZES)
+    pairs, unmatched, people = [], [], 0
+    for image in filter(None, result.evalImgs):
+        people += int(np.sum(np.equal(image['gtIgnore'], 0)))
+        for detection, person, is_ignored in zip(
+            image['dtIds'], image['dtMatches'][0], image['dtIgnore'][0], strict=True
+        ):
+            if is_ignored:
+                continue
+            entry = result.cocoDt.anns[detection]
+            if person:
+                pairs.append((entry, result.cocoGt.anns[int(person)]))
+            else:
+                unmatched.append(entry)
+    return Matches(pairs, unmatched, people)
 
 
 class LabeledPart(NamedTuple):

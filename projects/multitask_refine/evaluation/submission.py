@@ -18,6 +18,8 @@ from .predictions import encode_entry
 
 # The server's names of the tasks. Boxes would have the name of the masks.
 _TYPES = dict(segm='detections', keypoints='person_keypoints')
+# Fields that the server knows; entries may have those of branches, too.
+_FIELDS = ('image_id', 'category_id', 'score', 'segmentation', 'keypoints')
 
 
 def write_submission(
@@ -47,7 +49,10 @@ def write_submission(
     folder, algorithm = Path(prefix).parent, Path(prefix).name
     path = folder / f'{_TYPES[task]}_{split}_{algorithm}_results.json'
     folder.mkdir(parents=True, exist_ok=True)
-    results = [encode_entry(entry) for entry in entries]
+    results = [
+        {name: value for name, value in encode_entry(entry).items() if name in _FIELDS}
+        for entry in entries
+    ]
     for result in results if task == 'keypoints' else ():
         numbers = [round(value, 2) for value in result['keypoints']]
         numbers[2::3] = [1] * len(numbers[2::3])

@@ -148,6 +148,8 @@ def analyze_offsets(
     with record_inputs(refined_convs(head) + poolings) as roi_inputs:
         feats = head.extract_instance_feats(x, [chosen.bboxes])
         if head.with_keypoint:
+            mask_preds = head.mask_head(feats) if head.with_mask else None
+            feats = head.gate_feats(feats, mask_preds)
             kp_head.refined_heatmaps(feats)
 
     # From here on in pixels of the original image, on the CPU.

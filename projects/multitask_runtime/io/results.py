@@ -32,8 +32,8 @@ def to_coco(result: Mapping[str, Any], dataset_meta: Meta | None = None) -> list
     Returns:
         list[dict]: For each instance ``category_id`` (the label plus one), ``bbox`` xywh,
         ``area``, ``score`` and as far as known ``segmentation``, ``keypoints`` as x, y,
-        score by pixel index, and ``track_id``. A category with keypoints of its own has
-        only these, in its own order.
+        score by pixel index, ``keypoints_visible``, ``mask_score``, ``pose_score`` and
+        ``track_id``. A category with keypoints of its own has only these, in its own order.
     """
 
     def to_list(values: Array) -> list[Any]:
@@ -56,10 +56,17 @@ def to_coco(result: Mapping[str, Any], dataset_meta: Meta | None = None) -> list
             [result['keypoints'] - PIXEL_INDEX, result['keypoint_scores'][..., None]], -1
         )  # (N, K, 3)
         metas = [category_meta(dataset_meta or {}, label) for label in result['labels']]
+        own = [meta.get('indices', slice(None)) for meta in metas]
         fields['keypoints'] = [
-            to_list(each[meta.get('indices', slice(None))].flatten())
-            for each, meta in zip(keypoints, metas, strict=True)
+            to_list(each[indices].flatten()) for each, indices in zip(keypoints, own, strict=True)
         ]
+        if 'keypoints_visible' in result:
+            fields['keypoints_visible'] = [
+                each[indices].tolist()
+                for each, indices in zip(result['keypoints_visible'], own, strict=True)
+            ]
+    for name in {'mask_scores', 'pose_scores'} & result.keys():
+        fields[name.removesuffix('s')] = result[name].astype(float).tolist()
     if 'track_ids' in result:
         fields['track_id'] = result['track_ids'].tolist()
     return [

@@ -62,8 +62,8 @@ class OnnxModel:
         Returns:
             list[dict[str, np.ndarray]]: Of each image ``bboxes`` (N, 4) xyxy, ``scores`` (N)
             and ``labels`` (N), all 0; depending on the heads ``masks`` (N, H, W) bool,
-            ``keypoints`` (N, K, 2) and ``keypoint_scores`` (N, K). In pixels of the original
-            images.
+            ``keypoints`` (N, K, 2) and ``keypoint_scores`` (N, K), and the fields of the
+            branches, as of PyTorch's predictions. In pixels of the original images.
         """
         # (3, H', W') -> (1, 3, H', W')
         pixels = [np.ascontiguousarray(image.pixels[None], np.float32) for image in images]
@@ -87,4 +87,9 @@ class OnnxModel:
         if 'keypoints' in outputs:
             instances['keypoints'] = outputs['keypoints'] / scale
             instances['keypoint_scores'] = outputs['keypoint_scores']
+        for name in {'mask_scores', 'pose_scores'} & outputs.keys():
+            instances[name] = outputs[name]
+        if 'keypoints_visible_probs' in outputs:
+            probs = outputs['keypoints_visible_probs']  # (N, K, 3)
+            instances.update(keypoints_visible_probs=probs, keypoints_visible=probs.argmax(-1))
         return instances

@@ -22,7 +22,14 @@ from multitask_runtime import InputError, OnnxInferencer, VideoReader, VideoWrit
 from multitask_runtime.onnx.metadata import to_dataset_meta
 from multitask_runtime.onnx.session import openvino_version
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
-from tests.test_runtime.onnx_files import BOXES, DESCRIPTION, EVERY_BACKEND, KEYPOINTS, make_file
+from tests.test_runtime.onnx_files import (
+    BOXES,
+    BRANCHES,
+    DESCRIPTION,
+    EVERY_BACKEND,
+    KEYPOINTS,
+    make_file,
+)
 from tools.deployment import export_onnx
 
 pytestmark = pytest.mark.slow
@@ -124,6 +131,18 @@ def test_batches_of_any_sizes(model, backend, monkeypatch):
     kept = results[0]['scores'].copy()
     inferencer(images[4])
     np.testing.assert_array_equal(results[0]['scores'], kept)
+
+
+@EVERY_BACKEND
+def test_models_with_branches(tmp_path, image, backend):
+    """They take the format version of the others: earlier readers ignore further outputs."""
+    path = make_file(tmp_path / 'branches.onnx', branches=BRANCHES)
+    result = OnnxInferencer(path, show_progress=False, backend=backend)(image)[0]
+    assert result.keypoints_visible.tolist() == [[2, 1], [0, 2]]
+    instances = json.loads(result.to_json())['instances']
+    assert [each['keypoints_visible'] for each in instances] == [[2, 1], [0, 2]]
+    assert [each['mask_score'] for each in instances] == [0.75, 0.5]
+    assert [each['pose_score'] for each in instances] == [0.25, 0.125]
 
 
 def test_drawn_colors_are_those_of_the_metadata(model, image):

@@ -5,6 +5,7 @@ so that none is needed to read it.
 """
 
 import io
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 
 from multitask_refine.analysis import Group
 from multitask_refine.evaluation import percent
+from multitask_refine.evaluation.calibration import CalibrationBin, calibration_error
 
 from .runs import Analysis
 
@@ -206,6 +208,47 @@ def breakdown_chart(
     return _to_svg(
         axes.figure, f'{title}: AP and AR in percent; the numbers are in the table below.', 'wide'
     )
+
+
+@_STYLE
+def calibration_chart(
+    curves: Sequence[tuple[str, str, Sequence[CalibrationBin]]], observed: str
+) -> Markup:
+    """Draw what came over what was predicted, beside the diagonal.
+
+    Args:
+        curves (Sequence[tuple[str, str, Sequence[CalibrationBin]]]): Label, color and curve.
+        observed (str): What came.
+    """
+    width, height = 340, 264 + 16 * len(curves)
+    figure = Figure((width / 72, height / 72), dpi=72)
+    axes = figure.add_axes((52 / width, 1 - 206 / height, 272 / width, 196 / height))
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    axes.set(
+        xlim=(0, 1), ylim=(0, 1), xlabel='predicted', ylabel=observed, xticks=ticks, yticks=ticks
+    )
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, pad=6)
+    axes.grid(linewidth=1)
+    axes.plot([0, 1], [0, 1], color=_SOFT, linewidth=1)
+    for (label, color, curve), dashes in zip(curves, itertools.cycle(('-', '--', ':'))):
+        filled = [each for each in curve if each.size]
+        label = f'{label}: error {percent(100 * calibration_error(curve))}'
+        axes.plot(
+            [each.predicted for each in filled],
+            [each.observed for each in filled],
+            dashes,
+            marker='o',
+            color=color,
+            linewidth=1.8,
+            label=label,
+            gid=_tooltip(label),
+        )
+    figure.legend(loc='lower left', frameon=False, fontsize=11, borderaxespad=0, handlelength=2.2)
+    alt = f'{observed} over the predicted probability. ' + '; '.join(
+        line.get_label() for line in axes.lines[1:]
+    )
+    return _to_svg(figure, alt)
 
 
 def _pixel_axes(width: float, height: float) -> Axes:

@@ -6,12 +6,21 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from multitask_refine.analysis.breakdown import SIZES
-from multitask_refine.analysis.keypoint_errors import GOOD, MATCH, NEAR
+from multitask_refine.analysis.keypoint_errors import GOOD, NEAR
+from multitask_refine.evaluation.coco_scores import MATCH
 
 from .charts import KIND_COLORS, RUN_COLORS, TITLES, curve_chart
 from .gallery import gallery_section
 from .runs import Analysis
-from .sections import breakdown, keypoint_section, metric_table, run_facts, summary, tasks_of
+from .sections import (
+    breakdown,
+    keypoint_section,
+    metric_table,
+    run_facts,
+    summary,
+    tasks_of,
+    visibility_section,
+)
 
 TEMPLATES = Path(__file__).with_name('templates')
 _BREAKDOWNS = dict(
@@ -32,6 +41,7 @@ def render(analyses: Sequence[Analysis], img_dir: str | None, threshold: float, 
         limit (int): Images in each part of the gallery.
     """
     with_keypoints = [a for a in analyses if a.errors]
+    with_visibility = [a for a in analyses if a.visibility]
     breakdowns = []
     for key, title in _BREAKDOWNS.items():
         runs = [a for a in analyses if key in a.groups]
@@ -52,6 +62,7 @@ def render(analyses: Sequence[Analysis], img_dir: str | None, threshold: float, 
         metrics=metric_table(analyses),
         curves=[(TITLES[task], curve_chart(analyses, task)) for task in tasks_of(analyses)],
         keypoints=keypoint_section(with_keypoints) if with_keypoints else None,
+        visibility=visibility_section(with_visibility) if with_visibility else None,
         breakdowns=breakdowns,
         gallery=gallery_section(analyses, img_dir, threshold, limit),
         threshold=threshold,

@@ -23,7 +23,10 @@ from multitask_refine.datasets.validation.instances import repair_instance
 from multitask_refine.evaluation import (
     CocoData,
     PredictionsFileError,
+    Visibility,
+    evaluate_visibility,
     file_sha256,
+    has_visibility,
     load_ground_truth,
     read_predictions,
     to_coco,
@@ -60,6 +63,7 @@ class Analysis(NamedTuple):
         curves: By task, from ``precision_curves``.
         groups: By kind of breakdown.
         errors: None without keypoints.
+        visibility: None without a predicted visibility of the keypoints.
         scores: By image, from ``image_scores``.
     """
 
@@ -67,6 +71,7 @@ class Analysis(NamedTuple):
     curves: dict[str, dict[str, list[float]] | None]
     groups: dict[str, list[Group]]
     errors: KeypointErrors | None
+    visibility: Visibility | None
     scores: dict[int, ImageScore]
 
 
@@ -221,9 +226,11 @@ def analyze(run: Run, threshold: float) -> Analysis:
     groups = dict(
         size=by_size(data, results), people=by_people(data), occlusion=by_occlusion(data)
     )
-    errors = None
+    errors = visibility = None
     if 'keypoints' in data.entries:
         groups['visibility'] = by_visibility(data)
         errors = find_keypoint_errors(data, run.content['keypoints']['flip_indices'])
+        if has_visibility(data.entries['keypoints']):
+            visibility = evaluate_visibility([data])
     curves = {t: precision_curves(result) for t, result in results.items()}
-    return Analysis(run, curves, groups, errors, image_scores(data, threshold))
+    return Analysis(run, curves, groups, errors, visibility, image_scores(data, threshold))

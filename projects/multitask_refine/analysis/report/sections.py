@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from multitask_refine.analysis import KINDS
 from multitask_refine.analysis.keypoint_errors import shares
-from multitask_refine.evaluation import TASKS, percent
+from multitask_refine.evaluation import LEVELS, TASKS, percent
 
-from .charts import TITLES, breakdown_chart, keypoint_chart
+from .charts import RUN_COLORS, TITLES, breakdown_chart, calibration_chart, keypoint_chart
 from .runs import Analysis
 
 _COLUMNS = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR')
@@ -141,6 +141,34 @@ def keypoint_section(analyses: Sequence[Analysis]) -> dict:
         chart=keypoint_chart(labels, values, gaps),
         total=Table(head, rows[: len(rows) // len(parts)]),
         table=Table(head, rows),
+    )
+
+
+def visibility_section(analyses: Sequence[Analysis]) -> dict:
+    """Return the quality of the predicted visibility of the runs that have it.
+
+    Args:
+        analyses (Sequence[Analysis]): Each with ``visibility``.
+
+    Returns:
+        dict: ``chart``, the calibration, and ``table``.
+    """
+    rows = []
+    for level in LEVELS:
+        numbers = [
+            [a.visibility.metrics[f'AP_{level}'], a.visibility.shares[level]] for a in analyses
+        ]
+        rows += _rows(analyses, level, numbers)
+    for name, key in (('correct', 'accuracy'), ('calibration error', 'ECE')):
+        numbers = [[a.visibility.metrics[key], None] for a in analyses]
+        rows += _rows(analyses, name, numbers)
+    curves = [
+        (f'{a.run.name} likeliest level'.strip(), RUN_COLORS[a.run.name], a.visibility.curve)
+        for a in analyses
+    ]
+    return dict(
+        chart=calibration_chart(curves, 'share that is correct'),
+        table=Table(['', 'percent', 'share of the keypoints'], rows),
     )
 
 

@@ -49,10 +49,11 @@ class CombinedRCNN(MultitaskRCNN):
         ]
         results = head.predict_bbox(*head.bbox_forward(x, proposals), proposals, metas)
         boxes = [result.bboxes for result in results]
-        heatmaps = head.keypoint_head.refined_heatmaps(head.extract_instance_feats(x, boxes))
         mask_x = self.extract_mask_feat(batch_inputs, x)
-        mask_preds = head.mask_head(head.extract_instance_feats(mask_x, boxes))
-        results = head.postprocess(results, mask_preds, heatmaps, metas, rescale)
+        outputs = head.instance_forward(
+            head.extract_instance_feats(x, boxes), head.extract_instance_feats(mask_x, boxes)
+        )
+        results = head.postprocess(results, outputs, metas, rescale)
         return self.add_pred_to_datasample(batch_data_samples, results)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:

@@ -1,14 +1,21 @@
-"""The multitask RoI head, its three heads and its RoI extractor."""
+"""The multitask RoI head, its three heads, their branches, the mask gate and its RoI extractor."""
 
 from .bbox_head import PersonBBoxHead
+from .branches import KeypointScoreBranch, KeypointVisibilityBranch, MaskScoreBranch
 from .keypoint_heads import KeypointOffsetHead, KeypointSoftmaxHead
+from .mask_gate import MaskGate
 from .mask_head import PersonMaskHead
-from .multitask_roi_head import MultitaskRoIHead
+from .multitask_roi_head import InstanceOutputs, MultitaskRoIHead
 from .roi_extractor import RegistryRoIExtractor
 
 __all__ = [
+    'InstanceOutputs',
     'KeypointOffsetHead',
+    'KeypointScoreBranch',
     'KeypointSoftmaxHead',
+    'KeypointVisibilityBranch',
+    'MaskGate',
+    'MaskScoreBranch',
     'MultitaskRoIHead',
     'PersonBBoxHead',
     'PersonMaskHead',

@@ -3,6 +3,8 @@
 Shape letters: B images, R RoIs, C channels, K keypoints, P side of a pooled feature.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from mmdet.models.roi_heads import BaseRoIHead
@@ -13,11 +15,27 @@ from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from multitask_refine.models.losses.avg_factor import sync_avg_factor
 from multitask_refine.models.utils.points import divide_points
 from multitask_refine.utils.errors import ConfigError
+
+from .branches import BaseBranch
+
+
+class InstanceOutputs(NamedTuple):
+    """Outputs of mask head, keypoint head and branches for R RoIs.
+
+    Attributes:
+        mask_preds: Mask logits, (R, classes, 2P, 2P); None without a mask head.
+        heatmaps: Refined heatmaps, (R, K, S, S); None without a keypoint head.
+        branches: Probabilities of each branch by its name, (R, ...).
+    """
+
+    mask_preds: Tensor | None
+    heatmaps: Tensor | None
+    branches: dict[str, Tensor]
 
 
 @MODELS.register_module()
@@ -32,6 +50,12 @@ class MultitaskRoIHead(BaseRoIHead):
 
     Without an FPN (C4), ``shared_head`` is the last stage of the backbone, which then runs once on
     the pooled feature before the three heads.
+
+    ``branches`` judge what mask or keypoint head found, from their output and the same feature:
+    the visibility of keypoints, for example. They change no other prediction.
+
+    With a ``mask_gate`` the keypoint head, and its branches, take the shared feature modulated by
+    the predicted mask.
 
     Another task needs a head with the same verbs as these three, ``loss_and_target`` and
     ``predict_by_feat``, a method beside :meth:`_forward_keypoint`, and a field in
@@ -51,11 +75,15 @@ class MultitaskRoIHead(BaseRoIHead):
         keypoint_head (dict, optional): Config of the keypoint head.
         shared_head (dict, optional): Config of the layers between the shared RoI extractor and the
             heads.
+        branches (dict[str, dict]): Configs of the branches by name; those of the keypoint head
+            get its ``num_keypoints`` and ``codec``. Defaults to none.
+        mask_gate (dict, optional): Config of the gate.
         kwargs: ``train_cfg``, ``test_cfg`` and ``init_cfg`` as in mmdet's RoI heads.
 
     Raises:
-        ConfigError: If there are both a ``shared_head`` and a RoI extractor of the box head, or a
-            setting of ``test_cfg.rcnn.postprocess`` needs a head that there is not.
+        ConfigError: If there are both a ``shared_head`` and a RoI extractor of the box head, a
+            branch or the gate lacks its head, or a setting of ``test_cfg.rcnn.postprocess``
+            needs a head that there is not.
     """
 
     def __init__(
@@ -66,6 +94,8 @@ class MultitaskRoIHead(BaseRoIHead):
         mask_head: OptConfigType = None,
         keypoint_head: OptConfigType = None,
         shared_head: OptConfigType = None,
+        branches: dict[str, ConfigType] | None = None,
+        mask_gate: OptConfigType = None,
         **kwargs,
     ) -> None:
         """Build the RoI extractors and the heads."""
@@ -94,6 +124,38 @@ class MultitaskRoIHead(BaseRoIHead):
                         f'model.test_cfg.rcnn.postprocess: {type(each).__name__} needs {field}, '
                         'and there is no head for them. Remove it, or train with that head.'
                     )
+        shared = dict(
+            mask={},
+            keypoint={key: (keypoint_head or {}).get(key) for key in ('num_keypoints', 'codec')},
+        )
+        self.branches = nn.ModuleDict()
+        for name, branch in (branches or {}).items():
+            source = getattr(MODELS.get(branch['type']), 'source', None)
+            if source not in shared:
+                raise ConfigError(
+                    f'model.roi_head.branches.{name}.type: expected a branch such as '
+                    f'KeypointVisibilityBranch, found {branch["type"]!r}. Correct the type.'
+                )
+            self._require_source(f'branches.{name}', source)
+            self.branches[name] = MODELS.build(branch, default_args=shared[source])
+        self.mask_gate = mask_gate and MODELS.build(mask_gate)
+        if mask_gate:
+            self._require_source('mask_gate', 'mask')
+            self._require_source('mask_gate', 'keypoint')
+
+    def _require_source(self, setting: str, source: str) -> None:
+        """Raise an error unless the head that a component reads is there."""
+        head = getattr(self, f'{source}_head', None)
+        if head is None:
+            raise ConfigError(
+                f'model.roi_head.{setting}: expected a {source}_head, whose output it reads, '
+                f'found none. Remove {setting} or add the head.'
+            )
+        if source == 'mask' and head.conv_logits.out_channels != 1:
+            raise ConfigError(
+                f'model.roi_head.{setting}: expected a mask_head with one mask for each RoI, '
+                f'found {head.conv_logits.out_channels}. Set mask_head.class_agnostic=True.'
+            )
 
     def init_bbox_head(self, bbox_roi_extractor: OptConfigType, bbox_head: ConfigType) -> None:
         """Build the box head and its RoI extractor, if it has one."""
@@ -206,21 +268,57 @@ class MultitaskRoIHead(BaseRoIHead):
         """Run the mask head on foreground RoIs whose instance has a mask; compute its loss."""
         feats, selected = _select_foreground(feats, samples, labeled)
         mask_preds = self.mask_head(feats)  # (R_labeled, classes, 2P, 2P)
-        losses = self.mask_head.loss_and_target(mask_preds, selected, gts, self.train_cfg)[
-            'loss_mask'
-        ]
-        return sync_avg_factor(losses, len(mask_preds))
+        found = self.mask_head.loss_and_target(mask_preds, selected, gts, self.train_cfg)
+        return {
+            **sync_avg_factor(found['loss_mask'], len(mask_preds)),
+            **self._forward_branches(
+                'mask', feats, mask_preds, found['mask_targets'], selected, gts
+            ),
+        }
 
     def _forward_keypoint(
         self, feats: Tensor, samples: list[SamplingResult], gts: InstanceList, labeled: Tensor
     ) -> dict[str, Tensor]:
         """Run the keypoint head on foreground RoIs with a labeled keypoint; compute its loss."""
         feats, selected = _select_foreground(feats, samples, labeled)
+        if self.mask_gate is not None:
+            # Not the masks of the loss: those are of the RoIs that have a labeled mask.
+            with torch.no_grad():
+                mask_preds = self.mask_head(feats)
+            feats = self.gate_feats(feats, mask_preds)
         heatmaps = self.keypoint_head.refined_heatmaps(feats)  # (R_labeled, K, S, S)
         # The head synchronizes its average factor, which may be a number of keypoints.
-        return self.keypoint_head.loss_and_target(heatmaps, selected, gts, self.train_cfg)[
-            'loss_keypoint'
-        ]
+        found = self.keypoint_head.loss_and_target(heatmaps, selected, gts, self.train_cfg)
+        return {
+            **found['loss_keypoint'],
+            **self._forward_branches(
+                'keypoint', feats, heatmaps, found['keypoint_targets'], selected, gts
+            ),
+        }
+
+    def _forward_branches(
+        self,
+        source: str,
+        feats: Tensor,
+        preds: Tensor,
+        targets: Tensor | tuple[Tensor, Tensor],
+        selected: InstanceList,
+        gts: InstanceList,
+    ) -> dict[str, Tensor]:
+        """Run the branches of a head on its RoIs, features (R, C, P, P), and compute their losses.
+
+        Arguments as in :meth:`BaseBranch.loss_and_target`.
+        """
+        losses: dict[str, Tensor] = {}
+        for branch in self._iterate_branches(source).values():
+            logits = branch(feats, preds)
+            losses.update(
+                branch.loss_and_target(logits, preds, targets, selected, gts, self.train_cfg)
+            )
+        return losses
+
+    def _iterate_branches(self, source: str) -> dict[str, BaseBranch]:
+        return {name: each for name, each in self.branches.items() if each.source == source}
 
     # ---- RoI features
 
@@ -251,6 +349,18 @@ class MultitaskRoIHead(BaseRoIHead):
         feats = self.instance_roi_extractor(x[: self.instance_roi_extractor.num_inputs], rois)
         return self.shared_head(feats) if self.with_shared_head else feats
 
+    def gate_feats(self, feats: Tensor, mask_preds: Tensor | None) -> Tensor:
+        """Return the feature of the keypoint head.
+
+        Args:
+            feats (Tensor): Shared features, shape (R, C, P, P).
+            mask_preds (Tensor, optional): Mask logits, (R, 1, M, M).
+
+        Returns:
+            Tensor: ``feats``, modulated by the masks if there is a gate.
+        """
+        return feats if self.mask_gate is None else self.mask_gate(feats, mask_preds)
+
     # ---- prediction
 
     def forward(
@@ -263,12 +373,9 @@ class MultitaskRoIHead(BaseRoIHead):
         boxes = [proposals.bboxes for proposals in rpn_results_list]
         outputs = self.bbox_forward(x, boxes)
         # As in mmdet's StandardRoIHead, mask and keypoint head see at most 100 RoIs.
-        feats = self._pool_instances(x, bbox2roi(boxes)[:100])
-        if self.with_mask:
-            outputs += (self.mask_head(feats),)
-        if self.with_keypoint:
-            outputs += (self.keypoint_head.refined_heatmaps(feats),)
-        return outputs
+        found = self.instance_forward(self._pool_instances(x, bbox2roi(boxes)[:100]))
+        heads = (found.mask_preds, found.heatmaps, *found.branches.values())
+        return outputs + tuple(each for each in heads if each is not None)
 
     def predict(
         self,
@@ -289,18 +396,16 @@ class MultitaskRoIHead(BaseRoIHead):
         Returns:
             list[InstanceData]: For the N detections of each image ``bboxes`` (N, 4) xyxy,
             ``scores`` (N), ``labels`` (N) and, from the heads that exist, ``masks`` (N, H, W)
-            bool, ``keypoints`` (N, K, 2) and ``keypoint_scores`` (N, K), all in image pixels. For
-            categories with keypoints of their own these are the head's K keypoints; metric,
-            inferencer and visualizer select those of an instance's category by the metainfo's
-            ``category_metas``.
+            bool, ``keypoints`` (N, K, 2) and ``keypoint_scores`` (N, K), all in image pixels, and
+            the fields of the branches. For categories with keypoints of their own these are the
+            head's K keypoints; metric, inferencer and visualizer select those of an instance's
+            category by the metainfo's ``category_metas``.
         """
         metas = [sample.metainfo for sample in batch_data_samples]
         proposals = [proposal.bboxes for proposal in rpn_results_list]
         results = self.predict_bbox(*self.bbox_forward(x, proposals), proposals, metas)
         feats = self.extract_instance_feats(x, [result.bboxes for result in results])
-        mask_preds = self.mask_head(feats) if self.with_mask else None
-        heatmaps = self.keypoint_head.refined_heatmaps(feats) if self.with_keypoint else None
-        return self.postprocess(results, mask_preds, heatmaps, metas, rescale)
+        return self.postprocess(results, self.instance_forward(feats), metas, rescale)
 
     def bbox_forward(self, x: tuple[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Run the box head on given boxes.
@@ -374,20 +479,38 @@ class MultitaskRoIHead(BaseRoIHead):
         half = factor * (boxes[:, 2:] - boxes[:, :2]) / 2
         return torch.cat([centers - half, centers + half], 1)
 
+    def instance_forward(self, feats: Tensor, mask_feats: Tensor | None = None) -> InstanceOutputs:
+        """Run mask head, keypoint head and branches.
+
+        Args:
+            feats (Tensor): See :meth:`extract_instance_feats`.
+            mask_feats (Tensor, optional): Those of the mask head, if it has its own.
+
+        Returns:
+            InstanceOutputs: Outputs of the heads that exist.
+        """
+        mask_feats = feats if mask_feats is None else mask_feats
+        mask_preds = self.mask_head(mask_feats) if self.with_mask else None
+        feats = self.gate_feats(feats, mask_preds)
+        heatmaps = self.keypoint_head.refined_heatmaps(feats) if self.with_keypoint else None
+        inputs = dict(mask=(mask_feats, mask_preds), keypoint=(feats, heatmaps))
+        return InstanceOutputs(
+            mask_preds,
+            heatmaps,
+            {
+                name: branch.activate(branch(*inputs[branch.source]))
+                for name, branch in self.branches.items()
+            },
+        )
+
     def postprocess(
-        self,
-        results: InstanceList,
-        mask_preds: Tensor | None,
-        heatmaps: Tensor | None,
-        metas: list[dict],
-        rescale: bool,
+        self, results: InstanceList, outputs: InstanceOutputs, metas: list[dict], rescale: bool
     ) -> InstanceList:
-        """Attach masks and keypoints to the detections.
+        """Attach masks, keypoints and the fields of the branches to the detections.
 
         Args:
             results (list[InstanceData]): Detections from :meth:`predict_bbox`, R in total.
-            mask_preds (Tensor, optional): Their mask logits, (R, classes, 2P, 2P).
-            heatmaps (Tensor, optional): Their refined heatmaps, (R, K, S, S).
+            outputs (InstanceOutputs): Those of their RoIs.
             metas (list[dict]): Sizes of the images.
             rescale (bool): As in :meth:`predict`.
 
@@ -398,21 +521,23 @@ class MultitaskRoIHead(BaseRoIHead):
         boxes = [result.bboxes for result in results]
         for result in results:  # Masks and keypoints are on the cells of the RoIs.
             result.bboxes = self.scale_rois(result.bboxes)
-        if mask_preds is not None:
+        if outputs.mask_preds is not None:
             # Copies, because mmdet's mask head rescales the boxes in place.
             copies = [
                 InstanceData(bboxes=result.bboxes.clone(), labels=result.labels)
                 for result in results
             ]
             copies = self.mask_head.predict_by_feat(
-                mask_preds.split(counts), copies, metas, self.test_cfg, rescale=rescale
+                outputs.mask_preds.split(counts), copies, metas, self.test_cfg, rescale=rescale
             )
             for result, with_masks in zip(results, copies, strict=True):
                 result.masks = with_masks.masks
-        if heatmaps is not None:
+        if outputs.heatmaps is not None:
             results = self.keypoint_head.predict_by_feat(
-                heatmaps.split(counts), results, metas, self.test_cfg, rescale=rescale
+                outputs.heatmaps.split(counts), results, metas, self.test_cfg, rescale=rescale
             )
+        for name, values in outputs.branches.items():
+            results = self.branches[name].predict_by_feat(values.split(counts), results)
         for result, own, meta in zip(results, boxes, metas, strict=True):
             if rescale:
                 own = divide_points(own.unflatten(1, (2, 2)), meta['scale_factor']).flatten(1)

@@ -20,6 +20,7 @@ from mmengine.model import BaseTTAModel
 from torch import Tensor
 
 from multitask_refine.models.detectors import CombinedRCNN
+from multitask_refine.models.roi_heads import InstanceOutputs
 from multitask_refine.utils.errors import ConfigError
 
 
@@ -81,9 +82,9 @@ class MultitaskTTAModel(BaseTTAModel):
 
     The proposals of all views are merged by the RPN's NMS. Then each head runs on the same RoIs in
     every view, and its outputs are averaged on the RoI: probabilities and deltas of the box head,
-    probabilities of the masks, and the refined heatmaps of the keypoint head, unflipped and with
-    left and right keypoints swapped. The rest is the network's own: one NMS of the boxes, mask
-    pasting and keypoint decoding.
+    probabilities of the masks and of the branches, and the refined heatmaps of the keypoint head,
+    unflipped and with left and right keypoints swapped. The rest is the network's own: one NMS of
+    the boxes, mask pasting and keypoint decoding.
 
     The views come from mmcv's ``TestTimeAug``, see :func:`flip_tta_pipeline`: original and
     horizontally flipped images, of one size or several. The samples need the meta keys 'flip' and
@@ -170,21 +171,26 @@ class MultitaskTTAModel(BaseTTAModel):
         results = head.predict_bbox(cls_score, bbox_pred, proposals, reference.metas)
         boxes = [result.bboxes for result in results]
         mask_probs, heatmaps = [], []
+        branches: dict[str, list[Tensor]] = {name: [] for name in head.branches}
         for view in views:
             feats = head.extract_instance_feats(view.feats, view.map_boxes(boxes, reference))
+            outputs = head.instance_forward(feats)
+            flip_indices = view.metas[0]['flip_indices'] if head.with_keypoint else []
             if head.with_mask:  # (R, C, 2P, 2P)
-                mask_probs.append(view.unflip(head.mask_head(feats).sigmoid()))
+                mask_probs.append(view.unflip(outputs.mask_preds.sigmoid()))
             if head.with_keypoint:  # (R, K, S, S)
-                maps = view.unflip(head.keypoint_head.refined_heatmaps(feats))
-                heatmaps.append(maps[:, view.metas[0]['flip_indices']] if view.flipped else maps)
-        results = head.postprocess(
-            results,
+                maps = view.unflip(outputs.heatmaps)
+                heatmaps.append(maps[:, flip_indices] if view.flipped else maps)
+            for name, values in outputs.branches.items():
+                flipped = head.branches[name].flip(values, flip_indices)
+                branches[name].append(flipped if view.flipped else values)
+        averaged = InstanceOutputs(
             # postprocess expects logits
             torch.stack(mask_probs).mean(0).logit() if head.with_mask else None,
             torch.stack(heatmaps).mean(0) if head.with_keypoint else None,
-            reference.metas,
-            rescale=True,
+            {name: torch.stack(values).mean(0) for name, values in branches.items()},
         )
+        results = head.postprocess(results, averaged, reference.metas, rescale=True)
         return self.module.add_pred_to_datasample(reference.samples, results)
 
     def _merge_proposals(self, views: list[View], reference: View) -> list[Tensor]:
