@@ -359,11 +359,11 @@ class MultitaskCocoMetric(BaseMetric):
                 if self.keypoint_ranking == 'bbox_keypoint' and len(own):
                     # COCO sorts by one score: that of box and keypoints
                     score = score * own[:, 2].mean()
-                elif self.keypoint_ranking == 'bbox_oks':
-                    score = score * pose_scores[i]
                 entry = dict(keypoints=own.flatten().tolist(), score=float(score))
                 if pose_scores is not None:
                     entry['pose_score'] = float(pose_scores[i])
+                    if self.keypoint_ranking == 'bbox_oks':
+                        entry['score'] = float(score * pose_scores[i])
                 if 'keypoints_visible_probs' in pred:
                     probs = pred['keypoints_visible_probs'][i].cpu().numpy()  # (K, 3)
                     entry['keypoints_visible_probs'] = (
@@ -376,7 +376,8 @@ class MultitaskCocoMetric(BaseMetric):
     def _get_scores(pred: dict[str, Any], field: str, required: bool) -> np.ndarray | None:
         """Return the scores of a branch, (N); None where the network has no such branch."""
         if field in pred:
-            return pred[field].cpu().numpy().astype(float)
+            scores: np.ndarray = pred[field].cpu().numpy().astype(float)
+            return scores
         if not required:
             return None
         name, ranking, branch = (
