@@ -7,6 +7,8 @@ QUICKSTART_ARGS ?=
 ABLATION_ARGS ?=
 FUZZ_ARGS ?=
 PYTEST_ARGS ?=
+# Slow modules come first (tests/conftest.py); xdist would order them by the number of tests.
+DISTRIBUTED := -n auto --dist loadfile --no-loadscope-reorder
 PY := $(or $(PYTHON),.venv/bin/python)
 
 # This checkout comes first on the import path. A PYTHONPATH of the user counts only together with
@@ -55,14 +57,14 @@ quickstart: setup
 	$(PY) tools/quickstart.py $(QUICKSTART_ARGS)
 
 test: setup
-	$(PY) -m pytest tests -n auto --dist loadfile $(PYTEST_ARGS)
+	$(PY) -m pytest tests $(DISTRIBUTED) $(PYTEST_ARGS)
 
 coverage: setup
-	$(PY) -m pytest tests -n auto --dist loadfile --cov --cov-report=term:skip-covered \
+	$(PY) -m pytest tests $(DISTRIBUTED) --cov --cov-report=term:skip-covered \
 		$(PYTEST_ARGS)
 
 test-fast: setup
-	$(PY) -m pytest tests -m 'not slow' -n auto --dist loadfile $(PYTEST_ARGS)
+	$(PY) -m pytest tests -m 'not slow' $(DISTRIBUTED) $(PYTEST_ARGS)
 
 lint: setup
 	$(PY) -m ruff check .

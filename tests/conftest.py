@@ -10,43 +10,46 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-import torch
-from mmdet.utils import register_all_modules
-from mmengine.config import config as mmengine_config
-
-import multitask_refine  # noqa: F401  (registers the modules)
 
 ROOT = Path(__file__).resolve().parents[1]
-
-register_all_modules(init_default_scope=True)
 
 # A shell ignores SIGINT for background jobs; tests interrupt the processes that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CORES = len(os.sched_getaffinity(0))
 WORKERS = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1))
-torch.set_num_threads(max(1, min(2, CORES // WORKERS)))
+THREADS = max(1, min(2, CORES // WORKERS))
 if WORKERS > 1:  # also for the processes that the tests start
-    os.environ['OMP_NUM_THREADS'] = str(torch.get_num_threads())
+    os.environ['OMP_NUM_THREADS'] = str(THREADS)
 
 CONFIGS = ROOT / 'configs'
 SLOW = ('fuzz', 'integration', 'pins', 'test_benchmarks', 'test_converters')
 SAMPLE_CONFIG = CONFIGS / 'sample/multitask-rcnn_r26-w16_fpn-ms_rb-h_1xb8-1500_sample.py'
 
 
-_yapf = mmengine_config.FormatCode
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare PyTorch and MMDetection, unless xdist runs the tests in other processes."""
+    if config.getoption('dist', 'no') != 'no':
+        return
+    import torch
+    from mmdet.utils import register_all_modules
+    from mmengine.config import config as mmengine_config
 
+    import multitask_refine  # noqa: F401  (registers the modules)
 
-@functools.lru_cache(maxsize=32)
-def _format_code(text: str, style: tuple) -> tuple:
-    return _yapf(text, style_config=dict(style))
+    register_all_modules(init_default_scope=True)
+    torch.set_num_threads(THREADS)
+    yapf = mmengine_config.FormatCode
 
+    @functools.lru_cache(maxsize=32)
+    def format_code(text: str, style: tuple) -> tuple:
+        return yapf(text, style_config=dict(style))
 
-# MMEngine formats the same config again for every checkpoint, which takes longer than a training
-# step of the smallest network.
-mmengine_config.FormatCode = lambda text, style_config: _format_code(
-    text, tuple(style_config.items())
-)
+    # MMEngine formats the same config again for every checkpoint, which takes longer than a
+    # training step of the smallest network.
+    mmengine_config.FormatCode = lambda text, style_config: format_code(
+        text, tuple(style_config.items())
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -58,10 +61,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of whole folders as slow; other modules set `pytestmark`."""
+    """Mark the tests of whole folders as slow, as `pytestmark` does modules; run the slow first.
+
+    A worker that is done earlier than the others then waits for a short module.
+    """
     for item in items:
         if item.path.relative_to(ROOT / 'tests').parts[0] in SLOW:
             item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope='session')
@@ -158,6 +166,10 @@ def tiny_options(scene: Path) -> dict:
         'model.roi_head.keypoint_head.conv_channels': 8,
         # An untrained network detects instances everywhere.
         'model.test_cfg.rpn.max_per_img': 10,
+        # A quarter of the sample's pixels: convolutions take most of the time.
+        'train_dataloader.dataset.pipeline.2.scale': (96, 96),
+        'val_dataloader.dataset.pipeline.1.scale': (96, 96),
+        'test_dataloader.dataset.pipeline.1.scale': (96, 96),
     }
     for split in ('train', 'val', 'test'):
         options[f'{split}_dataloader.num_workers'] = 0

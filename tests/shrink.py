@@ -17,6 +17,11 @@ from mmengine.config import config as mmengine_config
 from multitask_refine.engine import list_evaluators
 
 SCALE = (96, 64)  # width and height of the images that the network sees
+# Tiny backbones that are no ResNets with a 24th of the channels.
+NARROW = dict(
+    ConvNeXt=dict(depths=[1, 1, 1, 1], channels=[4, 8, 16, 32]),
+    SwinTransformer=dict(embed_dims=4, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2]),
+)
 
 
 @contextmanager
@@ -84,8 +89,12 @@ def shrink(cfg: Config, data_root: Path) -> Config:
 def shrink_network(model: ConfigDict) -> None:
     """Make the config of a network cheap to build and run, in place."""
     backbone = model.backbone
-    factor = backbone.get('base_channels', 64) // 2
-    backbone.update(base_channels=2, stem_channels=2)
+    if backbone.type in NARROW:
+        factor = 24
+        backbone.update(NARROW[backbone.type])
+    else:
+        factor = backbone.get('base_channels', 64) // 2
+        backbone.update(base_channels=2, stem_channels=2)
     if model.roi_head.get('keypoint_head'):
         # Those that a config leaves out.
         defaults = dict(in_channels=256, num_convs=8, conv_channels=512)

@@ -1,4 +1,4 @@
-"""Small trainings for tests: real processes, and a model with one parameter."""
+"""Small trainings and tests on several ranks: real processes, and a model with one parameter."""
 
 import itertools
 import multiprocessing
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmdet.registry import HOOKS
 from mmengine.config import Config
+from mmengine.config import config as mmengine_config
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric, Evaluator
@@ -27,19 +28,66 @@ from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
 
 STEPS = 10
-# A server imports everything once, and trainings are forked from it.
+# A server imports everything once, and ranks are forked from it.
 SERVER = multiprocessing.get_context('forkserver')
-SERVER.set_forkserver_preload(['multitask_refine', 'mmdet.apis', 'mmdet.utils'])
+# What every training imports later would be imported in each process: optimizers import dynamo.
+SERVER.set_forkserver_preload(
+    [
+        'multitask_refine',
+        'mmdet.apis',
+        'mmdet.utils',
+        'multitask_cli.train',
+        'multitask_refine.apis.train',
+        'torch._dynamo',
+        'torch.utils.data.datapipes',
+    ]
+)
 
 
-def _train(argv, log, environ):
-    """Do what `python tools/train.py ARGV` does, in a process group of its own."""
+def _run_rank(main, argv, log, environ):
+    """Do what `python tools/TOOL.py ARGV` does, in a process group of its own."""
     os.setsid()
     os.environ.update(environ)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY), stream.fileno())
     torch.set_num_threads(1)
-    sys.exit(train.main(argv))
+    # Formatting the config for every checkpoint takes longer than a step.
+    mmengine_config.FormatCode = lambda text, style_config: (text, True)
+    sys.exit(main(argv))
+
+
+def start_ranks(main, argv, log, ranks):
+    """Start the main function of a tool in one process per rank, as torchrun does."""
+    launcher = 'pytorch' if ranks > 1 else 'none'
+    environ = dict(
+        WORLD_SIZE=str(ranks),
+        MASTER_ADDR='127.0.0.1',
+        MASTER_PORT=str(free_port()),
+        OMP_NUM_THREADS='1',
+    )
+    processes = [
+        SERVER.Process(
+            target=_run_rank,
+            args=(
+                main,
+                ['--launcher', launcher, *argv],
+                str(log),
+                dict(environ, RANK=str(rank), LOCAL_RANK=str(rank)),
+            ),
+        )
+        for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def join_ranks(processes, log, statuses=(0,)):
+    """Wait for the end of all ranks and return their output."""
+    for process in processes:
+        process.join(300)
+        assert process.exitcode in statuses, (process.exitcode, Path(log).read_text()[-3000:])
+    return Path(log).read_text()
 
 
 class Training:
@@ -56,36 +104,9 @@ class Training:
             'default_hooks.checkpoint.interval': 3,
             **options,
         }
-        command = [
-            str(config),
-            '--work-dir',
-            str(work_dir),
-            '--launcher',
-            'pytorch' if ranks > 1 else 'none',
-            *argv,
-            *as_arguments(options),
-        ]
-        port = free_port()
-        self.processes = [
-            SERVER.Process(
-                target=_train,
-                args=(
-                    command,
-                    str(self.log),
-                    dict(
-                        RANK=str(rank),
-                        LOCAL_RANK=str(rank),
-                        WORLD_SIZE=str(ranks),
-                        MASTER_ADDR='127.0.0.1',
-                        MASTER_PORT=str(port),
-                        OMP_NUM_THREADS='1',
-                    ),
-                ),
-            )
-            for rank in range(ranks)
-        ]
-        for process in self.processes:
-            process.start()
+        command = [str(config), '--work-dir', str(work_dir), *argv]
+        command += as_arguments(options)
+        self.processes = start_ranks(train.main, command, self.log, ranks)
 
     def finish(self):
         """Wait for the end and return the last checkpoint."""
@@ -94,10 +115,7 @@ class Training:
 
     def end_with(self, *statuses):
         """Wait for the end of all ranks and return their output."""
-        for process in self.processes:
-            process.join(300)
-            assert process.exitcode in statuses, (process.exitcode, self.log.read_text()[-3000:])
-        return self.log.read_text()
+        return join_ranks(self.processes, self.log, statuses)
 
     def wait_for(self, iteration):
         wait(lambda: self._has_done(iteration), self)

@@ -27,7 +27,7 @@ from multitask_refine.utils.config import read_config
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
 from multitask_runtime.io.resize import Resizer
-from multitask_runtime.onnx.onnx_model import OnnxModel
+from multitask_runtime.onnx.onnx_model import OnnxModel, ResizedImage
 from multitask_runtime.utils.files import file_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ def time_files(files: dict[str, str], images: str, count: int) -> dict[str, floa
         images: Folder of images.
         count: Number of images.
     """
-    models = {form: OnnxModel(path) for form, path in files.items()}
+    models = {form: OnnxModel(path, backend='onnxruntime') for form, path in files.items()}
     seconds: dict[str, list[float]] = {form: [] for form in files}
     for source in collect(images).sources[:count]:
         for form, model in models.items():
@@ -50,9 +50,10 @@ def time_files(files: dict[str, str], images: str, count: int) -> dict[str, floa
             pixels = Resizer(model.metadata['resize'])(image)
             height, width = image.shape[:2]
             scale_factor = pixels.shape[1] / width, pixels.shape[0] / height
+            resized = ResizedImage(pixels.transpose(2, 0, 1), scale_factor, (height, width))
             start = time.perf_counter()
             # Boxes, keypoints and masks come back in pixels of the original image.
-            model(pixels.transpose(2, 0, 1), scale_factor, (height, width))
+            model([resized])
             seconds[form].append(time.perf_counter() - start)
     return {form: round(median(values), 5) for form, values in seconds.items()}
 
@@ -76,6 +77,8 @@ def measure(config: str, checkpoint: str, args: argparse.Namespace) -> dict:
         for form in args.forms:
             command = [sys.executable, 'tools/test.py', config, files.get(form, checkpoint)]
             options = [f'--work-dir={folder}', f'--json={metrics}']
+            if form in files:
+                options.append('--backend=onnxruntime')
             subprocess.run([*command, *options], check=True, cwd=ROOT)
             content = json.loads(metrics.read_text())
             rows[form] = {name: content[name] for name in (f'{task}_AP' for task in TASKS)}

@@ -126,9 +126,11 @@ def measure_task(
     task: str,
     images: list,
     rounds: int,
-    detections: int = DETECTIONS,
+    detections: int | None = DETECTIONS,
 ) -> dict[str, dict]:
     """Warm up, and measure memory, latency and ratios of the baselines.
+
+    ``detections`` is how many each image must have; with None they only are in the result.
 
     Raises:
         ValueError: If an image has another number of detections than expected, as baselines
@@ -139,11 +141,10 @@ def measure_task(
         found[name] = worker.ask('measure', task=task, images=images)  # the warm-up
         del found[name]['seconds']
         counts = found[name].get('detections', [detections])
-        if set(counts) != {detections}:
+        if detections is not None and set(counts) != {detections}:
             raise ValueError(
                 f'{name}: expected {detections} detections of each image, got {counts}'
             )
-        # In a run of its own, as resetting the peak takes time.
         # In a run of its own: resetting and reading the peak takes time.
         found[name] |= worker.ask('measure_memory', task=task, images=images)
     calls = {

@@ -180,6 +180,7 @@ PARTS: dict[str, Part] = {
         same_outputs=False,
         score_threshold=0.0,
     ),
+    # Winograd's method would make regular alone faster: this is the cost of refinement.
     'refinement-usual': Part(
         "What refinement costs with PyTorch's 3x3 convolutions in both networks",
         'regular',

@@ -3,10 +3,11 @@
 
     python -m benchmarks.speed.scaling --json docs/results/performance/scaling-cpu.json
 
-The paper's network without refinement and with all of it (RB+H) are timed in turns, in worker
-processes of their own. ``series`` in the results file has, for the number of ``images`` in a
-batch, of ``people`` per image and of pixels of the shorter ``side``, what
-compare.measure_task returns, by that number and by network.
+The paper's network without refinement and with all of it (RB+H), both with PyTorch's 3x3
+convolutions, are timed in turns, in worker processes of their own. ``series`` in the results file
+has, for the number of ``images`` in a batch, of ``people`` per image and of pixels of the shorter
+``side``, what compare.measure_task returns, by that number and by network; ``part`` is the part
+of parts.py that the networks are of.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from benchmarks.speed.inputs import image_names
 from benchmarks.speed.parts import PARTS
 from multitask_refine.engine import write_record
 
-NETWORKS = ('regular', 'rb_h')  # of the part "refinement"
+PART = 'refinement-usual'  # by Winograd's method regular alone would be faster
+NETWORKS = ('regular', 'rb_h')
 
 
 class Point(NamedTuple):
@@ -43,7 +45,7 @@ def measure_point(point: Point, device: str, rounds: int) -> dict[str, dict]:
     with ExitStack() as stack:
         workers = {}
         for name in NETWORKS:
-            spec = PARTS['refinement'].baselines[name]
+            spec = PARTS[PART].baselines[name]
             workers[name] = stack.enter_context(WorkerProcess(name))
             options = dict(spec.options, device=device, detections=point.people)
             workers[name].ask('build', baseline=spec.baseline, options=options)
@@ -68,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
             times = {network: numbers['median'] for network, numbers in found.items()}
             print(point, times, file=sys.stderr, flush=True)
             # After each point, as all of them take long on a CPU.
-            write_record(args.json, dict(device=args.device, rounds=args.rounds, series=series))
+            content = dict(device=args.device, rounds=args.rounds, part=PART, series=series)
+            write_record(args.json, content)
     print(f'Results file: {args.json}')
     return 0
 

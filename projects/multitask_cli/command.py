@@ -2,7 +2,10 @@
 
 import functools
 import importlib.util
+import os
+import select
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -76,10 +79,19 @@ def run(command: click.Command, argv: Sequence[str] | None = None, **options: An
 
     Raises:
         SystemExit: With status 2 for wrong arguments, with a sentence (status 1) for an error
-            that the user can fix, and with status 130 after Ctrl-C.
+            that the user can fix, with status 130 after Ctrl-C, and silently with status 141,
+            as of other programs in a pipe, if nobody reads the output any more.
     """
     try:
         status = command.main(argv, standalone_mode=False, **options)
+        sys.stdout.flush()  # or a pipe that was closed is noticed when Python exits
+    except SystemExit as error:
+        # Click turns the error of any pipe into status 1, and replaces sys.stdout.
+        if error.code == 1 and isinstance(error.__context__, BrokenPipeError):
+            raise _exit_of_broken_pipe(error.__context__) from None
+        raise
+    except BrokenPipeError as error:
+        raise _exit_of_broken_pipe(error) from None
     except click.ClickException as error:
         error.show()
         raise SystemExit(error.exit_code) from None
@@ -92,6 +104,26 @@ def run(command: click.Command, argv: Sequence[str] | None = None, **options: An
 
         raise SystemExit(explain_os_error(error)) from None
     return status if isinstance(status, int) else 0
+
+
+def _exit_of_broken_pipe(error: BrokenPipeError) -> SystemExit:
+    """Return the exit of a program that SIGPIPE ends, if the broken pipe is stdout.
+
+    SIGPIPE itself stays ignored: a server outlives the connections of its clients, and a run
+    completes its files.
+    """
+    from multitask_runtime.utils.errors import explain_os_error
+
+    stdout = sys.__stdout__
+    if stdout is None:
+        return SystemExit(explain_os_error(error))
+    poll = select.poll()
+    poll.register(stdout, 0)  # a pipe that nobody reads has POLLERR, whatever is asked for
+    if not any(events & select.POLLERR for _, events in poll.poll(0)):
+        return SystemExit(explain_os_error(error))
+    # What is still in the buffer goes nowhere, or Python complains about it at its exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+    return SystemExit(128 + signal.SIGPIPE)
 
 
 def with_pytorch(function: Callable[..., Any]) -> Callable[..., Any]:

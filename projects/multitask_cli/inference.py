@@ -1,13 +1,16 @@
 """Run an inferencer until its inputs, or a signal, end it."""
 
+import functools
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .command import require_pytorch, with_pytorch
 from .models import check_name
+from .options import pop_runtime_options, refuse_runtime_options
 
 if TYPE_CHECKING:
     from multitask_runtime.base_inferencer import BaseInferencer
@@ -24,7 +27,8 @@ def run_model(
         model (str): An exported model, a config, or the name of a public model.
         checkpoint (str, optional): The config's checkpoint, or an exported model.
         device (str): As of the inferencers.
-        options: ``out_dir``, ``show``, and further ones of ``BaseInferencer.stream``.
+        options: Those of ``runtime_options``, ``out_dir``, ``show``, and further ones of
+            ``BaseInferencer.stream``.
 
     Returns:
         int: Exit status as of :func:`run_inferencer`.
@@ -32,24 +36,54 @@ def run_model(
     Raises:
         SystemExit: With a sentence about what is wrong.
     """
-    from multitask_runtime.onnx.session import is_onnx
+    runtime = pop_runtime_options(options)
+    load = find_loader(model, checkpoint, device, runtime)
+    if needs_pytorch(model, checkpoint):
+        status: int = with_pytorch(run_inferencer)(inputs, load, **options)
+        return status
+    return run_inferencer(inputs, load, **options)
 
-    if is_onnx(checkpoint or model):
-        from multitask_runtime.onnx.inferencer import OnnxInferencer
 
-        return run_inferencer(
-            inputs, lambda: OnnxInferencer(checkpoint or model, device), **options
-        )
-    check_name(model, checkpoint)
-    require_pytorch()
+def needs_pytorch(model: str, checkpoint: str | None) -> bool:
+    """Tell whether a model is no exported one."""
+    from multitask_runtime.onnx.session import is_exported
 
-    def load() -> 'BaseInferencer':
+    return not is_exported(checkpoint or model)
+
+
+def find_loader(
+    model: str, checkpoint: str | None, device: str, runtime: Mapping[str, Any]
+) -> 'Callable[[], BaseInferencer]':
+    """Return the function that loads a model; it can be pickled.
+
+    Args:
+        model (str): As in :func:`run_model`.
+        checkpoint (str, optional): The same.
+        device (str): The same.
+        runtime (Mapping[str, Any]): From ``pop_runtime_options``.
+
+    Raises:
+        click.UsageError: If it is a config without a checkpoint, or an option is for exported
+            models only.
+        SystemExit: With a sentence, if there is no such model, or PyTorch is not installed.
+    """
+    if needs_pytorch(model, checkpoint):
+        check_name(model, checkpoint)
+        refuse_runtime_options(model, runtime)
+        require_pytorch()
+    return functools.partial(_load, model, checkpoint, device, runtime)
+
+
+def _load(
+    model: str, checkpoint: str | None, device: str, runtime: Mapping[str, Any]
+) -> 'BaseInferencer':
+    if needs_pytorch(model, checkpoint):
         from multitask_refine.apis import MultitaskInferencer
 
         return MultitaskInferencer(model, checkpoint, device)
+    from multitask_runtime.onnx.inferencer import OnnxInferencer
 
-    status: int = with_pytorch(run_inferencer)(inputs, load, **options)
-    return status
+    return OnnxInferencer(checkpoint or model, device, **runtime)
 
 
 def run_inferencer(
@@ -102,9 +136,33 @@ def run_inferencer(
         raise SystemExit(explain_os_error(error)) from None
     except (ValueError, NoWindowError) as error:
         raise SystemExit(str(error)) from None
-    # SIGTERM ends the run like Ctrl-C, so that schedulers get complete files, too.
     status = num_images = num_instances = 0
-    received = []
+    with terminate_like_interrupt() as received:
+        try:
+            for result in results:
+                num_images += 1
+                num_instances += int((result['scores'] > score_thr).sum())
+        except OSError as error:
+            raise SystemExit(explain_os_error(error)) from None
+        except (InputError, OnnxError) as error:
+            raise SystemExit(str(error)) from None
+        except KeyboardInterrupt:
+            print('Stopped.')
+            status = 128 + (received[0] if received else signal.SIGINT)
+    print(f'Instances: {num_instances} with a score above {score_thr:g}; images: {num_images}')
+    if out_dir:
+        print(f'Results: {out_dir}')
+    return status or int(bool(inferencer.skipped))
+
+
+@contextmanager
+def terminate_like_interrupt() -> Iterator[list[int]]:
+    """Let SIGTERM end a run as Ctrl-C does, so that schedulers get complete files, too.
+
+    Yields:
+        list[int]: Receives the signal.
+    """
+    received: list[int] = []
 
     def stop(number: int, _: object) -> None:
         received.append(number)
@@ -114,23 +172,10 @@ def run_inferencer(
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if is_main else None
     try:
-        for result in results:
-            num_images += 1
-            num_instances += int((result['scores'] > score_thr).sum())
-    except OSError as error:
-        raise SystemExit(explain_os_error(error)) from None
-    except (InputError, OnnxError) as error:
-        raise SystemExit(str(error)) from None
-    except KeyboardInterrupt:
-        print('Stopped.')
-        status = 128 + (received[0] if received else signal.SIGINT)
+        yield received
     finally:
         if is_main:
             signal.signal(signal.SIGTERM, before)
-    print(f'Instances: {num_instances} with a score above {score_thr:g}; images: {num_images}')
-    if out_dir:
-        print(f'Results: {out_dir}')
-    return status or int(bool(inferencer.skipped))
 
 
 def _to_input(text: str) -> str | int:

@@ -18,6 +18,7 @@ _PACKAGES = (
     'mmpose',
     'onnx',
     'onnxruntime',
+    'openvino',
     'opencv-python-headless',
     'numpy',
 )
@@ -32,13 +33,15 @@ def command() -> None:
 
 def describe() -> Iterator[tuple[str, str]]:
     """Yield the name and the value of each line."""
+    from multitask_runtime.utils.processor import describe_processor
+
     yield 'Python', f'{platform.python_version()}, {platform.platform(terse=True)}'
     for name in _PACKAGES:
         try:
             yield name, version(name)
         except PackageNotFoundError:
             yield name, 'not installed'
-    yield 'CPU cores', str(len(os.sched_getaffinity(0)))
+    yield 'CPU', f'{describe_processor()}, {len(os.sched_getaffinity(0))} cores'
     for title, describe_package in (
         ('onnxruntime devices', _describe_onnxruntime),
         ('PyTorch devices', _describe_torch),

@@ -12,6 +12,7 @@ from .command import run
 VERBS = {
     'predict': 'multitask_cli.predict',
     'track': 'multitask_cli.track',
+    'predict-dataset': 'multitask_cli.predict_dataset',
     'serve': 'multitask_cli.serve',
     'train': 'multitask_cli.train',
     'test': 'multitask_cli.test',

@@ -78,6 +78,7 @@ def check_name(model: str, checkpoint: str | None) -> None:
         checkpoint (str, optional): The checkpoint.
 
     Raises:
+        click.UsageError: If it is a config without a checkpoint.
         SystemExit: With a sentence that suggests similar names.
     """
     from multitask_runtime.model_index import UnknownModelError, find_model
@@ -85,7 +86,7 @@ def check_name(model: str, checkpoint: str | None) -> None:
     if checkpoint:
         return
     if model.endswith('.py'):
-        raise SystemExit(
+        raise click.UsageError(
             f'{model}: expected a config and a checkpoint, a file that ends in .onnx alone, or '
             'the name of a public model (`multitask models` lists them)'
         )
@@ -104,6 +105,7 @@ def resolve(model: str, checkpoint: str | None) -> tuple[str, str]:
         checkpoint (str, optional): The config's checkpoint.
 
     Raises:
+        click.UsageError: If a config has no checkpoint.
         SystemExit: With a sentence, if there is no such model, or it cannot be downloaded.
     """
     if checkpoint:

@@ -1,7 +1,7 @@
 """Arguments and options that several verbs share."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -58,6 +58,31 @@ run_options = combine(
     click.option('--local-rank', '--local_rank', type=int, default=0, hidden=True),
 )
 
+_RUNTIME_DEFAULTS = dict(backend='auto', precision='float32', threads=None)
+runtime_options = combine(
+    click.option(
+        '--backend',
+        type=click.Choice(['auto', 'onnxruntime', 'openvino']),
+        default='auto',
+        show_default=True,
+        help='What runs an exported model; auto is openvino on the CPU where it is installed, '
+        'else onnxruntime.',
+    ),
+    click.option(
+        '--precision',
+        type=click.Choice(['float32', 'bfloat16']),
+        default='float32',
+        show_default=True,
+        help='What an exported model is computed in; bfloat16 needs openvino and a processor '
+        'that has it.',
+    ),
+    click.option(
+        '--threads',
+        type=click.IntRange(min=1),
+        help="Threads for an exported model.  [default: the backend's choice]",
+    ),
+)
+
 inference_options = combine(
     click.option(
         '--out-dir',
@@ -90,10 +115,35 @@ inference_options = combine(
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
-        help='Images of one size that go through the model at once.',
+        help='Images that go through the model at once: of a checkpoint those of one size, of '
+        'an exported model all.',
     ),
+    runtime_options,
     click.option('--show', is_flag=True, help='Show them in a window; Esc or q ends the run.'),
 )
+
+
+def pop_runtime_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Remove the values of ``runtime_options`` from those of a verb, and return them."""
+    return {name: options.pop(name) for name in _RUNTIME_DEFAULTS}
+
+
+def refuse_runtime_options(model: str, runtime: Mapping[str, Any]) -> None:
+    """Refuse ``runtime_options`` for a model that is no exported file.
+
+    Args:
+        model (str): The model, for the message.
+        runtime (Mapping[str, Any]): From :func:`pop_runtime_options`.
+
+    Raises:
+        click.UsageError: If one is not the default.
+    """
+    for name, default in _RUNTIME_DEFAULTS.items():
+        if runtime[name] != default:
+            raise click.UsageError(
+                f'--{name}: expected an exported model (.onnx or .xml), found {model}, which '
+                'PyTorch runs'
+            )
 
 
 def parse_cfg_options(pairs: Sequence[str]) -> dict[str, Any]:

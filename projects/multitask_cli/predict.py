@@ -15,6 +15,7 @@ from .options import inference_options
     examples=[
         'multitask predict keypoint+mask-rcnn_r50_fpn_3x photo.jpg',
         'multitask predict model.onnx photo.jpg',
+        'multitask predict model.onnx folder --backend openvino --batch-size 4',
         'multitask predict CONFIG.py CHECKPOINT.pth folder --out-dir outputs',
         "multitask predict model.onnx 'photos/*.jpg' --score-thr 0.5",
     ],
@@ -25,9 +26,10 @@ from .options import inference_options
 def command(model: str, inputs: tuple[str, ...], **options: Any) -> int:
     """Predict boxes, masks and keypoints.
 
-    MODEL is the name of a public model (`multitask models`), an exported MODEL.onnx, which does
-    not need PyTorch, or a config followed by its CHECKPOINT. INPUTS are images, folders (with
-    their subfolders), glob patterns in quotes, videos, URLs of streams, or indices of cameras.
+    MODEL is the name of a public model (`multitask models`), an exported MODEL.onnx (or .xml of
+    OpenVINO), which does not need PyTorch, or a config followed by its CHECKPOINT. INPUTS are
+    images, folders (with their subfolders), glob patterns in quotes, videos, URLs of streams, or
+    indices of cameras.
     """
     checkpoint, sources = split_checkpoint(model, inputs)
     return run_model(sources, model, checkpoint, **options)

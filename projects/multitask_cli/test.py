@@ -7,7 +7,14 @@ import click
 
 from .command import Command, run, with_pytorch
 from .models import MODEL, resolve
-from .options import SCORE, parse_cfg_options, run_options
+from .options import (
+    SCORE,
+    parse_cfg_options,
+    pop_runtime_options,
+    refuse_runtime_options,
+    run_options,
+    runtime_options,
+)
 
 
 def _expect_suffix(*suffixes: str) -> Any:
@@ -25,6 +32,7 @@ def _expect_suffix(*suffixes: str) -> Any:
         'multitask test CONFIG.py CHECKPOINT.pth --show-dir images',
         'multitask test CONFIG.py CHECKPOINT.pth --tta --json metrics.json',
         'multitask test CONFIG.py model.onnx',
+        'multitask test CONFIG.py model.onnx --backend openvino',
         'multitask test keypoint-rcnn_r50_fpn_3x',
         'bash tools/dist_test.sh CONFIG.py CHECKPOINT.pth 4',
     ],
@@ -75,6 +83,7 @@ def _expect_suffix(*suffixes: str) -> Any:
     show_default=True,
     help='Seconds for which an image is shown.',
 )
+@runtime_options
 @run_options
 @with_pytorch
 def command(
@@ -82,25 +91,30 @@ def command(
 ) -> None:
     """Evaluate a model on the test data of its config.
 
-    MODEL is a config followed by its CHECKPOINT or by an exported MODEL.onnx, or the name of a
-    public model (`multitask models`).
+    MODEL is a config followed by its CHECKPOINT or by an exported MODEL.onnx (or .xml of
+    OpenVINO), or the name of a public model (`multitask models`).
 
     Prints a table of the three tasks and writes a results file.
     """
     from multitask_refine.apis.test import evaluate_model
-    from multitask_runtime.onnx.session import is_onnx
+    from multitask_runtime.onnx.session import is_exported
 
     config, checkpoint = resolve(config, checkpoint)
-    if is_onnx(checkpoint):
+    runtime = pop_runtime_options(options)
+    if is_exported(checkpoint):
+        options['runtime'] = runtime
         if options['tta']:
             raise click.UsageError(
-                '--tta: an ONNX file sees each image once; expected a checkpoint, got '
+                '--tta: an exported file sees each image once; expected a checkpoint, got '
                 f'{checkpoint}'
             )
         if options['launcher'] != 'none':
             raise click.UsageError(
-                f'--launcher: an ONNX file is evaluated by one process, got {options["launcher"]}'
+                '--launcher: an exported file is evaluated by one process, got '
+                f'{options["launcher"]}'
             )
+    else:
+        refuse_runtime_options(checkpoint, runtime)
     evaluate_model(config, checkpoint, cfg_options=parse_cfg_options(cfg_options), **options)
 
 

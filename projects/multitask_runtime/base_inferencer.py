@@ -1,7 +1,8 @@
 """Base class of the inferencers: inputs, tracking, visualization and output files."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,10 @@ class BaseInferencer:
     ) -> Iterator[Result]:
         """Detect the instances of one image after the other.
 
-        At most two batches of images are in memory at a time. Frames of a live stream
-        that come faster than they can be processed are dropped; a lost connection is
-        made again.
+        At most two batches of images are in memory at a time, and some frames of a video:
+        two are read ahead, one is drawn while the next one is predicted, and two wait to be
+        encoded. Frames of a live stream that come faster than they can be processed are
+        dropped; a lost connection is made again.
 
         Args:
             inputs (str | Path | np.ndarray | int | list): Path of an image or video, array
@@ -107,12 +109,14 @@ class BaseInferencer:
         outputs = OutputFolder(out_dir, sources, self.dataset_meta) if out_dir else None
         viewer = ImageViewer() if show else None
 
+        def draw(frame: Frame, result: Result) -> Array:
+            return self.visualize(frame.image, result, score_thr, kpt_thr)
+
         # A generator of its own, so that wrong arguments raise here and not at next().
         def run() -> Iterator[Result]:
             progress = Progress(len(sources), count_images(sources), self.show_progress, ignored)
             self.skipped = progress.skipped
             frames = read_frames(sources, self.read_image, progress)
-            tracked = None
             with ExitStack() as stack:
                 # Also of a run that is interrupted; the files are closed first.
                 stack.callback(progress.close)
@@ -121,16 +125,16 @@ class BaseInferencer:
                     stack.enter_context(outputs)
                 if viewer:
                     stack.callback(viewer.close)
-                for frame, result in self._results(frames, batch_size, progress):
+                results = self._results(frames, batch_size, progress)
+                if track:
+                    results = self._track(results, score_thr)
+                drawings = _draw_behind(results, draw if outputs or viewer else None)
+                stack.enter_context(closing(drawings))
+                for frame, result, drawing in drawings:
                     result.kpt_thr, result.mask_alpha = self.kpt_thr, self.mask_alpha
-                    if track and frame.source.is_moving:
-                        if frame.source is not tracked:
-                            tracked = frame.source
-                            tracker = Tracker(self.dataset_meta.get('sigmas'), score_thr)
-                        result['track_ids'] = tracker.update(result)
                     try:
-                        if outputs or viewer:
-                            drawn = self.visualize(frame.image, result, score_thr, kpt_thr)
+                        if drawing:
+                            drawn = drawing.result()
                         if outputs:
                             outputs.write(frame, drawn, result)
                     except (InputError, MemoryError, cv2.error) as error:
@@ -166,6 +170,19 @@ class BaseInferencer:
         kpt_thr = self.kpt_thr if kpt_thr is None else kpt_thr
         return draw_result(image, result, self.dataset_meta, score_thr, kpt_thr, self.mask_alpha)
 
+    def _track(
+        self, results: Iterable[tuple[Frame, Result]], score_thr: float
+    ) -> Iterator[tuple[Frame, Result]]:
+        """Add the track ids to the results of videos."""
+        source = None
+        for frame, result in results:
+            if frame.source.is_moving:
+                if frame.source is not source:
+                    source = frame.source
+                    tracker = Tracker(self.dataset_meta.get('sigmas'), score_thr)
+                result['track_ids'] = tracker.update(result)
+            yield frame, result
+
     def _results(
         self, frames: Iterable[Frame], batch_size: int, progress: Progress
     ) -> Iterator[tuple[Frame, Result]]:
@@ -174,3 +191,32 @@ class BaseInferencer:
         Frames that fail are reported and have no result.
         """
         raise NotImplementedError
+
+
+def _draw_behind(
+    results: Iterable[tuple[Frame, Result]], draw: Callable[[Frame, Result], Array] | None
+) -> Generator[tuple[Frame, Result, Future[Array] | None], None, None]:
+    """Yield each frame with its result and its drawing, made while the next frame is predicted.
+
+    No result waits for the next one of a camera or stream, which may take its time, or without
+    ``draw``.
+    """
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        waiting = None
+        try:
+            for frame, result in results:
+                if draw is None:
+                    yield frame, result, None
+                    continue
+                ready, waiting = waiting, (frame, result, executor.submit(draw, frame, result))
+                if ready:
+                    yield ready
+                if frame.source.kind in ('camera', 'stream'):
+                    ready, waiting = waiting, None
+                    yield ready
+        except (Exception, KeyboardInterrupt):
+            if waiting:  # was predicted before the error
+                yield waiting
+            raise
+        if waiting:
+            yield waiting

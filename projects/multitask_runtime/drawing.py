@@ -60,9 +60,10 @@ def draw_result(
     }
     if 'masks' in result:
         instances['masks'] = [mask_utils.decode(result['masks'][i]).astype(bool) for i in order]
-    # BGR -> RGB and back
-    drawn = draw_instances(image[..., ::-1], instances, meta, kpt_thr, mask_alpha)
-    drawn = np.ascontiguousarray(drawn[..., ::-1])
+    rgb = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2RGB)
+    drawn: Array = cv2.cvtColor(
+        draw_instances(rgb, instances, meta, kpt_thr, mask_alpha), cv2.COLOR_RGB2BGR
+    )
     line_width = _line_width(drawn)
     scale = 0.3 + 0.2 * line_width
     for box, track_id in zip(instances['bboxes'], instances.get('track_ids', ()), strict=False):
@@ -120,8 +121,7 @@ def draw_instances(
     ]
     # Masks first, so that they cover no lines.
     for mask, color in zip(instances.get('masks', ()), colors, strict=False):
-        blend = (1 - mask_alpha) * image[mask] + mask_alpha * np.array(color)
-        image[mask] = blend.round().astype(np.uint8)
+        _blend_mask(image, mask, color, mask_alpha)
     for i, (box, color) in enumerate(zip(boxes, colors, strict=True)):
         corners = _to_grid(box[:2]), _to_grid(box[2:])
         cv2.rectangle(image, *corners, color, line_width, cv2.LINE_AA, _SHIFT)
@@ -136,6 +136,17 @@ def draw_instances(
             indices = own.get('indices', slice(None))
             _draw_skeleton(image, keypoints[indices], visible[i][indices], own)
     return image
+
+
+def _blend_mask(image: Array, mask: Array, color: Sequence[int], alpha: float) -> None:
+    """Blend the color into the pixels of a mask (H, W), bool, by a table of all 256 values."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    if not len(rows):
+        return
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    values = (1 - alpha) * np.arange(256)[:, None] + alpha * np.array(color)  # (256, 3)
+    blended = cv2.LUT(image[box], values.round().astype(np.uint8)[None])
+    cv2.copyTo(blended, np.ascontiguousarray(mask[box], np.uint8), image[box])
 
 
 def _draw_label(image: Array, text: str, box: Array, color: Sequence[int]) -> None:

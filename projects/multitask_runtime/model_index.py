@@ -75,7 +75,7 @@ def find_model(name: str) -> ModelEntry:
         return index[name]
     raise UnknownModelError(
         f'{name}: expected the name of a model, a config (.py) with its checkpoint, or an '
-        f'exported model (.onnx), found {_explain_name(name)}'
+        f'exported model (.onnx or .xml), found {_explain_name(name)}'
     )
 
 
@@ -84,7 +84,7 @@ def _explain_name(name: str) -> str:
     suffix = Path(name).suffix.lower()
     if suffix in _CHECKPOINT_SUFFIXES:
         return f'a checkpoint alone. Put its config before it: CONFIG.py {name}'
-    if suffix == '.onnx':
+    if suffix in ('.onnx', '.xml'):
         return (
             'an exported model. `multitask predict`, `track` and `serve` run it, and in Python '
             'multitask_runtime.OnnxInferencer.'

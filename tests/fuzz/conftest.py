@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 _COMMON = dict(deadline=None, suppress_health_check=list(HealthCheck))
 
-settings.register_profile('default', max_examples=100, derandomize=True, database=None, **_COMMON)
+settings.register_profile('default', max_examples=50, derandomize=True, database=None, **_COMMON)
 settings.register_profile('thorough', max_examples=4000, print_blob=True, **_COMMON)
 settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'default'))
 

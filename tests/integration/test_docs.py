@@ -48,7 +48,7 @@ def test_python_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / 'docs/images/000000000009.jpg', 'image.jpg')
     (checkpoint,) = (ROOT / 'checkpoints').glob('*.pth')
-    (config,) = (ROOT / 'configs/sample').glob('*_1xb8-10k_sample.py')
+    (config,) = (ROOT / 'configs/sample').glob('*_regular_1xb8-10k_sample.py')
     names = dict(CONFIG=config, CHECKPOINT=checkpoint)
     exec(example, names)
     assert names['result']['keypoints'].shape == (3, 17, 2)

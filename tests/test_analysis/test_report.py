@@ -16,7 +16,7 @@ from PIL import Image
 from multitask_cli import test
 from multitask_refine.evaluation import PredictionsFileError, file_sha256, read_predictions
 from tests.conftest import SAMPLE_CONFIG, as_arguments, tiny_options
-from tests.integration.distributed.processes import free_port, run
+from tests.trainings import join_ranks, start_ranks
 from tools.analysis_tools import report
 
 pytestmark = pytest.mark.slow
@@ -119,21 +119,11 @@ def test_predictions_file_has_all_detections(predictions, scene):
 def test_two_processes_write_the_file_of_one(predictions, scene, tmp_path):
     """Three images on two ranks: the sampler repeats one, which is left out."""
     path = tmp_path / 'predictions.json'
-    run(
-        [
-            'bash',
-            'tools/dist_test.sh',
-            str(SAMPLE_CONFIG),
-            str(predictions.parent / 'weights.pth'),
-            '2',
-            '--work-dir',
-            str(tmp_path),
-            '--predictions',
-            str(path),
-            *as_arguments(tiny_options(scene)),
-        ],
-        PORT=free_port(),
-        CUDA_VISIBLE_DEVICES='',
+    command = [str(SAMPLE_CONFIG), str(predictions.parent / 'weights.pth')]
+    command += ['--work-dir', str(tmp_path), '--predictions', str(path)]
+    log = tmp_path / 'out.txt'
+    join_ranks(
+        start_ranks(test.main, [*command, *as_arguments(tiny_options(scene))], log, ranks=2), log
     )
     found, expected = (json.loads(p.read_text()) for p in (path, predictions))
     assert found['run']['processes'] == 2

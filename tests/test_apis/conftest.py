@@ -1,14 +1,14 @@
-"""A tiny network with random weights that detects some people."""
+"""A tiny network with random weights that detects some people.
+
+Fixtures import PyTorch when they run: xdist reads this file, too, in the process that only
+distributes the tests.
+"""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from mmdet.registry import MODELS
-from mmengine.config import Config
 
-from multitask_refine.apis import MultitaskInferencer
 from tests.conftest import SAMPLE_CONFIG, tiny_options
 
 FIVE_KEYPOINTS = """
@@ -30,6 +30,8 @@ dataset_info = dict(
 @pytest.fixture(scope='module', autouse=True)
 def one_thread():
     """For so small a network two threads mostly wait for each other."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,12 +41,14 @@ def one_thread():
 @pytest.fixture(scope='session')
 def make_network(scene, tmp_path_factory):
     """Write config and weights of a network with changed settings."""
+    import torch
+    from mmdet.registry import MODELS
+    from mmengine.config import Config
 
     def make(meta=None, **options):
         folder = tmp_path_factory.mktemp('network')
         cfg = Config.fromfile(SAMPLE_CONFIG)
         cfg.merge_from_dict(tiny_options(scene))
-        cfg.test_dataloader.dataset.pipeline[1].scale = (96, 96)
         cfg.merge_from_dict(
             {'model.test_cfg.rpn.max_per_img': 30, 'model.test_cfg.rcnn.max_per_img': 4, **options}
         )
@@ -67,6 +71,7 @@ def network(make_network):
 
 @pytest.fixture(scope='session')
 def make_inferencer(make_network):
+    from multitask_refine.apis import MultitaskInferencer
 
     def make(meta=None, **options):
         network = make_network(meta, **options)
@@ -77,6 +82,8 @@ def make_inferencer(make_network):
 
 @pytest.fixture(scope='session')
 def inferencer(network):
+    from multitask_refine.apis import MultitaskInferencer
+
     return MultitaskInferencer(network.config, network.checkpoint, device='cpu')
 
 

@@ -244,7 +244,7 @@ def test_scaling_grows_one_number_at_a_time(tmp_path, monkeypatch):
     part = Part(
         '', 'regular', dict(regular=BaselineSpec(STAND_IN, {}), rb_h=BaselineSpec(STAND_IN, {}))
     )
-    monkeypatch.setattr(scaling, 'PARTS', dict(refinement=part))
+    monkeypatch.setattr(scaling, 'PARTS', {'refinement-usual': part})
     monkeypatch.setattr(
         scaling,
         'SERIES',
@@ -252,7 +252,9 @@ def test_scaling_grows_one_number_at_a_time(tmp_path, monkeypatch):
     )
     path = tmp_path / 'scaling.json'
     scaling.main(['--rounds', '2', '--json', str(path)])
-    series = json.loads(path.read_text())['series']
+    content = json.loads(path.read_text())
+    assert content['part'] == 'refinement-usual'
+    series = content['series']
     assert series['images']['3']['regular']['detections'] == [20] * 3
     assert series['images']['3']['regular']['ratio'] == 1
     assert series['people']['5']['rb_h']['detections'] == [5]
@@ -279,3 +281,11 @@ def test_parts_name_configs_and_classes_that_exist(name):
             assert (CONFIGS / spec.options['config']).is_file()
             parameters = inspect.signature(MultitaskNet.__init__).parameters
             assert spec.options.keys() <= parameters.keys() | {'bfloat16'}
+
+
+def test_refinement_is_compared_with_the_same_convolutions():
+    networks = PARTS['refinement-usual'].baselines
+    assert {name: spec.options['reference_ops'] for name, spec in networks.items()} == {
+        'regular': ['WinogradConv2d'],
+        'rb_h': ['WinogradConv2d'],
+    }

@@ -1,5 +1,6 @@
 """The command ``multitask``: verbs, help, completion, errors and exit status."""
 
+import errno
 import importlib
 import importlib.util
 import os
@@ -8,14 +9,17 @@ import subprocess
 import sys
 
 import click
+import numpy as np
 import pytest
 
 from multitask_cli.command import Command, run
 from multitask_cli.main import VERBS, main, multitask
+from multitask_runtime import VideoWriter
 from multitask_runtime.model_index import load_index
+from multitask_runtime.onnx import onnx_model
 from tests.conftest import ROOT
 from tests.test_runtime.conftest import save_image
-from tests.test_runtime.onnx_files import make_file
+from tests.test_runtime.onnx_files import EVERY_BACKEND, make_file
 
 
 def execute(*argv, **environ):
@@ -31,16 +35,25 @@ def execute(*argv, **environ):
     )
 
 
-@pytest.mark.parametrize('argv', [['--help'], *([verb, '--help'] for verb in VERBS)])
-def test_help_imports_no_pytorch_and_has_examples(argv):
-    done = execute(*argv)
+def test_help_imports_no_pytorch_and_has_examples():
+    """In one process, which prints the help of all verbs."""
+    code = (
+        'import contextlib, sys; from multitask_cli.main import VERBS, main\n'
+        'for argv in (["--help"], *([verb, "--help"] for verb in VERBS)):\n'
+        '    with contextlib.suppress(SystemExit):\n'
+        '        main(argv)\n'
+        '    print(end="\\f")\n'
+        '    assert "torch" not in sys.modules, argv\n'
+    )
+    env = dict(os.environ, PYTHONPATH=str(ROOT / 'projects'))
+    done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == 'False\n'
-    if len(argv) == 1:
-        assert all(f'\n  {verb} ' in done.stdout for verb in VERBS)
-    else:
-        examples = done.stdout.partition('Examples:\n')[2].split('\n')
-        assert f'  multitask {argv[0]}' in examples[0]
+    overview, *pages, end = done.stdout.split('\f')
+    assert not end and not done.stderr
+    assert all(f'\n  {verb} ' in overview for verb in VERBS)
+    for verb, page in zip(VERBS, pages, strict=True):
+        examples = page.partition('Examples:\n')[2].split('\n')
+        assert f'  multitask {verb}' in examples[0]
 
 
 def test_examples_of_the_help_are_accepted():
@@ -179,6 +192,41 @@ def test_config_needs_its_checkpoint(capsys):
         main(['predict', 'config.py', 'photo.jpg'])
     assert ended.value.code == 2
     assert 'expected CONFIG CHECKPOINT and more, found only config.py' in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(['test', 'config.py'])
+    assert ended.value.code == 2
+    assert 'config.py: expected a config and a checkpoint' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('argv', [['models'], ['train', '--help'], ['predict']], ids=' '.join)
+def test_output_that_nobody_reads_ends_as_sigpipe_does(argv, tmp_path):
+    if argv == ['predict']:  # which prints a line when its files are complete
+        model, image = make_file(tmp_path / 'model.onnx'), save_image(tmp_path / 'a.png')
+        argv = ['predict', model, image, '--out-dir', str(tmp_path / 'out')]
+    code = 'import sys; from multitask_cli.main import main; sys.exit(main())'
+    env = dict(os.environ, PYTHONPATH=str(ROOT / 'projects'))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, 'w') as pipe:
+        done = subprocess.run(
+            [sys.executable, '-c', code, *argv],
+            env=env,
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (141, '')
+    assert argv[0] != 'predict' or (tmp_path / 'out/predictions.json').is_file()
+
+
+def test_other_broken_pipes_end_in_a_sentence():
+    @click.command()
+    def command():
+        raise BrokenPipeError(errno.EPIPE, 'Broken pipe')
+
+    with pytest.raises(SystemExit, match='^Broken pipe'):
+        run(command, [])
 
 
 def test_full_disk_behind_stdout_ends_in_a_sentence():
@@ -216,6 +264,45 @@ def test_scores_are_from_0_to_1(argv, score, capsys):
     said = capsys.readouterr().err
     assert "Invalid value for '--score-thr'" in said
     assert score in said
+
+
+@EVERY_BACKEND
+@pytest.mark.parametrize('verb', ['predict', 'track'])
+def test_backend_and_threads(tmp_path, verb, backend, monkeypatch):
+    opened, load = [], onnx_model.load_session
+    monkeypatch.setattr(
+        onnx_model,
+        'load_session',
+        lambda *args, **options: opened.append((options, load(*args, **options))) or opened[0][1],
+    )
+    model = make_file(tmp_path / 'model.onnx')
+    if verb == 'track':
+        writer = VideoWriter(tmp_path / 'a.mp4', 10)
+        writer.write(np.full((48, 64, 3), 120, np.uint8))
+        writer.close()
+    else:
+        save_image(tmp_path / 'a.png')
+    source = str(tmp_path / ('a.mp4' if verb == 'track' else 'a.png'))
+    options = ['--backend', backend, '--threads', '1', '--batch-size', '2', '--out-dir', '']
+    assert main([verb, model, source, *options]) == 0
+    ((given, session),) = opened
+    assert given == dict(backend=backend, precision='float32', threads=1)
+    assert session.runtime.lower().startswith(backend)
+
+
+@pytest.mark.parametrize(
+    'option', [('--backend', 'openvino'), ('--precision', 'bfloat16'), ('--threads', '2')]
+)
+@pytest.mark.parametrize(
+    'argv',
+    [['predict', 'c.py', 'w.pth', 'a.png'], ['test', 'c.py', 'w.pth'], ['serve', 'c.py', 'w.pth']],
+)
+def test_backends_are_for_exported_models(argv, option, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*argv, *option])
+    assert ended.value.code == 2
+    said = ' '.join(capsys.readouterr().err.split())
+    assert f'{option[0]}: expected an exported model (.onnx or .xml), found' in said
 
 
 @pytest.mark.parametrize(

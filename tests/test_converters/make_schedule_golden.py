@@ -14,7 +14,6 @@ command, both commits and the settings of the data.
 
 import argparse
 import json
-import subprocess
 import sys
 import types
 import warnings
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from checkouts import read_commit
 
 # Config of Detectron2 with changes, by the part of the name of this project's.
 KEYPOINT = 'COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml'
@@ -161,22 +161,13 @@ def make(checkout: Path, fvcore: Path) -> dict[str, np.ndarray]:
         print(name, len(schedule.parameters), len(schedule.groups), flush=True)
     about = dict(
         command='python tests/test_converters/make_schedule_golden.py DETECTRON2 FVCORE OUT.npz',
-        commits=dict(detectron2=_commit(checkout), fvcore=_commit(fvcore)),
+        commits=dict(detectron2=read_commit(checkout), fvcore=read_commit(fvcore)),
         torch=torch.__version__,
         curves='(curves, iterations): learning rates, float64; "curve" of a '
         'group says which one is its',
         sources=sources,
     )
     return dict(curves=np.stack(curves), about=np.array(json.dumps(about)))
-
-
-def _commit(checkout: Path) -> str:
-    return subprocess.run(
-        ['git', '-C', str(checkout), 'rev-parse', 'HEAD'],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ the file, too.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import types
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 import torchvision
 import training_case as case
+from checkouts import read_commit
 from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor, nn
@@ -175,7 +175,7 @@ class Detectron2Source:
 
     def versions(self) -> dict[str, str]:
         return {
-            name: _commit(path) for name, path in zip(('detectron2', 'fvcore'), self.checkouts)
+            name: read_commit(path) for name, path in zip(('detectron2', 'fvcore'), self.checkouts)
         }
 
     def _record_augmentation(self, augmented: Any) -> Any:
@@ -508,15 +508,6 @@ def make(source: Any, name: str, seed: int) -> dict[str, np.ndarray]:
     )
     arrays.update(losses=losses, rates=rates, updates=updates, about=json.dumps(about))
     return {key: np.asarray(value) for key, value in arrays.items()}
-
-
-def _commit(checkout: Path) -> str:
-    return subprocess.run(
-        ['git', '-C', str(checkout), 'rev-parse', 'HEAD'],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
 
 
 def main() -> None:

@@ -24,7 +24,9 @@ from multitask_refine.deployment.parity import (
 )
 from multitask_refine.testing.synthetic_images import draw_image
 from multitask_refine.testing.synthetic_weights import draw_weights
+from multitask_runtime.onnx.session import Session, load_session
 from tests.conftest import CONFIGS, SAMPLE_CONFIG
+from tests.test_runtime.onnx_files import EVERY_BACKEND
 
 pytestmark = pytest.mark.slow
 
@@ -147,10 +149,9 @@ def calibrate(model: torch.nn.Module) -> None:
     predict_outputs(model, to_image(160, 256))
 
 
-def run(session: onnxruntime.InferenceSession, image: torch.Tensor) -> dict:
-    names = [output.name for output in session.get_outputs()]
-    outputs = session.run(None, dict(image=image[None].float().numpy()))
-    return dict(zip(names, outputs, strict=True))
+def run(session: Session, image: torch.Tensor) -> dict:
+    (outputs,) = session.run([image[None].float().numpy()])
+    return outputs
 
 
 def assert_same(found: dict, expected: dict, ties: float = 0) -> None:
@@ -179,11 +180,12 @@ def exported(request, tmp_path_factory):
     return cfg, checkpoint, folder / 'out.onnx'
 
 
-def test_every_variant_matches_pytorch(exported):
+@EVERY_BACKEND
+def test_every_variant_matches_pytorch(exported, backend):
     cfg, checkpoint, path = exported
     domains = {node.domain for node in onnx.load(path).graph.node}
     assert domains <= {'', 'ai.onnx'}
-    session = onnxruntime.InferenceSession(path)
+    session = load_session(path, backend=backend)
     model = load_model(cfg, checkpoint)
     counts = []
     for size in SIZES:
@@ -241,6 +243,15 @@ def test_metadata(sample):
     'options, message',
     [
         ({'model.test_cfg.rcnn.nms.type': 'soft_nms'}, "nms.type: expected 'nms'"),
+        (
+            {
+                'model.test_cfg.rcnn.postprocess': [dict(type='MaskBoxRefiner')],
+                'model.test_cfg.rcnn.roi_scale_factor': 1.2,
+                f'{HEAD}keypoint_head.codec': dict(type='DarkRoIHeatmapCodec', method='dark'),
+            },
+            'rcnn.postprocess: expected .., .*roi_scale_factor: expected 1, .* found 1.2'
+            '.*codec.type: expected RoIHeatmapCodec.* found DarkRoIHeatmapCodec',
+        ),
         (
             {f'{HEAD}{part}.num_classes': 2 for part in ('bbox_head', 'mask_head')}
             | {'test_dataloader.dataset.metainfo': dict(classes=('a', 'b'))},
@@ -302,7 +313,7 @@ def test_wrong_suffix_opset_and_missing_package(sample, monkeypatch):
 def test_photos_at_real_scale(sample, tiny_coco):
     cfg, checkpoint, folder = sample
     export(cfg, checkpoint, folder / 'photos.onnx')
-    session = onnxruntime.InferenceSession(folder / 'photos.onnx')
+    session = load_session(folder / 'photos.onnx', backend='onnxruntime')
     model = load_model(cfg, checkpoint)
     photos = sorted((tiny_coco / 'train2017').glob('*.jpg'))[:10]
     images = [cv2.imread(str(path)) for path in photos]

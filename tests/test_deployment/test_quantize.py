@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 
 from multitask_refine.deployment.quantize import KINDS, QuantizationError, quantize
-from multitask_runtime.onnx.onnx_model import OnnxModel
-from tests.test_runtime.onnx_files import DESCRIPTION, make_file
+from multitask_runtime.onnx.onnx_model import OnnxModel, ResizedImage
+from tests.test_runtime.onnx_files import DESCRIPTION, NEEDS_OPENVINO, make_file
 from tools.deployment import quantize_onnx
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def test_layer_by_hand(layer, image_folder, tmp_path, kind):
     assert [path.name for path in out.parent.iterdir()] == ['out.onnx']
     model = OnnxModel(out)
     image = np.random.default_rng(0).integers(0, 256, (3, 8, 8))
-    instances = model(image, (1, 1), (8, 8))
+    (instances,) = model([ResizedImage(image, (1, 1), (8, 8))])
     # The product by hand; nothing around the layer is rounded.
     exact = np.tensordot(WEIGHTS[..., 0, 0], image, 1).clip(0).mean()
     assert instances['scores'] == pytest.approx(exact, rel=0.02)
@@ -101,9 +101,39 @@ def test_layer_by_hand(layer, image_folder, tmp_path, kind):
     )
 
 
+@NEEDS_OPENVINO
+@pytest.mark.parametrize('kind', ['float16', 'int8-static'])
+def test_ir_by_hand(layer, image_folder, tmp_path, kind):
+    if kind == 'int8-static':
+        pytest.importorskip('nncf')
+        # NNCF takes the mean over images of their largest value as the range.
+        cv2.imwrite(str(image_folder / 'b.png'), np.full((48, 64, 3), 255, np.uint8))
+    out = tmp_path / 'new/out.xml'
+    images = ['--images', str(image_folder)] if 'static' in kind else []
+    assert quantize_onnx.main([str(layer), str(out), '--to', kind, *images]) == 0
+    assert sorted(path.name for path in out.parent.iterdir()) == ['out.bin', 'out.xml']
+    model = OnnxModel(out)
+    image = np.random.default_rng(0).integers(0, 256, (3, 8, 8))
+    (instances,) = model([ResizedImage(image, (1, 1), (8, 8))])
+    exact = np.tensordot(WEIGHTS[..., 0, 0], image, 1).clip(0).mean()
+    assert instances['scores'] == pytest.approx(exact, rel=0.02)
+    assert instances['scores'] != pytest.approx(exact, rel=1e-7)
+    # float16 is of all weights of the file, so of the constant box, too.
+    np.testing.assert_allclose(
+        instances['bboxes'], np.float32(BOX), rtol=1e-3 if kind == 'float16' else 0
+    )
+    assert model.metadata == dict(
+        DESCRIPTION,
+        quantization=kind,
+        source_sha256=hashlib.sha256(layer.read_bytes()).hexdigest(),
+    )
+
+
 @pytest.mark.parametrize(
     'out, kind, images, match',
     [
+        ('out.xml', 'int8-dynamic', None, 'ends in .onnx for int8-dynamic'),
+        ('out.xml', 'int8-static', None, 'a folder of images.*found none'),
         ('layer.onnx', 'float16', None, 'another file than the one that is read'),
         ('out.pth', 'float16', None, 'out.pth: expected a file that ends in .onn'),
         ('out.onnx', 'float16', 'images', 'expected none for float16'),
@@ -135,6 +165,12 @@ def test_wrong_files(layer, tmp_path, monkeypatch):
     with pytest.raises(QuantizationError, match='pip install onnx onnxrunti'):
         quantize(layer, out, 'int8-dynamic')
     assert not out.exists()
+    monkeypatch.setitem(sys.modules, 'openvino', None)
+    with pytest.raises(QuantizationError, match="pip install 'openvino>=2026"):
+        quantize(layer, tmp_path / 'out.xml', 'float16')
+    (tmp_path / 'a.xml').write_text('<net/>')
+    with pytest.raises(QuantizationError, match='a.xml: expected the ONNX file .*found an IR'):
+        quantize(tmp_path / 'a.xml', out, 'float16')
 
 
 def test_images_without_people(layer, image_folder, tmp_path):

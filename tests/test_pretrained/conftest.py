@@ -6,8 +6,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from multitask_refine.pretrained import download as download_module
-
 
 class Publisher:
     """What a server has and how it answers.
@@ -87,8 +85,8 @@ def publisher(monkeypatch):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     state.url = f'http://127.0.0.1:{server.server_port}'
-    monkeypatch.setattr(download_module, '_PAUSE', 0.0)
-    monkeypatch.setattr(download_module, '_TIMEOUT', (5, 0.5))
+    monkeypatch.setattr('multitask_refine.pretrained.download._PAUSE', 0.0)
+    monkeypatch.setattr('multitask_refine.pretrained.download._TIMEOUT', (5, 0.5))
     yield state
     state.closing.set()
     server.shutdown()

@@ -1,10 +1,20 @@
-"""Small ONNX files made by hand."""
+"""Small ONNX files made by hand, and the backends that run them."""
 
 import json
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from multitask_runtime.onnx.session import is_supported, openvino_version
+
+NEEDS_OPENVINO = pytest.mark.skipif(
+    not is_supported(openvino_version() or '0'), reason='OpenVINO is not installed'
+)
+EVERY_BACKEND = pytest.mark.parametrize(
+    'backend', ['onnxruntime', pytest.param('openvino', marks=NEEDS_OPENVINO)]
+)
 
 # In pixels of the resized image, which is twice as large as the original.
 BOXES = [[20, 10, 60, 80], [64, 20, 104, 60]]

@@ -30,7 +30,13 @@ def make_faulty(request, model, inferencer, monkeypatch):
         if request.param == 'onnx':
             found = OnnxInferencer(model)
             monkeypatch.setattr(
-                found, '_model', Faulty(found._model, error, lambda image: image.max() == gray)
+                found,
+                '_model',
+                Faulty(
+                    found._model,
+                    error,
+                    lambda images: any(image.pixels.max() == gray for image in images),
+                ),
             )
         else:
             found = inferencer
@@ -85,7 +91,9 @@ def test_failed_frames_keep_their_index(model, tmp_path, monkeypatch):
     writer.close()
     found = OnnxInferencer(model)
     monkeypatch.setattr(
-        found, '_model', Faulty(found._model, ValueError('bright'), lambda image: image.max() > 99)
+        found,
+        '_model',
+        Faulty(found._model, ValueError('bright'), lambda images: images[0].pixels.max() > 99),
     )
     results = found(tmp_path / 'film.mp4', out_dir=tmp_path / 'out')
     assert [result['frame'] for result in results] == [0, 1, 4]

@@ -31,7 +31,7 @@ def options(tmp_path, monkeypatch):
     settings = {
         name: value
         for name, value in tiny_options(tmp_path).items()
-        if not re.search('data_root|ann_file|val_interval|checkpoint', name)
+        if not re.search('data_root|ann_file|pipeline|val_interval|checkpoint', name)
     }
     settings['custom_hooks.0.interval'] = 1
     cfg = read_config(REGULAR, settings)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
+from pycocotools import mask as mask_codec
 from pycocotools.coco import COCO
 
 from multitask_refine.testing.synthetic_people import scene as scenes
@@ -98,6 +99,26 @@ def test_same_seed_same_bytes_with_any_number_of_workers(tmp_path):
     assert len({a[first], c[first], a['val2017/000000000001.jpg']}) == 3
     # An image does not depend on the number of images.
     assert a[first] == d[first] and len(d) == len(a) - 1
+
+
+def test_crowded_people_cover_each_other(tmp_path):
+    out = tmp_path / 'crowded'
+    options = [*SMALL, '--train', '0', '--val', '4']
+    assert main([str(out), *options, '--crowded']) == 0
+    coco = COCO(out / 'annotations' / 'person_keypoints_val2017.json')
+    for image in coco.imgs:
+        people = coco.loadAnns(coco.getAnnIds(image))
+        assert 2 <= len(people) <= 5
+        boxes = [each['bbox'] for each in people]
+        ious = mask_codec.iou(boxes, boxes, [0] * len(boxes))
+        np.fill_diagonal(ious, 0)
+        assert ious.max() > 0.1
+    # other images than without the option, so the folder is drawn anew
+    crowded = contents(out)
+    assert main([str(out), *options]) == 0
+    assert contents(out).keys() == crowded.keys()
+    first = 'val2017/000000000001.jpg'
+    assert contents(out)[first] != crowded[first]
 
 
 def test_files_match_annotations(drawn, coco):

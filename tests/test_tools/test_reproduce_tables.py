@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
 import pickle
-import socket
-import subprocess
+import runpy
 import sys
 import zipfile
 from pathlib import Path
 
+import mmdet
 import numpy as np
 import pytest
 import torch
@@ -22,6 +21,7 @@ from multitask_refine.analysis.report_tables import Row, Table, load_tables, row
 from multitask_refine.analysis.results_files import ResultsError
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
 from tests.conftest import CONFIGS, ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
+from tests.trainings import join_ranks, start_ranks
 from tools import reproduce_tables as benchmark
 from tools.docs import build_docs as pages
 
@@ -346,30 +346,7 @@ def _read(folder, kind, split, name):
         return json.loads(file.read(archive.with_suffix('.json').name))
 
 
-def _run(command):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', PYTHON=sys.executable)
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    return done.stdout
-
-
-@pytest.fixture
-def free_port(monkeypatch):
-    """A port that dist_test.sh may take."""
-    with socket.socket() as server:
-        server.bind(('127.0.0.1', 0))
-        monkeypatch.setenv('PORT', str(server.getsockname()[1]))
-
-
-def test_files_for_the_server_hold_all_predictions(trained, scene, tmp_path, free_port):
+def test_files_for_the_server_hold_all_predictions(trained, scene, tmp_path):
     """Three images: what one process writes is what the network predicted,
     and two processes, one of which has an image twice, write the same."""
     checkpoint = str(trained / SAMPLE_CONFIG.stem / 'iter_2.pth')
@@ -390,18 +367,9 @@ def test_files_for_the_server_hold_all_predictions(trained, scene, tmp_path, fre
     assert list(run) == ['run'] and run['run']['seed'] == 3
     _compare_with_predictions(one, tmp_path / 'out.pkl')
 
-    out = _run(
-        [
-            'bash',
-            'tools/dist_test.sh',
-            *common,
-            '2',
-            '--format-only',
-            '--work-dir',
-            str(two),
-            *_options(scene),
-        ]
-    )
+    log = tmp_path / 'out.txt'
+    command = [*common, '--format-only', '--work-dir', str(two), *_options(scene)]
+    out = join_ranks(start_ranks(test.main, command, log, ranks=2), log)
     assert out.count('read back without fault') == 2
     name = SAMPLE_CONFIG.stem.replace('_', '-')
     for kind in ('detections', 'person_keypoints'):
@@ -439,7 +407,7 @@ def _compare_with_predictions(folder, dump):
     assert not list(masks) and not list(keypoints)
 
 
-def test_mim_writes_the_files_of_test_dev(trained, scene, tmp_path):
+def test_mmdets_test_tool_writes_the_files_of_test_dev(trained, scene, tmp_path, monkeypatch):
     """The config alone says so; the file lists 80 categories and no
     annotations, as COCO's does."""
     data = tmp_path / 'coco'
@@ -464,27 +432,17 @@ def test_mim_writes_the_files_of_test_dev(trained, scene, tmp_path):
         if not option.startswith(('test_dataloader.dataset.data_root', 'test_evaluator'))
     ]
     ann_file = f'{data}/annotations/image_info_test-dev2017.json'
-    _run(
-        [
-            sys.executable,
-            '-m',
-            'mim',
-            'test',
-            'mmdet',
-            str(config),
-            '--checkpoint',
-            str(trained / SAMPLE_CONFIG.stem / 'iter_2.pth'),
-            '--gpus',
-            '0',
-            '--launcher',
-            'none',
-            '--work-dir',
-            str(tmp_path / 'work'),
-            *options,
-            f'test_dataloader.dataset.data_root={data}/',
-            f'test_evaluator.ann_file={ann_file}',
-        ]
-    )
+    # What `mim test mmdet` starts; it sets LOCAL_RANK where there is none.
+    tool = Path(mmdet.__file__).parent / '.mim/tools/test.py'
+    checkpoint = str(trained / SAMPLE_CONFIG.stem / 'iter_2.pth')
+    options += [
+        f'test_dataloader.dataset.data_root={data}/',
+        f'test_evaluator.ann_file={ann_file}',
+    ]
+    work_dir = ['--work-dir', str(tmp_path / 'work')]
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.setattr(sys, 'argv', ['test.py', str(config), checkpoint, *work_dir, *options])
+    runpy.run_path(str(tool), run_name='__main__')
     for kind in ('detections', 'person_keypoints'):
         results = _read(tmp_path / 'out', kind, 'test-dev2017', 'net')
         assert results

@@ -3,10 +3,13 @@
 import json
 import os
 import pickle
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
+import mmdet
 import pytest
 import torch
 
@@ -165,26 +168,25 @@ def test_mim_trains_and_tests(scene, tmp_path):
     assert 'coco/keypoints_AP' in out
 
 
-def test_mmdets_tools_work_as_documented(trained, scene, tmp_path):
+def test_mim_runs_mmdets_tools(trained, tmp_path):
     """docs/inference.md; browse_dataset is part of the tutorial's test."""
-    mmdet = [sys.executable, '-m', 'mim', 'run', 'mmdet']
     (log,) = trained.glob('*/vis_data/2*.json')
-    _run(
-        [
-            *mmdet,
-            'analyze_logs',
-            'plot_curve',
-            str(log),
-            '--keys',
-            'loss_keypoint',
-            'loss_mask',
-            '--out',
-            str(tmp_path / 'curve.png'),
-        ],
-        tmp_path,
-    )
-    assert cv2.imread(str(tmp_path / 'curve.png')).std() > 0
-    out = _run([*mmdet, 'get_flops', str(SAMPLE_CONFIG), *_options(scene)], tmp_path)
+    command = [sys.executable, '-m', 'mim', 'run', 'mmdet', 'analyze_logs', 'plot_curve', str(log)]
+    curve = tmp_path / 'curve.png'
+    _run([*command, '--keys', 'loss_keypoint', 'loss_mask', '--out', str(curve)], tmp_path)
+    assert cv2.imread(str(curve)).std() > 0
+
+
+def test_mmdets_tools_read_the_configs(scene, monkeypatch, capsys):
+    """docs/inference.md; what mim starts in a process of its own."""
+
+    def run_tool(path, *argv):
+        script = Path(mmdet.__file__).parent / '.mim/tools' / path
+        monkeypatch.setattr(sys, 'argv', [script.name, *argv])
+        runpy.run_path(str(script), run_name='__main__')
+        return capsys.readouterr().out
+
+    out = run_tool('analysis_tools/get_flops.py', str(SAMPLE_CONFIG), *_options(scene))
     assert 'Flops: ' in out and 'Params: ' in out
-    out = _run([*mmdet, 'print_config', str(SAMPLE_CONFIG)], tmp_path)
+    out = run_tool('misc/print_config.py', str(SAMPLE_CONFIG))
     assert "type='MultitaskRCNN'" in out

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from multitask_refine.utils import results_file
+from multitask_runtime.utils import processor
 
 
 @pytest.fixture
@@ -41,13 +42,8 @@ def test_no_commit_outside_a_repository(tmp_path, monkeypatch):
 
 def test_machine_names_the_processor(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'AVX9')
-    monkeypatch.setattr(results_file, '_CPUINFO', tmp_path / 'cpuinfo')
-    (tmp_path / 'cpuinfo').write_text('vendor_id\t: A\nmodel name\t: A Processor 9\ncores\t: 1\n')
-    device = results_file.describe_machine()['device']
-    assert device.startswith('CPU (A Processor 9, AVX9), ')
-    # Other systems have no such file, and may not know the processor.
-    monkeypatch.setattr(results_file, '_CPUINFO', tmp_path / 'nowhere')
-    monkeypatch.setattr(results_file.platform, 'processor', lambda: '')
-    device = results_file.describe_machine()['device']
-    assert device.startswith('CPU (AVX9), ')
+    monkeypatch.setattr(processor, 'CPUINFO', tmp_path / 'cpuinfo')
+    (tmp_path / 'cpuinfo').write_text('model name\t: A Processor 9\nflags\t\t: fpu avx avx2 fma\n')
+    machine = results_file.describe_machine()
+    assert machine['device'].startswith('CPU (A Processor 9, AVX2), ')
+    assert machine['instructions'] == ['AVX2']

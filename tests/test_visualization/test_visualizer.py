@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from multitask_refine.visualization import MultitaskVisualizer
+from multitask_runtime.drawing import draw_instances
 
 META = dict(
     classes=('person',),
@@ -68,3 +70,17 @@ def test_ground_truth_and_prediction_side_by_side(tmp_path):
     image = cv2.imread(str(tmp_path / 'x.png'))
     assert image.shape == (60, 160, 3)
     assert (image[:, :80] != 100).any() and (image[:, 80:] == 100).all()
+
+
+@pytest.mark.parametrize('order', ['C', 'F'])
+def test_masks_are_blended_as_their_formula_says(order):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    mask = np.zeros((20, 30), bool, order)
+    mask[3:9, 4:20] = rng.random((6, 16)) < 0.5
+    instances = dict(bboxes=np.full((2, 4), -99.0), masks=[mask, np.zeros_like(mask)])
+    drawn = draw_instances(image, instances, {}, mask_alpha=0.3)
+    # The first color is the hue 0 with the saturation 0.75: (1, 0.25, 0.25) of 255.
+    expected = image.astype(float)
+    expected[mask] = 0.7 * expected[mask] + 0.3 * np.array([255, 64, 64])
+    np.testing.assert_array_equal(drawn, expected.round())

@@ -44,7 +44,9 @@ class SampleError(Exception):
     """The output folder holds something else than a sample."""
 
 
-def draw_image(index: int, *, split: str, seed: int, size: int) -> tuple[bytes, dict, list[dict]]:
+def draw_image(
+    index: int, *, split: str, seed: int, size: int, crowded: bool = False
+) -> tuple[bytes, dict, list[dict]]:
     """Draw one image of a split, independently of the others.
 
     Returns:
@@ -52,7 +54,7 @@ def draw_image(index: int, *, split: str, seed: int, size: int) -> tuple[bytes, 
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     height, width = (round(size * fraction) for fraction in SHAPES[rng.integers(len(SHAPES))])
-    image, instances = render(compose(rng, height, width))
+    image, instances = render(compose(rng, height, width, crowded=crowded))
     annotations = []
     for instance in instances:
         rows = np.flatnonzero(instance.mask.any(1))
@@ -68,13 +70,13 @@ def draw_image(index: int, *, split: str, seed: int, size: int) -> tuple[bytes, 
 
 
 def write_split(
-    folder: Path, split: str, count: int, *, seed: int, size: int, workers: int
+    folder: Path, split: str, count: int, *, seed: int, size: int, crowded: bool, workers: int
 ) -> None:
     """Write images and annotation file of a split."""
     image_folder = folder / f'{split}2017'
     image_folder.mkdir()
     images, annotations = [], []
-    draw = partial(draw_image, split=split, seed=seed, size=size)
+    draw = partial(draw_image, split=split, seed=seed, size=size, crowded=crowded)
     with ExitStack() as stack:
         results = map(draw, range(1, count + 1))
         if workers > 1 and count > 1:
@@ -156,6 +158,7 @@ def write_sample(out: Path, settings: dict, workers: int) -> None:
                 settings[split],
                 seed=settings['seed'],
                 size=settings['size'],
+                crowded=settings.get('crowded', False),
                 workers=workers,
             )
         record = dict(tool='make_sample', settings=settings, sha256=checksum(new))
@@ -180,6 +183,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--val', type=int, default=100, help='number of validation images')
     parser.add_argument('--size', type=int, default=256, help='longer side of an image in pixels')
     parser.add_argument(
+        '--crowded',
+        action='store_true',
+        help='in each image a group of people who cover each other, to test the suppression of '
+        'duplicates',
+    )
+    parser.add_argument(
         '--workers',
         type=int,
         default=2,
@@ -197,6 +206,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     out = args.out.resolve()  # a link to a folder is kept
     settings = dict(format=FORMAT, seed=args.seed, train=args.train, val=args.val, size=args.size)
+    if args.crowded:  # records of earlier versions lack it
+        settings['crowded'] = True
     start = time.monotonic()
     try:
         if load_settings(out) == settings:

@@ -15,6 +15,7 @@ from multitask_runtime.model_index import load_index
 from tools.docs import (
     benchmarks_page,
     branches_page,
+    dataset_page,
     gpu_estimates_page,
     metafile,
     model_cards,
@@ -57,13 +58,16 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
         'checkpoints/README.md': {'': results_page.render_result(folder / 'base.json', 64)},
         'docs/reproducing-the-paper.md': benchmarks_page.sections(tables, folder),
         'docs/checkpoint-conversion.md': results_page.training_parity(folder),
+        'docs/large-datasets.md': dataset_page.sections(folder),
         'docs/dataset-preparation.md': results_page.partial_labels(folder),
         'docs/branches.md': branches_page.sections(folder),
         'docs/offsets-experiment.md': {
             **offsets_tables.sections(folder / 'offsets'),
             'random-start': offsets_tables.random_start(folder / 'ablation'),
         },
-        'docs/onnx-deployment.md': {name: onnx[name] for name in ('evaluation', 'parity')},
+        'docs/onnx-deployment.md': {
+            name: onnx[name] for name in ('evaluation', 'runtimes', 'parity', 'deform-conv')
+        },
         'docs/performance.md': {
             **performance_page.sections(folder),
             **gpu_estimates_page.sections(folder),
@@ -74,6 +78,7 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
             for name in ('quickstart', 'quickstart-from-scratch')
         },
         'docs/reliability.md': reliability_page.sections(folder),
+        'docs/test-time-consistency.md': results_page.test_time(folder),
         'docs/model-zoo.md': results_page.sections(folder),
         'docs/public-models.md': model_cards.sections(folder, load_index()),
         'docs/web-page.md': serving_page.sections(folder),

@@ -9,6 +9,8 @@ from multitask_refine.analysis.results_files import measured
 from multitask_refine.evaluation import markdown_table
 from multitask_runtime.model_index import ModelEntry
 
+from .processors import with_processor
+
 FRAMEWORKS = dict(
     detectron2='Detectron2',
     torchvision='torchvision',
@@ -35,7 +37,7 @@ def sections(folder: Path, index: Mapping[str, ModelEntry]) -> dict[str, str]:
     """
     return {
         'list': list_table(index),
-        'cost': measured(folder / 'performance/combined-cpu.json', cost_table),
+        'cost': measured(folder / 'performance/combined-cpu.json', with_processor(cost_table)),
         'cards': '\n'.join(render_card(name, entry) for name, entry in index.items()),
     }
 

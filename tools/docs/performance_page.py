@@ -1,11 +1,15 @@
 """The tables of docs/performance.md: speed beside others, and the floor."""
 
 import json
+import operator
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from multitask_refine.analysis.results_files import NOT_MEASURED, measured, origin
 from multitask_refine.evaluation import markdown_table
+
+from .processors import NOT_RECORDED, processor_class, with_processor
 
 NAMES = dict(
     detectron2='Detectron2',
@@ -47,11 +51,12 @@ def sections(folder: Path) -> dict[str, str]:
     return {
         'targets': targets_table(cpu, cuda, folder / 'evaluation.json'),
         'cpu': speed_tables(cpu),
-        'functions': measured(folder / 'micro-cpu.json', functions_table),
+        'functions': measured(folder / 'micro-cpu.json', with_processor(functions_table)),
         'stages': stage_tables(cpu),
-        'scaling': measured(folder / 'scaling-cpu.json', scaling_tables),
-        'evaluation': measured(folder / 'evaluation.json', evaluation_tables),
-        'data': measured(folder / 'data_pipeline.json', data_tables),
+        'scaling': measured(folder / 'scaling-cpu.json', with_processor(scaling_tables)),
+        'evaluation': measured(folder / 'evaluation.json', with_processor(evaluation_tables)),
+        'data': measured(folder / 'data_pipeline.json', with_processor(data_tables)),
+        'video': measured(folder / 'video.json', with_processor(video_table)),
         'cuda': speed_tables(cuda),
         'cuda-operators': measured(folder / 'cuda-ops.json', operators_table),
         'cuda-precision': measured(folder / 'cuda-precision.json', precision_table),
@@ -62,98 +67,171 @@ def sections(folder: Path) -> dict[str, str]:
 def load_parts(folder: Path, device: str) -> dict[str, dict]:
     """Load the parts of the speed benchmark by name, from all files of a device.
 
-    A part whose sizes are in several files becomes one; the first file with a number counts.
+    A part whose sizes are in several files becomes one; the first file with a number counts. Every
+    number and every stage profile gets the class of its processor, ``processor``.
     """
 
-    def merge(target: dict, source: dict) -> None:
+    def merge(target: dict, source: dict, processor: str) -> None:
         for key, value in source.items():
             if isinstance(value, dict):
-                merge(target.setdefault(key, {}), value)
+                if key not in target and ('median' in value or 'stages' in value):
+                    value = dict(value, processor=processor)
+                merge(target.setdefault(key, {}), value, processor)
             else:
                 target.setdefault(key, value)
 
     parts: dict[str, dict] = {}
     for path in sorted(folder.glob(f'speed-{device}*.json'), key=lambda path: path.stem):
         for name, found in json.loads(path.read_text())['parts'].items():
-            part = parts.setdefault(name, dict(found, runs=[]))
+            part = parts.setdefault(name, dict(found, runs=[], tasks={}, outputs={}, stages={}))
             part['runs'].append(found['run'])
             for content in ('tasks', 'outputs', 'stages'):
-                merge(part[content], found[content])
+                merge(part[content], found[content], processor_class(found['run']['machine']))
     return parts
 
 
+class Measurement(NamedTuple):
+    """A number that is compared with a target, what it is of, and the processor's class."""
+
+    value: float
+    about: str
+    processor: str
+
+
+class Target(NamedTuple):
+    """What was wanted of the speed.
+
+    Attributes:
+        about: What is measured.
+        goal: The target; None where a number is shown for comparison only.
+        measurements: All numbers.
+        is_least: Whether the target is the least that is wanted; otherwise the most.
+        digits: Decimals of the numbers.
+    """
+
+    about: str
+    goal: float | None
+    measurements: list[Measurement]
+    is_least: bool = True
+    digits: int = 2
+
+
 def targets_table(cpu: dict[str, dict], cuda: dict[str, dict], evaluation: Path) -> str:
-    """Format the speed targets beside what was measured."""
-    times = 'RB+H on {}, times the time of regular, {}'.format
-    same = "the same, with PyTorch's 3x3 convolutions in both, {}".format
+    """Format the speed targets beside what was measured, in a row for each class of processor.
+
+    The number is the worst of its class. A target counts as met on a class only if it was measured
+    there.
+    """
+    rows = []
+    for target in list_targets(cpu, cuda, evaluation):
+        goal = '-' if target.goal is None else f'{target.goal:g}'
+        worst = min if target.is_least else max
+        reaches = operator.ge if target.is_least else operator.le
+        # By name: the order of the files does not matter.
+        classes = sorted({each.processor for each in target.measurements})
+        if not classes:
+            rows.append([target.about, goal, 'not measured', '-', '-'])
+        for processor in classes:
+            found = worst(each for each in target.measurements if each.processor == processor)
+            if target.goal is None or processor == NOT_RECORDED:
+                verdict = '-'
+            else:
+                verdict = 'yes' if reaches(found.value, target.goal) else 'no'
+            value = f'{found.value:.{target.digits}f} ({found.about})'
+            rows.append([target.about, goal, value, processor, verdict])
+    return markdown_table(['what', 'target', 'measured', 'processor', 'met'], rows)
+
+
+def list_targets(cpu: dict[str, dict], cuda: dict[str, dict], evaluation: Path) -> list[Target]:
+    """List the speed targets with what was measured."""
+    cost = 'RB+H on {}, times the time of regular{}, {}'.format
+    same, default = ", both with PyTorch's 3x3 convolutions", ', default settings'
     decoding = ('box decoding', 'keypoint decoding')
-    ratio = str(json.loads(evaluation.read_text())['ratio']) if evaluation.exists() else ''
-    rows = [
-        (
+    ratios = []
+    if evaluation.exists():
+        found = json.loads(evaluation.read_text())
+        size = f'{found["size"]["images"]} images'
+        ratios = [Measurement(found['ratio'], size, processor_class(found['run']['machine']))]
+    return [
+        Target(
             'inference on the CPU, times as fast as the best baseline',
-            '1.5',
-            least_speedup(cpu, 'predict-1'),
+            1.5,
+            speedups(cpu, 'predict-1'),
         ),
-        ('the same, 8 images at a time', '1.5', least_speedup(cpu, 'predict-8')),
-        ('training step on the CPU', '1.25', least_speedup(cpu, 'step-2')),
-        (times('the CPU', 'inference'), '1.5', refinement_cost(cpu, 'predict-1')),
-        (times('the CPU', 'training'), '1.5', refinement_cost(cpu, 'step-2')),
-        (same('inference'), '-', refinement_cost(cpu, 'predict-1', 'refinement-usual')),
-        (same('training'), '-', refinement_cost(cpu, 'step-2', 'refinement-usual')),
-        (
+        Target('the same, 8 images at a time', 1.5, speedups(cpu, 'predict-8')),
+        Target(
+            'training step on the CPU, times as fast as the best baseline',
+            1.25,
+            speedups(cpu, 'step-2'),
+        ),
+        *(
+            Target(cost('the CPU', how, title), goal, refinement_costs(cpu, task, part), False)
+            for part, how, goal in (('refinement-usual', same, 1.5), ('refinement', default, None))
+            for task, title in (('predict-1', 'inference'), ('step-2', 'training'))
+        ),
+        Target(
             'decoding boxes and keypoints, % of inference on the CPU',
-            '3',
-            stage_share(cpu, 'predict-1', decoding),
+            3,
+            stage_shares(cpu, 'predict-1', decoding),
+            False,
+            1,
         ),
-        (
+        Target(
             'making targets, % of a training step on the CPU',
-            '3',
-            stage_share(cpu, 'step-2', ('targets',)),
+            3,
+            stage_shares(cpu, 'step-2', ('targets',)),
+            False,
+            1,
         ),
-        (
+        Target(
             'inference on CUDA, times as fast as Detectron2',
-            '2',
-            least_speedup(cuda, 'predict-1', ('detectron2',)),
+            2,
+            speedups(cuda, 'predict-1', ('detectron2',)),
         ),
-        ('training step on CUDA', '2', least_speedup(cuda, 'step-2', ('detectron2',))),
-        (times('CUDA', 'training'), '1.35', refinement_cost(cuda, 'step-2')),
-        ('evaluation, times as fast as three runs of pycocotools', '3', ratio),
+        Target(
+            'training step on CUDA, times as fast as Detectron2',
+            2,
+            speedups(cuda, 'step-2', ('detectron2',)),
+        ),
+        Target(cost('CUDA', '', 'training'), 1.35, refinement_costs(cuda, 'step-2'), False),
+        Target('evaluation, times as fast as three runs of pycocotools', 3, ratios),
     ]
-    return markdown_table(
-        ['what', 'target', 'measured'],
-        [(title, target, value or 'not measured') for title, target, value in rows],
-    )
 
 
-def least_speedup(parts: dict[str, dict], task: str, names: Sequence[str] = BASELINES) -> str:
-    """Format the speedup over the baseline, and at the image size, where it is least."""
-    found = {
-        f'{NAMES[name]}, {side} pixels': 1 / models['multitask_refine']['ratio']
+def speedups(
+    parts: dict[str, dict], task: str, names: Sequence[str] = BASELINES
+) -> list[Measurement]:
+    """List the speedups over the baselines at all image sizes."""
+    return [
+        Measurement(1 / ours['ratio'], f'{NAMES[name]}, {side} pixels', ours['processor'])
         for name in names
         if name in parts
         for side, models in parts[name]['tasks'].get(task, {}).items()
         if len(models) > 1
-    }
-    return '{1:.2f} ({0})'.format(*min(found.items(), key=lambda item: item[1])) if found else ''
+        for ours in [models['multitask_refine']]
+    ]
 
 
-def refinement_cost(parts: dict[str, dict], task: str, name: str = 'refinement') -> str:
-    """Format the time of RB+H in units of that of regular, for each image size."""
+def refinement_costs(
+    parts: dict[str, dict], task: str, name: str = 'refinement'
+) -> list[Measurement]:
+    """List the time of RB+H in units of that of regular, for each image size."""
     sides = parts.get(name, {}).get('tasks', {}).get(task, {})
-    return ', '.join(
-        f'{models["rb_h"]["ratio"]:.2f} ({side} pixels)' for side, models in sides.items()
-    )
+    return [
+        Measurement(models['rb_h']['ratio'], f'{side} pixels', models['rb_h']['processor'])
+        for side, models in sides.items()
+    ]
 
 
-def stage_share(parts: dict[str, dict], task: str, names: Sequence[str]) -> str:
-    """Format the share of some stages in the network with all heads, in percent."""
+def stage_shares(parts: dict[str, dict], task: str, names: Sequence[str]) -> list[Measurement]:
+    """List the share of some stages in the network with all heads, in percent."""
     stages = parts.get('detectron2', {}).get('stages', {}).get('multitask_refine', {})
     shares = []
     for side, found in stages.get(task, {}).items():
         seconds = {name: stage['seconds'] for name, stage in found['stages'].items()}
-        share = sum(seconds.get(name, 0) for name in names)
-        shares.append(f'{100 * share / sum(seconds.values()):.1f} ({side} pixels)')
-    return ', '.join(shares)
+        share = 100 * sum(seconds.get(name, 0) for name in names) / sum(seconds.values())
+        shares.append(Measurement(share, f'{side} pixels', found['processor']))
+    return shares
 
 
 def speed_tables(parts: dict[str, dict]) -> str:
@@ -182,12 +260,14 @@ def comparison_tables(part: dict) -> list[str]:
             f'{numbers["median"]:.2f}',
             f'{1 / numbers["ratio"]:.2f}',
             f'{numbers["peak_bytes"] / 2**30:.1f}',
+            numbers['processor'],
         ]
         for task, sides in part['tasks'].items()
         for side, models in sides.items()
         for name, numbers in models.items()
     ]
-    tables = [markdown_table(['task', 'pixels', 'who', 'seconds', 'times as fast', 'GiB'], rows)]
+    titles = ['task', 'pixels', 'who', 'seconds', 'times as fast', 'GiB', 'processor']
+    tables = [markdown_table(titles, rows)]
     tables += [
         f'Not installed: {NAMES.get(name, name)} ({reason}).'
         for name, reason in part['not_installed'].items()
@@ -222,10 +302,11 @@ def options_table(part: dict) -> str:
                 about['prediction'],
                 *(f'{1 / each["ratio"]:.2f}' if each else '-' for each in found.values()),
                 f'{memory["peak_bytes"] / 2**30:.1f}',
+                memory['processor'],
             ]
         )
     titles = [f'{TASKS[task]}, {side} pixels' for task, side in sides.items()]
-    return markdown_table(['what', 'expected', *titles, 'GiB'], rows)
+    return markdown_table(['what', 'expected', *titles, 'GiB', 'processor'], rows)
 
 
 def functions_table(found: dict) -> str:
@@ -249,14 +330,15 @@ def stage_tables(parts: dict[str, dict]) -> str:
     """Format the time of each stage beside its floor, for regular and RB+H."""
     stages = parts.get('refinement', {}).get('stages', {})
     wanted = [
-        (name, task, side, found['stages'])
+        (name, task, side, found)
         for name, tasks in stages.items()
         for task, sides in tasks.items()
         for side, found in sides.items()
         if name != 'rb' and task != 'predict-8'
     ]
     tables = []
-    for name, task, side, found in wanted:
+    for name, task, side, profile in wanted:
+        found = profile['stages']
         total = sum(stage['seconds'] for stage in found.values())
         rows = [
             [
@@ -269,13 +351,17 @@ def stage_tables(parts: dict[str, dict]) -> str:
             for stage, numbers in sorted(found.items(), key=lambda item: -item[1]['seconds'])
         ]
         table = markdown_table(['stage', 'ms', '%', 'floor in ms', 'times the floor'], rows)
-        tables.append(f'### {NAMES[name]}, {TASKS[task]}, {side} pixels\n\n{table}')
+        title = f'### {NAMES[name]}, {TASKS[task]}, {side} pixels'
+        tables.append(f'{title}\n\nProcessor: {profile["processor"]}.\n\n{table}')
     return '\n\n'.join(tables) or NOT_MEASURED
 
 
 def scaling_tables(found: dict) -> str:
     """Format time and memory as one quantity grows."""
-    tables = []
+    # Files without a part are of an earlier version.
+    is_same = found.get('part') == 'refinement-usual'
+    settings = "PyTorch's 3x3 convolutions in both" if is_same else 'default settings'
+    tables = [f'Networks: {settings}.']
     for kind, series in found['series'].items():
         rows = [
             [
@@ -368,3 +454,27 @@ def kernel_tables(found: dict) -> str:
         table = markdown_table(['kernel', 'calls', 'ms'], rows)
         tables.append(f'### {variant}, {task}, {found["side"]} pixels\n\n{table}')
     return '\n\n'.join(tables)
+
+
+def video_table(found: dict) -> str:
+    """Format frames per second and memory of a video, before and after."""
+    titles = dict(
+        network='the network on the CPU',
+        stand_in=f'a stand-in that waits {found["stand_in_ms"]:.0f} ms in its place',
+    )
+    rows = []
+    for name, title in titles.items():
+        for version in ('before', 'after'):
+            run = found[name][version]
+            memory = run['peak_mib_of_quarters']
+            speedup = f'{found[name]["speedup"]:.2f}' if version == 'after' else '-'
+            rate = f'{run["frames_per_second"]:.2f}'
+            rows.append([title, version, rate, speedup, f'{memory[0]:.0f}', f'{memory[-1]:.0f}'])
+    columns = ['', 'version', 'frames/s', 'times as fast', 'MiB, first quarter', 'last quarter']
+    before, after = found['load_average']
+    return (
+        f'{markdown_table(columns, rows)}\n\nVideo: {found["video"]}. *before*: commit '
+        f'{found["before_commit"]}, which draws masks over the whole image and does one thing at '
+        f'a time. The machine did other work at the same time: its load average was {before} at '
+        f'the beginning and {after} at the end.'
+    )

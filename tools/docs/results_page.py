@@ -18,6 +18,7 @@ _FIELDS += ('date', 'seconds', 'seed', 'machine')
 # Results of several runs, which have tables of their own.
 _FEW_PHOTOS = 'few-photos.json'
 _PARTIAL_LABELS = 'partial-labels.json'
+_TEST_TIME = 'test-time.json'
 _TRAINING_PARITY = 'training-parity.json'
 
 
@@ -36,7 +37,7 @@ def sections(folder: Path) -> dict[str, str]:
     runs = [
         f'## {path.stem}\n\n{render_result(path)}'
         for path in sorted(folder.glob('*.json'))
-        if path.name not in (_FEW_PHOTOS, _PARTIAL_LABELS, _TRAINING_PARITY)
+        if path.name not in (_FEW_PHOTOS, _PARTIAL_LABELS, _TEST_TIME, _TRAINING_PARITY)
     ]
     return {
         'few-photos': few_photos(folder / _FEW_PHOTOS),
@@ -207,4 +208,46 @@ def partial_labels_table(content: dict) -> str:
     return (
         f'{table}\n\n{content["images"]} images, {content["iterations"]} iterations of 4 images, '
         f'AdamW with rate {content["rate"]:g}, seeds {seeds}; mean and standard deviation.'
+    )
+
+
+def test_time(folder: Path) -> dict[str, str]:
+    """Make the table of settings at test time.
+
+    Args:
+        folder (Path): docs/results.
+
+    Returns:
+        dict[str, str]: Markdown by the name in the page's marker.
+
+    Raises:
+        ResultsError: If the results file is not one of the benchmark.
+    """
+    return {'test-time': measured(folder / _TEST_TIME, test_time_table)}
+
+
+def test_time_table(content: dict) -> str:
+    """Format the AP of each variant, and its difference from the first one."""
+    tasks = dict(bbox='box', segm='mask', keypoints='keypoint')
+    (first, reference), *others = content['variants'].items()
+    datasets = list(reference['metrics'])
+    cells = [(data, task) for data in datasets for task in tasks]
+    before = {(data, task): reference['metrics'][data][task] for data, task in cells}
+    rows = [[f'**{first}**', *(f'{before[cell]:.1f}' for cell in cells)]]
+    for title, row in others:
+        values = [row['metrics'][data][task] for data, task in cells]
+        rows.append(
+            [title]
+            + [
+                f'{value:.1f} ({value - before[cell]:+.1f})'
+                for value, cell in zip(values, cells, strict=True)
+            ]
+        )
+    titles = [f'{data}: {tasks[task]} AP' for data, task in cells]
+    images = ', '.join(f'{count} images of {name}' for name, count in reference['images'].items())
+    commits = ', '.join(sorted({row['commit'] for row in content['variants'].values()}))
+    return (
+        f'{markdown_table(["variant", *titles], rows)}\n\n- {images}\n'
+        f'- checkpoint: SHA-256 `{content["checkpoint_sha256"][:16]}`\n'
+        f'- evaluated at commit {commits}'
     )

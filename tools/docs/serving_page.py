@@ -5,6 +5,8 @@ from pathlib import Path
 from multitask_refine.analysis.results_files import measured
 from multitask_refine.evaluation import markdown_table
 
+from .processors import with_processor
+
 
 def sections(folder: Path) -> dict[str, str]:
     """Make the generated parts of the page.
@@ -15,7 +17,7 @@ def sections(folder: Path) -> dict[str, str]:
     Returns:
         dict[str, str]: Markdown by the name in the page's marker.
     """
-    return {'load': measured(folder / 'performance/serving.json', load_table)}
+    return {'load': measured(folder / 'performance/serving.json', with_processor(load_table))}
 
 
 def load_table(found: dict) -> str:

@@ -7,7 +7,6 @@ need only NumPy and PyTorch.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.inputs import People
+from benchmarks.speed.memory import measure_peak
 from multitask_refine.testing.synthetic_weights import draw_weights
 
 SEED = 7
@@ -177,11 +177,4 @@ class Baseline(ABC):
             torch.cuda.reset_peak_memory_stats(self.device)
             call()
             return dict(peak_bytes=torch.cuda.max_memory_allocated(self.device), peak_of_task=True)
-        try:
-            Path('/proc/self/clear_refs').write_text('5')  # resets VmHWM, the peak
-            is_reset = True
-        except OSError:
-            is_reset = False
-        call()
-        peak = Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]  # KiB
-        return dict(peak_bytes=1024 * int(peak), peak_of_task=is_reset)
+        return measure_peak(call)

@@ -1,7 +1,9 @@
 """Evaluate a checkpoint: a table of the three tasks, and a results file."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mmengine.config import Config
@@ -15,7 +17,7 @@ from multitask_refine.models import flip_tta_pipeline
 from multitask_refine.utils.config import list_evaluators, load_config, require_settings
 from multitask_refine.utils.errors import ConfigError
 from multitask_refine.utils.results_file import describe_run, write_results
-from multitask_runtime.onnx.session import is_onnx
+from multitask_runtime.onnx.session import is_exported
 
 from .vis_backends import require_vis_backends
 
@@ -32,7 +34,7 @@ def evaluate_model(
 
     Args:
         config (str): The config that the model was trained with.
-        checkpoint (str): Its weights, or an exported ONNX file, which is run by onnxruntime.
+        checkpoint (str): Its weights, or an exported file.
         results_file (str, optional): File of the metrics. Defaults to ``metrics.json`` in the
             work dir.
         out (str, optional): File to dump the predictions to, ``.pkl``.
@@ -44,10 +46,11 @@ def evaluate_model(
     """
     start = time.perf_counter()
     cfg = configure_test(config, checkpoint, **options)
-    metrics, num_images = run_test(cfg, checkpoint, out)
+    metrics, num_images, runtime = run_test(cfg, checkpoint, out)
     if not is_main_process():
         return
     run = describe_run(cfg, checkpoint, num_images, time.perf_counter() - start)
+    run.update(runtime)
     # --format-only gives no metrics.
     name = 'metrics.json' if metrics else 'submission.json'
     path = results_file or str(Path(cfg.work_dir) / name)
@@ -73,13 +76,14 @@ def configure_test(
     show: bool = False,
     score_thr: float = 0.3,
     wait_time: float = 2,
+    runtime: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> Config:
     """Read a config and turn the test options into its settings.
 
     Args:
         config (str): The config file.
-        checkpoint (str): The weights, or an exported ONNX file.
+        checkpoint (str): The weights, or an exported file.
         format_only (bool): Do not evaluate: write the zip files that COCO's evaluation server
             takes. Defaults to False.
         predictions (str, optional): File to write the predictions to, in COCO's format.
@@ -88,6 +92,7 @@ def configure_test(
         show (bool): Show the drawn images in a window. Defaults to False.
         score_thr (float): Instances with a lower score are not drawn. Defaults to 0.3.
         wait_time (float): Seconds for which an image is shown. Defaults to 2.
+        runtime (Mapping): Of an exported file, further arguments of ``OnnxDetector``.
         options: As of ``load_config``.
 
     Returns:
@@ -123,8 +128,8 @@ def configure_test(
         cfg.model = dict(cfg.get('tta_model') or dict(type='MultitaskTTAModel'), module=cfg.model)
         dataset = cfg.test_dataloader.dataset
         dataset.pipeline = cfg.get('tta_pipeline') or flip_tta_pipeline(dataset.pipeline)
-    if is_onnx(checkpoint):
-        cfg.model = dict(type=OnnxDetector.__name__, file=checkpoint)
+    if is_exported(checkpoint):
+        cfg.model = dict(type=OnnxDetector.__name__, file=checkpoint, **runtime)
         cfg.load_from = None
     if show or show_dir:
         hooks = cfg.default_hooks or {}
@@ -142,23 +147,24 @@ def configure_test(
     return cfg
 
 
-def run_test(cfg: Config, checkpoint: str, out: str | None = None) -> tuple[dict, int]:
+def run_test(cfg: Config, checkpoint: str, out: str | None = None) -> tuple[dict, int, dict]:
     """Load all weights and evaluate the model.
 
     Args:
         cfg (Config): The config.
-        checkpoint (str): Its weights; an ONNX file is the model itself.
+        checkpoint (str): Its weights; an exported file is the model itself.
         out (str, optional): File to dump the predictions to.
 
     Returns:
-        tuple[dict, int]: The metrics and the number of images.
+        tuple[dict, int, dict]: The metrics, the number of images and, of an exported file,
+        ``runtime``, what ran it.
 
     Raises:
         ConfigError: If the weights are those of another model.
     """
     runner = Runner.from_cfg(cfg)
     try:
-        if not is_onnx(checkpoint):
+        if not is_exported(checkpoint):
             runner.load_checkpoint(checkpoint, strict=True)
     except RuntimeError as error:
         # The list of weights is long: the conclusion comes last.
@@ -169,4 +175,5 @@ def run_test(cfg: Config, checkpoint: str, out: str | None = None) -> tuple[dict
         ) from None
     if out:
         runner.test_evaluator.metrics.append(DumpResults(out))
-    return runner.test(), len(runner.test_dataloader.dataset)
+    runtime = dict(runtime=runner.model.runtime) if is_exported(checkpoint) else {}
+    return runner.test(), len(runner.test_dataloader.dataset), runtime

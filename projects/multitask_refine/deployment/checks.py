@@ -7,6 +7,7 @@ from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import nn
 
+from multitask_refine.codecs import DarkRoIHeatmapCodec
 from multitask_refine.models import MultitaskRCNN
 from multitask_refine.ops import DeformRoIPool
 from multitask_refine.utils.errors import ExplainedError
@@ -71,6 +72,18 @@ def _find_issues(model: MultitaskRCNN) -> Iterator[str]:
                 f"model.test_cfg.{name}.nms.type: expected 'nms', for which ONNX has an "
                 f'operator, found {kind!r}'
             )
+    rcnn = model.test_cfg.rcnn
+    for name, default in (('postprocess', []), ('roi_scale_factor', 1)):
+        if rcnn.get(name, default) != default:
+            yield (
+                f'model.test_cfg.rcnn.{name}: expected {default}, because the file has no '
+                f'consistency between the tasks; found {rcnn[name]}'
+            )
+    if isinstance(getattr(roi_head.keypoint_head, 'codec', None), DarkRoIHeatmapCodec):
+        yield (
+            'model.roi_head.keypoint_head.codec.type: expected RoIHeatmapCodec, which decodes the '
+            'same heatmaps; found DarkRoIHeatmapCodec, which decodes outside of PyTorch'
+        )
     for name in ('bbox_roi_extractor', 'instance_roi_extractor'):
         extractor = getattr(roi_head, name)
         if extractor is None:

@@ -1,4 +1,6 @@
-"""Detector that runs an ONNX file, for tools/test.py."""
+"""Detector that runs an exported file, for tools/test.py."""
+
+from typing import Any
 
 import torch
 from mmdet.registry import MODELS
@@ -8,40 +10,43 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from multitask_runtime.onnx.metadata import to_dataset_meta
-from multitask_runtime.onnx.onnx_model import OnnxModel
+from multitask_runtime.onnx.onnx_model import OnnxModel, ResizedImage
 from multitask_runtime.utils.errors import OnnxError
 
 
 class OnnxFileError(OnnxError):
-    """An ONNX file that cannot be evaluated."""
+    """An exported file that cannot be evaluated."""
 
 
 @MODELS.register_module()
 class OnnxDetector(BaseModel):
-    """Detect instances with an exported model, run by onnxruntime.
+    """Detect instances with an exported model, run by onnxruntime or OpenVINO.
 
     ``test_step`` and ``val_step`` take and return what those of ``MultitaskRCNN`` do.
-    Images go through the model one by one.
+    The images of a batch run in parallel.
 
     Args:
-        file (str): The ONNX file.
+        file (str): The ONNX file, or an IR of OpenVINO.
         device (str): As in ``load_session``. Defaults to 'auto'.
+        options: ``backend``, ``precision`` and ``threads`` of ``load_session``.
 
     Attributes:
         dataset_meta (dict): Classes and, of a model with a keypoint head, keypoints, from
             the metadata of the file.
+        runtime (str): Backend, its version and the precision.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        OnnxFileError: If it cannot be used, or not with this onnxruntime.
+        OnnxFileError: If it cannot be used, or not with the packages installed here.
     """
 
-    def __init__(self, file: str, device: str = 'auto') -> None:
+    def __init__(self, file: str, device: str = 'auto', **options: Any) -> None:
         super().__init__()
         try:
-            self._model = OnnxModel(file, device)
+            self._model = OnnxModel(file, device, **options)
         except OnnxError as error:
             raise OnnxFileError(str(error)) from None
+        self.runtime = self._model.runtime
         self.dataset_meta = to_dataset_meta(self._model.metadata)
         if not self._model.has_keypoints:
             self.dataset_meta = dict(classes=self.dataset_meta['classes'])
@@ -68,8 +73,11 @@ class OnnxDetector(BaseModel):
         """
         if mode != 'predict':
             raise ValueError(f"mode: expected 'predict', got '{mode}'")
-        for image, sample in zip(inputs, data_samples, strict=True):
-            instances = self._model(image.cpu().numpy(), sample.scale_factor, sample.ori_shape)
+        images = [
+            ResizedImage(image.cpu().numpy(), sample.scale_factor, sample.ori_shape)
+            for image, sample in zip(inputs, data_samples, strict=True)
+        ]
+        for sample, instances in zip(data_samples, self._model(images), strict=True):
             sample.pred_instances = InstanceData(
                 **{name: torch.from_numpy(values) for name, values in instances.items()}
             )

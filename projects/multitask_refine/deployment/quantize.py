@@ -1,26 +1,26 @@
-"""Quantize exported files to float16 or int8 with the tools of onnxruntime."""
+"""Quantize exported files to float16 or int8, as ONNX files or as IR of OpenVINO."""
 
+import importlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from multitask_runtime.io.image_file import ImageFile
 from multitask_runtime.io.inputs import collect
 from multitask_runtime.io.resize import Resizer
-from multitask_runtime.onnx.session import load_session
+from multitask_runtime.onnx.session import MIN_OPENVINO, Session, is_exported, is_ir, load_session
 from multitask_runtime.utils.errors import InputError, OnnxError
 from multitask_runtime.utils.files import atomic_write, file_sha256
 
 from .metadata import to_props
+from .quantize_to_ir import quantize_to_ir
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from onnxruntime import InferenceSession
 
-Feed = dict[str, np.ndarray]
 KINDS = ('float16', 'int8-dynamic', 'int8-static')
 # Operators in int8, and those of the layers in float16. All others, such as the arithmetic
 # on boxes, stay float32.
@@ -43,8 +43,9 @@ def quantize(
 
     Args:
         source (str | Path): The file, as ``export`` writes it.
-        out (str | Path): The file to write, ``.onnx``.
-        kind (str): 'float16', 'int8-dynamic' (ranges are measured in each image) or
+        out (str | Path): The file to write: ``.onnx`` with the tools of onnxruntime, or
+            ``.xml``, an IR of OpenVINO, see ``quantize_to_ir``.
+        kind (str): 'float16', 'int8-dynamic' (ranges are measured in each image; ONNX only) or
             'int8-static' (ranges are calibrated with ``images``).
         images (str | Path, optional): Folder of images for 'int8-static'; the first 100
             are used.
@@ -55,10 +56,20 @@ def quantize(
             ``out`` or ``images`` does not fit, or a package is missing.
     """
     source, out = Path(source), Path(out)
-    if out.suffix != '.onnx':
-        raise QuantizationError(f'{out}: expected a file that ends in .onnx')
+    if not is_exported(out):
+        raise QuantizationError(f'{out}: expected a file that ends in .onnx or .xml')
+    if is_ir(source):
+        raise QuantizationError(
+            f'{source}: expected the ONNX file that `multitask export` wrote, found an IR of '
+            'OpenVINO'
+        )
     if out.resolve() == source.resolve():
         raise QuantizationError(f'{out}: expected another file than the one that is read')
+    if is_ir(out) and kind == 'int8-dynamic':
+        raise QuantizationError(
+            f'{out}: expected a file that ends in .onnx for int8-dynamic: OpenVINO has only '
+            'ranges that are calibrated (int8-static)'
+        )
     if kind != 'int8-static' and images is not None:
         raise QuantizationError(
             f'images: expected none for {kind}, which is not calibrated, found {images}'
@@ -68,16 +79,11 @@ def quantize(
             'images: expected a folder of images, with which int8-static is calibrated, '
             f'found {images or "none"}'
         )
+    _require_packages(kind, is_ir(out))
     try:
-        import onnx
-        import onnxruntime.quantization  # noqa: F401
-    except ImportError as error:
-        raise QuantizationError(
-            'The packages onnx and onnxruntime, with sympy, are needed to quantize, and '
-            f'cannot be imported ({error}). Install them: pip install onnx onnxruntime sympy'
-        ) from None
-    try:
-        session, metadata = load_session(source)
+        # The backend that will run the file also finds the images to calibrate it with.
+        session = load_session(source, backend='openvino' if is_ir(out) else 'onnxruntime')
+        metadata = session.metadata
         # Release 1.0 wrote the British spelling.
         found = metadata.get('quantization', metadata.get('quantisation'))
         if found:
@@ -85,43 +91,82 @@ def quantize(
                 f'{source}: expected a file of float32, as tools/deployment/export_onnx.py '
                 f'writes it, found {found}'
             )
-        graph = onnx.load(source)
-        if kind == 'float16':
-            graph = to_float16(graph)
-        else:
-            feeds = _read_feeds(images, session, metadata) if images else None
-            graph = to_int8(graph, feeds)
+        calibration = CalibrationImages(images, session) if images else None
         metadata.update(quantization=kind, source_sha256=file_sha256(source))
-        graph.ClearField('metadata_props')
-        onnx.helper.set_model_props(graph, to_props(metadata))
-        with atomic_write(out) as part:
-            onnx.save(graph, part)
-            load_session(part)  # fails if onnxruntime cannot open it
+        if is_ir(out):
+            quantize_to_ir(source, out, to_props(metadata), calibration)
+        else:
+            _quantize_to_onnx(source, out, kind, to_props(metadata), calibration)
     except (OnnxError, InputError) as error:
         raise QuantizationError(str(error)) from None
 
 
-def _read_feeds(
-    folder: str | Path, session: 'InferenceSession', metadata: dict[str, Any]
-) -> Iterator[Feed]:
-    """Yield the inputs of the graph, resized as the inferencer does it.
+def _require_packages(kind: str, to_ir: bool) -> None:
+    """Explain how to install what quantization needs."""
+    if not to_ir:
+        names, command = ('onnx', 'onnxruntime.quantization'), 'onnx onnxruntime sympy'
+    elif kind == 'int8-static':
+        names, command = ('openvino', 'nncf'), f"'openvino>={MIN_OPENVINO}' 'nncf>=3.4'"
+    else:
+        names, command = ('openvino',), f"'openvino>={MIN_OPENVINO}'"
+    try:
+        for name in names:
+            importlib.import_module(name)
+    except ImportError as error:
+        raise QuantizationError(
+            f'Packages that are needed to write {kind} cannot be imported ({error}). Install '
+            f'them: pip install {command}'
+        ) from None
+
+
+class CalibrationImages:
+    """Inputs of the graph from the images of a folder, resized as the inferencer does it.
 
     Images without detections are skipped: mask and keypoint head would have no values.
+
+    Args:
+        folder (str | Path): The folder; its first 100 images are used.
+        session (Session): Runs the model.
+
+    Raises:
+        InputError: If the model detects nothing in any of them.
     """
-    read_image = ImageFile(metadata['image_backend'])
-    resize = Resizer(metadata['resize'])
-    num_used = 0
-    for source in collect(folder).sources[:_MAX_IMAGES]:
-        image = resize(read_image(source.value)).transpose(2, 0, 1)[None]  # (1, 3, H, W)
-        feed = dict(image=np.ascontiguousarray(image, np.float32))
-        if len(session.run(['scores'], feed)[0]):
-            num_used += 1
-            yield feed
-    if not num_used:
-        raise InputError(
-            f'{folder}: expected images with people that the model detects, found none. Use '
-            'images like those that it was trained on.'
-        )
+
+    def __init__(self, folder: str | Path, session: Session) -> None:
+        self._read_image = ImageFile(session.metadata['image_backend'])
+        self._resize = Resizer(session.metadata['resize'])
+        paths = [source.value for source in collect(folder).sources[:_MAX_IMAGES]]
+        self._paths = [path for path in paths if len(session.run([self._load(path)])[0]['scores'])]
+        if not self._paths:
+            raise InputError(
+                f'{folder}: expected images with people that the model detects, found none. Use '
+                'images like those that it was trained on.'
+            )
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield arrays of shape (1, 3, H, W), read anew in each pass."""
+        return map(self._load, self._paths)
+
+    def _load(self, path: str) -> np.ndarray:
+        image = self._resize(self._read_image(path)).transpose(2, 0, 1)[None]
+        return np.ascontiguousarray(image, np.float32)
+
+
+def _quantize_to_onnx(
+    source: Path, out: Path, kind: str, props: dict[str, str], images: CalibrationImages | None
+) -> None:
+    import onnx
+
+    graph = onnx.load(source)
+    graph = to_float16(graph) if kind == 'float16' else to_int8(graph, images)
+    graph.ClearField('metadata_props')
+    onnx.helper.set_model_props(graph, props)
+    with atomic_write(out) as part:
+        onnx.save(graph, part)
+        load_session(part, backend='onnxruntime')  # fails if it cannot be opened
 
 
 def to_float16(graph: 'ModelProto') -> 'ModelProto':
@@ -162,13 +207,13 @@ def to_float16(graph: 'ModelProto') -> 'ModelProto':
     return converted
 
 
-def to_int8(graph: 'ModelProto', feeds: Iterator[Feed] | None) -> 'ModelProto':
+def to_int8(graph: 'ModelProto', images: Iterable[np.ndarray] | None) -> 'ModelProto':
     """Convert the convolutions and linear layers of a graph to int8.
 
     Args:
         graph (onnx.ModelProto): The exported graph.
-        feeds (Iterator[dict], optional): Inputs to calibrate the ranges with. Without them
-            the ranges are measured in each image.
+        images (Iterable[np.ndarray], optional): Inputs to calibrate the ranges with. Without
+            them the ranges are measured in each image.
 
     Returns:
         onnx.ModelProto: The converted graph.
@@ -183,15 +228,16 @@ def to_int8(graph: 'ModelProto', feeds: Iterator[Feed] | None) -> 'ModelProto':
 
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / 'out.onnx')
-        if feeds is None:
+        if images is None:
             # onnxruntime has dynamic convolutions for unsigned weights only.
             quantize_dynamic(
                 graph, path, op_types_to_quantize=_INT8_OPERATORS, weight_type=QuantType.QUInt8
             )
         else:
+            feeds = (dict(image=image) for image in images)
 
             class FeedReader(CalibrationDataReader):
-                def get_next(self) -> Feed | None:
+                def get_next(self) -> dict[str, np.ndarray] | None:
                     return next(feeds, None)
 
             # Weights of 7 bits: with 8, sums of two products overflow silently on

@@ -1,6 +1,6 @@
 """The network: detectors, backbones, heads, losses and test-time augmentation."""
 
-from .backbones import ResNet26
+from .backbones import ConvNeXt, ResNet26, TimmBackbone
 from .dense_heads import LogitRankedRPNHead, SyncAvgFactorRPNHead
 from .detectors import CombinedRCNN, MultitaskRCNN
 from .roi_heads import (
@@ -18,6 +18,10 @@ from .roi_heads import (
 from .task_modules import (
     ArgmaxIoUAssigner,
     FewSyncRandomSampler,
+    InstanceNMS,
+    KeypointBoxRefiner,
+    KeypointRescorer,
+    MaskBoxRefiner,
     SyncFreeBboxOverlaps2D,
     SyncFreeMaxIoUAssigner,
     TorchvisionAnchorGenerator,
@@ -28,12 +32,17 @@ from .utils.inference import prepare_for_inference
 __all__ = [
     'ArgmaxIoUAssigner',
     'CombinedRCNN',
+    'ConvNeXt',
     'FewSyncRandomSampler',
+    'InstanceNMS',
+    'KeypointBoxRefiner',
     'KeypointOffsetHead',
+    'KeypointRescorer',
     'KeypointScoreBranch',
     'KeypointSoftmaxHead',
     'KeypointVisibilityBranch',
     'LogitRankedRPNHead',
+    'MaskBoxRefiner',
     'MaskGate',
     'MaskScoreBranch',
     'MultitaskRCNN',
@@ -46,6 +55,7 @@ __all__ = [
     'SyncAvgFactorRPNHead',
     'SyncFreeBboxOverlaps2D',
     'SyncFreeMaxIoUAssigner',
+    'TimmBackbone',
     'TorchvisionAnchorGenerator',
     'flip_tta_pipeline',
     'prepare_for_inference',

@@ -16,14 +16,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
-from multitask_runtime.onnx.session import is_onnx, load_session
+from multitask_runtime.onnx.session import is_exported, load_session
 from multitask_runtime.utils.files import atomic_write, file_sha256
+from multitask_runtime.utils.processor import describe_processor, read_processor
 
 from .config import list_evaluators
 from .safe_checkpoint import load_checkpoint_file
 
 _ROOT = Path(__file__).resolve().parents[3]
-_CPUINFO = Path('/proc/cpuinfo')
 _PACKAGES = ('mmcv', 'mmengine', 'mmdet', 'mmpose', 'pycocotools', 'numpy')
 
 
@@ -60,16 +60,16 @@ def describe_training(checkpoint: str) -> dict:
     """Read from a checkpoint how it was trained.
 
     Args:
-        checkpoint (str): The checkpoint file, or an exported ONNX file.
+        checkpoint (str): The checkpoint file, or an exported file.
 
     Returns:
         dict: ``trained_with`` (name of the config), ``seed``, ``iteration`` and
         ``training_commit``; None where the checkpoint lacks them, one of weights alone for
-        instance. Of an ONNX file also ``exported_from``, ``exported_from_sha256``, and
+        instance. Of an exported file also ``exported_from``, ``exported_from_sha256``, and
         ``quantization``, None if there is none.
     """
-    if is_onnx(checkpoint):
-        _, metadata = load_session(checkpoint)
+    if is_exported(checkpoint):
+        metadata = load_session(checkpoint).metadata
         return dict(
             trained_with=Path(metadata['config']).stem,
             seed=None,
@@ -96,19 +96,19 @@ def describe_machine() -> dict:
     """Describe device and versions.
 
     Returns:
-        dict: GPU, or processor with its instruction set, cores and threads; platform, Python
-        and packages.
+        dict: GPU, or processor with its instruction sets, cores and threads; the instruction
+        sets alone; platform, Python and packages.
     """
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     else:
-        text = _CPUINFO.read_text() if _CPUINFO.exists() else ''
-        name = re.search(r'^model name\s*:\s*(.+)$', text, re.MULTILINE)
-        name = name[1].strip() if name else platform.processor()
-        processor = ', '.join(filter(None, [name, torch.backends.cpu.get_cpu_capability()]))
-        device = f'CPU ({processor}), {os.cpu_count()} cores, {torch.get_num_threads()} threads'
+        device = (
+            f'CPU ({describe_processor()}), {os.cpu_count()} cores, '
+            f'{torch.get_num_threads()} threads'
+        )
     return dict(
         device=device,
+        instructions=list(read_processor().instructions),
         platform=platform.platform(terse=True),
         python=platform.python_version(),
         torch=torch.__version__,

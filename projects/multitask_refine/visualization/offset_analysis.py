@@ -144,9 +144,9 @@ def analyze_offsets(
     with record_inputs(refined_convs(model.backbone)) as inputs:
         x = model.extract_feat(batch['inputs'])
     chosen = _detect(model, x, batch['data_samples'], instance)
-    roi = chosen.bboxes  # (1, 4) in pixels of the resized image
+    roi = head.scale_rois(chosen.bboxes)  # (1, 4) in pixels of the resized image
     with record_inputs(refined_convs(head) + poolings) as roi_inputs:
-        feats = head.extract_instance_feats(x, [roi])
+        feats = head.extract_instance_feats(x, [chosen.bboxes])
         if head.with_keypoint:
             mask_preds = head.mask_head(feats) if head.with_mask else None
             feats = head.gate_feats(feats, mask_preds)

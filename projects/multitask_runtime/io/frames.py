@@ -1,9 +1,10 @@
 """Read the images of all sources, one after the other."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
+from multitask_runtime.utils.background import read_ahead
 from multitask_runtime.utils.errors import InputError
 from multitask_runtime.utils.progress import Progress
 from multitask_runtime.utils.types import Array
@@ -13,6 +14,8 @@ from .inputs import Source
 from .resize import MAX_ASPECT, is_narrow
 from .streams import StreamReader
 from .video import VideoReader, count_frames
+
+READ_AHEAD = 2  # frames of a video
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,12 @@ def _read_source(
         yield from _read_stream(source, progress)
     else:
         number = 0
-        with closing(VideoReader(source.value)) as reader:
-            for number, image in enumerate(reader, 1):
+        with ExitStack() as stack:
+            reader = stack.enter_context(closing(VideoReader(source.value)))
+            images = iter(reader)
+            if source.kind == 'video':  # the frames of a camera would be old
+                images = stack.enter_context(closing(read_ahead(images, READ_AHEAD)))
+            for number, image in enumerate(images, 1):
                 yield Frame(source, image, number - 1, reader.rate)
         _compare_length(source, reader.count, number, progress)
 

@@ -223,7 +223,7 @@ def check_image(image: Array, where: str) -> None:
 def _list_folder(folder: str, leave_out: str | Path | None, ignored: list[str]) -> list[_File]:
     images: list[Path] = []
     others: Counter[str] = Counter()
-    for parent, names in _walk(folder, leave_out, others):
+    for parent, names in walk_folder(folder, leave_out, others):
         for path in (Path(parent, name) for name in names):
             suffix = path.suffix.lower()
             if path.name.startswith('.'):
@@ -250,7 +250,7 @@ def _list_folder(folder: str, leave_out: str | Path | None, ignored: list[str]) 
     return [_File(str(path), folder) for path in sorted(images)]
 
 
-def _walk(
+def walk_folder(
     folder: str, leave_out: str | Path | None, others: Counter[str]
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield a folder and those below it, linked ones too, with their files.
@@ -317,7 +317,7 @@ def _match(pattern: str) -> set[str]:
         return set(glob.glob(pattern))
     matches: set[str] = set()
     for start in filter(os.path.isdir, glob.glob(head) if head else [os.curdir]):
-        for folder, _ in _walk(start, None, Counter()):
+        for folder, _ in walk_folder(start, None, Counter()):
             if not head:
                 folder = os.path.relpath(folder)
             prefix = '' if folder == os.curdir else glob.escape(folder)

@@ -3,9 +3,11 @@
 import itertools
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from multitask_runtime.utils.background import BackgroundCalls
 from multitask_runtime.utils.errors import InputError
 from multitask_runtime.utils.types import Array, Meta
 
@@ -16,6 +18,7 @@ from .results import PredictionsFile, is_predictions_file
 from .video import VideoWriter
 
 _PREDICTIONS = 'predictions.json'
+_ENCODE_BEHIND = 2  # frames of a video
 _IMAGE_SUFFIXES = (
     *('.bmp', '.dib', '.jp2', '.jpe', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'),
 )
@@ -94,11 +97,15 @@ class OutputFolder:
             if frame.source is not self._video_source:
                 self._close_video()
                 self._video = VideoWriter(path, frame.rate)
+                self._encoding = BackgroundCalls(_ENCODE_BEHIND)
                 self._video_source, self._num_frames = frame.source, 0
             # A frame also fills the place of those dropped before it, so that the video
             # lasts as long as what it shows.
             while self._video and self._num_frames <= (frame.index or 0):
-                self._video.write(drawn)
+                if self._num_frames:
+                    self._encoding.submit(self._video.write, drawn)
+                else:
+                    self._video.write(drawn)  # which opens the file, or says why it cannot
                 self._num_frames += 1
         else:
             content = encode_image(drawn, path)
@@ -109,7 +116,8 @@ class OutputFolder:
 
     def _close_video(self) -> None:
         if self._video is not None:
-            self._video.close()
+            with closing(self._video), closing(self._encoding):
+                self._encoding.finish()
             self._video = None
 
     def _assign_paths(self, sources: Sequence[Source]) -> dict[int, Path]:

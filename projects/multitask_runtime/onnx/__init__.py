@@ -1,1 +1,1 @@
-"""Run exported models with onnxruntime."""
+"""Run exported models with onnxruntime or OpenVINO."""

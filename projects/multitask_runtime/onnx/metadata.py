@@ -1,8 +1,8 @@
-"""Metadata of an exported ONNX file.
+"""Metadata of an exported file.
 
 ``metadata_props`` of the file hold ``format``, ``format_version`` and ``description``, a
 JSON object: classes, keypoints and their colors, how images are read and resized,
-thresholds, and the origin of the weights.
+thresholds, and the origin of the weights. An IR of OpenVINO has the same in its ``rt_info``.
 """
 
 import json
@@ -38,7 +38,7 @@ def read_metadata(path: str, props: Mapping[str, str]) -> dict[str, Any]:
     found = props.get('format')
     if found != FORMAT:
         raise OnnxError(
-            f'{path}: expected an ONNX file that this project exported (format={FORMAT} in its '
+            f'{path}: expected a model that this project exported (format={FORMAT} in its '
             f'metadata), found {f"format={found}" if found else "no format there"}. {_EXPORT}'
         )
     version = props.get('format_version', '')

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, TypeVar
 
 import anyio
-from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
@@ -21,6 +21,7 @@ from multitask_runtime.schemas import (
 )
 from multitask_runtime.utils.errors import ExplainedError
 
+from .forms import ImagesForm, OffsetsForm, VideoForm
 from .prediction import Options, ServedModel, draw_offsets, predict_images, predict_video
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -98,13 +99,8 @@ def _get_server(request: Request) -> ModelServer:
 Server = Annotated[ModelServer, Depends(_get_server)]
 
 
-def _find_model(
-    server: Server,
-    model: Annotated[
-        str | None, Form(description='Name of the model; the first one by default')
-    ] = None,
-) -> ServedModel:
-    name = model or next(iter(server.models))
+def _find_model(server: ModelServer, name: str | None) -> ServedModel:
+    name = name or next(iter(server.models))
     if name not in server.models:
         raise HTTPException(
             422, f'model: expected one of {", ".join(server.models)}, found {name!r:.60}.'
@@ -112,24 +108,9 @@ def _find_model(
     return server.models[name]
 
 
-Model = Annotated[ServedModel, Depends(_find_model)]
-
-
-def _parse_options(
-    model: Model,
-    score_thr: Annotated[
-        float, Form(ge=0, le=1, description='Instances must have a higher score')
-    ] = 0.3,
-    kpt_thr: Annotated[
-        float | None,
-        Form(description="Keypoints with a lower score are not drawn; the model's by default"),
-    ] = None,
-    visualize: Annotated[bool, Form(description='Whether to draw the images')] = False,
-) -> Options:
-    return Options(model, score_thr, kpt_thr, visualize)
-
-
-PredictOptions = Annotated[Options, Depends(_parse_options)]
+def _to_options(server: ModelServer, form: ImagesForm | VideoForm) -> Options:
+    model = _find_model(server, form.model)
+    return Options(model, form.score_thr, form.kpt_thr, form.visualize)
 
 
 @router.get('/healthz', summary='Tell that the server runs')
@@ -162,13 +143,9 @@ async def list_models(server: Server) -> ServerInfo:
     responses=_REFUSALS,
     response_model_exclude_none=True,
 )
-async def predict(
-    request: Request,
-    server: Server,
-    options: PredictOptions,
-    files: Annotated[list[UploadFile], File(description='Images')],
-) -> ImagePredictions:
+async def predict(request: Request, server: Server, form: ImagesForm) -> ImagePredictions:
     """Predict boxes, masks and keypoints; one wrong image refuses the request."""
+    options, files = _to_options(server, form), form.files
     if len(files) > server.limits.max_images:
         raise HTTPException(
             413,
@@ -195,15 +172,9 @@ async def predict(
         ),
     },
 )
-async def stream_video(
-    request: Request,
-    server: Server,
-    options: PredictOptions,
-    file: Annotated[UploadFile, File(description='A video: MP4, MOV, WebM, MKV or AVI')],
-    frame_step: Annotated[int, Form(ge=1, le=1000, description='Process every n-th frame')] = 1,
-) -> StreamingResponse:
+async def stream_video(request: Request, server: Server, form: VideoForm) -> StreamingResponse:
     """Predict frame by frame; other requests get their turn between the frames."""
-    items = predict_video(file, options, frame_step, server.limits)
+    items = predict_video(form.file, _to_options(server, form), form.frame_step, server.limits)
     # What is wrong with the video gets its own status, as nothing is sent before.
     first = await server.run(request, next, items)
 
@@ -237,19 +208,10 @@ def _close(items: Iterator[Any]) -> None:
         200: dict(content={'image/png': {}}, description='A PNG of all parts of the model'),
     },
 )
-async def show_offsets(
-    request: Request,
-    server: Server,
-    model: Model,
-    file: Annotated[UploadFile, File(description='An image')],
-    instance: Annotated[
-        int, Form(ge=1, le=1000, description='Rank of the instance by its score')
-    ] = 1,
-    keypoint: Annotated[
-        str | None,
-        Form(description='Name of the keypoint; the one with the highest score by default'),
-    ] = None,
-) -> Response:
+async def show_offsets(request: Request, server: Server, form: OffsetsForm) -> Response:
     """Draw sampling points, heatmaps and arrows, where the model gives its offsets."""
-    png = await server.run(request, draw_offsets, file, model, instance, keypoint, server.limits)
+    model = _find_model(server, form.model)
+    png = await server.run(
+        request, draw_offsets, form.file, model, form.instance, form.keypoint, server.limits
+    )
     return Response(png, media_type='image/png')

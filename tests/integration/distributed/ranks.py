@@ -1,10 +1,9 @@
-"""Run one rank of a distributed training step; arguments: RANK WORLD_SIZE FOLDER.
+"""Run one rank of a distributed training step.
 
 The test that starts the ranks imports this module, too, and runs the same steps in one process.
 Everything is float64 and deterministic, so the results differ by rounding only.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch.distributed as dist
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
+from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import nn
@@ -160,6 +160,7 @@ def step(model: nn.Module, case: str, images: slice) -> dict:
 def main(rank: int, world_size: int, folder: Path) -> None:
     """Run the step of every case with this rank's images."""
     torch.set_num_threads(1)
+    register_all_modules(init_default_scope=True)
     dist.init_process_group(
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
     )
@@ -170,7 +171,3 @@ def main(rank: int, world_size: int, folder: Path) -> None:
     avg_factor.reduce_mean = lambda tensor: tensor
     results['own_counts'] = step(model, 'uneven', share)
     torch.save(results, folder / f'{rank}.pt')
-
-
-if __name__ == '__main__':
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

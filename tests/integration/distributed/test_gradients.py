@@ -1,15 +1,13 @@
 """Two ranks with two images each have the gradients of one rank with all four."""
 
-import sys
-
 import pytest
 import torch
 from mmdet.models.dense_heads import RPNHead
 
 from multitask_refine.models import SyncAvgFactorRPNHead
 from multitask_refine.models.roi_heads import multitask_roi_head
-from tests.integration.distributed.processes import run
-from tests.integration.distributed.ranks import CASES, build_model, step
+from tests.integration.distributed.ranks import CASES, build_model, main, step
+from tests.trainings import SERVER
 
 RANKS = 2
 
@@ -18,8 +16,12 @@ RANKS = 2
 def results(tmp_path_factory):
     """Run all cases in two processes."""
     folder = tmp_path_factory.mktemp('ranks')
-    command = [sys.executable, '-m', 'tests.integration.distributed.ranks']
-    run(*([*command, str(rank), str(RANKS), str(folder)] for rank in range(RANKS)))
+    processes = [SERVER.Process(target=main, args=(rank, RANKS, folder)) for rank in range(RANKS)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+        assert process.exitcode == 0
     return [torch.load(folder / f'{rank}.pt') for rank in range(RANKS)]
 
 

@@ -777,8 +777,6 @@ def test_the_config_of_the_docs_is_trained_and_tested(tmp_path):
         'train_cfg.max_iters': 1,
         'train_cfg.val_interval': 9,
         'model.test_cfg.rcnn.max_per_img': 4,
-        'train_dataloader.dataset.pipeline.2.scale': (96, 96),
-        'test_dataloader.dataset.pipeline.1.scale': (96, 96),
     }
     work = tmp_path / 'work'
     common = [str(config), '--work-dir', str(work)]

@@ -1,6 +1,8 @@
 """Videos and cameras: frame by frame, in bounded memory."""
 
 import json
+import threading
+import time
 import weakref
 
 import cv2
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from multitask_refine.apis import InputError, VideoReader, VideoWriter
+from multitask_runtime import OnnxInferencer
 
 RATE, FRAMES, WIDTH, HEIGHT = 12.5, 7, 64, 48
 
@@ -159,13 +162,14 @@ def capture(monkeypatch):
 
 
 @pytest.mark.parametrize('batch_size', [1, 3])
-def test_frames_are_neither_kept_nor_read_ahead(inferencer, capture, video, tmp_path, batch_size):
+def test_few_frames_are_kept_and_read_ahead(inferencer, capture, video, tmp_path, batch_size):
+    """Two are read ahead, and a result waits for the next one, maybe the first of a batch."""
     fake = capture(20)
     results = inferencer.stream(video, batch_size=batch_size, out_dir=tmp_path, track=True)
     assert fake.read_so_far == 0
     for number, _ in enumerate(results, 1):
-        assert fake.read_so_far <= number + batch_size - 1
-        assert len(fake.alive) <= batch_size + 1
+        assert fake.read_so_far <= number + batch_size + 2
+        assert len(fake.alive) <= 2 * batch_size + 2
     assert number == 20 and not fake.is_open
 
 
@@ -272,3 +276,81 @@ def test_colors_stay_when_a_person_leaves(inferencer):
     alone = draw([there], [3])
     assert (alone == draw([*others, there], [1, 2, 3])).all()
     assert (alone[90] != draw([there], [4])[90]).any()  # the box's line
+
+
+# ---- decoding, drawing and encoding beside the network
+
+
+def _fail_at(monkeypatch, owner, name, number, error):
+    """Let the n-th call of a method fail; return the list of all calls."""
+    method, calls = getattr(owner, name), []
+
+    def call(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == number:
+            raise error
+        return method(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
+
+
+def test_frames_before_an_interruption_are_written(model, video, tmp_path, monkeypatch):
+    found = OnnxInferencer(model)
+    _fail_at(monkeypatch, found, '_resize', 4, KeyboardInterrupt)
+    frames = []
+    with pytest.raises(KeyboardInterrupt):
+        for result in found.stream(video, out_dir=tmp_path / 'out'):
+            frames.append(result['frame'])
+    assert frames == [0, 1, 2]
+    assert len(list(VideoReader(str(tmp_path / 'out/block.mp4')))) == 3
+    content = json.loads((tmp_path / 'out/predictions.json').read_text())
+    assert [image['frame'] for image in content['images']] == [0, 1, 2]
+
+
+def test_closing_writes_what_was_yielded_and_ends_the_threads(model, video, tmp_path):
+    before = threading.active_count()
+    results = OnnxInferencer(model).stream(video, out_dir=tmp_path / 'out')
+    assert [next(results)['frame'] for _ in range(2)] == [0, 1]
+    results.close()
+    assert threading.active_count() == before
+    assert len(list(VideoReader(str(tmp_path / 'out/block.mp4')))) == 2
+
+
+def test_frame_that_cannot_be_drawn_is_reported(model, video, tmp_path, monkeypatch):
+    found = OnnxInferencer(model)
+    _fail_at(monkeypatch, found, 'visualize', 3, cv2.error('too narrow'))
+    results = list(found.stream(video, out_dir=tmp_path / 'out'))
+    assert [result['frame'] for result in results] == [0, 1, 3, 4, 5, 6]
+    assert found.skipped == [f'{video}, frame 2: error: too narrow']
+
+
+def test_error_of_the_encoder_is_reported(model, video, tmp_path, monkeypatch):
+    found = OnnxInferencer(model)
+    _fail_at(monkeypatch, VideoWriter, 'write', 2, MemoryError('no room'))
+    results = list(found.stream(video, out_dir=tmp_path / 'out'))
+    (reason,) = found.skipped
+    assert 'MemoryError: no room' in reason
+    assert len(results) == FRAMES - 1
+
+
+def test_slow_encoder_loses_no_frame(model, video, tmp_path, monkeypatch):
+    write = VideoWriter.write
+
+    def slow_write(writer, frame):
+        time.sleep(0.02)
+        write(writer, frame)
+
+    monkeypatch.setattr(VideoWriter, 'write', slow_write)
+    assert len(OnnxInferencer(model)(video, out_dir=tmp_path / 'out')) == FRAMES
+    assert len(list(VideoReader(str(tmp_path / 'out/block.mp4')))) == FRAMES
+
+
+def test_camera_is_not_read_ahead(model, capture, tmp_path):
+    """Its frames would be old, and a result would wait for the next frame."""
+    fake = capture(count=-1)
+    results = OnnxInferencer(model).stream(0, out_dir=tmp_path)
+    for number in (1, 2, 3):
+        assert next(results)['frame'] == number - 1
+        assert fake.read_so_far == number
+    results.close()

@@ -20,8 +20,16 @@ from multitask_refine.apis import MultitaskInferencer
 from multitask_refine.deployment.metadata import build_metadata
 from multitask_runtime import InputError, OnnxInferencer, VideoReader, VideoWriter
 from multitask_runtime.onnx.metadata import to_dataset_meta
+from multitask_runtime.onnx.session import openvino_version
 from tests.conftest import ROOT, SAMPLE_CONFIG, as_arguments, tiny_options
-from tests.test_runtime.onnx_files import BOXES, BRANCHES, DESCRIPTION, KEYPOINTS, make_file
+from tests.test_runtime.onnx_files import (
+    BOXES,
+    BRANCHES,
+    DESCRIPTION,
+    EVERY_BACKEND,
+    KEYPOINTS,
+    make_file,
+)
 from tools.deployment import export_onnx
 
 pytestmark = pytest.mark.slow
@@ -42,8 +50,9 @@ def video(tmp_path, image):
     return str(tmp_path / 'film.mp4')
 
 
-def test_results_by_hand(model, image):
-    (result,) = OnnxInferencer(model)(image)
+@EVERY_BACKEND
+def test_results_by_hand(model, image, backend):
+    (result,) = OnnxInferencer(model, backend=backend)(image)
     assert {name: type(value).__name__ for name, value in result.items()} == {
         'source': 'str',
         'height': 'int',
@@ -84,15 +93,16 @@ def test_keypoint_shift_of_the_metadata(tmp_path, image, version, name):
     np.testing.assert_allclose(result['keypoints'], np.array(KEYPOINTS) / 2 + 0.5)
 
 
+@EVERY_BACKEND
 @pytest.mark.parametrize('names', [('masks',), ('keypoints', 'keypoint_scores')])
-def test_models_without_a_head(tmp_path, image, names):
+def test_models_without_a_head(tmp_path, image, names, backend):
     has_keypoints = 'keypoints' not in names
     path = make_file(
         tmp_path / 'a.onnx',
         leave_out=names,
         keypoint_names=['head', 'foot'] if has_keypoints else [],
     )
-    inferencer = OnnxInferencer(path)
+    inferencer = OnnxInferencer(path, backend=backend)
     (result,) = inferencer(image, out_dir=tmp_path / 'out')
     assert not set(names) & set(result)
     assert (inferencer.visualize(image, result) != image).any()
@@ -100,10 +110,34 @@ def test_models_without_a_head(tmp_path, image, names):
     assert ('keypoints' in category) == has_keypoints
 
 
-def test_models_with_branches(tmp_path, image):
+@EVERY_BACKEND
+def test_batches_of_any_sizes(model, backend, monkeypatch):
+    # The scores are the blue and the green share of each image.
+    images = [
+        np.full((side, 64, 3), (51 * i, 255 - 51 * i, 0), np.uint8)
+        for i, side in enumerate((48, 32, 64, 48, 16))
+    ]
+    inferencer = OnnxInferencer(model, backend=backend, threads=2)
+    counts, run = [], inferencer._model._session.run
+    monkeypatch.setattr(
+        inferencer._model._session, 'run', lambda given: counts.append(len(given)) or run(given)
+    )
+    results = inferencer(images, batch_size=2)
+    assert counts == [2, 2, 1]
+    for i, result in enumerate(results):
+        np.testing.assert_allclose(result['scores'], [i / 5, 1 - i / 5], atol=1e-5)
+        assert result['height'] == len(images[i])
+    # Another image, whose outputs replace the first ones, does not change them.
+    kept = results[0]['scores'].copy()
+    inferencer(images[4])
+    np.testing.assert_array_equal(results[0]['scores'], kept)
+
+
+@EVERY_BACKEND
+def test_models_with_branches(tmp_path, image, backend):
     """They take the format version of the others: earlier readers ignore further outputs."""
     path = make_file(tmp_path / 'branches.onnx', branches=BRANCHES)
-    result = OnnxInferencer(path, show_progress=False)(image)[0]
+    result = OnnxInferencer(path, show_progress=False, backend=backend)(image)[0]
     assert result.keypoints_visible.tolist() == [[2, 1], [0, 2]]
     instances = json.loads(result.to_json())['instances']
     assert [each['keypoints_visible'] for each in instances] == [[2, 1], [0, 2]]
@@ -253,11 +287,14 @@ def exported(milder, tmp_path_factory):
     return str(path)
 
 
-def test_results_match_the_checkpoint(exported, milder, photos, noise, tmp_path):
+@EVERY_BACKEND
+def test_results_match_the_checkpoint(exported, milder, photos, noise, tmp_path, backend):
     inferencer = MultitaskInferencer(milder.config, milder.checkpoint, 'cpu')
     inputs = [*photos, noise(48, 64), noise(97, 31)]
     expected = inferencer(inputs, out_dir=tmp_path / 'torch', batch_size=3)
-    found = OnnxInferencer(exported)(inputs, out_dir=tmp_path / 'onnx', batch_size=3)
+    found = OnnxInferencer(exported, backend=backend)(
+        inputs, out_dir=tmp_path / 'onnx', batch_size=3
+    )
     for one, other in zip(found, expected, strict=True):
         assert list(one) == list(other)
         for name, value in other.items():
@@ -280,14 +317,21 @@ def test_results_match_the_checkpoint(exported, milder, photos, noise, tmp_path)
 
 
 def test_evaluation_matches_the_checkpoint(exported, milder, tmp_path):
+    backends = ['onnxruntime'] + ['openvino'] * bool(openvino_version())
+    runs = [(str(milder.checkpoint),), *((exported, '--backend', each) for each in backends)]
     metrics = []
-    for weights in (exported, str(milder.checkpoint)):
-        tools_test.main([str(milder.config), weights, '--work-dir', str(tmp_path)])
+    for weights, *options in runs:
+        tools_test.main([str(milder.config), weights, '--work-dir', str(tmp_path), *options])
         metrics.append(json.loads((tmp_path / 'metrics.json').read_text()))
-    runs = [each.pop('run') for each in metrics]
-    assert metrics[0] == pytest.approx(metrics[1], abs=0.1, nan_ok=True)
-    assert runs[0]['exported_from'] == runs[1]['checkpoint']
-    assert runs[0]['exported_from_sha256'] == runs[1]['checkpoint_sha256']
+    expected, *found = metrics
+    source = expected.pop('run')
+    assert 'runtime' not in source
+    for each, backend in zip(found, backends, strict=True):
+        run = each.pop('run')
+        assert each == pytest.approx(expected, abs=0.1, nan_ok=True)
+        assert run['runtime'].lower().startswith(backend)
+        assert run['exported_from'] == source['checkpoint']
+        assert run['exported_from_sha256'] == source['checkpoint_sha256']
 
 
 def test_evaluation(tmp_path, scene):
@@ -316,7 +360,7 @@ def test_unsupported_evaluation_options(model, tmp_path, capsys):
     for option in (['--tta'], ['--launcher', 'pytorch']):
         with pytest.raises(SystemExit):
             tools_test.main([str(SAMPLE_CONFIG), model, *option])
-        assert f'{option[0]}: an ONNX file' in capsys.readouterr().err
+        assert f'{option[0]}: an exported file' in capsys.readouterr().err
     (tmp_path / 'a.onnx').write_bytes(b'nothing')
     with pytest.raises(SystemExit, match='a.onnx: expected an ONNX file'):
         tools_test.main(

@@ -199,6 +199,35 @@ def test_refused_fields(client, fields, sentence):
     assert status == 422 and detail.startswith(sentence) and detail.endswith('.')
 
 
+@pytest.mark.parametrize(
+    'path, name, known',
+    [
+        ('/v1/predict', 'scorethr', 'files, kpt_thr, model, score_thr, visualize'),
+        (
+            '/v1/predict-video',
+            'framestep',
+            'file, frame_step, kpt_thr, model, score_thr, visualize',
+        ),
+        ('/v1/offsets', 'score_thr', 'file, instance, keypoint, model'),
+    ],
+)
+def test_unknown_fields_are_refused(client, path, name, known):
+    response = post(client, path, [('a.png', encode())], **{name: '0.5'})
+    sentence = f"{name}: expected one of the fields {known}, found '{name}'."
+    assert refusal(response) == (422, sentence)
+
+
+def test_misspelled_field_of_a_file_is_named(client):
+    response = client.post('/v1/predict', files=[('image', ('a.png', encode()))])
+    status, detail = refusal(response)
+    assert status == 422 and detail.startswith('image: expected one of the fields files, ')
+
+
+def test_empty_fields_count_as_left_out(client):
+    empty = dict(kpt_thr='', score_thr='', model='')
+    assert post(client, files=[('a.png', encode())], **empty).status_code == 200
+
+
 def test_requests_that_are_no_forms(client):
     assert refusal(client.post('/v1/predict')) == (422, 'files: expected a value, found nothing.')
     status, detail = refusal(client.post('/v1/predict', json=dict(files='a')))
@@ -351,6 +380,9 @@ def test_openapi_describes_the_endpoints(client):
     for status in ('413', '422'):
         reference = responses[status]['content']['application/json']['schema']['$ref']
         assert reference.endswith('/ErrorMessage')
+    body = schema['paths']['/v1/predict']['post']['requestBody']['content']
+    form = schema['components']['schemas'][body['multipart/form-data']['schema']['$ref'][21:]]
+    assert form['required'] == ['files'] and form['additionalProperties'] is False
     video = schema['paths']['/v1/predict-video']['post']['responses']['200']['content']
     assert list(video) == ['application/x-ndjson']
     instance = schema['components']['schemas']['Instance']['properties']

@@ -11,7 +11,7 @@ from tools.docs.branches_page import sections
 
 @pytest.fixture
 def record():
-    """A person with a swapped hand beside another one; both have fields of branches."""
+    """A person with a swapped hand beside another, with predicted OKS and visibility."""
     people = [_person(visible=(2, 2, 2, 1, 2)), _person(90)]
     found = [_found(people[0], keypoints={3: (190, 60)}), _found(people[1])]
     for _, entry in found:

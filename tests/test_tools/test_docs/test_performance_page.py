@@ -4,14 +4,18 @@ import json
 
 import pytest
 
+from tests.conftest import CONFIGS, ROOT
 from tools.docs import performance_page
+
+MODEL = '_base_/models/multitask-rcnn_r50_fpn-ms_regular'
 
 RUN = dict(
     command='python x.py',
     commit='abc',
     date='2026-01-01',
-    machine=dict(device='a device', torch='2'),
+    machine=dict(device='CPU (a name, AVX2), 2 cores', torch='2'),
 )
+STEP = ['training step on the CPU, times as fast as the best baseline']
 ABOUT = dict(
     baseline='a:B', options={}, device='CPU', threads=2, versions=dict(torch='2'), prediction=''
 )
@@ -69,42 +73,81 @@ def _cells(folder):
 def test_nothing_was_measured(folder):
     parts = performance_page.sections(folder)
     assert {name for name, part in parts.items() if part != 'Not measured.'} == {'targets'}
-    assert len([row for row in _cells(folder) if row[-1] == 'not measured']) == 13
+    rows = [row for row in _cells(folder) if row[-3:] == ['not measured', '-', '-']]
+    assert len(rows) == 13
 
 
 def test_sizes_from_two_files_and_the_worst_of_them(folder):
     _write(folder, 'speed-cpu', dict(parts=dict(detectron2=_part('480', 0.5))))
     _write(folder, 'speed-cpu-800', dict(parts=dict(detectron2=_part('800', 0.8))))
     cells = _cells(folder)
-    assert ['training step on the CPU', '1.25', '1.25 (Detectron2, 800 pixels)'] in cells
-    assert ['training step, 2 images', '480', 'this project', '1.00', '2.00', '1.0'] in cells
-    assert ['training step, 2 images', '800', 'this project', '1.60', '1.25', '1.0'] in cells
-    assert [
-        'making targets, % of a training step on the CPU',
-        '3',
-        '2.5 (480 pixels), 2.5 (800 pixels)',
-    ] in cells
+    assert [*STEP, '1.25', '1.25 (Detectron2, 800 pixels)', 'AVX2', 'yes'] in cells
+    row = ['training step, 2 images', '480', 'this project', '1.00', '2.00', '1.0', 'AVX2']
+    assert row in cells
+    row = ['training step, 2 images', '800', 'this project', '1.60', '1.25', '1.0', 'AVX2']
+    assert row in cells
+    targets = 'making targets, % of a training step on the CPU'
+    assert [targets, '3', '2.5 (800 pixels)', 'AVX2', 'yes'] in cells
     assert _text(folder).count('`python x.py`') == 2
 
 
 def test_the_cost_of_refinement_in_two_ways(folder):
     parts = {}
-    for name, ratio in {'refinement': 1.25, 'refinement-usual': 1.125}.items():
+    for name, ratio in {'refinement': 1.75, 'refinement-usual': 1.125}.items():
         parts[name] = dict(_part('480', ratio, 'regular'), stages={})
         for sides in parts[name]['tasks'].values():
             sides['480']['rb_h'] = sides['480'].pop('multitask_refine')
     _write(folder, 'speed-cpu', dict(parts=parts))
     cells = _cells(folder)
-    assert [
-        'RB+H on the CPU, times the time of regular, training',
-        '1.5',
-        '1.25 (480 pixels)',
-    ] in cells
-    assert [
-        "the same, with PyTorch's 3x3 convolutions in both, training",
-        '-',
-        '1.12 (480 pixels)',
-    ] in cells
+    title = 'RB+H on the CPU, times the time of regular, {}, training'.format
+    same = title("both with PyTorch's 3x3 convolutions")
+    assert [same, '1.5', '1.12 (480 pixels)', 'AVX2', 'yes'] in cells
+    # Default settings have no target.
+    assert [title('default settings'), '-', '1.75 (480 pixels)', 'AVX2', '-'] in cells
+
+
+def test_a_target_is_met_only_where_it_was_measured(folder):
+    slow = _part('480', 0.9, tasks=('step-2',))
+    slow['run'] = dict(RUN, machine=dict(device='CPU (a name, AVX512), 2 cores', torch='2'))
+    unknown = _part('320', 0.5, tasks=('step-2',))
+    unknown['run'] = dict(RUN, machine=dict(device='CPU, 2 cores, 2 threads', torch='2'))
+    fast = _part('800', 0.5, tasks=('step-2',))
+    for number, part in enumerate((slow, unknown, fast)):
+        _write(folder, f'speed-cpu-{number}', dict(parts=dict(detectron2=part)))
+    rows = [row for row in _cells(folder) if row[:1] == STEP]
+    assert rows == [
+        [*STEP, '1.25', '1.11 (Detectron2, 480 pixels)', 'AVX-512', 'no'],
+        [*STEP, '1.25', '2.00 (Detectron2, 800 pixels)', 'AVX2', 'yes'],
+        [*STEP, '1.25', '2.00 (Detectron2, 320 pixels)', 'not recorded', '-'],
+    ]
+
+
+def test_a_target_that_is_an_upper_limit(folder):
+    part = dict(_part('480', 1.6, 'regular'), stages={})
+    for sides in part['tasks'].values():
+        sides['480']['rb_h'] = sides['480'].pop('multitask_refine')
+    _write(folder, 'speed-cpu', dict(parts={'refinement-usual': part}))
+    rows = [row for row in _cells(folder) if '3x3 convolutions, inference' in row[0]]
+    assert [row[1:] for row in rows] == [['1.5', '1.60 (480 pixels)', 'AVX2', 'no']]
+
+
+def test_gains_beside_the_switch_are_those_of_the_results():
+    parts = performance_page.load_parts(ROOT / 'docs/results/performance', 'cpu')
+    step, inference = (parts['means-1']['tasks'][task]['480'] for task in ('step-2', 'predict-1'))
+    _, convolutions, roi_align, nms, *_ = step  # in the order of benchmarks/speed/parts.py
+    assert 'convolutions' in convolutions and 'all levels' in nms
+    gains = {
+        '(Winograd, oneDNN products) ': step[convolutions],
+        'RoIAlign ': step[roi_align],
+        'NMS ': step[nms],
+        '(inference ': inference[nms],
+    }
+    text = ' '.join((CONFIGS / f'{MODEL}.py').read_text().replace('#', '').split())
+    for name, numbers in gains.items():
+        assert f'{name}{numbers["ratio"]:.1f}' in text
+        assert numbers['processor'] == 'AVX2'
+    deform_conv = parts['refined-convolution']['tasks']['step-2']['480']['multitask_refine']
+    assert f'(RB) {1 / deform_conv["ratio"]:.1f}' in text
 
 
 def test_differences_from_the_reference(folder):
@@ -133,14 +176,15 @@ def test_options_are_shown_with_their_expected_gain(folder):
     part['tasks']['predict-1']['480']['other'] = _numbers(4, 2)
     _write(folder, 'speed-cpu', dict(parts={'means-1': part}))
     cells = _cells(folder)
-    assert ['multitask_refine', 'much', '1.25', '1.25', '1.0'] in cells
-    assert ['other', 'little', '0.50', '-', '1.0'] in cells
+    assert ['multitask_refine', 'much', '1.25', '1.25', '1.0', 'AVX2'] in cells
+    assert ['other', 'little', '0.50', '-', '1.0', 'AVX2'] in cells
     assert [
         'what',
         'expected',
         'inference, 1 image, 480 pixels',
         'training step, 2 images, 480 pixels',
         'GiB',
+        'processor',
     ] in cells
 
 
@@ -209,12 +253,9 @@ def test_both_networks_of_a_framework_are_compared(folder):
             }
         ),
     )
-    assert ['the same, 8 images at a time', '1.5', 'not measured'] in _cells(folder)
-    assert [
-        'training step on the CPU',
-        '1.25',
-        "1.25 (torchvision's Keypoint R-CNN, 480 pixels)",
-    ] in _cells(folder)
+    assert ['the same, 8 images at a time', '1.5', 'not measured', '-', '-'] in _cells(folder)
+    found = "1.25 (torchvision's Keypoint R-CNN, 480 pixels)"
+    assert [*STEP, '1.25', found, 'AVX2', 'yes'] in _cells(folder)
 
 
 def test_single_functions_beside_their_reference(folder):

@@ -75,7 +75,8 @@ def test_the_page_has_a_section_for_each_single_run(tmp_path):
     assert parts == {'few-photos': 'Not measured.', 'runs': 'Not measured.'}
     for name in ('b', 'a'):
         _result(tmp_path / f'{name}.json')
-    _write(tmp_path / 'partial-labels.json', {})  # on a page of its own
+    for name in ('partial-labels', 'test-time'):  # on pages of their own
+        _write(tmp_path / f'{name}.json', {})
     lines = results_page.sections(tmp_path)['runs'].splitlines()
     assert [line for line in lines if line.startswith('#')] == ['## a', '## b']
 
@@ -158,3 +159,23 @@ def test_partial_labels_are_compared_seed_by_seed(tmp_path):
     assert ['half of the masks, half of the keypoints removed', *3 * ['52.0 ± 1.4']] in cells
     assert ['second minus third row, seed by seed', *3 * ['+2.0, +4.0']] in cells
     assert 'AdamW with rate 0.001, seeds 0, 1;' in text
+
+
+def test_settings_at_test_time_are_compared_with_the_first(tmp_path):
+    images = dict(base=30, crowded=20)
+
+    def row(bbox, segm, keypoints, commit):
+        metrics = dict(bbox=bbox, segm=segm, keypoints=keypoints)
+        other = dict(bbox=10.0, segm=20.0, keypoints=30.0)
+        return dict(commit=commit, images=images, metrics=dict(base=metrics, crowded=other))
+
+    variants = {'as trained': row(50.0, 40.0, 30.0, 'a1'), 'other': row(51.5, 38.0, 30.04, 'b2')}
+    content = dict(variants=variants, checkpoint_sha256='c' * 64, run=RUN)
+    _write(tmp_path / 'test-time.json', content)
+    text = results_page.test_time(tmp_path)['test-time']
+    cells = _cells(text)
+    assert ['**as trained**', '50.0', '40.0', '30.0', '10.0', '20.0', '30.0'] in cells
+    same = ['10.0 (+0.0)', '20.0 (+0.0)', '30.0 (+0.0)']
+    assert ['other', '51.5 (+1.5)', '38.0 (-2.0)', '30.0 (+0.0)', *same] in cells
+    assert '30 images of base, 20 images of crowded' in text
+    assert 'evaluated at commit a1, b2' in text

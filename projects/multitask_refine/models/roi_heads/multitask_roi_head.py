@@ -61,6 +61,11 @@ class MultitaskRoIHead(BaseRoIHead):
     ``predict_by_feat``, a method beside :meth:`_forward_keypoint`, and a field in
     :meth:`postprocess`.
 
+    Two settings of ``test_cfg.rcnn`` make the tasks of an instance consistent: with
+    ``roi_scale_factor`` mask and keypoint head see RoIs that are larger than the boxes by this
+    factor, and ``postprocess`` is a list of configs of what is applied to the detections of an
+    image, such as :class:`~multitask_refine.models.InstanceNMS`.
+
     Args:
         bbox_head (dict): Config of the box head.
         instance_roi_extractor (dict): Config of the RoI extractor that mask and keypoint head
@@ -76,8 +81,9 @@ class MultitaskRoIHead(BaseRoIHead):
         kwargs: ``train_cfg``, ``test_cfg`` and ``init_cfg`` as in mmdet's RoI heads.
 
     Raises:
-        ConfigError: If there are both a ``shared_head`` and a RoI extractor of the box head, or
-            a branch or the gate lacks its head.
+        ConfigError: If there are both a ``shared_head`` and a RoI extractor of the box head, a
+            branch or the gate lacks its head, or a setting of ``test_cfg.rcnn.postprocess``
+            needs a head that there is not.
     """
 
     def __init__(
@@ -108,6 +114,16 @@ class MultitaskRoIHead(BaseRoIHead):
         )
         self.instance_roi_extractor = MODELS.build(instance_roi_extractor)
         self.keypoint_head = keypoint_head and MODELS.build(keypoint_head)
+        configs = (self.test_cfg or {}).get('postprocess', [])
+        self.postprocessors = [TASK_UTILS.build(each) for each in configs]
+        heads = dict(masks=self.with_mask, keypoints=self.with_keypoint)
+        for each in self.postprocessors:
+            for field in each.fields:
+                if not heads.get(field, True):
+                    raise ConfigError(
+                        f'model.test_cfg.rcnn.postprocess: {type(each).__name__} needs {field}, '
+                        'and there is no head for them. Remove it, or train with that head.'
+                    )
         shared = dict(
             mask={},
             keypoint={key: (keypoint_head or {}).get(key) for key in ('num_keypoints', 'codec')},
@@ -452,7 +468,16 @@ class MultitaskRoIHead(BaseRoIHead):
         Returns:
             Tensor: Shape (R, C, 14, 14), or the output of ``shared_head``.
         """
-        return self._pool_instances(x, bbox2roi(boxes))
+        return self._pool_instances(x, bbox2roi([self.scale_rois(each) for each in boxes]))
+
+    def scale_rois(self, boxes: Tensor) -> Tensor:
+        """Scale boxes (R, 4) about their centers to the RoIs of mask and keypoint head."""
+        factor = self.test_cfg.get('roi_scale_factor', 1)
+        if factor == 1:
+            return boxes
+        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+        half = factor * (boxes[:, 2:] - boxes[:, :2]) / 2
+        return torch.cat([centers - half, centers + half], 1)
 
     def instance_forward(self, feats: Tensor, mask_feats: Tensor | None = None) -> InstanceOutputs:
         """Run mask head, keypoint head and branches.
@@ -493,6 +518,9 @@ class MultitaskRoIHead(BaseRoIHead):
             list[InstanceData]: As in :meth:`predict`.
         """
         counts = [len(result) for result in results]  # to split R into images
+        boxes = [result.bboxes for result in results]
+        for result in results:  # Masks and keypoints are on the cells of the RoIs.
+            result.bboxes = self.scale_rois(result.bboxes)
         if outputs.mask_preds is not None:
             # Copies, because mmdet's mask head rescales the boxes in place.
             copies = [
@@ -510,10 +538,12 @@ class MultitaskRoIHead(BaseRoIHead):
             )
         for name, values in outputs.branches.items():
             results = self.branches[name].predict_by_feat(values.split(counts), results)
-        if rescale:
-            for result, meta in zip(results, metas, strict=True):
-                corners = result.bboxes.unflatten(1, (2, 2))
-                result.bboxes = divide_points(corners, meta['scale_factor']).flatten(1)
+        for result, own, meta in zip(results, boxes, metas, strict=True):
+            if rescale:
+                own = divide_points(own.unflatten(1, (2, 2)), meta['scale_factor']).flatten(1)
+            result.bboxes = own
+        for postprocessor in self.postprocessors:
+            results = [postprocessor(result) for result in results]
         return results
 
 

@@ -34,10 +34,11 @@ class SyncFreeBboxOverlaps2D(BboxOverlaps2D):
         boxes1, boxes2 = (get_box_tensor(each)[..., :4] for each in (bboxes1, bboxes2))
         if is_aligned or mode not in ('iou', 'iof') or not len(boxes1) or not len(boxes2):
             return super().__call__(bboxes1, bboxes2, mode, is_aligned)
+        # (n) and (m)
         area1, area2 = (
             (each[:, 2] - each[:, 0]) * (each[:, 3] - each[:, 1]) for each in (boxes1, boxes2)
         )
-        extent = torch.minimum(boxes1[:, None, 2:], boxes2[:, 2:])
+        extent = torch.minimum(boxes1[:, None, 2:], boxes2[:, 2:])  # (n, m, 2)
         extent = (extent - torch.maximum(boxes1[:, None, :2], boxes2[:, :2])).clamp(min=0)
         overlap = extent[..., 0] * extent[..., 1]
         union = area1[:, None] + area2 - overlap if mode == 'iou' else area1[:, None]
@@ -70,23 +71,25 @@ class SyncFreeMaxIoUAssigner(MaxIoUAssigner):
         """
         if not overlaps.numel():
             return super().assign_wrt_overlaps(overlaps, gt_labels)
-        highest, nearest = overlaps.max(0)
+        highest, nearest = overlaps.max(0)  # (A) each
         low, high = (
             self.neg_iou_thr if isinstance(self.neg_iou_thr, tuple) else (0, self.neg_iou_thr)
         )
         gt_inds = torch.where((highest >= low) & (highest < high), 0, -1)
         gt_inds = torch.where(highest >= self.pos_iou_thr, nearest + 1, gt_inds)
         if self.match_low_quality:
+            # Each box also gets its best anchors, however low their IoU.
             best, best_anchor = overlaps.max(1, keepdim=True)  # (N, 1)
             too_low = best < self.min_pos_iou
             if self.gt_max_assign_all:
-                matched = overlaps == best.masked_fill(too_low, 2.0)  # no IoU
+                # (N, A); no IoU is 2
+                matched = overlaps == best.masked_fill(too_low, 2.0)
             else:
                 anchors = torch.arange(overlaps.shape[1], device=overlaps.device)
                 matched = anchors == best_anchor.masked_fill(too_low, -1)
             # Of several boxes the last one.
             numbers = torch.arange(1, len(overlaps) + 1, device=overlaps.device, dtype=torch.int32)
-            last = (matched * numbers[:, None]).amax(0)
+            last = (matched * numbers[:, None]).amax(0)  # (A), 0 for no box
             gt_inds = torch.where(last > 0, last.long(), gt_inds)
         labels = torch.where(gt_inds > 0, gt_labels[(gt_inds - 1).clamp(min=0)], -1)
         return AssignResult(len(overlaps), gt_inds, highest, labels=labels)
@@ -136,7 +139,7 @@ class FewSyncRandomSampler(RandomSampler):
     def _sample(flags: Tensor, num: int) -> Tensor:
         """Sample at most ``num`` of the indices whose flag, bool (A), is set, in their order."""
         index = flags.nonzero()[:, 0]
-        if len(index) <= num:
+        if len(index) <= num:  # no random number is drawn, as in mmdet
             return index
         chosen = torch.randperm(len(index))[:num].to(index.device, non_blocking=True)
         return index[chosen].sort()[0]

@@ -11,6 +11,7 @@ def texture(rng: np.random.Generator, height: int, width: int, strength: float) 
     """Draw (H, W, 1) float32 noise of several grain sizes with mean 0."""
     total = np.zeros((height, width), np.float32)
     for grain in (4, 12, 40):
+        # One value for each grain; the cubic interpolation makes them smooth.
         grid = rng.normal(0, 1, (height // grain + 2, width // grain + 2))
         total += cv2.resize(
             grid.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
@@ -21,7 +22,7 @@ def texture(rng: np.random.Generator, height: int, width: int, strength: float) 
 def paint_gradient(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Paint a vertical color gradient."""
     top, bottom = random_color(rng), random_color(rng) * 0.5 + 60
-    share = np.linspace(0, 1, height)[:, None, None]
+    share = np.linspace(0, 1, height)[:, None, None]  # (H, 1, 1)
     plain = (1 - share) * top + share * bottom
     return np.broadcast_to(plain, (height, width, 3)).astype(np.float32)
 
@@ -31,11 +32,11 @@ def paint_bricks(rng: np.random.Generator, height: int, width: int) -> np.ndarra
     tall, wide = rng.integers(5, 18), rng.integers(12, 40)
     y, x = np.arange(height)[:, None], np.arange(width)[None]
     rows = y // tall
-    x = x + rows % 2 * (wide // 2)
+    x = x + rows % 2 * (wide // 2)  # every other row is shifted by half a brick: (H, W)
     cols = x // wide
     tones = rng.normal(0, 12, (rows.max() + 1, cols.max() + 1, 1))
     is_mortar = (y % tall == 0) | (x % wide == 0)
-    wall = random_color(rng) + tones[rows, cols]
+    wall = random_color(rng) + tones[rows, cols]  # (H, W, 3)
     return np.where(is_mortar[..., None], random_color(rng), wall).astype(np.float32)
 
 

@@ -89,11 +89,14 @@ def random_person(rng: np.random.Generator, height: float) -> Person:
     return Person(figure, outfit, height)
 
 
-def compose(rng: np.random.Generator, height: int, width: int) -> Scene:
-    """Draw the content of an image."""
+def compose(rng: np.random.Generator, height: int, width: int, *, crowded: bool = False) -> Scene:
+    """Draw the content of an image; ``crowded``: a group of people who cover each other."""
     light = np.array([rng.uniform(-0.8, 0.8), rng.uniform(-0.9, -0.2), 0.7])
     scene = Scene(height, width, light, rng.uniform(0.35, 0.65), int(rng.integers(2**32)))
     people = []
+    if crowded:
+        scene.layers = _add_objects(rng, _place_group(rng, height, width), height, width)
+        return scene
     if rng.random() >= EMPTY_FRACTION:
         people = _place_people(rng, height, width)
     if people and rng.random() < CROWD_FRACTION:
@@ -152,6 +155,21 @@ def _place_crowd(rng: np.random.Generator, height: int, width: int) -> list[Pers
         people.append(_translate(person, middle + rng.normal(0, 1, 2) * spread))
         people[-1].crowd = True
     return sorted(people, key=lambda p: p.figure.extent()[3])  # by the feet
+
+
+def _place_group(rng: np.random.Generator, height: int, width: int) -> list[Person]:
+    """Draw three to five people of similar height whose boxes overlap, from far to near."""
+    unit = max(height, width) / 256
+    tall, count = rng.uniform(80, 170) * unit, rng.integers(3, 6)
+    steps = tall * rng.uniform(0.08, 0.22, count).cumsum()
+    middle = np.array([width, height]) * rng.uniform(0.4, 0.6, 2)
+    people = []
+    for x in rng.permutation(steps - steps.mean()):
+        person = random_person(rng, tall * rng.uniform(0.9, 1.1))
+        x0, y0, x1, y1 = person.figure.extent()
+        place = middle + (x, tall * rng.normal(0, 0.04))
+        people.append(_translate(person, place - ((x0 + x1) / 2, (y0 + y1) / 2)))
+    return people
 
 
 def _add_objects(
