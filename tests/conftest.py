@@ -2,8 +2,10 @@
 
 import functools
 import json
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -70,6 +72,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker('slow')}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(autouse=True)
+def no_closed_log_files() -> Iterator[None]:
+    """Remove log files that a test closed: MMEngine would write into them in later tests."""
+    yield
+    from mmengine.logging import MMLogger
+
+    for logger in MMLogger._instance_dict.values():
+        for handler in list(logger.handlers):
+            if isinstance(handler, logging.FileHandler) and handler.stream is None:
+                logger.removeHandler(handler)
 
 
 @pytest.fixture(scope='session')

@@ -21,11 +21,24 @@ if TYPE_CHECKING:
     from openvino.frontend import NodeContext
 
 INSTALL = f"pip install 'openvino>={MIN_OPENVINO}'"
-OUTPUTS = ('boxes', 'scores', 'masks', 'keypoints', 'keypoint_scores')
+OUTPUTS = (
+    'boxes',
+    'scores',
+    'masks',
+    'keypoints',
+    'keypoint_scores',
+    'keypoints_visible_probs',
+    'mask_scores',
+    'pose_scores',
+)
 # Where an IR keeps the metadata_props of the ONNX file that it was made from.
 METADATA_PATH = 'framework'
 _METADATA = ('format', 'format_version', 'description')
 _TYPES = dict(float32='f32', bfloat16='bf16')
+
+
+class UnsupportedModelError(OnnxError):
+    """OpenVINO cannot run the model, and onnxruntime can."""
 
 
 class OpenvinoSession(Session):
@@ -57,6 +70,15 @@ class OpenvinoSession(Session):
                 'backend onnxruntime.'
             )
         self._model = read_model(path)
+        # The bins of deformable RoI pooling are averages of samples.
+        if any(
+            op.get_type_name() == 'AvgPool' and '/roi_layers' in op.get_friendly_name()
+            for op in self._model.get_ops()
+        ):
+            raise UnsupportedModelError(
+                f'{path}: has deformable RoI pooling, with which OpenVINO fails on images without '
+                'detections. Use the backend onnxruntime.'
+            )
         self.metadata = read_metadata(path, read_props(self._model))
         names = (set(OUTPUTS) & output.names for output in self._model.outputs)
         self.output_names = tuple(each.pop() if each else '' for each in names)

@@ -103,9 +103,13 @@ def load_session(
         raise FileNotFoundError(f'{path}: there is no such {kind}')
     # Only the backend that runs the file has to be installed.
     if choose_backend(path, device, backend) == 'openvino':
-        from .openvino_session import OpenvinoSession
+        from .openvino_session import OpenvinoSession, UnsupportedModelError
 
-        return OpenvinoSession(path, device, precision, threads)
+        try:
+            return OpenvinoSession(path, device, precision, threads)
+        except UnsupportedModelError:
+            if backend != 'auto' or is_ir(path):
+                raise
     from .onnxruntime_session import OnnxruntimeSession
 
     return OnnxruntimeSession(path, device, precision, threads)
