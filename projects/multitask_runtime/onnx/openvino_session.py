@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from openvino.frontend import NodeContext
 
 INSTALL = f"pip install 'openvino>={MIN_OPENVINO}'"
-OUTPUTS = ('boxes', 'scores', 'masks', 'keypoints', 'keypoint_scores')
+OUTPUTS = (
+    'boxes',
+    'scores',
+    'masks',
+    'keypoints',
+    'keypoint_scores',
+    'keypoints_visible_probs',
+    'mask_scores',
+    'pose_scores',
+)
 # Where an IR keeps the metadata_props of the ONNX file that it was made from.
 METADATA_PATH = 'framework'
 _METADATA = ('format', 'format_version', 'description')
