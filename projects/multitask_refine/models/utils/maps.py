@@ -16,5 +16,7 @@ def pool_maps(maps: Tensor, feats: Tensor) -> Tensor:
     """
     side = int(feats.shape[-1])  # a number, also when it is traced
     stride, rest = divmod(int(maps.shape[-1]), side)
-    # Where it can, by the pooling that ONNX has.
-    return F.adaptive_avg_pool2d(maps, side) if rest else F.avg_pool2d(maps, stride)
+    if rest:
+        return F.adaptive_avg_pool2d(maps, side)
+    # A mean, where it can: OpenVINO's poolings fail without RoIs. (R, M, P, stride, P, stride)
+    return maps.unflatten(3, (side, stride)).unflatten(2, (side, stride)).mean((3, 5))
