@@ -16,6 +16,7 @@ from multitask_refine.models import (
     KeypointRescorer,
     MaskBoxRefiner,
 )
+from multitask_refine.models.roi_heads.multitask_roi_head import InstanceOutputs
 from multitask_refine.models.task_modules.instance_postprocessors import pairwise_mask_iou
 from multitask_refine.utils.errors import ConfigError
 from tests.conftest import SAMPLE_CONFIG
@@ -158,7 +159,8 @@ def test_roi_head_scales_rois_and_applies_all_postprocessors():
     )
     metas = [dict(scale_factor=(2.0, 2.0), ori_shape=(40, 60), img_shape=(80, 120))]
     logits = torch.full((2, 1, 28, 28), 5.0)
-    (found,) = head.postprocess([results], logits, heatmaps, metas, rescale=True)
+    outputs = InstanceOutputs(logits, heatmaps, {})
+    (found,) = head.postprocess([results], outputs, metas, rescale=True)
     # RoI: 10 to 70 by 26 to 56; in the original image 5 to 35 by 13 to 28
     keypoint = torch.tensor([5 + 0.5 * 30 / side, 13 + 0.5 * 15 / side])
     # The parabola through a single cell keeps it.
