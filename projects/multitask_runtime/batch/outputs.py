@@ -2,10 +2,8 @@
 
 import io
 import json
-import os
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from multitask_runtime.schemas import explain
 from multitask_runtime.utils.errors import InputError, MissingPackageError
+from multitask_runtime.utils.files import atomic_write
 
 from .shards import Shard
 
@@ -114,11 +113,20 @@ class ShardFolder:
         write_complete(path, settings.model_dump_json(indent=2).encode())
 
     def read_report(self, shard: Shard) -> ShardReport | None:
-        """Return the report of a shard that is done, or None."""
+        """Return the report of a shard that is done, or None.
+
+        Raises:
+            InputError: If the file holds something else.
+        """
+        path = self._report_path(shard.number)
         try:
-            return ShardReport.model_validate_json(self._report_path(shard.number).read_bytes())
+            return ShardReport.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
+        except ValidationError as error:
+            raise InputError(
+                f'{path}: {explain(error)}. Remove it, and the shard is predicted again.'
+            ) from None
 
     def write(
         self,
@@ -163,22 +171,13 @@ class ShardFolder:
 
 
 def write_complete(path: Path, content: bytes) -> None:
-    """Write a file that appears complete or not at all, also if several processes write it.
+    """Write a file that appears complete or not at all, also if several workers write it.
 
     Raises:
         OSError: If it cannot be written.
     """
-    part = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.part')
-    try:
-        with part.open('xb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with suppress(OSError):  # the error of the write says more
-            part.unlink(missing_ok=True)
-        raise
+    with atomic_write(path, path.with_name(f'.{path.name}.{uuid.uuid4().hex}.part')) as part:
+        part.write_bytes(content)
 
 
 def _to_parquet(rows: Sequence[dict[str, Any]]) -> bytes:

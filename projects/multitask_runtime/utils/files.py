@@ -10,14 +10,16 @@ _BLOCK = 1 << 16  # bytes read at once
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], part: Path | None = None) -> Iterator[Path]:
     """Write a file that appears under its name complete or not at all.
 
     A process that is killed leaves a hidden ``.NAME.part``, which the next write
-    replaces. Two processes must not write the same file at the same time.
+    replaces. Two processes must not write the same file at the same time, unless each has a
+    temporary path of its own.
 
     Args:
         path (str | os.PathLike): The file; missing folders are made.
+        part (Path, optional): Temporary path in the same folder. Defaults to ``.NAME.part``.
 
     Yields:
         Path: Temporary path in the same folder, to be written in the ``with`` block.
@@ -31,7 +33,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = partial_path(target)
+    part = part or partial_path(target)
     try:
         yield part
         with part.open('rb') as file:

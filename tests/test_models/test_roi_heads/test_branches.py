@@ -338,6 +338,10 @@ def test_augmented_tests_average_the_branches():
             "branches.visibility.type: expected a branch such as .*, found 'PersonMaskHead'",
         ),
         (
+            {'model.roi_head.branches.other': {'in_channels': 64}},
+            'branches.other.type: expected a branch such as .*, found None',
+        ),
+        (
             {'model.roi_head.mask_gate': {'type': 'MaskGate'}, 'model.roi_head.mask_head': None},
             'roi_head.mask_gate: expected a mask_head, whose output it reads, found none',
         ),

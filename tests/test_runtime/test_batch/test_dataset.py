@@ -175,6 +175,16 @@ def test_other_files_are_never_replaced(load, tmp_path):
     assert (tmp_path / 'out/part-000000.jsonl').read_text() == 'mine'
 
 
+def test_damaged_report_is_named(load, tmp_path):
+    folder = make_files(tmp_path / 'photos', 1)
+    predict_dataset(load, [folder], tmp_path / 'out', model='m')
+    (tmp_path / 'out/done/000000.json').write_text('{"shard": 0}')
+    with pytest.raises(InputError, match='done/000000.json: .*Remove it, and the shard'):
+        predict_dataset(load, [folder], tmp_path / 'out', model='m')
+    (tmp_path / 'out/done/000000.json').unlink()
+    assert predict_dataset(load, [folder], tmp_path / 'out', model='m').images == 1
+
+
 def test_model_that_always_fails_ends_the_run(load, tmp_path):
     class Faulty(OnnxInferencer):
         def __init__(self, *args, **kwargs):

@@ -21,8 +21,6 @@ from multitask_refine.models.losses.avg_factor import sync_avg_factor
 from multitask_refine.models.utils.points import divide_points
 from multitask_refine.utils.errors import ConfigError
 
-from .branches import BaseBranch
-
 
 class InstanceOutputs(NamedTuple):
     """Outputs of mask head, keypoint head and branches for R RoIs.
@@ -130,11 +128,12 @@ class MultitaskRoIHead(BaseRoIHead):
         )
         self.branches = nn.ModuleDict()
         for name, branch in (branches or {}).items():
-            source = getattr(MODELS.get(branch['type']), 'source', None)
+            kind = branch.get('type')
+            source = getattr(MODELS.get(kind), 'source', None) if kind else None
             if source not in shared:
                 raise ConfigError(
                     f'model.roi_head.branches.{name}.type: expected a branch such as '
-                    f'KeypointVisibilityBranch, found {branch["type"]!r}. Correct the type.'
+                    f'KeypointVisibilityBranch, found {kind!r}. Correct the type.'
                 )
             self._require_source(f'branches.{name}', source)
             self.branches[name] = MODELS.build(branch, default_args=shared[source])
@@ -310,15 +309,14 @@ class MultitaskRoIHead(BaseRoIHead):
         Arguments as in :meth:`BaseBranch.loss_and_target`.
         """
         losses: dict[str, Tensor] = {}
-        for branch in self._iterate_branches(source).values():
+        for branch in self.branches.values():
+            if branch.source != source:
+                continue
             logits = branch(feats, preds)
             losses.update(
                 branch.loss_and_target(logits, preds, targets, selected, gts, self.train_cfg)
             )
         return losses
-
-    def _iterate_branches(self, source: str) -> dict[str, BaseBranch]:
-        return {name: each for name, each in self.branches.items() if each.source == source}
 
     # ---- RoI features
 
