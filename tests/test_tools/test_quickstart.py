@@ -190,7 +190,8 @@ def test_real_tools_accept_the_commands(options, tmp_path):
         name = tool.__name__.split('.')[-1]
         params = tool.command.make_context(name, commands[f'tools/{name}.py']).params
         params['cfg_options'] = parse_cfg_options(params['cfg_options'])
-        for option in ('results_file', 'out', 'tensorboard'):
+        # What is done beside the config, or with exported models.
+        for option in ('results_file', 'out', 'tensorboard', 'backend', 'precision', 'threads'):
             params.pop(option, None)
         cfg = configure(str(ROOT / params.pop('config')), **params)
         assert cfg.train_cfg.max_iters == 3
