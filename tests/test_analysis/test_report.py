@@ -178,6 +178,33 @@ def test_page_of_a_predicted_visibility(predictions, tmp_path):
     assert 'id="visibility"' not in _page(tmp_path, predictions)
 
 
+def test_page_of_rankings(predictions, tmp_path):
+    """One true person found, with a predicted OKS of 0.25 for the true OKS of 1."""
+
+    def change(content):
+        _add_true_people(content)
+        for image in content['images']:
+            for task in ('bbox', 'segm', 'keypoints'):
+                image[task] = image[task][:1] if image['image_id'] == 1 else []
+                for entry in image[task]:
+                    entry['score'] = 1.0
+            for entry in image['keypoints']:
+                entry['pose_score'] = 0.25
+
+    html = _page(tmp_path, _changed(predictions, tmp_path, change))
+    section = re.search('<section id="rankings">.*?</section>', html, re.S)[0]
+    cells = {
+        name: (float(ap), float(error))
+        for name, ap, error in re.findall(
+            '<th scope="row">(.*?)</th><td>(.*?)</td><td>(.*?)</td>', section
+        )
+    }
+    assert cells['Keypoints, box score'] == (100, 0)
+    assert cells['Keypoints, times predicted OKS'] == (100, 75)
+    assert 'Masks, times predicted IoU' not in cells
+    assert 'times predicted OKS: error 75.00' in section
+
+
 def test_page_of_two_runs(predictions, tmp_path):
     better = _changed(predictions, tmp_path, _add_true_people)
     html = _page(tmp_path, predictions, better)
@@ -202,7 +229,7 @@ def test_page_is_self_contained(predictions, tmp_path):
     assert all(s.startswith(('data:image/jpeg;base64,', '#')) for s in sources)
     assert len(html) < 1e6
     ids = re.findall(r' id="([^"]*)"', html)
-    assert len(ids) == 7 == len(set(ids))
+    assert len(ids) == 8 == len(set(ids))
     assert html == _page(tmp_path, predictions)
 
 

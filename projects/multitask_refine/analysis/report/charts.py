@@ -231,24 +231,21 @@ def calibration_chart(
     axes.tick_params(length=0, pad=6)
     axes.grid(linewidth=1)
     axes.plot([0, 1], [0, 1], color=_SOFT, linewidth=1)
+    labels = []
     for (label, color, curve), dashes in zip(curves, itertools.cycle(('-', '--', ':'))):
         filled = [each for each in curve if each.size]
         label = f'{label}: error {percent(100 * calibration_error(curve))}'
-        axes.plot(
-            [each.predicted for each in filled],
-            [each.observed for each in filled],
-            dashes,
-            marker='o',
-            color=color,
-            linewidth=1.8,
-            label=label,
-            gid=_tooltip(label),
-        )
+        labels.append(label)
+        style = dict(color=color, gid=_tooltip(label))
+        x, y = [each.predicted for each in filled], [each.observed for each in filled]
+        axes.plot(x, y, dashes, linewidth=1.8, label=label, **style)
+        # Dots are lines without length: matplotlib's markers are links to ids, see _to_svg.
+        for point in zip(x, y, strict=True):
+            axes.plot(
+                *zip(point, point, strict=True), linewidth=6, solid_capstyle='round', **style
+            )
     figure.legend(loc='lower left', frameon=False, fontsize=11, borderaxespad=0, handlelength=2.2)
-    alt = f'{observed} over the predicted probability. ' + '; '.join(
-        line.get_label() for line in axes.lines[1:]
-    )
-    return _to_svg(figure, alt)
+    return _to_svg(figure, f'{observed} over the predicted score. {"; ".join(labels)}')
 
 
 def _pixel_axes(width: float, height: float) -> Axes:
@@ -276,7 +273,7 @@ def _to_svg(figure: Figure, alt: str, kind: str = '') -> Markup:
     """Write a figure as an element of an HTML page.
 
     What a page that holds several figures cannot have is left out: namespaces,
-    ids, styles for the whole page and links to clip paths.
+    ids, styles for the whole page and links to clip paths or markers.
     """
     figure.patch.set_visible(False)
     for axes in figure.axes:

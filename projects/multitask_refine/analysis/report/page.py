@@ -16,6 +16,7 @@ from .sections import (
     breakdown,
     keypoint_section,
     metric_table,
+    ranking_section,
     run_facts,
     summary,
     tasks_of,
@@ -42,6 +43,7 @@ def render(analyses: Sequence[Analysis], img_dir: str | None, threshold: float, 
     """
     with_keypoints = [a for a in analyses if a.errors]
     with_visibility = [a for a in analyses if a.visibility]
+    with_rankings = [a for a in analyses if a.rankings]
     breakdowns = []
     for key, title in _BREAKDOWNS.items():
         runs = [a for a in analyses if key in a.groups]
@@ -63,6 +65,7 @@ def render(analyses: Sequence[Analysis], img_dir: str | None, threshold: float, 
         curves=[(TITLES[task], curve_chart(analyses, task)) for task in tasks_of(analyses)],
         keypoints=keypoint_section(with_keypoints) if with_keypoints else None,
         visibility=visibility_section(with_visibility) if with_visibility else None,
+        rankings=ranking_section(with_rankings) if with_rankings else None,
         breakdowns=breakdowns,
         gallery=gallery_section(analyses, img_dir, threshold, limit),
         threshold=threshold,

@@ -11,11 +11,14 @@ from multitask_refine.analysis import (
     Group,
     ImageScore,
     KeypointErrors,
+    Ranking,
     by_occlusion,
     by_people,
     by_size,
     by_visibility,
+    compare_rankings,
     find_keypoint_errors,
+    find_uncrowded,
     image_scores,
     precision_curves,
 )
@@ -63,6 +66,8 @@ class Analysis(NamedTuple):
         curves: By task, from ``precision_curves``.
         groups: By kind of breakdown.
         errors: None without keypoints.
+        crowded_errors: The same of the people whose box holds keypoints of somebody else.
+        rankings: By task and score, from ``compare_rankings``.
         visibility: None without a predicted visibility of the keypoints.
         scores: By image, from ``image_scores``.
     """
@@ -71,6 +76,8 @@ class Analysis(NamedTuple):
     curves: dict[str, dict[str, list[float]] | None]
     groups: dict[str, list[Group]]
     errors: KeypointErrors | None
+    crowded_errors: KeypointErrors | None
+    rankings: dict[str, dict[str, Ranking]]
     visibility: Visibility | None
     scores: dict[int, ImageScore]
 
@@ -226,11 +233,22 @@ def analyze(run: Run, threshold: float) -> Analysis:
     groups = dict(
         size=by_size(data, results), people=by_people(data), occlusion=by_occlusion(data)
     )
-    errors = visibility = None
+    errors = crowded_errors = visibility = None
     if 'keypoints' in data.entries:
         groups['visibility'] = by_visibility(data)
-        errors = find_keypoint_errors(data, run.content['keypoints']['flip_indices'])
+        mirror = run.content['keypoints']['flip_indices']
+        errors = find_keypoint_errors(data, mirror)
+        crowded_errors = find_keypoint_errors(data, mirror, find_uncrowded(data))
         if has_visibility(data.entries['keypoints']):
             visibility = evaluate_visibility([data])
     curves = {t: precision_curves(result) for t, result in results.items()}
-    return Analysis(run, curves, groups, errors, visibility, image_scores(data, threshold))
+    return Analysis(
+        run,
+        curves,
+        groups,
+        errors,
+        crowded_errors,
+        compare_rankings(data),
+        visibility,
+        image_scores(data, threshold),
+    )

@@ -12,11 +12,20 @@ from typing import NamedTuple
 from multitask_refine.analysis import KINDS
 from multitask_refine.analysis.keypoint_errors import shares
 from multitask_refine.evaluation import LEVELS, TASKS, percent
+from multitask_refine.evaluation.calibration import calibration_error
 
 from .charts import RUN_COLORS, TITLES, breakdown_chart, calibration_chart, keypoint_chart
 from .runs import Analysis
 
 _COLUMNS = ('AP', 'AP50', 'AP75', 'APS', 'APM', 'APL', 'AR')
+
+# What the scores are that ``compare_rankings`` ranks by.
+_RANKINGS = dict(
+    bbox='box score',
+    bbox_iou='times predicted IoU',
+    bbox_keypoint='times keypoint scores',
+    bbox_oks='times predicted OKS',
+)
 
 
 class Row(NamedTuple):
@@ -109,7 +118,7 @@ def keypoint_section(analyses: Sequence[Analysis]) -> dict:
     """Return the kinds of keypoint errors of the runs that have keypoints.
 
     Args:
-        analyses (Sequence[Analysis]): Each with ``errors``.
+        analyses (Sequence[Analysis]): Each with ``errors`` and ``crowded_errors``.
 
     Returns:
         dict: ``leads``, of each run its analysis, the percent of each kind
@@ -118,15 +127,16 @@ def keypoint_section(analyses: Sequence[Analysis]) -> dict:
     """
     names = analyses[0].run.content['keypoints']['names']
     parts = {
-        'all keypoints': ...,
-        'visible': (slice(None), 1),
-        'occluded': (slice(None), 0),
-        **{name.replace('_', ' '): i for i, name in enumerate(names)},
+        'all keypoints': ('errors', ...),
+        'of crowded people': ('crowded_errors', ...),
+        'visible': ('errors', (slice(None), 1)),
+        'occluded': ('errors', (slice(None), 0)),
+        **{name.replace('_', ' '): ('errors', i) for i, name in enumerate(names)},
     }
     labels, values, gaps, rows = [], [], [], []
-    for index, (name, part) in enumerate(parts.items()):
-        gap = 20 if index == 3 else 8 if len(analyses) > 1 else 4
-        numbers = [[*shares(a.errors.counts[part]).values()] for a in analyses]
+    for index, (name, (field, part)) in enumerate(parts.items()):
+        gap = 20 if index == 4 else 8 if len(analyses) > 1 else 4
+        numbers = [[*shares(getattr(a, field).counts[part]).values()] for a in analyses]
         rows += _rows(analyses, name, numbers, digits=1)
         labels += [f'{name} {a.run.name}'.strip() for a in analyses]
         values += numbers
@@ -170,6 +180,39 @@ def visibility_section(analyses: Sequence[Analysis]) -> dict:
         chart=calibration_chart(curves, 'share that is correct'),
         table=Table(['', 'percent', 'share of the keypoints'], rows),
     )
+
+
+def ranking_section(analyses: Sequence[Analysis]) -> dict:
+    """Return AP and calibration of poses and masks by each score that ranks them.
+
+    Args:
+        analyses (Sequence[Analysis]): Each with ``rankings``.
+
+    Returns:
+        dict: ``charts``, pairs of a title and the calibration, and ``table``.
+    """
+    rows, charts = [], []
+    for task in TASKS:
+        names = dict.fromkeys(name for a in analyses for name in a.rankings.get(task, ()))
+        curves = []
+        for name in names:
+            found = [a.rankings.get(task, {}).get(name) for a in analyses]
+            numbers = [
+                [ranking.figures['AP'], 100 * calibration_error(ranking.curve)]
+                if ranking
+                else [None, None]
+                for ranking in found
+            ]
+            rows += _rows(analyses, f'{TITLES[task]}, {_RANKINGS[name]}', numbers)
+            curves += [
+                (f'{a.run.name} {_RANKINGS[name]}'.strip(), RUN_COLORS[a.run.name], ranking.curve)
+                for a, ranking in zip(analyses, found, strict=True)
+                if ranking
+            ]
+        if curves:
+            quality = 'mean OKS' if task == 'keypoints' else 'mean IoU'
+            charts.append((TITLES[task], calibration_chart(curves, quality)))
+    return dict(charts=charts, table=Table(['', 'AP', 'calibration error'], rows))
 
 
 def breakdown(analyses: Sequence[Analysis], key: str, title: str) -> dict:
