@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,12 +35,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption('dist', 'no') != 'no':
         return
     import torch
-    from mmdet.utils import register_all_modules
-    from mmengine.config import config as mmengine_config
 
-    import multitask_refine  # noqa: F401  (registers the modules)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of the libraries, outside any test
+        from mmdet.utils import register_all_modules
+        from mmengine.config import config as mmengine_config
 
-    register_all_modules(init_default_scope=True)
+        import multitask_refine  # noqa: F401  (registers the modules)
+
+        register_all_modules(init_default_scope=True)
     torch.set_num_threads(THREADS)
     yapf = mmengine_config.FormatCode
 

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from multitask_cli import train
 from multitask_refine.testing.simulated_device import SimulatedDevice
 from tests.conftest import SAMPLE_CONFIG, as_arguments, draw_scene, tiny_options
-from tests.integration.test_configs import one_of_each_kind
+from tests.integration.test_configs import NETWORKS_WITH_ALL_PARTS
 from tests.pins.behavior import pin_file, run_network
 from tests.pins.test_pins import compare, count
 from tests.shrink import cheap_parts, shrink
@@ -72,8 +72,8 @@ def pinned():
     return json.loads(gzip.decompress(pin_file('networks').read_bytes()))
 
 
-@pytest.mark.parametrize('leaf', one_of_each_kind(), ids=lambda leaf: leaf.stem)
-def test_each_kind_of_network_gives_the_numbers_of_the_cpu(leaf, data_root, pinned):
+@pytest.mark.parametrize('leaf', NETWORKS_WITH_ALL_PARTS, ids=lambda leaf: leaf.stem)
+def test_networks_with_all_parts_give_the_numbers_of_the_cpu(leaf, data_root, pinned):
     """The device takes the implementations of CUDA, such as mmcv's operators."""
     cfg = shrink(Config.fromfile(leaf), data_root)
     with cheap_parts():

@@ -17,7 +17,7 @@ from demo import image_demo
 from multitask_cli import test, train
 from multitask_refine.deployment import export
 from tests.conftest import SAMPLE_CONFIG, as_arguments, draw_scene, tiny_options
-from tests.integration.test_configs import LEAVES, one_of_each_kind
+from tests.integration.test_configs import KINDS_OF_NETWORK, LEAVES
 from tests.shrink import cheap_parts, shrink
 
 
@@ -52,7 +52,7 @@ def pin_networks(folder: Path) -> dict[str, dict]:
     init_default_scope('mmdet')
     data_root = draw_scene(folder)
     pins = {}
-    for file in one_of_each_kind():
+    for file in KINDS_OF_NETWORK:
         cfg = shrink(Config.fromfile(file), data_root)
         with cheap_parts():
             pins[file.stem] = run_network(cfg)

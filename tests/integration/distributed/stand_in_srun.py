@@ -2,7 +2,7 @@
 
 It accepts the options that the project and mim use and, like srun, refuses others. It records
 its options in $SRUN_RECORD, starts the tasks with the environment variables of Slurm, and
-forwards signals to them.
+forwards signals to them. With $SRUN_STARTS=0 it starts none.
 """
 
 import argparse
@@ -60,6 +60,8 @@ if __name__ == '__main__':
     args = parse_args()
     with open(os.environ['SRUN_RECORD'], 'w') as file:
         json.dump(vars(args), file)
+    if os.environ.get('SRUN_STARTS') == '0':
+        sys.exit()
     tasks = [
         subprocess.Popen(args.command, env=task_environment(args, task))
         for task in range(args.ntasks)

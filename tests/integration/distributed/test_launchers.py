@@ -191,7 +191,7 @@ def test_slurm_scripts(srun, checkpoint, options, tmp_path):
     assert 'GPU number: 2' in text and 'Distributed launcher: slurm' in text
     assert (tmp_path / 'train/iter_1.pth').is_file()
 
-    out = run(
+    run(
         [
             'bash',
             'tools/slurm_test.sh',
@@ -204,33 +204,46 @@ def test_slurm_scripts(srun, checkpoint, options, tmp_path):
             *options,
         ],
         GPUS='1',
+        SRUN_STARTS='0',
     )
     asked = srun()
-    assert (asked['gres'], asked['ntasks_per_node']) == ('gpu:1', 1)
+    assert (asked['gres'], asked['ntasks'], asked['ntasks_per_node']) == ('gpu:1', 1, 1)
     assert asked['kill_on_bad_exit'] == 1
-    assert out.count('Results file:') == 1
+    assert asked['command'][:3] == [sys.executable, '-u', f'{ROOT}/tools/test.py']
+    assert asked['command'][3:] == [
+        *('--launcher', 'slurm', CONFIG, checkpoint),
+        *('--work-dir', str(tmp_path / 'test'), *options),
+    ]
 
 
-@pytest.mark.parametrize('launcher', ['pytorch', 'slurm'])
-def test_mim(launcher, srun, checkpoint, options, tmp_path):
-    common = ['--launcher', launcher, '--port', free_port(), '--work-dir', str(tmp_path), *options]
-    if launcher == 'slurm':
-        common += ['--gpus-per-node', '2', '--partition', 'gpus']
-    run(
-        [*MIM, 'train', 'mmdet', CONFIG, '--gpus', '2', *common], PYTHONPATH=str(ROOT / 'projects')
-    )
+def _run_mim(verb, *options, **variables):
+    variables['PYTHONPATH'] = str(ROOT / 'projects')
+    return run([*MIM, verb, 'mmdet', CONFIG, *options], **variables)
+
+
+def test_mim(checkpoint, options, tmp_path):
+    common = ['--launcher', 'pytorch', '--port', free_port(), '--work-dir', str(tmp_path)]
+    common += options
+    _run_mim('train', '--gpus', '2', *common)
     text = _log(tmp_path)
     assert 'GPU number: 2' in text
-    assert f'Distributed launcher: {launcher}' in text
+    assert 'Distributed launcher: pytorch' in text
     assert (tmp_path / 'iter_1.pth').is_file()
-    out = run(
-        [*MIM, 'test', 'mmdet', CONFIG, '--checkpoint', checkpoint, '--gpus', '1', *common],
-        PYTHONPATH=str(ROOT / 'projects'),
-    )
-    assert f'Distributed launcher: {launcher}' in out
+    out = _run_mim('test', '--checkpoint', checkpoint, '--gpus', '1', *common)
+    assert 'Distributed launcher: pytorch' in out
     assert 'coco/keypoints_AP' in out
-    if launcher == 'slurm':
-        assert srun()['ntasks'] == 1
+
+
+@pytest.mark.parametrize('verb', ['train', 'test'])
+def test_mim_calls_srun(verb, srun, checkpoint, tmp_path):
+    """The tasks themselves are those of tools/slurm_train.sh."""
+    options = ['--launcher', 'slurm', '--gpus-per-node', '2', '--partition', 'gpus']
+    options += ['--port', free_port(), '--work-dir', str(tmp_path)]
+    options += ['--checkpoint', checkpoint] if verb == 'test' else []
+    _run_mim(verb, '--gpus', '2', *options, SRUN_STARTS='0')
+    asked = srun()
+    assert (asked['partition'], asked['ntasks'], asked['ntasks_per_node']) == ('gpus', 2, 2)
+    assert CONFIG in asked['command'] and '--launcher' in asked['command']
 
 
 BAD = {
