@@ -1,5 +1,6 @@
 """Run ONNX files and IR with OpenVINO on the CPU, and explain its errors."""
 
+import functools
 import os
 import re
 import threading
@@ -17,7 +18,7 @@ from .metadata import read_metadata
 from .session import MIN_OPENVINO, Outputs, Session, is_ir, is_supported, openvino_version
 
 if TYPE_CHECKING:
-    from openvino import InferRequest, Model
+    from openvino import Core, InferRequest, Model
     from openvino.frontend import NodeContext
 
 INSTALL = f"pip install 'openvino>={MIN_OPENVINO}'"
@@ -35,6 +36,18 @@ OUTPUTS = (
 METADATA_PATH = 'framework'
 _METADATA = ('format', 'format_version', 'description')
 _TYPES = dict(float32='f32', bfloat16='bf16')
+
+
+@functools.cache
+def _get_core() -> 'Core':
+    """Return the one core of the process.
+
+    Each core gives the thread a signal stack of its own. When one of several is deleted, the
+    others put back its freed stack, and the next signal ends the process by a segmentation fault.
+    """
+    from openvino import Core
+
+    return Core()
 
 
 class UnsupportedModelError(OnnxError):
@@ -118,9 +131,7 @@ class OpenvinoSession(Session):
 
     def _compile(self, count: int) -> list['InferRequest']:
         """Compile the model for a number of images at a time."""
-        from openvino import Core
-
-        core = Core()
+        core = _get_core()
         if self._precision == 'bfloat16' and 'BF16' not in core.get_property(
             'CPU', 'OPTIMIZATION_CAPABILITIES'
         ):

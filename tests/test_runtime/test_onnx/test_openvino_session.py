@@ -1,7 +1,9 @@
 """OpenVINO: deformable convolution by hand, IR, precision, errors."""
 
+import ctypes
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,36 +133,42 @@ def test_ir_of_another_project(ir, tmp_path):
 
 
 def test_bfloat16(model, tmp_path, monkeypatch):
-    import openvino
-
     cpuinfo = tmp_path / 'cpuinfo'
     cpuinfo.write_text('model name\t: A Processor\nflags\t: avx2 avx512f\n')
     monkeypatch.setattr(processor, 'CPUINFO', cpuinfo)
+    core = openvino_session._get_core()
+    capabilities, asked = ['FP32', 'INT8'], []
 
-    class OldProcessor(openvino.Core):
-        def get_property(self, device, name):
-            return ['FP32', 'INT8']
+    def compile_model(network, device, config):
+        asked.append(config)
+        return core.compile_model(network, device, config)
 
-    monkeypatch.setattr(openvino, 'Core', OldProcessor)
+    stub = SimpleNamespace(
+        get_property=lambda device, name: capabilities, compile_model=compile_model
+    )
+    monkeypatch.setattr(openvino_session, '_get_core', lambda: stub)
     with pytest.raises(
         OnnxError, match='bfloat16 instructions .*, found A Processor, AVX2, AVX-512. Use float32'
     ):
         OnnxInferencer(model, precision='bfloat16')
-
-    asked = []
-
-    class NewProcessor(openvino.Core):
-        def get_property(self, device, name):
-            return ['FP32', 'BF16']
-
-        def compile_model(self, model, device, config):
-            asked.append(config)
-            return super().compile_model(model, device, config)
-
-    monkeypatch.setattr(openvino, 'Core', NewProcessor)
+    capabilities.append('BF16')
     inferencer = OnnxInferencer(model, precision='bfloat16', threads=1)
     assert asked == [dict(INFERENCE_PRECISION_HINT='bf16', NUM_STREAMS=1, INFERENCE_NUM_THREADS=1)]
     assert inferencer.runtime.endswith(', bfloat16')
+
+
+class _SignalStack(ctypes.Structure):
+    _fields_ = [('start', ctypes.c_void_p), ('flags', ctypes.c_int), ('size', ctypes.c_size_t)]
+
+
+def test_sessions_share_the_signal_stack(model):
+    """A session that replaced it would free it while another one still had it."""
+    sessions, stacks = [], []
+    for _ in range(2):
+        sessions.append(load_session(model, backend='openvino'))
+        stacks.append(_SignalStack())
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stacks[-1])) == 0
+    assert stacks[0].start == stacks[1].start
 
 
 def test_missing_or_old_openvino(model, monkeypatch):
