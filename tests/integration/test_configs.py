@@ -12,11 +12,17 @@ from mmengine.config import Config
 from multitask_cli import test, train
 from multitask_refine.deployment import ExportError, export
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
-from tests.conftest import CONFIGS, ROOT
+from tests.config_kinds import (
+    LEAVES,
+    NETWORKS_WITH_ALL_PARTS,
+    RUNS_WITH_ALL_PARTS,
+    SETTINGS,
+    module_types,
+)
+from tests.conftest import ROOT
 from tests.shrink import cheap_parts, shrink
 from tests.trainings import same
 
-LEAVES = sorted(file for file in CONFIGS.rglob('*.py') if '_base_' not in file.parts)
 HEADER = re.compile(
     r'# Command: (?P<command>(?:bash tools/dist_train\.sh|python tools/t\w+\.py) CONFIG.*)\n'
     r'# Cost: (?P<iterations>\d+) iterations of (?P<images>\d+) images; .+\.\n'
@@ -38,7 +44,7 @@ def test_name_and_header_agree_with_the_settings(leaf):
         r'(\d+)xb(\d+)-(?:[a-z]+-)*(\d+)(k?)', batch
     ).groups()
     iterations, images = int(number) * (1000 if kilo else 1), int(processes) * int(batch_size)
-    header, cfg = read_header(leaf), CONFIG_OF[leaf]
+    header, cfg = read_header(leaf), SETTINGS[leaf.stem]
     assert cfg.train_cfg.max_iters == iterations == int(header['iterations'])
     assert cfg.train_dataloader.batch_size == int(batch_size)
     assert images == int(header['images'])
@@ -87,60 +93,10 @@ def cheap():
         yield
 
 
-def _module_types(config):
-    """Registered names of all modules of a network."""
-    if isinstance(config, dict):
-        for key, value in config.items():
-            if key == 'type':
-                yield value
-            elif key not in ('train_cfg', 'init_cfg'):
-                yield from _module_types(value)
-    elif isinstance(config, list):
-        for each in config:
-            yield from _module_types(each)
-
-
-def _parts_of_network(cfg):
-    """Registered names of its modules, and which heads it has."""
-    roi_head = cfg.model.roi_head
-    heads = {(name, bool(roi_head.get(name))) for name in ('mask_head', 'keypoint_head')}
-    return frozenset({*_module_types(cfg.model), *heads})
-
-
-def _parts_of_run(cfg):
-    data = [cfg.train_dataloader, cfg.test_dataloader, cfg.test_evaluator, cfg.get('custom_hooks')]
-    format_only = 'format_only' in cfg.test_evaluator
-    return _parts_of_network(cfg) | {*_module_types(data), ('format_only', format_only)}
-
-
-def _one_of_each_kind(parts_of):
-    """The first leaf with each combination of parts."""
-    kinds = {}
-    for leaf, cfg in CONFIG_OF.items():
-        kinds.setdefault(parts_of(cfg), leaf)
-    return {leaf: parts for parts, leaf in kinds.items()}
-
-
-def _few_with_all_parts(parts_of_leaf):
-    """Leaves that have all parts among them: each time the one with the most new parts."""
-    chosen, missing = [], frozenset().union(*parts_of_leaf.values())
-    while missing:
-        leaf = max(parts_of_leaf, key=lambda leaf: len(parts_of_leaf[leaf] & missing))
-        missing -= parts_of_leaf[leaf]
-        chosen.append(leaf)
-    return chosen
-
-
-CONFIG_OF = {leaf: Config.fromfile(leaf) for leaf in LEAVES}
-KINDS_OF_NETWORK = _one_of_each_kind(_parts_of_network)
-NETWORKS_WITH_ALL_PARTS = _few_with_all_parts(KINDS_OF_NETWORK)
-KINDS_OF_RUN = _one_of_each_kind(_parts_of_run)
-
-
-@pytest.mark.parametrize('leaf', KINDS_OF_RUN, ids=lambda leaf: leaf.stem)
-def test_each_kind_of_config_runs_from_training_to_test(leaf, data_root, tmp_path):
+@pytest.mark.parametrize('leaf', RUNS_WITH_ALL_PARTS, ids=lambda leaf: leaf.stem)
+def test_configs_with_all_parts_run_from_training_to_test(leaf, data_root, tmp_path):
     """Train two iterations, remove the second checkpoint, resume, compare, test."""
-    cfg, work_dir = shrink(CONFIG_OF[leaf], data_root), tmp_path / 'work'
+    cfg, work_dir = shrink(Config.fromfile(leaf), data_root), tmp_path / 'work'
     train.main([_write(cfg, tmp_path / 'unbroken.py'), '--work-dir', str(work_dir)])
     # One for each validated dataset.
     best, *others = sorted(work_dir.glob('best_*.pth'))
@@ -175,29 +131,21 @@ def test_each_kind_of_config_runs_from_training_to_test(leaf, data_root, tmp_pat
 
 @pytest.mark.parametrize(
     'leaf',
-    [leaf for leaf in LEAVES if leaf not in KINDS_OF_RUN],
-    ids=lambda leaf: f'{leaf.parent.name}/{leaf.stem}',
+    [leaf for leaf in NETWORKS_WITH_ALL_PARTS if leaf.parent.name != 'sample'],
+    ids=lambda leaf: leaf.stem,
 )
-def test_every_other_config_trains(leaf, data_root, tmp_path):
-    """One iteration without a validation: a config of the same kind runs to the end."""
-    cfg = shrink(CONFIG_OF[leaf], data_root)
-    cfg.train_cfg.update(max_iters=1, val_interval=2)
-    train.main([_write(cfg, tmp_path / 'config.py'), '--work-dir', str(tmp_path)])
-    state = load_checkpoint_file(tmp_path / 'iter_1.pth')
-    (losses,) = state['message_hub']['log_scalars']['train/loss'].data[0]
-    assert losses > 0
+def test_networks_with_all_parts_are_exported(leaf, data_root, tmp_path):
+    """The exporter compares the outputs with PyTorch before it writes the file.
 
-
-@pytest.mark.parametrize('leaf', KINDS_OF_NETWORK, ids=lambda leaf: leaf.stem)
-def test_each_kind_of_network_is_exported(leaf, data_root, tmp_path):
-    """The exporter compares the outputs with PyTorch before it writes the file."""
+    tests/test_deployment exports the variants of the sample.
+    """
     pytest.importorskip('onnxruntime')
-    cfg = shrink(CONFIG_OF[leaf], data_root)
+    cfg = shrink(Config.fromfile(leaf), data_root)
     torch.manual_seed(0)
     network = MODELS.build(cfg.model)
     network.init_weights()
     torch.save(network.state_dict(), tmp_path / 'weights.pth')
-    if outside := {'DarkRoIHeatmapCodec', 'MaskBoxRefiner'} & set(_module_types(cfg.model)):
+    if outside := {'DarkRoIHeatmapCodec', 'MaskBoxRefiner'} & set(module_types(cfg.model)):
         with pytest.raises(ExportError, match=f'(?s)found .*{outside.pop()}'):
             export(cfg, tmp_path / 'weights.pth', tmp_path / 'out.onnx')
         return

@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 
 from multitask_cli import train
 from multitask_refine.testing.simulated_device import SimulatedDevice
+from tests.config_kinds import NETWORKS_WITH_ALL_PARTS
 from tests.conftest import SAMPLE_CONFIG, as_arguments, draw_scene, tiny_options
-from tests.integration.test_configs import NETWORKS_WITH_ALL_PARTS
 from tests.pins.behavior import pin_file, run_network
 from tests.pins.test_pins import compare, count
 from tests.shrink import cheap_parts, shrink

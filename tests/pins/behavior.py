@@ -16,8 +16,8 @@ from torch import nn
 from demo import image_demo
 from multitask_cli import test, train
 from multitask_refine.deployment import export
+from tests.config_kinds import KINDS_OF_NETWORK, LEAVES
 from tests.conftest import SAMPLE_CONFIG, as_arguments, draw_scene, tiny_options
-from tests.integration.test_configs import KINDS_OF_NETWORK, LEAVES
 from tests.shrink import cheap_parts, shrink
 
 

@@ -14,11 +14,11 @@ from torch import nn
 
 from multitask_refine.models import prepare_for_inference
 from multitask_refine.ops import InferenceLinear, WinogradConv2d
+from tests.config_kinds import KINDS_OF_NETWORK
 from tests.conftest import CONFIGS
 from tests.test_models.heads import keypoint_loss
 
 HEIGHT, WIDTH = 64, 96
-EVERY = [p for p in sorted(CONFIGS.glob('[!_]*/*.py')) if 'testdev' not in p.name]
 
 
 def _build(path, **options):
@@ -98,8 +98,8 @@ def _images(count):
     return 50 * torch.randn(count, 3, HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize('path', EVERY, ids=lambda path: path.stem)
-def test_every_config_trains_and_predicts(path):
+@pytest.mark.parametrize('path', KINDS_OF_NETWORK, ids=lambda path: path.stem)
+def test_every_kind_of_network_trains_and_predicts(path):
     model = _build(path).train()
     samples = [_sample(2), _sample(1)]
     losses = model.loss(_images(2), samples)
