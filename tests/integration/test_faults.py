@@ -374,7 +374,10 @@ def test_launch_scripts_exit_with_the_status_of_their_processes(
         if script.poll() is None:
             os.killpg(script.pid, signal.SIGKILL)
     (saved,) = work_dir.glob('iter_*.pth')
-    assert f'{saved.name} is written' in log.read_text()
+    text = log.read_text()
+    assert f'{saved.name} is written' in text
+    assert 'GPU number: 2' in text
+    assert f'Distributed launcher: {"slurm" if launcher == "slurm" else "pytorch"}' in text
 
 
 # Damaged checkpoints

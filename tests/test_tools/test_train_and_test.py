@@ -170,6 +170,7 @@ def test_mim_trains_and_tests(scene, tmp_path):
 
 def test_mim_runs_mmdets_tools(trained, tmp_path):
     """docs/inference.md; browse_dataset is part of the tutorial's test."""
+    pytest.importorskip('seaborn')
     (log,) = trained.glob('*/vis_data/2*.json')
     command = [sys.executable, '-m', 'mim', 'run', 'mmdet', 'analyze_logs', 'plot_curve', str(log)]
     curve = tmp_path / 'curve.png'

@@ -1,16 +1,33 @@
 """Find, load and check dataset meta files in mmpose's format."""
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import mmpose
 import numpy as np
 from mmengine.config import Config
-from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from multitask_refine.utils.errors import ConfigError
 
 _FIELDS = ('dataset_name', 'keypoint_info', 'skeleton_info', 'joint_weights', 'sigmas')
+
+
+def _import_mmpose_parser() -> ModuleType:
+    """Import the module of ``parse_pose_metainfo`` alone.
+
+    With its package come all of mmpose's datasets and transforms, which takes a second.
+    """
+    path = Path(mmpose.__file__).parent / 'datasets/datasets/utils.py'
+    spec = importlib.util.spec_from_file_location('mmpose_datasets_utils', path)
+    assert spec and spec.loader  # for a path that ends in .py
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_MMPOSE = _import_mmpose_parser()
 
 
 def find_meta_file(name: str) -> str:
@@ -76,7 +93,7 @@ def parse_dataset_info(info: dict) -> dict:
             return [float(str(number)) for number in value]
         return value.tolist()
 
-    return {key: to_list(value) for key, value in parse_pose_metainfo(info).items()}
+    return {key: to_list(value) for key, value in _MMPOSE.parse_pose_metainfo(info).items()}
 
 
 def _find_errors(info: object) -> Iterator[str]:
