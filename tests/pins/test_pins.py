@@ -26,11 +26,27 @@ def one_thread():
 def test_behavior_is_as_pinned(name, tmp_path, one_thread):
     pinned = json.loads(gzip.decompress(pin_file(name).read_bytes()))
     found = json.loads(json.dumps(PINS[name](tmp_path)))
+    if name == 'networks':
+        pinned, found = map(drop_ill_conditioned_gradients, (pinned, found))
     differences = list(compare(pinned, found, name))
     allowed = SHARE_OF_TIES.get(name, 0) * count(pinned)
     assert len(differences) <= allowed, '\n'.join(
         [f'{len(differences)} differences', *differences[:20]]
     )
+
+
+def drop_ill_conditioned_gradients(networks: dict[str, dict]) -> dict[str, dict]:
+    """Drop those that another processor or device rounds to other numbers.
+
+    R50's drawn weights make offsets so far that gradients depend on the side of a cell's border on
+    which bilinear sampling falls.
+    """
+    return {
+        name: {part: numbers[part] for part in numbers if part != 'gradients'}
+        if name.startswith('multitask-rcnn_r50_fpn-ms_rb-h-')
+        else numbers
+        for name, numbers in networks.items()
+    }
 
 
 def count(tree: object) -> int:
