@@ -20,14 +20,15 @@ unexport PYTHONHOME
 MPLBACKEND ?= Agg
 export MPLBACKEND
 
-.PHONY: coverage docs help setup quickstart ablation test test-fast fuzz lint format
+.PHONY: coverage docs help setup quickstart ablation test test-all test-fast fuzz lint format
 
 help:
 	@echo 'make quickstart  set up, then train from the base, test and draw on a small example'
 	@echo '                 (QUICKSTART_ARGS=..., --from-scratch: from random weights)'
 	@echo 'make ablation    set up, then the experiment on learned offsets     (ABLATION_ARGS=...)'
-	@echo 'make test        set up, then all tests                        (PYTEST_ARGS=...)'
-	@echo 'make coverage    the same with the coverage measured, which is slower'
+	@echo 'make test        set up, then the tests                        (PYTEST_ARGS=...)'
+	@echo 'make test-all    the same with the exhaustive ones, as continuous integration does'
+	@echo 'make coverage    all tests with the coverage measured, which is slower'
 	@echo 'make test-fast   set up, then the tests that start no process and train nothing'
 	@echo 'make fuzz        set up, then thousands of random inputs           (FUZZ_ARGS=...)'
 	@echo 'make lint        set up, then ruff and mypy; make format applies what ruff can fix'
@@ -57,6 +58,9 @@ quickstart: setup
 	$(PY) tools/quickstart.py $(QUICKSTART_ARGS)
 
 test: setup
+	$(PY) -m pytest tests -m 'not exhaustive' $(DISTRIBUTED) $(PYTEST_ARGS)
+
+test-all: setup
 	$(PY) -m pytest tests $(DISTRIBUTED) $(PYTEST_ARGS)
 
 coverage: setup

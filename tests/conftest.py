@@ -72,7 +72,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     A worker that is done earlier than the others then waits for a short module.
     """
     for item in items:
-        if item.path.relative_to(ROOT / 'tests').parts[0] in SLOW:
+        is_slow = item.path.relative_to(ROOT / 'tests').parts[0] in SLOW
+        if is_slow or item.get_closest_marker('exhaustive'):
             item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker('slow')}
     items.sort(key=lambda item: item.path not in slow)

@@ -134,6 +134,7 @@ def test_configs_with_all_parts_run_from_training_to_test(leaf, data_root, tmp_p
     [leaf for leaf in NETWORKS_WITH_ALL_PARTS if leaf.parent.name != 'sample'],
     ids=lambda leaf: leaf.stem,
 )
+@pytest.mark.exhaustive
 def test_networks_with_all_parts_are_exported(leaf, data_root, tmp_path):
     """The exporter compares the outputs with PyTorch before it writes the file.
 

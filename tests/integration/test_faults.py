@@ -70,6 +70,7 @@ def unbroken_pair(scene, tmp_path_factory):
 # Loader workers
 
 
+@pytest.mark.exhaustive
 def test_training_continues_when_a_worker_is_killed(unbroken, scene, tmp_path):
     training = Training(scene, tmp_path, **WORKERS)
     training.wait_for(2)
@@ -218,6 +219,7 @@ def test_no_space_left(tmp_path):
         subprocess.run(['umount', str(tmp_path)], check=True)
 
 
+@pytest.mark.exhaustive
 def test_best_checkpoint_of_the_same_iteration_is_not_removed(tmp_path):
     """The validation that is made up for after the resume improves on it."""
     runner(tmp_path, [0.3] * 4).train()
@@ -340,6 +342,7 @@ def _scripts(folder, work_dir):
         ('slurm', signal.SIGUSR1, os.kill),
     ],
 )
+@pytest.mark.exhaustive
 def test_launch_scripts_exit_with_the_status_of_their_processes(
     launcher, sign, send, scene, tmp_path
 ):
@@ -414,6 +417,7 @@ def test_checkpoint_newer_than_the_note_is_found(tmp_path):
     assert find_latest_checkpoint(str(tmp_path)).endswith('iter_6.pth')
 
 
+@pytest.mark.exhaustive
 def test_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     """Three are kept, and one more while the next is written."""
     reached = 0

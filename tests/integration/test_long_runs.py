@@ -42,6 +42,7 @@ def unbroken(scene, tmp_path_factory):
 
 
 @pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.exhaustive
 def test_resume_after_a_kill_is_bit_exact(unbroken, scene, tmp_path, workers):
     options = {
         'train_dataloader.num_workers': workers,
@@ -59,6 +60,7 @@ def test_resume_after_a_kill_is_bit_exact(unbroken, scene, tmp_path, workers):
     assert f'[{STEPS}/{STEPS}]' in lines[-1] and 'eta: 0:00:00' in lines[-1]
 
 
+@pytest.mark.exhaustive
 def test_resume_of_two_ranks_is_bit_exact(scene, tmp_path):
     expected = Training(scene, tmp_path / 'unbroken', ranks=2)
     stopped = Training(scene, tmp_path / 'stopped', ranks=2)

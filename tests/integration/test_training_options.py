@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import torch
 
 from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
@@ -30,6 +31,7 @@ def _train(scene, work_dir, *argv):
     return Training(scene, work_dir, *argv, config=config, **options)
 
 
+@pytest.mark.exhaustive
 def test_resume_with_all_options_is_bit_exact(scene, tmp_path):
     unbroken = _train(scene, tmp_path / 'unbroken')
     stopped = _train(scene, tmp_path / 'stopped')

@@ -73,6 +73,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.exhaustive
 def test_commands_of_the_tutorial(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     project = folder / 'my_project'

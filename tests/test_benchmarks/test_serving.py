@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from benchmarks.robustness import serving
 from tests.test_runtime.onnx_files import make_file
 
 
+@pytest.mark.exhaustive
 def test_server_under_a_light_load(tmp_path):
     model = make_file(tmp_path / 'model.onnx')
     path = tmp_path / 'serving.json'

@@ -231,6 +231,7 @@ def _run_mmdets_own(model: torch.nn.Module, rgb: np.ndarray) -> tuple:
     return feats, proposals, persons, masks['mask_preds']
 
 
+@pytest.mark.exhaustive
 def test_mmdets_mask_rcnn(tmp_path):
     """mmdet is here: its own network beside the converted one."""
     config = 'r50_fpn_mmdet-mask'

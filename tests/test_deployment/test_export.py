@@ -172,7 +172,13 @@ def to_image(height: int, width: int) -> torch.Tensor:
     return torch.from_numpy(image[:height, :width].copy()).permute(2, 0, 1)
 
 
-@pytest.fixture(scope='module', params=VARIANTS)
+@pytest.fixture(
+    scope='module',
+    params=[
+        pytest.param(name, marks=[] if name in ('regular', 'rb-h') else pytest.mark.exhaustive)
+        for name in VARIANTS
+    ],
+)
 def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     cfg = make_config(request.param)

@@ -125,6 +125,7 @@ def stub(monkeypatch):
     return stub
 
 
+@pytest.mark.exhaustive
 def test_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch, capsys, request):
     """With the real tools, in this process."""
 

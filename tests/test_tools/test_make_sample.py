@@ -87,6 +87,7 @@ def coco(drawn) -> COCO:
     return COCO(drawn / 'annotations' / 'person_keypoints_train2017.json')
 
 
+@pytest.mark.exhaustive
 def test_same_seed_same_bytes_with_any_number_of_workers(tmp_path):
     small = [*SMALL, '--val', '2', '--train']
     assert main([str(tmp_path / 'a'), *small, '3']) == 0
@@ -432,6 +433,7 @@ def test_invalid_options_exit_with_2(tmp_path, option, capsys):
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.exhaustive
 def test_terminated_run_leaves_no_workers_and_no_files(tmp_path):
     command = [sys.executable, make_sample.__file__, str(tmp_path / 'sample'), '--train=5000']
     with subprocess.Popen(command, start_new_session=True) as process:

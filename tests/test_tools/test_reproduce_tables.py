@@ -135,6 +135,7 @@ def _benchmark(project, work_dirs, *args):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_failing_row_stops_no_other(project, trained, scene, capfd):
     """Real processes; the reasons come through; what was tested is kept."""
     work_dirs = project / 'work_dirs'
@@ -219,6 +220,7 @@ def test_unknown_rows_and_ambiguous_weights_are_refused(project, tmp_path):
         _benchmark(project, tmp_path, '3', '--checkpoint', 'x.pth')
 
 
+@pytest.mark.exhaustive
 def test_a_named_row_needs_weights_of_its_own_config(project, trained, capfd):
     assert _benchmark(project, project / 'nothing', '3.good') == 1
     assert 'no checkpoint in the work dir' in capfd.readouterr().err

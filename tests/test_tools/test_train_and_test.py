@@ -148,6 +148,7 @@ def _run(command, tmp_path):
     return done.stdout
 
 
+@pytest.mark.exhaustive
 def test_mim_trains_and_tests(scene, tmp_path):
     common = ['--gpus', '0', '--launcher', 'none', '--work-dir', str(tmp_path), *_options(scene)]
     mim = [sys.executable, '-m', 'mim']
@@ -168,6 +169,7 @@ def test_mim_trains_and_tests(scene, tmp_path):
     assert 'coco/keypoints_AP' in out
 
 
+@pytest.mark.exhaustive
 def test_mim_runs_mmdets_tools(trained, tmp_path):
     """docs/inference.md; browse_dataset is part of the tutorial's test."""
     pytest.importorskip('seaborn')
@@ -178,6 +180,7 @@ def test_mim_runs_mmdets_tools(trained, tmp_path):
     assert cv2.imread(str(curve)).std() > 0
 
 
+@pytest.mark.exhaustive
 def test_mmdets_tools_read_the_configs(scene, monkeypatch, capsys):
     """docs/inference.md; what mim starts in a process of its own."""
 

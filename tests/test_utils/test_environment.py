@@ -69,6 +69,7 @@ def test_this_installation_fits():
 
 
 @pytest.mark.parametrize('kind', INSTALLATIONS)
+@pytest.mark.exhaustive
 def test_unsuitable_mmcv_is_explained(kind, tmp_path):
     version, operators, expected = INSTALLATIONS[kind]
     package = tmp_path / 'mmcv'

@@ -110,6 +110,7 @@ def _train(path, scene, *arguments):
     )
 
 
+@pytest.mark.exhaustive
 def test_checkpoints_of_training(bad, scene, tmp_path):
     """--resume FILE, --resume by last_checkpoint, load_from and init_cfg of a module."""
     path = bad()
@@ -220,6 +221,7 @@ def test_downloads(bad, website):
         ['run', 'mmdet', 'eval_metric', CONFIG, 'FILE'],
     ],
 )
+@pytest.mark.exhaustive
 def test_mim_and_mmdets_tools(tool, scene, tmp_path, mark):
     """In processes that import the project by the config's custom_imports."""
     path = tmp_path / 'bad.pkl'

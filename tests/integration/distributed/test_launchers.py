@@ -86,6 +86,7 @@ def _log(work_dir):
     return log.read_text()
 
 
+@pytest.mark.exhaustive
 def test_two_nodes_train_as_one_run(trained, checkpoint):
     text = _log(trained)
     assert 'GPU number: 2' in text and 'Distributed launcher: pytorch' in text
@@ -102,6 +103,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.mark.exhaustive
 def test_two_ranks_predict_the_same_as_one(checkpoint, options, one_thread, tmp_path):
     """With three images, the sampler assigns one of them to both ranks."""
     out = run(
@@ -156,6 +158,7 @@ def _assert_same(single, shared):
             assert shared[key] == value
 
 
+@pytest.mark.exhaustive
 def test_slurm_scripts_call_srun(srun, checkpoint, options, tmp_path):
     """tests/integration/test_faults.py runs the tasks."""
     run(
@@ -222,6 +225,7 @@ def _run_mim(verb, *options, **variables):
     return run([*MIM, verb, 'mmdet', CONFIG, *options], **variables)
 
 
+@pytest.mark.exhaustive
 def test_mim_trains_on_two_ranks(options, tmp_path):
     """Without a launcher: tests/test_tools/test_train_and_test.py."""
     common = ['--launcher', 'pytorch', '--port', free_port(), '--work-dir', str(tmp_path)]
@@ -233,6 +237,7 @@ def test_mim_trains_on_two_ranks(options, tmp_path):
 
 
 @pytest.mark.parametrize('verb', ['train', 'test'])
+@pytest.mark.exhaustive
 def test_mim_calls_srun(verb, srun, checkpoint, tmp_path):
     """The tasks themselves are those of tools/slurm_train.sh."""
     options = ['--launcher', 'slurm', '--gpus-per-node', '2', '--partition', 'gpus']
