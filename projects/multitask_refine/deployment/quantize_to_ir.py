@@ -11,6 +11,7 @@ import numpy as np
 
 from multitask_runtime.onnx.openvino_session import METADATA_PATH, read_model
 from multitask_runtime.onnx.session import load_session
+from multitask_runtime.utils.errors import OnnxError
 from multitask_runtime.utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -33,13 +34,21 @@ def quantize_to_ir(
             weights are in float16, and computed with in float32.
 
     Raises:
-        OnnxError: If OpenVINO is too old, or cannot read the file.
+        OnnxError: If OpenVINO is too old or cannot read the file, or NNCF cannot quantize it.
     """
     from openvino import save_model
 
     model = read_model(str(source))
     if images is not None:
-        model = to_int8(model, images)
+        import nncf
+
+        try:
+            model = to_int8(model, images)
+        except nncf.InternalError as error:
+            raise OnnxError(
+                f'{source}: NNCF cannot quantize this model ({error}). Quantize it to a .onnx '
+                'file for onnxruntime, which OpenVINO runs, too.'
+            ) from None
     for name, value in props.items():
         model.set_rt_info(value, [METADATA_PATH, name])
     with tempfile.TemporaryDirectory() as folder:
