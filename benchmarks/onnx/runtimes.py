@@ -14,13 +14,13 @@ installed in --baseline-python. Synthetic weights have no AP. Forms that the pro
 instructions for are left out and named. The results file::
 
     threads: of each form
+    load_average: processes that ran or waited in the minute before the benchmark
     networks: list of
       config, checkpoint_sha256 (None: synthetic), reference
       forms: {FORM: {bbox_AP, segm_AP, keypoints_AP, images (of trained networks),
                      bytes (of files), runtime,
                      sides: {SIDE: see the tasks of benchmarks/speed/compare.py}}}
       left_out: {FORM: reason}
-      load_average: processes that ran or waited before the measurement, in the last minute
     run: command, commit, date, machine and versions
 """
 
@@ -172,7 +172,6 @@ def evaluate(config: Path, weights: str, folder: Path, options: list[str]) -> di
 def measure(config: str, checkpoint: str, args: argparse.Namespace) -> dict:
     """Measure all forms of a network: its entry in the results file."""
     path, is_trained = Path(config).resolve(), checkpoint != SYNTHETIC
-    load_average = round(os.getloadavg()[0], 1)
     cfg = read_config(path)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -234,7 +233,6 @@ def measure(config: str, checkpoint: str, args: argparse.Namespace) -> dict:
         reference=reference,
         forms=forms,
         left_out=left_out,
-        load_average=load_average,
     )
 
 
@@ -293,8 +291,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--json', required=True, help='results file')
     args = parser.parse_args(argv)
     os.environ['OMP_NUM_THREADS'] = str(args.threads)  # of PyTorch in the worker processes
+    load_average = round(os.getloadavg()[0], 1)
     networks = [measure(*network, args) for network in args.network]
-    write_record(args.json, dict(threads=args.threads, networks=networks))
+    content = dict(threads=args.threads, load_average=load_average, networks=networks)
+    write_record(args.json, content)
     print(f'Results file: {args.json}')
     return 0
 

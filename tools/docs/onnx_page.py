@@ -53,11 +53,11 @@ def forms_table(found: dict) -> str:
 def runtimes_tables(found: dict) -> str:
     """Format AP, latency, size and memory of each form of each network."""
     tables = []
+    # The benchmark itself uses all cores; before it nothing else should.
+    is_busy = found['load_average'] > BUSY
     for network in found['networks']:
         forms, reference = network['forms'], network['reference']
         sides = list(forms[reference]['sides'])
-        # The benchmark itself uses all cores; before it nothing else should.
-        is_busy = network['load_average'] > BUSY
         rows = []
         for name, numbers in forms.items():
             metrics = [f'{numbers[each]:.2f}' if each in numbers else '-' for each in TASKS]
@@ -78,11 +78,11 @@ def runtimes_tables(found: dict) -> str:
         tables.append(f'`{network["config"]}`, {weights}; reference: {reference}')
         tables.append(markdown_table(titles, rows))
         tables += [f'Left out: {name} ({why})' for name, why in network['left_out'].items()]
-        if is_busy:
-            tables.append(
-                'No times: the machine was busy with other programs '
-                f'({network["load_average"]:.1f} processes ran or waited before the measurement).'
-            )
+    if is_busy:
+        tables.append(
+            'No times: the machine was busy with other programs '
+            f'({found["load_average"]:.1f} processes ran or waited before the measurement).'
+        )
     machine = found['run']['machine']
     instructions = ', '.join(machine['instructions']) or 'unknown'
     tables.append(

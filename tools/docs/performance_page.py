@@ -1,5 +1,6 @@
 """The tables of docs/performance.md: speed beside others, and the floor."""
 
+import itertools
 import json
 import operator
 from collections.abc import Sequence
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from multitask_refine.analysis.results_files import NOT_MEASURED, measured, origin
+from multitask_refine.evaluation import TASKS as EVALUATED
 from multitask_refine.evaluation import markdown_table
 
+from .onnx_page import BUSY
 from .processors import NOT_RECORDED, processor_class, with_processor
 
 NAMES = dict(
@@ -34,6 +37,9 @@ TASKS = {
     'predict-8': 'inference, 8 images',
     'step-2': 'training step, 2 images',
 }
+# Configs of benchmarks.onnx.runtimes.
+EXPORTED = 'multitask-rcnn_r50_fpn-ms'
+VARIANTS = ('regular', 'rb-h')
 BASELINES = ('detectron2', 'torchvision-keypoints', 'torchvision-masks', 'mmdet')
 
 
@@ -46,10 +52,11 @@ def sections(folder: Path) -> dict[str, str]:
     Returns:
         dict[str, str]: Markdown by the name in the page's marker.
     """
+    runtimes = folder / 'onnx/runtimes.json'
     folder = folder / 'performance'
     cpu, cuda = load_parts(folder, 'cpu'), load_parts(folder, 'cuda')
     return {
-        'targets': targets_table(cpu, cuda, folder / 'evaluation.json'),
+        'targets': targets_table(cpu, cuda, folder / 'evaluation.json', runtimes),
         'cpu': speed_tables(cpu),
         'functions': measured(folder / 'micro-cpu.json', with_processor(functions_table)),
         'stages': stage_tables(cpu),
@@ -116,14 +123,17 @@ class Target(NamedTuple):
     digits: int = 2
 
 
-def targets_table(cpu: dict[str, dict], cuda: dict[str, dict], evaluation: Path) -> str:
+def targets_table(
+    cpu: dict[str, dict], cuda: dict[str, dict], evaluation: Path, runtimes: Path
+) -> str:
     """Format the speed targets beside what was measured, in a row for each class of processor.
 
     The number is the worst of its class. A target counts as met on a class only if it was measured
     there.
     """
     rows = []
-    for target in list_targets(cpu, cuda, evaluation):
+    targets = list_targets(cpu, cuda, evaluation) + list_exported_targets(runtimes)
+    for target in targets:
         goal = '-' if target.goal is None else f'{target.goal:g}'
         worst = min if target.is_least else max
         reaches = operator.ge if target.is_least else operator.le
@@ -195,6 +205,57 @@ def list_targets(cpu: dict[str, dict], cuda: dict[str, dict], evaluation: Path) 
         ),
         Target(cost('CUDA', '', 'training'), 1.35, refinement_costs(cuda, 'step-2'), False),
         Target('evaluation, times as fast as three runs of pycocotools', 3, ratios),
+    ]
+
+
+def list_exported_targets(path: Path) -> list[Target]:
+    """List the targets of exported files with what ``benchmarks.onnx.runtimes`` measured."""
+    found = json.loads(path.read_text()) if path.exists() else dict(networks=[])
+    processor = processor_class(found['run']['machine']) if found['networks'] else ''
+    speed = {precision: [] for precision in ('float32', 'bfloat16', 'int8')}
+    costs, losses, times = [], [], {}
+    for network in found['networks']:
+        forms = {
+            name: dict(numbers, precision=name.split()[1].rstrip(','))
+            for name, numbers in network['forms'].items()
+            if 'bytes' in numbers
+        }
+        if network['checkpoint_sha256']:
+            plain = forms['onnxruntime float32']
+            losses += [
+                Measurement(plain[f'{task}_AP'] - numbers[f'{task}_AP'], name, processor)
+                for name, numbers in forms.items()
+                if numbers['precision'] == 'int8'
+                for task in EVALUATED
+            ]
+        if found['load_average'] > BUSY:
+            continue
+        times[network['config']] = {
+            f'{name}, {side} pixels': numbers['median']
+            for name, each in forms.items()
+            for side, numbers in each['sides'].items()
+        }
+        if network['reference'] != 'detectron2':
+            continue
+        for precision, side in itertools.product(speed, network['forms']['detectron2']['sides']):
+            ratios = {
+                name: 1 / each['sides'][side]['ratio']
+                for name, each in forms.items()
+                if each['precision'] == precision
+            }
+            if ratios:
+                best = max(ratios, key=ratios.get)
+                about = f'{best}, {side} pixels'
+                speed[precision].append(Measurement(ratios[best], about, processor))
+    regular, refined = (times.get(f'{EXPORTED}_{kind}_4xb3-90k_coco.py', {}) for kind in VARIANTS)
+    costs = [Measurement(refined[form] / regular[form], form, processor) for form in regular]
+    fast = 'exported file in {} by the faster backend, times as fast as Detectron2'.format
+    return [
+        Target(fast('float32'), 1.7, speed['float32']),
+        Target(fast('bfloat16'), 3.2, speed['bfloat16']),
+        Target(fast('int8'), 4, speed['int8']),
+        Target("RB+H's exported file, times the time of regular's", 1.3, costs, False),
+        Target('AP that int8 costs the trained small network', 0.3, losses, False),
     ]
 
 

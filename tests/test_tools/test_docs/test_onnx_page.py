@@ -82,10 +82,9 @@ def test_runtimes(folder):
         reference='PyTorch float32',
         forms=forms,
         left_out={'OpenVINO bfloat16': 'too old'},
-        load_average=0.2,
     )
-    quiet = dict(threads=2, networks=[network], run=RUN)
-    busy = dict(quiet, networks=[dict(network, load_average=3.14, checkpoint_sha256=None)])
+    quiet = dict(threads=2, load_average=0.2, networks=[network], run=RUN)
+    busy = dict(quiet, load_average=3.14, networks=[dict(network, checkpoint_sha256=None)])
     (folder / 'onnx').mkdir()
     texts = []
     for content in (quiet, busy):

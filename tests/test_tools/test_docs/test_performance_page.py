@@ -74,7 +74,7 @@ def test_nothing_was_measured(folder):
     parts = performance_page.sections(folder)
     assert {name for name, part in parts.items() if part != 'Not measured.'} == {'targets'}
     rows = [row for row in _cells(folder) if row[-3:] == ['not measured', '-', '-']]
-    assert len(rows) == 13
+    assert len(rows) == 18
 
 
 def test_sizes_from_two_files_and_the_worst_of_them(folder):
@@ -89,6 +89,61 @@ def test_sizes_from_two_files_and_the_worst_of_them(folder):
     targets = 'making targets, % of a training step on the CPU'
     assert [targets, '3', '2.5 (800 pixels)', 'AVX2', 'yes'] in cells
     assert _text(folder).count('`python x.py`') == 2
+
+
+def _runtimes(load_average):
+    def forms(seconds, points):
+        return {
+            'onnxruntime float32': dict(
+                bytes=9, bbox_AP=50.0, segm_AP=40.0, keypoints_AP=30.0, sides=_sides(seconds, 0.5)
+            ),
+            'OpenVINO float32': dict(bytes=9, bbox_AP=0, sides=_sides(seconds, 0.4)),
+            'OpenVINO int8': dict(
+                bytes=9,
+                bbox_AP=50.5,
+                segm_AP=points,
+                keypoints_AP=30.0,
+                sides=_sides(seconds, 0.25),
+            ),
+        }
+
+    def network(config, seconds, reference='onnxruntime float32', points=40.0, digest=None):
+        content = forms(seconds, points)
+        if reference == 'detectron2':
+            content['detectron2'] = dict(sides=_sides(seconds, 1))
+        return dict(config=config, reference=reference, forms=content, checkpoint_sha256=digest)
+
+    def _sides(seconds, ratio):
+        return {'480': _numbers(seconds, ratio), '800': _numbers(3 * seconds, ratio + 0.25)}
+
+    name = 'multitask-rcnn_r50_fpn-ms_{}_4xb3-90k_coco.py'.format
+    networks = [
+        network('small.py', 0.1, points=39.625, digest='f' * 64),
+        network('converted.py', 1, 'detectron2'),
+        network(name('regular'), 1),
+        network(name('rb-h'), 1.25),
+    ]
+    return dict(load_average=load_average, networks=networks, run=RUN)
+
+
+def test_targets_of_exported_files(folder):
+    (folder / 'onnx').mkdir()
+    found = []
+    for load_average in (0.2, 3):
+        (folder / 'onnx/runtimes.json').write_text(json.dumps(_runtimes(load_average)))
+        found.append(_cells(folder))
+    quiet, busy = found
+    fast = 'exported file in {} by the faster backend, times as fast as Detectron2'.format
+    row = [fast('float32'), '1.7', '1.54 (OpenVINO float32, 800 pixels)', 'AVX2', 'no']
+    assert row in quiet
+    assert [fast('bfloat16'), '3.2', 'not measured', '-', '-'] in quiet
+    row = [fast('int8'), '4', '2.00 (OpenVINO int8, 800 pixels)', 'AVX2', 'no']
+    assert row in quiet
+    assert [fast('int8'), '4', 'not measured', '-', '-'] in busy
+    cost = "RB+H's exported file, times the time of regular's"
+    assert [cost, '1.3', '1.25 (onnxruntime float32, 800 pixels)', 'AVX2', 'yes'] in quiet
+    loss = ['AP that int8 costs the trained small network', '0.3', '0.38 (OpenVINO int8)']
+    assert [*loss, 'AVX2', 'no'] in quiet and [*loss, 'AVX2', 'no'] in busy
 
 
 def test_the_cost_of_refinement_in_two_ways(folder):
