@@ -7,8 +7,9 @@ QUICKSTART_ARGS ?=
 ABLATION_ARGS ?=
 FUZZ_ARGS ?=
 PYTEST_ARGS ?=
-# Slow modules come first (tests/conftest.py); xdist would order them by the number of tests.
-DISTRIBUTED := -n auto --dist loadfile --no-loadscope-reorder
+# Slow modules come first (tests/conftest.py); xdist would order them by the number of tests. It
+# would also wait without end for the module of a worker that crashed, if it replaced the worker.
+DISTRIBUTED := -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 PY := $(or $(PYTHON),.venv/bin/python)
 
 # This checkout comes first on the import path. A PYTHONPATH of the user counts only together with
