@@ -11,6 +11,11 @@ from tests.pins.behavior import PINS, pin_file
 
 TOLERANCE = dict(rel=1e-3, abs=1e-4)
 # On another processor the peak of a flat heatmap may be another cell.
+# R50 with offsets and a branch or gate.
+ILL_CONDITIONED = [
+    f'multitask-rcnn_r50_fpn-ms_rb-h-{kind}_1xb16-6k_sample'
+    for kind in ('mask-gate', 'score', 'visibility')
+]
 SHARE_OF_TIES = dict(networks=0.001, training=0.01)
 
 
@@ -43,7 +48,7 @@ def drop_ill_conditioned_gradients(networks: dict[str, dict]) -> dict[str, dict]
     """
     return {
         name: {part: numbers[part] for part in numbers if part != 'gradients'}
-        if name.startswith('multitask-rcnn_r50_fpn-ms_rb-h-')
+        if name in ILL_CONDITIONED
         else numbers
         for name, numbers in networks.items()
     }

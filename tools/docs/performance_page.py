@@ -213,15 +213,15 @@ def list_exported_targets(path: Path) -> list[Target]:
     found = json.loads(path.read_text()) if path.exists() else dict(networks=[])
     processor = processor_class(found['run']['machine']) if found['networks'] else ''
     speed = {precision: [] for precision in ('float32', 'bfloat16', 'int8')}
-    costs, losses, times = [], [], {}
+    losses, times = [], {}
     for network in found['networks']:
         forms = {
             name: dict(numbers, precision=name.split()[1].rstrip(','))
             for name, numbers in network['forms'].items()
             if 'bytes' in numbers
         }
-        if network['checkpoint_sha256']:
-            plain = forms['onnxruntime float32']
+        plain = forms.get('onnxruntime float32', {})
+        if 'bbox_AP' in plain:
             losses += [
                 Measurement(plain[f'{task}_AP'] - numbers[f'{task}_AP'], name, processor)
                 for name, numbers in forms.items()
@@ -248,7 +248,11 @@ def list_exported_targets(path: Path) -> list[Target]:
                 about = f'{best}, {side} pixels'
                 speed[precision].append(Measurement(ratios[best], about, processor))
     regular, refined = (times.get(f'{EXPORTED}_{kind}_4xb3-90k_coco.py', {}) for kind in VARIANTS)
-    costs = [Measurement(refined[form] / regular[form], form, processor) for form in regular]
+    costs = [
+        Measurement(refined[form] / regular[form], form, processor)
+        for form in regular
+        if form in refined
+    ]
     fast = 'exported file in {} by the faster backend, times as fast as Detectron2'.format
     return [
         Target(fast('float32'), 1.7, speed['float32']),
