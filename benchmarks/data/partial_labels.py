@@ -28,7 +28,7 @@ from multitask_refine.finetune import find_base
 from multitask_runtime.utils.files import file_sha256
 from tools.ablation import run_tool
 
-CONFIG = 'configs/sample/multitask-rcnn_r26-w24_fpn-ms_regular_1xb4-base-1000_sample-256.py'
+CONFIG = 'configs/sample/multitask-rcnn_r26-w24_fpn-ms_regular_1xb4-base-500_sample-256.py'
 # Other images than those of the base (seed 1000) and of the experiments.
 DATASET = dict(seed=4000, size=256, val=200, workers=1)
 VARIANTS = ('all', 'partial', 'half')
@@ -83,6 +83,8 @@ def train_and_test(variant: str, seed: int, args: argparse.Namespace) -> dict:
             f'train_dataloader.dataset.ann_file={labels}',
             f'train_cfg.max_iters={args.iterations}',
             'train_cfg.val_interval=1000000',
+            'param_scheduler.0.end=100',
+            'param_scheduler.1.begin=100',
             f'param_scheduler.1.end={args.iterations}',
             f'param_scheduler.1.T_max={args.iterations - 100}',
             'default_hooks.checkpoint.interval=200',

@@ -88,7 +88,7 @@ class Stub:
                 )
                 + '\n{"lo'
             )
-            (work_dir / 'last_checkpoint').write_text('iter_1000.pth')
+            (work_dir / 'last_checkpoint').write_text('iter_500.pth')
             return
         run = work_dir.parent.name
         rate = next(
@@ -169,16 +169,16 @@ def test_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch, c
 
 def test_restart_after_failures(options, stub, tmp_path, capsys):
     stub.break_at = 5
-    with pytest.raises(SystemExit, match='19 runs failed.*\n.*killed'):
+    with pytest.raises(SystemExit, match='7 runs failed.*\n.*killed'):
         ablation.main(['sweep', *options])
     assert not (tmp_path / 'results/choice.json').exists()
     stub.break_at = None
     capsys.readouterr()
     assert ablation.main(['all', *options]) == 0
     text = capsys.readouterr().out
-    assert '24 runs, 5 of them finished before' in text
+    assert '12 runs, 5 of them finished before' in text
     finals = sum(each.seeds for each in ablation_protocol.CONDITIONS)
-    assert len(stub.trained) == len(set(stub.trained)) == 24 + finals
+    assert len(stub.trained) == len(set(stub.trained)) == 12 + finals
     # SGD's higher rate gains AP; AdamW's rates tie, so that the lower wins.
     choice = json.loads((tmp_path / 'results/choice.json').read_text())
     assert choice['rates']['regular-sgd'] == 1e-2
@@ -191,7 +191,7 @@ def test_restart_after_failures(options, stub, tmp_path, capsys):
     assert 'RB+H minus Regular' in text
     assert '+1.00 [+1.00, +1.00] higher' in text
     assert ablation.main(['all', *options]) == 0
-    assert len(stub.trained) == 24 + finals
+    assert len(stub.trained) == 12 + finals
 
 
 def test_other_base_or_protocol_is_refused(options, stub, tmp_path):

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tests.conftest import CONFIGS
 from tests.shrink import shrink_network
 
-LEAF = CONFIGS / 'sample/multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-1000_sample-256.py'
+LEAF = CONFIGS / 'sample/multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-500_sample-256.py'
 
 
 def test_a_step_changes_the_weight_of_batch_norm_but_not_its_statistics():

@@ -26,7 +26,7 @@ from tests.shrink import shrink, shrink_network
 HEATMAP = {'type': 'RoIHeatmapCodec', 'heatmap_size': 8}
 SOFTMAX = {'type': 'RoISoftmaxCodec', 'heatmap_size': 8}
 SAMPLE = CONFIGS / 'sample'
-REGULAR = 'multitask-rcnn_r26-w24_fpn-ms_{}_1xb4-base-1000_sample-256.py'
+REGULAR = 'multitask-rcnn_r26-w24_fpn-ms_{}_1xb4-base-500_sample-256.py'
 VARIANTS = ['regular-visibility', 'regular-score', 'regular-mask-gate']
 
 

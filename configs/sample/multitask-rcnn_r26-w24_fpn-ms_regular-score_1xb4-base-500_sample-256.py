@@ -1,11 +1,11 @@
 # Command: python tools/train.py CONFIG
-# Cost: 1000 iterations of 4 images; time and memory not measured.
+# Cost: 500 iterations of 4 images; time and memory not measured.
 # Expected result: not measured.
 #
 # Branches predict the OKS of the pose and the IoU of the mask, by which tests can rank them:
 # test_evaluator.keypoint_ranking=bbox_oks and test_evaluator.mask_ranking=bbox_iou.
 _base_ = [
-    './multitask-rcnn_r26-w24_fpn-ms_regular_1xb4-base-1000_sample-256.py',
+    './multitask-rcnn_r26-w24_fpn-ms_regular_1xb4-base-500_sample-256.py',
     '../_base_/coco_sigmas.py',
 ]
 

@@ -1,5 +1,5 @@
 # Command: python tools/train.py CONFIG
-# Cost: 1000 iterations of 4 images; time in docs/offsets-experiment.md.
+# Cost: 500 iterations of 4 images; time in docs/offsets-experiment.md.
 # Expected result: docs/offsets-experiment.md.
 #
 # The pretrained base trained further, without refinement. All refined variants
@@ -7,7 +7,7 @@
 _base_ = [
     '../_base_/models/multitask-rcnn_r26-w24_fpn-ms_regular.py',
     '../_base_/datasets/sample-256_multitask.py',
-    '../_base_/schedules/schedule_base-1000.py',
+    '../_base_/schedules/schedule_base-500.py',
     '../_base_/default_runtime.py',
 ]
 

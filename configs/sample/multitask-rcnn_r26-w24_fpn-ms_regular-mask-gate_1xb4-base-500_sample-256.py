@@ -1,8 +1,8 @@
 # Command: python tools/train.py CONFIG
-# Cost: 1000 iterations of 4 images; time and memory not measured.
+# Cost: 500 iterations of 4 images; time and memory not measured.
 # Expected result: not measured.
 #
 # The predicted mask of a person modulates the feature of the keypoint head.
-_base_ = './multitask-rcnn_r26-w24_fpn-ms_regular_1xb4-base-1000_sample-256.py'
+_base_ = './multitask-rcnn_r26-w24_fpn-ms_regular_1xb4-base-500_sample-256.py'
 
 model = dict(roi_head=dict(mask_gate=dict(type='MaskGate', in_channels=64)))

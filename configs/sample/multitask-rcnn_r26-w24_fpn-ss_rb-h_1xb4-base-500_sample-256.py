@@ -1,10 +1,10 @@
 # Command: python tools/train.py CONFIG
-# Cost: 1000 iterations of 4 images; time in docs/offsets-experiment.md.
+# Cost: 500 iterations of 4 images; time in docs/offsets-experiment.md.
 # Expected result: docs/offsets-experiment.md.
 #
 # Its neck and the RPN's predictions start from random weights: the base's have
 # other shapes.
-_base_ = './multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-1000_sample-256.py'
+_base_ = './multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-500_sample-256.py'
 
 strides = [16]
 

@@ -1,8 +1,8 @@
-# 1000 iterations from the pretrained base, at a rate that is usual for AdamW.
+# 500 iterations from the pretrained base, at a rate that is usual for AdamW.
 _base_ = ['./schedule_1500.py', '../base_checkpoint.py']
 
-max_iters = 1000
-warmup = 100
+max_iters = 500
+warmup = 50
 
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = _base_.param_scheduler
