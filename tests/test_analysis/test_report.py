@@ -456,7 +456,7 @@ def test_page_in_a_browser(chromium, predictions, tmp_path):
     _page(tmp_path, path)
     url = f'file://{tmp_path / "report.html"}'
     dom = _browse(chromium, tmp_path, '--dump-dom', url)
-    assert dom.count('<section') == 7 and dom.count('<svg') >= 8
+    assert dom.count('<section') == 8 and dom.count('<svg') >= 8
     assert dom.rstrip().endswith('</html>') and 'How it is computed' in dom
     shot = tmp_path / 'page.png'
     _browse(chromium, tmp_path, f'--screenshot={shot}', '--window-size=1160,4500', url)

@@ -19,19 +19,19 @@ async function loadInfo() {
 
 // Requests
 
-function makeForm(field, file, extra = {}) {
+function makeForm(field, file, fields) {
   const form = new FormData();
   form.append(field, file, file.name);
-  const options = {
-    model: byId('model').value,
-    score_thr: byId('score').value,
-    kpt_thr: byId('kpt').value,
-    visualize: true,
-    ...extra,
-  };
-  for (const [name, value] of Object.entries(options)) form.append(name, value);
+  form.append('model', byId('model').value);
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
   return form;
 }
+
+const predictFields = () => ({
+  score_thr: byId('score').value,
+  kpt_thr: byId('kpt').value,
+  visualize: true,
+});
 
 async function post(path, form, signal) {
   for (let attempt = 1; ; attempt++) {
@@ -91,7 +91,7 @@ async function run() {
 }
 
 async function runImage(file, card, signal) {
-  const response = await post('/v1/predict', makeForm('files', file), signal);
+  const response = await post('/v1/predict', makeForm('files', file, predictFields()), signal);
   const content = await response.json();
   const [image] = content.images;
   showPicture(card, image);
@@ -100,7 +100,7 @@ async function runImage(file, card, signal) {
 }
 
 async function runVideo(file, card, signal) {
-  const form = makeForm('file', file, { frame_step: byId('step').value });
+  const form = makeForm('file', file, { ...predictFields(), frame_step: byId('step').value });
   const response = await post('/v1/predict-video', form, signal);
   const frames = [];
   let end = null;
@@ -228,14 +228,14 @@ function showOffsets(card, image, file, signal) {
     button.disabled = true;
     setStatus(`Drawing the offsets of ${file.name}`);
     const keypoint = part.querySelector('.keypoint').value;
-    const extra = { instance: part.querySelector('.instance').value };
-    if (keypoint) extra.keypoint = keypoint;
+    const fields = { instance: part.querySelector('.instance').value };
+    if (keypoint) fields.keypoint = keypoint;
     try {
-      const response = await post('/v1/offsets', makeForm('file', file, extra), signal);
+      const response = await post('/v1/offsets', makeForm('file', file, fields), signal);
       const figure = part.querySelector('figure');
       const picture = figure.querySelector('img');
       picture.src = URL.createObjectURL(await response.blob());
-      picture.alt = `Learned offsets of instance ${extra.instance}`;
+      picture.alt = `Learned offsets of instance ${fields.instance}`;
       figure.hidden = false;
       setStatus('');
     } catch (error) {
