@@ -45,6 +45,9 @@ ROOT = Path(__file__).resolve().parents[1]
 BASE_FILE = 'configs/_base_/base_checkpoint.py'
 REGULAR = protocol.CONFIG.format('fpn-ms_regular')
 CURVE_POINTS = 6
+PREDICTIONS = 'predictions.json'  # in the folder of a test
+# What a state dict has beside the parameters: the buffers of batch norm.
+STATISTICS = ('running_mean', 'running_var', 'num_batches_tracked')
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -396,7 +399,9 @@ def execute(
     train_env = dict(env, BASE_SAMPLE_ROOT=str(folders['sweep']))
     run_tool(log, train_env, 'train.py', run.config, *options, *training, *settings)
     tested = work_dir / 'test/metrics.json'
-    options = [f'--json={tested}', f'--work-dir={tested.parent}', '--cfg-options', *settings]
+    options = [f'--json={tested}', f'--work-dir={tested.parent}']
+    # For docs/branches.md, and for the error analysis of any run.
+    options += [f'--predictions={tested.parent / PREDICTIONS}', '--cfg-options', *settings]
     test_env = dict(env, BASE_SAMPLE_ROOT=str(folders[run.phase]))
     run_tool(log, test_env, 'test.py', run.config, last.read_text(), *options)
     metrics = json.loads(tested.read_text())
@@ -404,6 +409,7 @@ def execute(
     metrics = {name: math.nan if value is None else value for name, value in metrics.items()}
     summary = summarize_training(read_scalars(work_dir))
     test_minutes = round(test_run['seconds'] / 60, 2)
+    weights = load_checkpoint_file(last.read_text(), 'cpu')['state_dict']
     description = dict(
         test_run,
         command=describe_command()['command'],
@@ -411,6 +417,9 @@ def execute(
         rate=run.rate,
         settings=run.settings,
         protocol=shared,
+        parameters=sum(
+            value.numel() for name, value in weights.items() if not name.endswith(STATISTICS)
+        ),
         test_minutes=test_minutes,
         **summary,
     )

@@ -21,6 +21,7 @@ from tools import ablation
 
 pytestmark = pytest.mark.slow
 
+WEIGHTS = {'conv.weight': torch.zeros(2, 3), 'norm.running_mean': torch.zeros(2)}
 REGULAR = ROOT / ablation_protocol.CONFIG.format('fpn-ms_regular')
 
 
@@ -88,7 +89,8 @@ class Stub:
                 )
                 + '\n{"lo'
             )
-            (work_dir / 'last_checkpoint').write_text('iter_500.pth')
+            torch.save(dict(state_dict=WEIGHTS), work_dir / 'iter_500.pth')
+            (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_500.pth'))
             return
         run = work_dir.parent.name
         rate = next(
@@ -159,9 +161,10 @@ def test_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch, c
     assert all(one['mean'] == 0 or one['mean'] < 1 for one in run['offsets'].values())
     assert len(run['curve']) == 2 and run['records_outside'] == 0
     start = load_checkpoint_file(tmp_path / 'base.pth')['state_dict']
-    end = load_checkpoint_file(tmp_path / 'runs/sweep/rb-h_lr0.0003_seed100/iter_2.pth')[
-        'state_dict'
-    ]
+    work_dir = tmp_path / 'runs/sweep/rb-h_lr0.0003_seed100'
+    end = load_checkpoint_file(work_dir / 'iter_2.pth')['state_dict']
+    model = MODELS.build(Config.fromfile(work_dir / Path(run['config']).name).model)
+    assert run['parameters'] == sum(each.numel() for each in model.parameters())
     name = 'backbone.layer2.0.conv2.weight'  # two steps of a warm-up away
     torch.testing.assert_close(end[name], start[name], atol=1e-4, rtol=0)
     assert not torch.equal(end[name], start[name])
@@ -186,6 +189,7 @@ def test_restart_after_failures(options, stub, tmp_path, capsys):
     run = json.loads((tmp_path / 'results/final/regular-sgd-b1_seed3.json').read_text())['run']
     assert run['settings']['optim_wrapper.optimizer.lr'] == 2.5e-3
     assert run['curve'] == [dict(iteration=50, loss=2.0), dict(iteration=100, loss=1.0)]
+    assert run['parameters'] == 6
     assert run['training_minutes'] == 1.0  # (0.5 + 0.7) s x 50 iterations
     # A whole point in each seed, so the interval has no width.
     assert 'RB+H minus Regular' in text
@@ -256,9 +260,9 @@ def test_every_condition_changes_what_its_name_says():
             head = cfg.model.roi_head.keypoint_head
             refined = 'dcn' in cfg.model.backbone
             assert refined == run.condition.name.startswith('rb')
-            plain = run.condition.name.startswith('regular')
+            plain = run.condition.variant.startswith('fpn-ms_regular')
             assert head.refine == (not plain and run.condition.name != 'rb-h-no-offset')
             assert cfg.optim_wrapper.optimizer.type == run.condition.optimizer
             assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters
             images = cfg.train_cfg.max_iters * cfg.train_dataloader.batch_size
-            assert images == 4000
+            assert images == 2000

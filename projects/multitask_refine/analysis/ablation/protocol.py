@@ -121,6 +121,12 @@ CONDITIONS = (
         QUARTER_BATCH,
         rate_factor=0.25,
     ),
+    # What the three tasks tell each other: docs/branches.md.
+    Condition(
+        'visibility', 'Regular, visibility branch', 'fpn-ms_regular-visibility', 'AdamW', 'regular'
+    ),
+    Condition('score', 'Regular, score branches', 'fpn-ms_regular-score', 'AdamW', 'regular'),
+    Condition('mask-gate', 'Regular, mask gate', 'fpn-ms_regular-mask-gate', 'AdamW', 'regular'),
 )
 BY_NAME = {condition.name: condition for condition in CONDITIONS}
 
@@ -141,6 +147,15 @@ ONE_CHANGE = (
     ('rb-h-kps', 'rb-h'),
     ('rb-h-ss', 'rb-h'),
     ('regular-sgd-b1', 'regular-sgd'),
+)
+# Of docs/branches.md.
+EACH_ADDS = (
+    ('heatmap-offset', 'regular'),
+    ('rb', 'regular'),
+    ('rb-h', 'regular'),
+    ('visibility', 'regular'),
+    ('score', 'regular'),
+    ('mask-gate', 'regular'),
 )
 
 

@@ -23,7 +23,7 @@ from multitask_refine.analysis.results_files import (
     read_results,
     require_fields,
 )
-from multitask_refine.evaluation import TASKS, markdown_table, percent
+from multitask_refine.evaluation import markdown_table, percent
 
 _FIELDS = (
     'condition',
@@ -33,6 +33,7 @@ _FIELDS = (
     'protocol',
     'machine',
     'commit',
+    'parameters',
     'training_minutes',
     'test_minutes',
     'offsets',
@@ -170,6 +171,7 @@ def sections(folder: Path) -> dict[str, str]:
         'averages': averages_table(final),
         'refinement': differences_table(final, protocol.AGAINST_REGULAR),
         'one-change': differences_table(final, protocol.ONE_CHANGE),
+        'each-adds': each_adds_table(final),
         'lengths': lengths_table(final),
         'time': time_table(final),
     }
@@ -285,24 +287,52 @@ def averages_table(runs: Runs) -> str:
 
 def differences_table(runs: Runs, pairs: Sequence[tuple[str, str]]) -> str:
     """Format the paired differences with intervals corrected for their number."""
-    comparisons = len(pairs) * len(TASKS)
+    rows = [
+        [
+            ' minus '.join(protocol.BY_NAME[each].title for each in pair),
+            *_differences(runs, pair, len(pairs)),
+        ]
+        for pair in pairs
+    ]
+    return markdown_table(['', 'n', *headings(HEADS)], rows) + _describe_intervals(len(pairs))
+
+
+def each_adds_table(runs: Runs) -> str:
+    """Format what each part adds to the regular network, and what it multiplies its cost by."""
     rows = []
-    for name, other in pairs:
-        cells, n = [], 0
-        for head in HEADS:
-            values = by_seed(runs, name, head), by_seed(runs, other, head)
-            found = paired_difference(*values, comparisons=comparisons)
-            n = max(n, len(values[0].keys() & values[1].keys()))
-            if found is None:
-                cells.append('-')
-                continue
-            middle, low, high = (percent(each, sign=True) for each in found)
-            cells.append(f'{middle} [{low}, {high}] {verdict(*found[1:])}')
-        titles = (protocol.BY_NAME[each].title for each in (name, other))
-        rows.append([' minus '.join(titles), str(n), *(cells if n else not_measured(HEADS))])
+    for pair in protocol.EACH_ADDS:
+        cost = []
+        for field in ('parameters', 'training_minutes'):
+            found: tuple[list, list] = ([], [])
+            for content in runs.values():
+                if content['run']['condition'] in pair:
+                    found[pair.index(content['run']['condition'])].append(content['run'][field])
+            cost.append(f'{np.mean(found[0]) / np.mean(found[1]):.2f}x' if all(found) else '-')
+        title = protocol.BY_NAME[pair[0]].title
+        rows.append([title, *_differences(runs, pair, len(protocol.EACH_ADDS)), *cost])
+    head = ['minus Regular', 'n', *headings(HEADS), 'parameters', 'training time']
+    return markdown_table(head, rows) + _describe_intervals(len(protocol.EACH_ADDS))
+
+
+def _differences(runs: Runs, pair: tuple[str, str], num_pairs: int) -> list[str]:
+    """Format the number of common seeds and the paired difference of each task."""
+    cells, n = [], 0
+    for head in HEADS:
+        values = [by_seed(runs, name, head) for name in pair]
+        found = paired_difference(*values, comparisons=num_pairs * len(HEADS))
+        n = max(n, len(values[0].keys() & values[1].keys()))
+        if found is None:
+            cells.append('-')
+            continue
+        middle, low, high = (percent(each, sign=True) for each in found)
+        cells.append(f'{middle} [{low}, {high}] {verdict(*found[1:])}')
+    return [str(n), *(cells if n else not_measured(HEADS))]
+
+
+def _describe_intervals(num_pairs: int) -> str:
+    comparisons = num_pairs * len(HEADS)
     return (
-        markdown_table(['', 'n', *headings(HEADS)], rows)
-        + f'\n\nIntervals hold together for all {comparisons} '
+        f'\n\nIntervals hold together for all {comparisons} '
         f'comparisons of this table (Bonferroni: {100 - 5 / comparisons:.2f} '
         '% each).'
     )
