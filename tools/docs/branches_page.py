@@ -1,13 +1,21 @@
 """The tables of docs/branches.md: rankings, visibility and keypoint errors of crowded people."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from multitask_refine.evaluation import LEVELS, markdown_table, percent
+from multitask_refine.analysis.ablation.protocol import BY_NAME
+from multitask_refine.analysis.ablation.seeds import format_difference, mean_and_deviation
+from multitask_refine.evaluation import LEVELS, markdown_table
 
+_NOT_MEASURED = 'Not measured.'
 _FIGURES = ('AP', 'AP50', 'AP75')
 _KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss')
+# How tests rank unless they are told otherwise.
+_DEFAULT_RANKINGS = {'segm': 'bbox', 'keypoints': 'bbox_keypoint'}
+
+# By condition and seed, as measure_predictions.py wrote them.
+Records = dict[str, dict[int, dict]]
 
 
 def sections(folder: Path) -> dict[str, str]:
@@ -19,53 +27,103 @@ def sections(folder: Path) -> dict[str, str]:
     Returns:
         dict[str, str]: Markdown by the name in the page's marker.
     """
-    records = [
-        json.loads(path.read_text()) for path in sorted((folder / 'branches').glob('*.json'))
-    ]
+    test, crowded = (_load_records(folder / 'branches' / split) for split in ('test', 'crowded'))
     return {
-        'visibility': _make_table(
-            ['average precision', *LEVELS, 'correct', 'calibration error'], records, _visibility
-        ),
-        'rankings': _make_table(['ranking', *_FIGURES, 'calibration error'], records, _rankings),
-        'crowded': _make_table(['people', 'found', *_KINDS], records, _keypoint_errors),
+        'visibility': _visibility_table(test),
+        'rankings': _rankings_table(test),
+        'crowded': _crowded_table(crowded),
+        'crowded-differences': _crowded_differences(crowded),
     }
 
 
-def _make_table(
-    head: list[str], records: list[dict], make_rows: Callable[[dict], list[list[str]]]
-) -> str:
-    """Make the table of the rows of all records; each begins with its config and seed."""
-    rows = [
-        ['`{config}`, seed {seed}: '.format(**record['tested']) + name, *cells]
-        for record in records
-        for name, *cells in make_rows(record)
+def _load_records(folder: Path) -> Records:
+    records: Records = {}
+    for path in sorted(folder.glob('*.json')):
+        condition, seed = path.stem.rsplit('_seed', 1)
+        records.setdefault(condition, {})[int(seed)] = json.loads(path.read_text())
+    return {name: records[name] for name in BY_NAME if name in records}
+
+
+def _means(
+    records: Iterable[dict], names: Iterable[str], get: Callable[[dict], dict]
+) -> list[str]:
+    """Format mean and deviation over the seeds of each named value; null is none."""
+    found = list(map(get, records))
+    return [
+        mean_and_deviation([each[name] for each in found if each[name] is not None])
+        for name in names
     ]
-    return markdown_table(head, rows) if rows else 'Not measured.'
 
 
-def _visibility(record: dict) -> list[list[str]]:
-    found = record.get('visibility')
-    if not found:
-        return []
+def _visibility_table(records: Records) -> str:
     names = [*(f'AP_{level}' for level in LEVELS), 'accuracy', 'ECE']
-    guesses = [found['shares'][level] for level in LEVELS]
-    return [
-        ['predicted', *(percent(found[name]) for name in names)],
-        ['guessed', *map(percent, guesses), '-', '-'],
+    rows = []
+    for condition, by_seed in records.items():
+        found = [record for record in by_seed.values() if 'visibility' in record]
+        if found:
+            title, n = BY_NAME[condition].title, str(len(found))
+            rows += [
+                [title, n, *_means(found, names, lambda each: each['visibility'])],
+                ['guesses', n]
+                + _means(found, LEVELS, lambda each: each['visibility']['shares'])
+                + ['-', '-'],
+            ]
+    head = ['average precision', 'n', *LEVELS, 'correct', 'calibration error']
+    return markdown_table(head, rows) if rows else _NOT_MEASURED
+
+
+def _rankings_table(records: Records) -> str:
+    rows = []
+    for condition, by_seed in records.items():
+        for task in next(iter(by_seed.values()))['rankings']:
+            default = _DEFAULT_RANKINGS[task]
+            # AP by ranking and seed
+            ap: dict[str, dict[int, float]] = {}
+            for seed, record in by_seed.items():
+                for name, ranking in record['rankings'][task].items():
+                    ap.setdefault(name, {})[seed] = ranking['AP']
+            for name, values in ap.items():
+                found = [by_seed[seed]['rankings'][task][name] for seed in values]
+                rows.append(
+                    [f'{BY_NAME[condition].title}: {task} by {name}', str(len(found))]
+                    + _means(found, _FIGURES, lambda each: each)
+                    + _means(found, ['error'], lambda each: each['calibration'])
+                    + ['default' if name == default else format_difference(values, ap[default])]
+                )
+    head = ['ranking', 'n', *_FIGURES, 'calibration error', 'AP minus default']
+    return markdown_table(head, rows) if rows else _NOT_MEASURED
+
+
+def _crowded_table(records: Records) -> str:
+    rows = []
+    for condition, by_seed in records.items():
+        for people in next(iter(by_seed.values()))['keypoint_errors']:
+            found = [record['keypoint_errors'][people] for record in by_seed.values()]
+            rows.append(
+                [f'{BY_NAME[condition].title}: {people}', str(len(found)), str(found[0]['people'])]
+                + _means(found, ['matched', *_KINDS], lambda each: each)
+            )
+    head = ['people', 'n', 'number', 'found', *_KINDS]
+    return markdown_table(head, rows) if rows else _NOT_MEASURED
+
+
+def _crowded_differences(records: Records) -> str:
+    def by_seed(condition: str, kind: str) -> dict[int, float]:
+        return {
+            seed: record['keypoint_errors']['crowded people'][kind]
+            for seed, record in records[condition].items()
+        }
+
+    others = [name for name in records if name != 'regular']
+    if 'regular' not in records or not others:
+        return _NOT_MEASURED
+    comparisons = len(others) * len(_KINDS)
+    rows = [
+        [BY_NAME[name].title]
+        + [
+            format_difference(by_seed(name, kind), by_seed('regular', kind), comparisons)
+            for kind in _KINDS
+        ]
+        for name in others
     ]
-
-
-def _rankings(record: dict) -> list[list[str]]:
-    return [
-        [f'{task} by {name}', *(percent(found[each]) for each in _FIGURES)]
-        + [percent(found['calibration']['error'])]
-        for task, rankings in record['rankings'].items()
-        for name, found in rankings.items()
-    ]
-
-
-def _keypoint_errors(record: dict) -> list[list[str]]:
-    return [
-        [name, f'{found["matched"]} of {found["people"]}', *(percent(found[k]) for k in _KINDS)]
-        for name, found in record.get('keypoint_errors', {}).items()
-    ]
+    return markdown_table(['minus Regular', *_KINDS], rows)

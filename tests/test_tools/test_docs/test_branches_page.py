@@ -1,5 +1,6 @@
 """Tables of the page on branches, from a results file that the tool wrote."""
 
+import copy
 import json
 
 import pytest
@@ -33,14 +34,32 @@ def test_measure_by_hand(record):
 
 
 def test_tables(record, tmp_path):
-    folder = tmp_path / 'branches'
-    folder.mkdir()
-    tested = dict(config='a.py', seed=3)
-    (folder / 'a.json').write_text(json.dumps(dict(record, tested=tested)))
+    """Two seeds of a condition, and of regular with one swap more for the second seed."""
+    for split in ('test', 'crowded'):
+        folder = tmp_path / 'branches' / split
+        folder.mkdir(parents=True)
+        for seed, swap in ((0, 10), (1, 14)):
+            plain = copy.deepcopy(record)
+            del plain['visibility'], plain['rankings']['keypoints']['bbox_oks']
+            (folder / f'score_seed{seed}.json').write_text(json.dumps(record))
+            plain['keypoint_errors']['crowded people']['swap'] = swap
+            (folder / f'regular_seed{seed}.json').write_text(json.dumps(plain))
     tables = sections(tmp_path)
-    assert '`a.py`, seed 3: predicted' in tables['visibility'] and '90.00' in tables['visibility']
-    assert 'seed 3: keypoints by bbox_oks' in tables['rankings']
-    assert 'seed 3: crowded people' in tables['crowded'] and '2 of 2' in tables['crowded']
+    rows = {name: _rows(text) for name, text in tables.items()}
+    title = 'Regular, score branches'
+    assert rows['visibility'][title][0] == '2' and '90.00 ± 0.00' in rows['visibility'][title]
+    assert f'{title}: keypoints by bbox_oks' in rows['rankings']
+    assert 'Regular: keypoints by bbox_oks' not in rows['rankings']
+    assert rows['rankings']['Regular: keypoints by bbox_keypoint'][-1] == 'default'
+    assert rows['crowded']['Regular: crowded people'][:3] == ['2', '2', '2.00 ± 0.00']
+    assert rows['crowded']['Regular: crowded people'][6] == '12.00 ± 2.83'
+    # 10 - 10 and 10 - 14: their mean is -2
+    assert rows['crowded-differences'][title][3].startswith('-2.00 [')
+
+
+def _rows(text):
+    cells = [[each.strip() for each in line.split('|')[1:-1]] for line in text.splitlines()]
+    return {name: rest for name, *rest in cells}
 
 
 def test_nothing_is_measured(tmp_path):

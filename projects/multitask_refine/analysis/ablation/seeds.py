@@ -154,6 +154,17 @@ def verdict(low: float, high: float) -> str:
     return 'lower' if high < 0 else 'within noise'
 
 
+def format_difference(
+    values: dict[int, float], others: dict[int, float], comparisons: int = 1
+) -> str:
+    """'mean [low, high] verdict' of :func:`paired_difference`, '-' without one."""
+    found = paired_difference(values, others, comparisons)
+    if found is None:
+        return '-'
+    mean, low, high = (percent(value, sign=True) for value in found)
+    return f'{mean} [{low}, {high}] {verdict(*found[1:])}'
+
+
 def render(folder: Path) -> str:
     """All groups of a folder as Markdown."""
     return '\n'.join(map(_group, load_groups(folder))) or NOT_MEASURED
@@ -210,14 +221,10 @@ def differences(group: Group) -> str:
     rows = []
     for variant, other in COMPARED:
         n = len(set(group.runs.get(variant, {})) & set(group.runs.get(other, {})))
-        cells = []
-        for head in HEADS:
-            found = paired_difference(group.values(variant, head), group.values(other, head))
-            if found is None:
-                cells.append('-')
-                continue
-            mean, low, high = (percent(value, sign=True) for value in found)
-            cells.append(f'{mean} [{low}, {high}] {verdict(*found[1:])}')
+        cells = [
+            format_difference(group.values(variant, head), group.values(other, head))
+            for head in HEADS
+        ]
         rows.append([f'{NAMES[variant]} minus {NAMES[other]}', str(n), *cells])
     return markdown_table(['', 'n', *headings(HEADS)], rows)
 

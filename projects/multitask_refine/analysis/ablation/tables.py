@@ -10,12 +10,11 @@ from multitask_refine.analysis.ablation import protocol
 from multitask_refine.analysis.ablation.seeds import (
     HEADS,
     differences,
+    format_difference,
     headings,
     load_groups,
     mean_and_deviation,
     not_measured,
-    paired_difference,
-    verdict,
 )
 from multitask_refine.analysis.results_files import (
     NOT_MEASURED,
@@ -23,7 +22,7 @@ from multitask_refine.analysis.results_files import (
     read_results,
     require_fields,
 )
-from multitask_refine.evaluation import markdown_table, percent
+from multitask_refine.evaluation import markdown_table
 
 _FIELDS = (
     'condition',
@@ -319,13 +318,8 @@ def _differences(runs: Runs, pair: tuple[str, str], num_pairs: int) -> list[str]
     cells, n = [], 0
     for head in HEADS:
         values = [by_seed(runs, name, head) for name in pair]
-        found = paired_difference(*values, comparisons=num_pairs * len(HEADS))
         n = max(n, len(values[0].keys() & values[1].keys()))
-        if found is None:
-            cells.append('-')
-            continue
-        middle, low, high = (percent(each, sign=True) for each in found)
-        cells.append(f'{middle} [{low}, {high}] {verdict(*found[1:])}')
+        cells.append(format_difference(*values, comparisons=num_pairs * len(HEADS)))
     return [str(n), *(cells if n else not_measured(HEADS))]
 
 
