@@ -432,6 +432,21 @@ def execute(
     )
 
 
+def test_base(
+    phase: str, args: argparse.Namespace, env: dict[str, str], folders: dict[str, Path]
+) -> None:
+    """Test the base itself on the images of a phase, unless it was; arguments as above."""
+    file = args.results / protocol.BASE_RESULTS.format(phase)
+    if file.exists():
+        return
+    work_dir = args.work_dir / 'base' / phase
+    settings = [f'{key}={value}'.replace(' ', '') for key, value in args.cfg_options.items()]
+    options = [f'--json={file}', f'--work-dir={work_dir}']
+    options += ['--cfg-options', *settings] if settings else []
+    test_env = dict(env, BASE_SAMPLE_ROOT=str(folders[phase]))
+    run_tool(work_dir / 'output.txt', test_env, 'test.py', REGULAR, str(args.base), *options)
+
+
 def execute_all(
     runs: list[Run],
     args: argparse.Namespace,
@@ -590,6 +605,7 @@ def run_phases(args: argparse.Namespace, signals: SignalForwarder) -> None:
         shared = describe_protocol(phase, base, cfg, folders, args.cfg_options)
         tables.load_runs(args.results / phase, shared)
         keep_protocol(args.work_dir / phase, shared)
+        test_base(phase, args, env, folders)
         execute_all(runs, args, env, folders, shared, signals)
         if phase == 'sweep':
             file = choose_rates(args.results, shared)

@@ -92,6 +92,12 @@ class Stub:
             torch.save(dict(state_dict=WEIGHTS), work_dir / 'iter_500.pth')
             (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_500.pth'))
             return
+        if work_dir.parent.name == 'base':
+            content = dict(bbox_AP=41.5, segm_AP=40.0, keypoints_AP=30.0, run=dict(config='c.py'))
+            file = Path(options['--json'])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(content))
+            return
         run = work_dir.parent.name
         rate = next(
             float(each.split('=')[1])
@@ -172,16 +178,16 @@ def test_run_from_the_base_to_its_results_file(options, tmp_path, monkeypatch, c
 
 def test_restart_after_failures(options, stub, tmp_path, capsys):
     stub.break_at = 5
-    with pytest.raises(SystemExit, match='7 runs failed.*\n.*killed'):
+    with pytest.raises(SystemExit, match='11 runs failed.*\n.*killed'):
         ablation.main(['sweep', *options])
     assert not (tmp_path / 'results/choice.json').exists()
     stub.break_at = None
     capsys.readouterr()
     assert ablation.main(['all', *options]) == 0
     text = capsys.readouterr().out
-    assert '12 runs, 5 of them finished before' in text
+    assert '16 runs, 5 of them finished before' in text
     finals = sum(each.seeds for each in ablation_protocol.CONDITIONS)
-    assert len(stub.trained) == len(set(stub.trained)) == 12 + finals
+    assert len(stub.trained) == len(set(stub.trained)) == 16 + finals
     # SGD's higher rate gains AP; AdamW's rates tie, so that the lower wins.
     choice = json.loads((tmp_path / 'results/choice.json').read_text())
     assert choice['rates']['regular-sgd'] == 1e-2
@@ -194,8 +200,10 @@ def test_restart_after_failures(options, stub, tmp_path, capsys):
     # A whole point in each seed, so the interval has no width.
     assert 'RB+H minus Regular' in text
     assert '+1.00 [+1.00, +1.00] higher' in text
+    base = [line for line in text.splitlines() if line.startswith('| Base, not trained further')]
+    assert len(base) == 2 and all(' 41.50 |' in line for line in base)
     assert ablation.main(['all', *options]) == 0
-    assert len(stub.trained) == 12 + finals
+    assert len(stub.trained) == 16 + finals
 
 
 def test_other_base_or_protocol_is_refused(options, stub, tmp_path):

@@ -22,7 +22,7 @@ from multitask_refine.analysis.results_files import (
     read_results,
     require_fields,
 )
-from multitask_refine.evaluation import markdown_table
+from multitask_refine.evaluation import markdown_table, percent
 
 _FIELDS = (
     'condition',
@@ -167,7 +167,7 @@ def sections(folder: Path) -> dict[str, str]:
         'conditions': conditions_table(),
         'sweep': sweep_table(sweep, folder),
         'origin': describe_origin(final),
-        'averages': averages_table(final),
+        'averages': averages_table(final, folder),
         'refinement': differences_table(final, protocol.AGAINST_REGULAR),
         'one-change': differences_table(final, protocol.ONE_CHANGE),
         'each-adds': each_adds_table(final),
@@ -226,7 +226,8 @@ def sweep_table(runs: Runs, folder: Path) -> str:
     for content in runs.values():
         run = content['run']
         groups.setdefault((run['condition'], run['rate']), []).append(content)
-    rows = []
+    base = _load_base(folder, 'sweep')
+    rows = [['Base, not trained further', '-', '-', *base, '', '']] if base else []
     for condition in protocol.CONDITIONS:
         for rate in protocol.RATES[condition.optimizer]:
             found = groups.get((condition.name, rate))
@@ -244,6 +245,12 @@ def sweep_table(runs: Runs, folder: Path) -> str:
                 ]
             )
     return markdown_table(['', 'rate', 'n', *headings(HEADS), 'mean', ''], rows)
+
+
+def _load_base(folder: Path, phase: str) -> list[str]:
+    """Load the AP of the base itself on the images of a phase; none if it was not tested."""
+    path = folder / protocol.BASE_RESULTS.format(phase)
+    return [percent(read_results(path)[head]) for head in HEADS] if path.exists() else []
 
 
 def describe_origin(runs: Runs) -> str:
@@ -268,9 +275,10 @@ def describe_origin(runs: Runs) -> str:
     )
 
 
-def averages_table(runs: Runs) -> str:
-    """Format mean and deviation over the seeds of each condition."""
-    rows = []
+def averages_table(runs: Runs, folder: Path) -> str:
+    """Format mean and deviation over the seeds of each condition, after the base itself."""
+    base = _load_base(folder, 'final')
+    rows = [['Base, not trained further', '-', *base]] if base else []
     for condition in protocol.CONDITIONS:
         values = [list(by_seed(runs, condition.name, head).values()) for head in HEADS]
         n = max(map(len, values))
