@@ -152,7 +152,7 @@ def write_files(
                 quantize(exported, path, path.stem, images)
             load_session(path, backend=form.backend, precision=form.precision)
         except OnnxError as error:
-            left_out[name] = str(error)
+            left_out[name] = str(error).replace(f'{exported.parent}/', '')
             log(f'  {name} is left out: {error}')
         else:
             files[name] = path

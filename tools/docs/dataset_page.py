@@ -48,9 +48,9 @@ def runs_table(found: dict) -> str:
     columns += ['same files', 's', 'images/s', 'after the first shard', 'load before']
     return (
         f'{markdown_table(columns, rows)}\n\n{found["nodes"]} nodes of one CPU core each, all on '
-        f'one machine with {found["cpu_cores"]} cores, which did other work at the same time '
-        '(*load before*: its load average). The seconds have the start of Python, of Ray and of '
-        'the models; each model has one thread. The cores are the limit: the workers, the '
-        'processes of Ray and the other work share them, so this says what Ray costs and not how '
-        'it scales. Machines and GPUs of their own were not measured.'
+        f'one machine with {found["cpu_cores"]} cores (*load before*: its load average, to which '
+        'the run before contributes). The seconds have the start of Python, of Ray and of the '
+        'models; each model has one thread. The cores are the limit: the workers and the '
+        'processes of Ray share them, so this says what Ray costs and not how it scales. '
+        'Machines and GPUs of their own were not measured.'
     )

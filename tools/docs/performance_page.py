@@ -540,6 +540,5 @@ def video_table(found: dict) -> str:
     return (
         f'{markdown_table(columns, rows)}\n\nVideo: {found["video"]}. *before*: commit '
         f'{found["before_commit"]}, which draws masks over the whole image and does one thing at '
-        f'a time. The machine did other work at the same time: its load average was {before} at '
-        f'the beginning and {after} at the end.'
+        f'a time. Load average of the machine: {before} at the beginning, {after} at the end.'
     )
