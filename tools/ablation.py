@@ -442,8 +442,8 @@ def test_base(
     work_dir = args.work_dir / 'base' / phase
     settings = [f'{key}={value}'.replace(' ', '') for key, value in args.cfg_options.items()]
     # Results files record the command: without the paths of this machine.
-    base, out, work_dir_arg = (os.path.relpath(each, ROOT) for each in (args.base, file, work_dir))
-    options = [base, f'--json={out}', f'--work-dir={work_dir_arg}']
+    base, out, folder = (os.path.relpath(each, ROOT) for each in (args.base, file, work_dir))
+    options = [base, f'--json={out}', f'--work-dir={folder}']
     options += ['--cfg-options', *settings] if settings else []
     test_env = dict(env, BASE_SAMPLE_ROOT=str(folders[phase]))
     run_tool(work_dir / 'output.txt', test_env, 'test.py', REGULAR, *options)
