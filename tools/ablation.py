@@ -32,6 +32,7 @@ from mmengine.config import Config
 
 from multitask_refine.analysis.ablation import protocol, tables
 from multitask_refine.analysis.ablation.protocol import Run
+from multitask_refine.analysis.results_files import read_results
 from multitask_refine.engine.hooks.preemption_hook import EX_TEMPFAIL
 from multitask_refine.evaluation import TASKS
 from multitask_refine.utils.config import SettingsAction, read_config
@@ -129,6 +130,8 @@ def run_tool(log: Path, env: dict[str, str], tool: str, *args: str) -> None:
     Raises:
         SystemExit: If it fails, with the end of the log.
     """
+    # Results files record the command: without the folder of this checkout.
+    args = tuple(arg.replace(f'{ROOT}/', '') for arg in args)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('a') as out:
         # The children inherit the lock of the work dir, as they may outlive this process.
@@ -409,7 +412,7 @@ def execute(
     metrics = {name: math.nan if value is None else value for name, value in metrics.items()}
     summary = summarize_training(read_scalars(work_dir))
     test_minutes = round(test_run['seconds'] / 60, 2)
-    weights = load_checkpoint_file(last.read_text(), 'cpu')['state_dict']
+    weights = load_checkpoint_file(ROOT / last.read_text(), 'cpu')['state_dict']
     description = dict(
         test_run,
         command=describe_command()['command'],
@@ -433,20 +436,28 @@ def execute(
 
 
 def test_base(
-    phase: str, args: argparse.Namespace, env: dict[str, str], folders: dict[str, Path]
+    phase: str, args: argparse.Namespace, env: dict[str, str], folders: dict[str, Path], base: str
 ) -> None:
-    """Test the base itself on the images of a phase, unless it was; arguments as above."""
+    """Test the base itself on the images of a phase, unless it was tested before.
+
+    Raises:
+        ConfigError: If the results file is of another base than that with the SHA-256 ``base``.
+    """
     file = args.results / protocol.BASE_RESULTS.format(phase)
     if file.exists():
+        found = read_results(file)['run'].get('checkpoint_sha256')
+        if found != base:
+            raise ConfigError(
+                f'{file}: run.checkpoint_sha256: expected that of the base, {base[:12]}, found '
+                f'{str(found)[:12]}. Name the other base by --base, or use another --results.'
+            )
         return
     work_dir = args.work_dir / 'base' / phase
     settings = [f'{key}={value}'.replace(' ', '') for key, value in args.cfg_options.items()]
-    # Results files record the command: without the paths of this machine.
-    base, out, folder = (os.path.relpath(each, ROOT) for each in (args.base, file, work_dir))
-    options = [base, f'--json={out}', f'--work-dir={folder}']
+    options = [f'--json={file}', f'--work-dir={work_dir}']
     options += ['--cfg-options', *settings] if settings else []
     test_env = dict(env, BASE_SAMPLE_ROOT=str(folders[phase]))
-    run_tool(work_dir / 'output.txt', test_env, 'test.py', REGULAR, *options)
+    run_tool(work_dir / 'output.txt', test_env, 'test.py', REGULAR, str(args.base), *options)
 
 
 def execute_all(
@@ -607,7 +618,7 @@ def run_phases(args: argparse.Namespace, signals: SignalForwarder) -> None:
         shared = describe_protocol(phase, base, cfg, folders, args.cfg_options)
         tables.load_runs(args.results / phase, shared)
         keep_protocol(args.work_dir / phase, shared)
-        test_base(phase, args, env, folders)
+        test_base(phase, args, env, folders, base)
         execute_all(runs, args, env, folders, shared, signals)
         if phase == 'sweep':
             file = choose_rates(args.results, shared)

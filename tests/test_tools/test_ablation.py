@@ -93,8 +93,9 @@ class Stub:
             (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_500.pth'))
             return
         if work_dir.parent.name == 'base':
-            content = dict(bbox_AP=41.5, segm_AP=40.0, keypoints_AP=30.0, run=dict(config='c.py'))
-            file = ROOT / options['--json']
+            run = dict(config='c.py', checkpoint_sha256=file_sha256(args[1]))
+            content = dict(bbox_AP=41.5, segm_AP=40.0, keypoints_AP=30.0, run=run)
+            file = Path(options['--json'])
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(content))
             return
@@ -209,6 +210,14 @@ def test_restart_after_failures(options, stub, tmp_path, capsys):
 def test_other_base_or_protocol_is_refused(options, stub, tmp_path):
     begin = ['sweep', '--conditions', 'regular', *options]
     assert ablation.main(begin) == 0
+    tested = tmp_path / 'results/base/sweep.json'
+    content = tested.read_text()
+    tested.write_text(content.replace(file_sha256(tmp_path / 'base.pth'), '0' * 64))
+    with pytest.raises(
+        SystemExit, match='checkpoint_sha256: expected that of the base.*--results'
+    ):
+        ablation.main(begin)
+    tested.write_text(content)
     with pytest.raises(
         SystemExit,
         match=r'regular.*json: run.protocol.cfg_'

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from multitask_refine.analysis.ablation.protocol import BY_NAME
 from multitask_refine.analysis.ablation.seeds import format_difference, mean_and_deviation
+from multitask_refine.analysis.results_files import NOT_MEASURED
 from multitask_refine.evaluation import LEVELS, markdown_table
 
-_NOT_MEASURED = 'Not measured.'
 _FIGURES = ('AP', 'AP50', 'AP75')
 _KINDS = ('good', 'jitter', 'inversion', 'swap', 'miss')
 # How tests rank unless they are told otherwise.
@@ -69,7 +69,7 @@ def _visibility_table(records: Records) -> str:
                 + ['-', '-'],
             ]
     head = ['average precision', 'n', *LEVELS, 'correct', 'calibration error']
-    return markdown_table(head, rows) if rows else _NOT_MEASURED
+    return markdown_table(head, rows) if rows else NOT_MEASURED
 
 
 def _rankings_table(records: Records) -> str:
@@ -91,7 +91,7 @@ def _rankings_table(records: Records) -> str:
                     + ['default' if name == default else format_difference(values, ap[default])]
                 )
     head = ['ranking', 'n', *_FIGURES, 'calibration error', 'AP minus default']
-    return markdown_table(head, rows) if rows else _NOT_MEASURED
+    return markdown_table(head, rows) if rows else NOT_MEASURED
 
 
 def _crowded_table(records: Records) -> str:
@@ -104,7 +104,7 @@ def _crowded_table(records: Records) -> str:
                 + _means(found, ['matched', *_KINDS], lambda each: each)
             )
     head = ['people', 'n', 'number', 'found', *_KINDS]
-    return markdown_table(head, rows) if rows else _NOT_MEASURED
+    return markdown_table(head, rows) if rows else NOT_MEASURED
 
 
 def _crowded_differences(records: Records) -> str:
@@ -116,7 +116,7 @@ def _crowded_differences(records: Records) -> str:
 
     others = [name for name in records if name != 'regular']
     if 'regular' not in records or not others:
-        return _NOT_MEASURED
+        return NOT_MEASURED
     comparisons = len(others) * len(_KINDS)
     rows = [
         [BY_NAME[name].title]
