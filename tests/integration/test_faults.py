@@ -137,6 +137,34 @@ class Deadly(Dice):
         return super().__getitem__(index)
 
 
+class SlowDeath(Dice):
+    """Dataset with an item whose reader closes its files, and ends a second later."""
+
+    def __init__(self, flag):
+        super().__init__()
+        self.flag = flag
+
+    def __getitem__(self, index):
+        if index == 8 and not self.flag.exists():
+            self.flag.touch()
+            os.closerange(3, 1000)
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.tensor(index)
+
+
+def test_death_is_noticed_after_the_worker_closed_its_files(tmp_path):
+    """Its tensors cannot be received any more, and the process still exists."""
+    flag = tmp_path / 'closed'
+    batches = iter(_loader(SlowDeath(flag)))
+    found = [next(batches)]
+    while not flag.exists():
+        time.sleep(0.01)
+    time.sleep(0.3)
+    found += itertools.islice(batches, 4)
+    assert torch.tensor(found).flatten().tolist() == list(range(10))
+
+
 def test_repeated_worker_deaths_end_the_training(monkeypatch):
     # Other workers may wait for the lock of the dead one until PyTorch ends them.
     monkeypatch.setattr(data_utils, 'MP_STATUS_CHECK_INTERVAL', 0.5)

@@ -72,8 +72,12 @@ class RestartingIterator:
                 return batch
             except (RuntimeError, EOFError, OSError) as error:
                 workers = getattr(self._batches, '_workers', [])
-                # A broken connection may be noticed before the death itself.
-                connection.wait([worker.sentinel for worker in workers], timeout=1)
+                # A broken connection may be noticed before the death itself, and so may the
+                # closed sentinel: the kernel closes files before it ends the process.
+                ended = connection.wait([worker.sentinel for worker in workers], timeout=1)
+                for worker in workers:
+                    if worker.sentinel in ended:
+                        worker.join(1)
                 dead = [
                     f'process {worker.pid} ended with '
                     + (
