@@ -94,6 +94,7 @@ def cheap():
 
 
 @pytest.mark.parametrize('leaf', RUNS_WITH_ALL_PARTS, ids=lambda leaf: leaf.stem)
+@pytest.mark.exhaustive
 def test_configs_with_all_parts_run_from_training_to_test(leaf, data_root, tmp_path):
     """Train two iterations, remove the second checkpoint, resume, compare, test."""
     cfg, work_dir = shrink(Config.fromfile(leaf), data_root), tmp_path / 'work'

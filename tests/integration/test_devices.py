@@ -118,6 +118,7 @@ class _Counter(Hook):
         return Counter((each.module, each.function) for each in self.device.synchronizations)
 
 
+@pytest.mark.exhaustive
 def test_a_training_on_the_device(data_root, tmp_path):
     """Data, hooks, checkpoints and metric included."""
     options = {**tiny_options(data_root), 'default_hooks.checkpoint.interval': 2}

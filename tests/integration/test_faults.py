@@ -263,7 +263,9 @@ def test_best_checkpoint_of_the_same_iteration_is_not_removed(tmp_path):
 # Signals
 
 
-@pytest.mark.parametrize('sign', ['SIGTERM', 'SIGUSR1'])
+@pytest.mark.parametrize(
+    'sign', ['SIGTERM', pytest.param('SIGUSR1', marks=pytest.mark.exhaustive)]
+)
 def test_signal_stops_a_single_process(sign, unbroken, scene, tmp_path):
     """SIGUSR1 is sent to its loader workers, too."""
     training = Training(scene, tmp_path, **WORKERS)
@@ -280,6 +282,7 @@ def test_signal_stops_a_single_process(sign, unbroken, scene, tmp_path):
     assert_same_end(unbroken, resumed, done)
 
 
+@pytest.mark.exhaustive
 def test_signal_to_one_of_two_ranks_stops_both(unbroken_pair, scene, tmp_path):
     """At an even iteration, when the ranks agree."""
     options = {'default_hooks.preemption.interval': 2}

@@ -511,6 +511,7 @@ def test_training_and_test_of_partially_labeled_files(tmp_path):
     assert 'masks: 2 of 4 instances are labeled' in logs
 
 
+@pytest.mark.exhaustive
 def test_training_without_any_mask(tmp_path):
     folder = write(tmp_path / 'data', [person(1, 8, without=NO_MASK)])
     options = {**tiny_options(folder), 'train_dataloader.batch_size': 1}

@@ -28,6 +28,7 @@ def one_thread():
 
 
 @pytest.mark.parametrize('name', PINS)
+@pytest.mark.exhaustive
 def test_behavior_is_as_pinned(name, tmp_path, one_thread):
     pinned = json.loads(gzip.decompress(pin_file(name).read_bytes()))
     found = json.loads(json.dumps(PINS[name](tmp_path)))

@@ -208,6 +208,7 @@ def test_exception_of_a_baseline_is_shown():
 # ---- the whole command
 
 
+@pytest.mark.exhaustive
 def test_results_merge_and_missing_baselines_are_named(tmp_path, monkeypatch):
     parts = dict(
         first=Part(
@@ -240,6 +241,7 @@ def test_results_merge_and_missing_baselines_are_named(tmp_path, monkeypatch):
     assert set(content['parts']['second']['run']) == {'command', 'commit', 'date', 'machine'}
 
 
+@pytest.mark.exhaustive
 def test_scaling_grows_one_number_at_a_time(tmp_path, monkeypatch):
     part = Part(
         '', 'regular', dict(regular=BaselineSpec(STAND_IN, {}), rb_h=BaselineSpec(STAND_IN, {}))

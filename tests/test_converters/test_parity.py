@@ -192,6 +192,7 @@ def _images(parity: Parity, kind: str) -> list:
     return [key for key in parity.about['images'] if key.startswith(kind)]
 
 
+@pytest.mark.exhaustive
 def test_layers_of_a_drawn_image(parity):
     key = 'drawn:1'
     _check_layers(parity, key, _pixels(key, parity.about['images'][key], None))

@@ -136,6 +136,7 @@ def test_first_use_downloads_and_converts(name, zoo, capsys):
     assert '(license: ' not in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_two_networks_as_one(zoo, tmp_path):
     """Boxes and keypoints are the first network's, masks the second's on these boxes."""
     combined = MultitaskInferencer(BOTH, device='cpu')
@@ -164,6 +165,7 @@ def test_two_networks_as_one(zoo, tmp_path):
     assert len(result['masks']) == 5
 
 
+@pytest.mark.exhaustive
 def test_combined_network_is_exported(zoo, tmp_path, capsys):
     """The exporter compares the outputs with PyTorch before it writes the file."""
     pytest.importorskip('onnxruntime')

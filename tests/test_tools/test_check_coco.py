@@ -526,6 +526,7 @@ def test_coco_is_valid(kind, split, tiny_coco, capsys):
     assert status == 0, capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_drawn_sample_is_valid(tmp_path):
     out = tmp_path / 'sample'
     make_sample.main([str(out), '--size', '96', '--train', '8', '--val', '0'])

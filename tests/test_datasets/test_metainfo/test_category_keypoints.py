@@ -745,6 +745,7 @@ def test_check_coco_takes_the_number_of_each_category(files, tmp_path, capsys):
     assert 'Name its category' in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_the_config_of_the_docs_is_trained_and_tested(tmp_path):
     """COCO's persons and AP-10K's dogs."""
     (tmp_path / 'my_project').mkdir()

@@ -147,7 +147,9 @@ def test_replacement_is_reproducible(folder):
     assert 'replaced_images' not in _visit(dataset, 0, 0)
 
 
-@pytest.mark.parametrize('start', [None, 'fork', 'spawn'])
+@pytest.mark.parametrize(
+    'start', [None, 'fork', pytest.param('spawn', marks=pytest.mark.exhaustive)]
+)
 def test_workers_return_replaced_images(start, folder):
     dataset = _dataset(folder, serialize_data=True)
     path = _damage(folder)
@@ -300,6 +302,7 @@ def _end(training):
     return ([process.exitcode for process in training.processes], training.log.read_text())
 
 
+@pytest.mark.exhaustive
 def test_image_damaged_during_training_is_replaced(folder, tmp_path):
     training = _training(folder, tmp_path / 'run', steps=30, max_share=1)
     wait(lambda: '[ 1/30]' in training.log.read_text(), training)

@@ -444,6 +444,7 @@ def test_contradictions_end_a_training_before_its_first_iteration(options, words
     assert not list(tmp_path.glob('*.pth'))  # saved after each iteration
 
 
+@pytest.mark.exhaustive
 def test_settings_that_mmengine_refuses_work(scene, tmp_path):
     """Hooks that are None, loaders without workers, lists of evaluators."""
     config = tmp_path / 'config.py'
