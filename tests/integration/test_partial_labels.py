@@ -481,6 +481,7 @@ def test_analyses_of_partially_labeled_instances(tmp_path):
 # Tools
 
 
+@pytest.mark.exhaustive
 def test_training_and_test_of_partially_labeled_files(tmp_path):
     folder = write(
         tmp_path / 'data',

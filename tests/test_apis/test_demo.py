@@ -190,6 +190,7 @@ def test_help_and_abbreviated_options(demo, names, capsys):
     assert 'No such option: --out' in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_from_another_folder(names, photos, tmp_path):
     env = dict(os.environ, OMP_NUM_THREADS='1')
     env.pop('PYTHONPATH', None)

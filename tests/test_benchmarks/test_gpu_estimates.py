@@ -45,6 +45,7 @@ def test_buffers_of_the_deformable_convolution():
         assert y.shape == (2, 32, 32, 32)
 
 
+@pytest.mark.exhaustive
 def test_estimate_of_a_network(monkeypatch):
     monkeypatch.setitem(memory.NETWORKS, 'small', SAMPLE)
     monkeypatch.setattr(memory, 'BATCHES', (1, 2))

@@ -41,6 +41,7 @@ def test_evaluation_gives_pycocotools_figures(tmp_path):
     assert found['run']['machine']['torch'] == torch.__version__
 
 
+@pytest.mark.exhaustive
 def test_variants_give_the_same(tmp_path):
     path = tmp_path / 'micro.json'
     functions.main(['--rounds', '1', '--repeats', '1', '--json', str(path)])

@@ -1070,6 +1070,7 @@ def test_nothing_is_overwritten(config, tmp_path):
     assert other.read_text() == 'mine'
 
 
+@pytest.mark.exhaustive
 def test_script_runs_from_anywhere(tmp_path):
     script = ROOT / 'tools/model_converters/mmdet_to_multitask.py'
     done = subprocess.run(

@@ -318,6 +318,7 @@ def test_results_match_the_checkpoint(exported, milder, photos, noise, tmp_path,
     assert contents[0]['images'] == contents[1]['images']
 
 
+@pytest.mark.exhaustive
 def test_evaluation_matches_the_checkpoint(exported, milder, tmp_path):
     backends = ['onnxruntime'] + ['openvino'] * bool(openvino_version())
     runs = [(str(milder.checkpoint),), *((exported, '--backend', each) for each in backends)]
