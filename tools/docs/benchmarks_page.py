@@ -8,12 +8,10 @@ from multitask_refine.analysis.ablation import seeds
 from multitask_refine.analysis.ablation.seeds import HEADS, headings, not_measured
 from multitask_refine.analysis.report_tables import Row, Table
 from multitask_refine.analysis.results_files import ResultsError, read_results, require_fields
-from multitask_refine.evaluation import TASKS, markdown_table, percent
+from multitask_refine.evaluation import markdown_table, percent
 
 _FIELDS = ('checkpoint_sha256', 'iteration', 'num_images', 'commit')
 _FIELDS += ('processes', 'seconds', 'seed', 'machine')
-
-SMALL_SCALE = ('fpn-ms_regular', 'fpn-ms_rb', 'fpn-ms_rb-h', 'fpn-ms_rb-h-slow-offset')
 
 
 def load_results(folder: Path) -> dict[str, dict]:
@@ -130,10 +128,7 @@ def runs_table(results: dict[str, dict]) -> str:
 
 
 def excerpt(tables: Sequence[Table], folder: Path) -> str:
-    """Make the README's tables.
-
-    AP of the configs for which the report gives all three, and the small-scale runs.
-    """
+    """Make the README's table: AP of the configs for which the report gives all three."""
     results = load_results(folder / 'coco')
     # AP of boxes, masks and keypoints on val2017 may be in several tables of the report.
     configs: dict[str, Row] = {}
@@ -150,13 +145,4 @@ def excerpt(tables: Sequence[Table], folder: Path) -> str:
             report = [percent(reports[config][head]) for head in HEADS]
             rows.append([f'{row.name}, report', *report])
             rows.append([f'{row.name}, here', *metric_cells(results, row, HEADS)])
-    text = markdown_table(['val2017', *headings(HEADS)], rows) + '\n'
-    for group in seeds.load_groups(folder / 'ablation'):
-        rows = []
-        for variant in SMALL_SCALE:
-            values = [list(group.values(variant, f'{task}_AP').values()) for task in TASKS]
-            runs = str(len(group.runs.get(variant, {})))
-            rows.append([seeds.NAMES[variant], runs, *map(seeds.mean_and_deviation, values)])
-        head = [f'drawn people, {group.name}', 'n', *headings(HEADS)]
-        text += f'\n{markdown_table(head, rows)}\n'
-    return text
+    return markdown_table(['val2017', *headings(HEADS)], rows)

@@ -54,9 +54,9 @@ def generate(root: Path = ROOT, tables_file: Path = FILE) -> dict[Path, str]:
     folder = root / 'docs/results'
     onnx = onnx_page.sections(folder)
     offsets = offsets_tables.sections(folder / 'offsets')
-    each_adds = offsets.pop('each-adds')
+    each_adds, readme = offsets.pop('each-adds'), offsets.pop('readme')
     pages = {
-        'README.md': {'': benchmarks_page.excerpt(tables, folder)},
+        'README.md': {'val2017': benchmarks_page.excerpt(tables, folder), 'offsets': readme},
         'checkpoints/README.md': {'': results_page.render_result(folder / 'base.json', 64)},
         'docs/reproducing-the-paper.md': benchmarks_page.sections(tables, folder),
         'docs/checkpoint-conversion.md': results_page.training_parity(folder),

@@ -168,6 +168,7 @@ def sections(folder: Path) -> dict[str, str]:
         'sweep': sweep_table(sweep, folder),
         'origin': describe_origin(final),
         'averages': averages_table(final, folder),
+        'readme': averages_table(final, folder, ('regular', 'heatmap-offset', 'rb', 'rb-h')),
         'refinement': differences_table(final, protocol.AGAINST_REGULAR),
         'one-change': differences_table(final, protocol.ONE_CHANGE),
         'each-adds': each_adds_table(final),
@@ -275,11 +276,13 @@ def describe_origin(runs: Runs) -> str:
     )
 
 
-def averages_table(runs: Runs, folder: Path) -> str:
+def averages_table(
+    runs: Runs, folder: Path, conditions: Sequence[str] = tuple(protocol.BY_NAME)
+) -> str:
     """Format mean and deviation over the seeds of each condition, after the base itself."""
     base = _load_base(folder, 'final')
     rows = [['Base, not trained further', '-', *base]] if base else []
-    for condition in protocol.CONDITIONS:
+    for condition in map(protocol.BY_NAME.get, conditions):
         values = [list(by_seed(runs, condition.name, head).values()) for head in HEADS]
         n = max(map(len, values))
         rows.append(
