@@ -173,6 +173,20 @@ def test_pages_include_the_runs(tmp_path):
     assert 'Results' not in made[tmp_path / 'metafile.yml']
 
 
+def test_the_readme_has_the_refinements_of_the_offsets_experiment(tmp_path):
+    folder = tmp_path / 'docs/results/offsets/final'
+    folder.mkdir(parents=True)
+    for seed, box in enumerate((50.0, 52.0)):
+        content = json.loads((ROOT / f'docs/results/offsets/final/rb_seed{seed}.json').read_text())
+        (folder / f'rb_seed{seed}.json').write_text(json.dumps(content | dict(bbox_AP=box)))
+    copy_pages(tmp_path)
+    rows = _rows(pages.generate(tmp_path)[tmp_path / 'README.md'])
+    (rb,) = (row for row in rows if row[0] == 'RB')
+    assert rb[1:3] == ['2', '51.00 ± 1.41']
+    assert ['RB+H', '0', 'not measured', '', ''] in rows
+    assert not any(row[0].startswith('Regular, SGD') for row in rows)
+
+
 def test_the_command_writes_the_tables(tmp_path, capsys):
     _write(tmp_path / 'runs', 'fpn-ms_rb', 0, 51.25)
     assert ablation_tables.main([str(tmp_path / 'runs')]) == 0

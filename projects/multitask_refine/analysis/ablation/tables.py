@@ -282,12 +282,12 @@ def averages_table(
     """Format mean and deviation over the seeds of each condition, after the base itself."""
     base = _load_base(folder, 'final')
     rows = [['Base, not trained further', '-', *base]] if base else []
-    for condition in map(protocol.BY_NAME.get, conditions):
-        values = [list(by_seed(runs, condition.name, head).values()) for head in HEADS]
+    for name in conditions:
+        values = [list(by_seed(runs, name, head).values()) for head in HEADS]
         n = max(map(len, values))
         rows.append(
             [
-                condition.title,
+                protocol.BY_NAME[name].title,
                 str(n),
                 *(map(mean_and_deviation, values) if n else not_measured(HEADS)),
             ]
