@@ -289,7 +289,7 @@ def run_stages(args: argparse.Namespace, runner: ToolRunner) -> None:
     tool = 'tools/dataset/make_sample.py'
     runner.run('Drawing people', _DRAW_SECONDS * images, images, tool, preset.sample, *options)
     # No validation: the test follows.
-    settings = ['default_hooks.logger.interval=10', 'train_cfg.val_interval=1000000']
+    settings = ['default_hooks.logger.interval=10', 'train_cfg.val_begin=1000000000']
     options = [*work_dir, '--resume', '--cfg-options', *settings, *args.cfg_options]
     runner.run('Training', preset.seconds, 0, 'tools/train.py', args.config, *options)
     checkpoint = (args.work_dir / 'last_checkpoint').read_text()

@@ -142,7 +142,7 @@ def execute(run: Run, args: argparse.Namespace) -> dict:
             options.append(f'--base={args.base}')
         # No validation: it would choose a checkpoint on the held-out photos.
         settings = [
-            'train_cfg.val_interval=1000000',
+            'train_cfg.val_begin=1000000000',
             'default_hooks.checkpoint.interval=100',
             'default_hooks.checkpoint.max_keep_ckpts=1',
             *args.cfg_options,

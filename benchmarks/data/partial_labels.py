@@ -82,7 +82,7 @@ def train_and_test(variant: str, seed: int, args: argparse.Namespace) -> dict:
             f'optim_wrapper.optimizer.lr={args.rate}',
             f'train_dataloader.dataset.ann_file={labels}',
             f'train_cfg.max_iters={args.iterations}',
-            'train_cfg.val_interval=1000000',
+            'train_cfg.val_begin=1000000000',
             'param_scheduler.0.end=100',
             'param_scheduler.1.begin=100',
             f'param_scheduler.1.end={args.iterations}',

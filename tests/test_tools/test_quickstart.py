@@ -14,6 +14,7 @@ from multitask_cli.options import parse_cfg_options
 from multitask_refine.apis.test import configure_test
 from multitask_refine.apis.train import configure_training
 from tests.conftest import ROOT
+from tests.trainings import runner
 from tools import quickstart
 from tools.dataset import make_sample
 
@@ -195,5 +196,8 @@ def test_real_tools_accept_the_commands(options, tmp_path):
             params.pop(option, None)
         cfg = configure(str(ROOT / params.pop('config')), **params)
         assert cfg.train_cfg.max_iters == 3
+        if tool is train:
+            # A validation, also that after the last iteration, fails for lack of a score.
+            runner(tmp_path / 'run', scores=(), train_cfg=cfg.train_cfg).train()
         for part in (cfg.train_dataloader, cfg.test_dataloader):
             assert part.dataset.data_root == f'{sample.out}/'
