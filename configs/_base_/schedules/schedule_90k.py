@@ -9,8 +9,8 @@
 # 0.0003, stay below two cells and change AP within noise. Higher rates did worse
 # there with and without offsets, so it says nothing about the 0.03 here.
 # Rates of offsets below 1 belong to AdamW (schedule_90k_adamw.py), to RoI-pooling
-# offsets (x0.01 in MSRA's code)
-# and to gradients through points (x0.1 in RepPoints and VFNet).
+# offsets (x0.01 in MSRA's code) and to gradients through points (x0.1 in
+# RepPoints and VFNet).
 train_cfg = dict(type='ReproducibleTrainLoop', max_iters=90000, val_interval=5000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
