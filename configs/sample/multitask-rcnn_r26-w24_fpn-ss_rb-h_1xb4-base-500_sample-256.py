@@ -2,11 +2,13 @@
 # Cost: 500 iterations of 4 images; time in docs/offsets-experiment.md.
 # Expected result: docs/offsets-experiment.md.
 #
-# Its neck and the RPN's predictions start from random weights: the base's have
-# other shapes.
+# The neck and the last layers of the RPN start from random weights: those of the
+# base have other shapes.
 _base_ = './multitask-rcnn_r26-w24_fpn-ms_rb-h_1xb4-base-500_sample-256.py'
 
 strides = [16]
+
+default_hooks = dict(partial_load=dict(type='PartialLoadHook', skip=['neck']))
 
 model = dict(
     backbone=dict(out_indices=(3,), strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),

@@ -9,8 +9,11 @@ import torch
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 
+from multitask_cli import train
 from multitask_refine.apis import MultitaskInferencer
-from tests.conftest import CONFIGS, ROOT
+from multitask_refine.utils.safe_checkpoint import load_checkpoint_file
+from tests.config_kinds import LEAVES, SETTINGS
+from tests.conftest import CONFIGS, ROOT, as_arguments, tiny_options
 from tools.dataset.make_sample import draw_image
 
 BASE = ROOT / Config.fromfile(ROOT / 'configs/_base_/base_checkpoint.py').load_from
@@ -45,3 +48,25 @@ def test_detections_on_synthetic_people():
         found = torch.from_numpy(result['bboxes'][result['scores'] > 0.5])
         assert len(boxes) == 2
         assert (bbox_overlaps(boxes, found.float()).amax(1) > 0.5).all(), index
+
+
+@pytest.mark.parametrize(
+    'leaf',
+    [leaf for leaf in LEAVES if str(SETTINGS[leaf.stem].get('load_from')).endswith(BASE.name)],
+    ids=lambda leaf: leaf.stem,
+)
+@pytest.mark.exhaustive
+def test_configs_train_from_the_base(leaf, scene, tmp_path):
+    """In their real width; the stem is the same in all of them, and hardly moves in one step."""
+    options = {
+        name: value
+        for name, value in tiny_options(scene).items()
+        if not name.startswith('model.') or name.startswith('model.test_cfg')
+    }
+    options |= {'load_from': BASE, 'train_cfg.max_iters': 1, 'train_cfg.val_begin': 10}
+    train.main([str(leaf), '--work-dir', str(tmp_path), *as_arguments(options)])
+    trained, base = (
+        load_checkpoint_file(path)['state_dict']['backbone.conv1.weight'].float()
+        for path in (tmp_path / 'iter_1.pth', BASE)
+    )
+    torch.testing.assert_close(trained, base, atol=1e-3, rtol=0)

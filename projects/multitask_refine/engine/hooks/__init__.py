@@ -7,6 +7,7 @@ from .early_stopping_hook import ResumableEarlyStoppingHook
 from .ema_hook import ResumableEMAHook
 from .keypoint_transfer_hook import KeypointTransferHook, transfer_keypoints
 from .offset_statistics_hook import OffsetStatisticsHook
+from .partial_load_hook import PartialLoadHook
 from .preemption_hook import PreemptionHook
 from .resume_hook import ResumeHook
 from .val_loss_hook import ValLossHook
@@ -17,6 +18,7 @@ __all__ = [
     'ConsistencyHook',
     'KeypointTransferHook',
     'OffsetStatisticsHook',
+    'PartialLoadHook',
     'PreemptionHook',
     'ResumableEMAHook',
     'ResumableEarlyStoppingHook',

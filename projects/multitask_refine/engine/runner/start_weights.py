@@ -72,7 +72,8 @@ def check_start_weights(model: nn.Module, checkpoint: dict) -> None:
             "load_from: expected weights of this config's model, found "
             f'those of another architecture{examples}. Start from a '
             'checkpoint with the backbone, neck and heads of the '
-            'config (refinements may be missing), or load single parts '
-            "by their init_cfg=dict(type='Pretrained', checkpoint=FILE, "
+            'config (refinements may be missing), leave out modules by '
+            "default_hooks=dict(partial_load=dict(type='PartialLoadHook', skip=['neck'])), "
+            "or load single ones by their init_cfg=dict(type='Pretrained', checkpoint=FILE, "
             "prefix='backbone.')."
         )

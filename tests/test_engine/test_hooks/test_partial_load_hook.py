@@ -1,0 +1,38 @@
+"""Skipping modules of the weights that a training starts from."""
+
+import pytest
+import torch
+from torch import nn
+
+from multitask_refine.engine import ConfigError
+from tests.trainings import OneNumber, runner
+
+
+def _start(tmp_path, checkpoint, skip):
+    """Train one step in which no module but the number itself learns."""
+    torch.save(checkpoint, tmp_path / 'start.pth')
+    model = OneNumber()
+    for name in ('neck', 'necks'):
+        setattr(model, name, nn.Linear(1, 1))
+        nn.init.constant_(getattr(model, name).weight, 2)
+    loop = dict(type='ReproducibleTrainLoop', max_iters=1, val_begin=10)
+    hooks = [dict(type='PartialLoadHook', skip=skip)]
+    start = str(tmp_path / 'start.pth')
+    runner(tmp_path, model=model, load_from=start, train_cfg=loop, custom_hooks=hooks).train()
+    return model
+
+
+@pytest.mark.parametrize('is_plain', [False, True], ids=['checkpoint', 'state_dict'])
+def test_skipped_modules_start_as_initialized(tmp_path, is_plain):
+    """Even one of another shape; a module whose name begins alike is loaded."""
+    weights = {'neck.weight': torch.ones(3, 3), 'necks.weight': torch.full((1, 1), 5.0)}
+    checkpoint = weights if is_plain else dict(meta={}, state_dict=weights)
+    model = _start(tmp_path, checkpoint, ['neck'])
+    assert model.neck.weight.item() == 2
+    assert model.necks.weight.item() == 5
+
+
+def test_unknown_modules_are_refused(tmp_path):
+    weights = {'neck.weight': torch.ones(1, 1), 'backbone.weight': torch.ones(1)}
+    with pytest.raises(ConfigError, match="found 'nek'; the checkpoint has backbone, neck"):
+        _start(tmp_path, dict(state_dict=weights), ['neck', 'nek'])
