@@ -52,7 +52,11 @@ def test_detections_on_synthetic_people():
 
 @pytest.mark.parametrize(
     'leaf',
-    [leaf for leaf in LEAVES if str(SETTINGS[leaf.stem].get('load_from')).endswith(BASE.name)],
+    [
+        leaf
+        for leaf in LEAVES
+        if str(SETTINGS.get(leaf.stem, {}).get('load_from')).endswith(BASE.name)
+    ],
     ids=lambda leaf: leaf.stem,
 )
 @pytest.mark.exhaustive

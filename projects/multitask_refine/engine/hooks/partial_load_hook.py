@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
 from multitask_refine.utils.errors import ConfigError
@@ -17,7 +18,7 @@ class PartialLoadHook(Hook):
     Resuming and testing are not affected.
 
     Args:
-        skip (Sequence[str]): Names of the modules, such as ``['neck']``.
+        skip (Sequence[str]): Names of the modules, such as ``['neck', 'rpn_head.rpn_cls']``.
 
     Raises:
         ConfigError: If the checkpoint has no weights of a module.
@@ -30,10 +31,12 @@ class PartialLoadHook(Hook):
         self.skip = [skip] if isinstance(skip, str) else list(skip)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Remove the weights from the loaded checkpoint."""
+        """Replace the weights in the loaded checkpoint by those of the model."""
         if not isinstance(runner._train_loop, BaseLoop) or runner._resume:
             return
         weights = checkpoint.get('state_dict', checkpoint)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        initial = model.state_dict()
         modules = sorted({name.split('.')[0] for name in weights})
         for module in self.skip:
             skipped = [name for name in weights if name.startswith(f'{module}.')]
@@ -44,4 +47,5 @@ class PartialLoadHook(Hook):
                 )
             for name in skipped:
                 del weights[name]
+            weights |= {name: initial[name] for name in initial if name.startswith(f'{module}.')}
         runner.logger.info(f'Newly initialized: {", ".join(self.skip)}')
