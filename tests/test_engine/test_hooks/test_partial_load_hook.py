@@ -40,7 +40,13 @@ def test_a_part_of_a_module_is_skipped(tmp_path):
     assert model.neck.last.weight.item() == 2
 
 
-def test_unknown_modules_are_refused(tmp_path):
-    weights = {'neck.weight': torch.ones(1, 1), 'backbone.weight': torch.ones(1)}
-    with pytest.raises(ConfigError, match="found 'nek'; the checkpoint has backbone, neck"):
-        _start(tmp_path, dict(state_dict=weights), ['neck', 'nek'])
+@pytest.mark.parametrize(
+    ('skip', 'expected'),
+    [('nek', 'backbone, neck.'), ('neck.las', 'backbone.weight, neck.fpn, neck.last.')],
+)
+def test_unknown_modules_are_refused(tmp_path, skip, expected):
+    """The message lists the modules of the same depth."""
+    names = ('neck.fpn.weight', 'neck.last.weight', 'backbone.weight')
+    weights = {name: torch.ones(1, 1) for name in names}
+    with pytest.raises(ConfigError, match=f"found '{skip}'; the checkpoint has {expected}"):
+        _start(tmp_path, dict(state_dict=weights), ['neck', skip])

@@ -37,10 +37,11 @@ class PartialLoadHook(Hook):
         weights = checkpoint.get('state_dict', checkpoint)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         initial = model.state_dict()
-        modules = sorted({name.split('.')[0] for name in weights})
         for module in self.skip:
             skipped = [name for name in weights if name.startswith(f'{module}.')]
             if not skipped:
+                depth = module.count('.') + 1
+                modules = sorted({'.'.join(name.split('.')[:depth]) for name in weights})
                 raise ConfigError(
                     'PartialLoadHook.skip: expected names of modules of the checkpoint, found '
                     f'{module!r}; the checkpoint has {", ".join(modules)}. Correct the name.'
